@@ -1,0 +1,131 @@
+"""The one place that talks to Numba: the decorator, its disk cache, and dispatch on parts.
+
+Two facts shaped it, both measured:
+
+* Numba's cache key knows a kernel's own file and bytecode, not the functions it calls, nor the compiler's
+  options. An edited loss would silently reuse old machine code. The key here also holds a digest of every
+  source in this package, of the modules that define the parts in the signature, and of the options.
+* Functions passed as arguments, closures over them and jitclass never hit the disk cache. A *verb* does: a free
+  function whose overload returns the plain-Python function of the part's class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numba import config, njit, types
+from numba.core import event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.extending import overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger("streamsgd")
+
+# Reassociation lets LLVM vectorise sums; NaN and Inf keep their meaning, or a diverged run would go unseen.
+FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
+
+
+@cache
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@cache
+def package_digest() -> str:
+    """Return the sha256 of every kernel source, in the order of their names."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256("".join(_digest(str(path)) for path in sources).encode()).hexdigest()
+
+
+def _part_digests(signature: tuple[Any, ...]) -> tuple[str, ...]:
+    paths = {getattr(sys.modules.get(part.__module__), "__file__", None) for part in _classes(signature)}
+    return tuple(_digest(path) for path in sorted(filter(None, paths)))
+
+
+def _classes(kinds: Iterable[Any]) -> Iterator[Any]:
+    """Yield the classes of named tuples, and of the named tuples in them."""
+    for kind in kinds:
+        if isinstance(kind, types.BaseNamedTuple):
+            yield kind.instance_class
+            yield from _classes(kind)
+
+
+class _KernelCache(FunctionCache):
+    """A function cache whose key also sees callees, parts and options.
+
+    Signatures with parts from outside this package are kept in index files of their own: an index is unpickled whole, so
+    one user's loss in the common one would break every process that cannot import it.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        key = super()._index_key(sig, codegen)
+        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)))
+
+    def _use_index_of(self, sig: Any) -> None:
+        own = __name__.rpartition(".")[0] + "."
+        foreign = sorted({f"{c.__module__}.{c.__qualname__}" for c in _classes(sig) if not c.__module__.startswith(own)})
+        name = self._impl.filename_base
+        if foreign:
+            name += "-" + hashlib.sha256(" ".join(foreign).encode()).hexdigest()[:16]
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        self._use_index_of(sig)
+        return super().load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        self._use_index_of(sig)
+        super().save_overload(sig, data)
+
+
+@cache
+def _say_uncached(reason: str) -> None:
+    log.warning("compiled kernels are not kept on disk, so every process compiles them again: %s", reason)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile `function` without the GIL and keep the machine code on disk where a directory is writable."""
+    compiled = njit(nogil=True, fastmath=set(FASTMATH))(function)
+    if config.DISABLE_JIT:
+        return compiled
+    try:
+        compiled._cache = _KernelCache(function)  # noqa: SLF001
+    except RuntimeError as error:
+        _say_uncached(str(error))
+    return compiled
+
+
+class CompileClock:
+    """Counts the seconds that compiling takes; loading from the disk cache is not compiling."""
+
+    def __init__(self) -> None:
+        self._listener = event.TimingListener()
+
+    def __enter__(self) -> CompileClock:
+        event.register("numba:compile", self._listener)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        event.unregister("numba:compile", self._listener)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return float(self._listener.duration) if self._listener.done else 0.0
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile a helper that kernels call: never called from Python, so never cached on its own."""
+    return njit(nogil=True, fastmath=set(FASTMATH))(function)
+
+
+def dispatch(verb: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code."""
+    return overload(verb, jit_options={"fastmath": set(FASTMATH)}, inline="always")

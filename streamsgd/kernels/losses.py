@@ -1,0 +1,181 @@
+"""Losses: what one row costs, as plain Python.
+
+A loss is a NamedTuple with three functions of the target `y` and the linear output `score`:
+
+value(loss, y, score)   the cost of the row
+slope(loss, y, score)   d value / d score
+mean(loss, score)       the prediction: the score behind the inverse link
+
+and the class attributes `task` (what kind of target it takes), `title` and `source`. `y` is 0 or 1 for binary
+losses and the index of the class for `Softmax`. A loss with several scores per row has, in the place of the last
+two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,).
+"""
+
+import math
+from typing import NamedTuple
+
+
+class Squared(NamedTuple):
+    """Half the squared error: (score - y)^2 / 2."""
+
+    task = "regression"
+    source = "Legendre 1805"
+
+    def value(loss, y, score):
+        return 0.5 * (score - y) * (score - y)
+
+    def slope(loss, y, score):
+        return score - y
+
+    def mean(loss, score):
+        return score
+
+
+class Huber(NamedTuple):
+    """Squared within `delta` of the target, linear beyond: robust to outliers.
+
+    e^2 / 2 if |e| <= delta else delta (|e| - delta / 2), with e = score - y and delta in units of the target.
+    """
+
+    delta: float = 1.0
+
+    task = "regression"
+    source = "Huber 1964, Annals of Mathematical Statistics 35"
+
+    def value(loss, y, score):
+        error = abs(score - y)
+        return 0.5 * error * error if error <= loss.delta else loss.delta * (error - 0.5 * loss.delta)
+
+    def slope(loss, y, score):
+        return min(max(score - y, -loss.delta), loss.delta)
+
+    def mean(loss, score):
+        return score
+
+
+class Quantile(NamedTuple):
+    """The pinball loss, whose best constant is the quantile of the target at `level`.
+
+    level * (y - score) where y > score, (1 - level) * (score - y) elsewhere.
+    """
+
+    level: float = 0.5
+
+    task = "regression"
+    source = "Koenker and Bassett 1978, Econometrica 46"
+
+    def value(loss, y, score):
+        error = y - score
+        return max(loss.level * error, (loss.level - 1.0) * error)
+
+    def slope(loss, y, score):
+        if y > score:
+            return -loss.level
+        return 1.0 - loss.level if y < score else 0.0
+
+    def mean(loss, score):
+        return score
+
+
+class Logistic(NamedTuple):
+    """The log loss of a binary target: log(1 + exp(score)) - y score, never overflowing."""
+
+    task = "binary"
+    source = "Cox 1958, JRSS B 20"
+
+    def value(loss, y, score):
+        return max(score, 0.0) - y * score + math.log1p(math.exp(-abs(score)))
+
+    def slope(loss, y, score):
+        tail = math.exp(-abs(score))
+        return (1.0 if score >= 0.0 else tail) / (1.0 + tail) - y
+
+    def mean(loss, score):
+        tail = math.exp(-abs(score))
+        return (1.0 if score >= 0.0 else tail) / (1.0 + tail)
+
+
+class Hinge(NamedTuple):
+    """The loss of the support vector machine: max(0, 1 - s score) with s = 2 y - 1; scores are margins."""
+
+    task = "margin"
+    source = "Cortes and Vapnik 1995"
+
+    def value(loss, y, score):
+        return max(0.0, 1.0 - (2.0 * y - 1.0) * score)
+
+    def slope(loss, y, score):
+        sign = 2.0 * y - 1.0
+        return -sign if sign * score < 1.0 else 0.0
+
+    def mean(loss, score):
+        return 1.0 if score > 0.0 else 0.0
+
+
+class SquaredHinge(NamedTuple):
+    """The smooth margin loss: max(0, 1 - s score)^2 with s = 2 y - 1."""
+
+    task = "margin"
+    source = "Chang, Hsieh and Lin 2008, JMLR 9"
+
+    def value(loss, y, score):
+        short = max(0.0, 1.0 - (2.0 * y - 1.0) * score)
+        return short * short
+
+    def slope(loss, y, score):
+        sign = 2.0 * y - 1.0
+        return -2.0 * sign * max(0.0, 1.0 - sign * score)
+
+    def mean(loss, score):
+        return 1.0 if score > 0.0 else 0.0
+
+
+class Poisson(NamedTuple):
+    """Counts with a log link: exp(score) - y score, the deviance up to a term of y alone."""
+
+    task = "poisson"
+    source = "Nelder and Wedderburn 1972"
+
+    def value(loss, y, score):
+        return math.exp(score) - y * score
+
+    def slope(loss, y, score):
+        return math.exp(score) - y
+
+    def mean(loss, score):
+        return math.exp(score)
+
+
+class Softmax(NamedTuple):
+    """Multinomial log loss: log(sum_k exp(score_k)) - score_y over the given number of classes."""
+
+    classes: int = 3
+
+    task = "multiclass"
+    source = "Bridle 1990"
+
+    def value(loss, y, score):
+        top = score.max()
+        total = 0.0
+        for k in range(score.shape[0]):
+            total += math.exp(score[k] - top)
+        return math.log(total) + top - score[int(y)]
+
+    def slopes(loss, y, scores, out):
+        top = scores.max()
+        total = 0.0
+        for k in range(scores.shape[0]):
+            out[k] = math.exp(scores[k] - top)
+            total += out[k]
+        for k in range(scores.shape[0]):
+            out[k] /= total
+        out[int(y)] -= 1.0
+
+    def means(loss, scores, out):
+        top = scores.max()
+        total = 0.0
+        for k in range(scores.shape[0]):
+            out[k] = math.exp(scores[k] - top)
+            total += out[k]
+        for k in range(scores.shape[0]):
+            out[k] /= total

@@ -1,0 +1,156 @@
+"""Optimizers: how one coordinate moves, as plain Python.
+
+prepare(optimizer, step)                   scalars shared by all coordinates of a step: a tuple of two floats
+move(optimizer, w, g, slots, j, eta, shared)   new weight and `stride`, the length of a proximal step here: by how
+                                           much a gradient of 1 that never changes would come to move the weight
+                                           in a step, or a kinked penalty would weigh more or less than it says
+
+`slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
+`eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
+so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
+columns under the default schedule and batch size (measured in docs/defaults.md).
+"""
+
+import math
+from typing import NamedTuple
+
+
+class SGD(NamedTuple):
+    """w <- w - eta g."""
+
+    learning_rate: float = 0.01
+
+    n_slots = 0
+    source = "Robbins and Monro 1951; torch.optim.SGD"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        return w - eta * g, eta
+
+
+class Momentum(NamedTuple):
+    """v <- momentum v + g;  w <- w - eta v."""
+
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+
+    n_slots = 1
+    source = "Polyak 1964; torch.optim.SGD(momentum=...)"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        v = optimizer.momentum * slots[0, j] + g
+        slots[0, j] = v
+        return w - eta * v, eta / (1.0 - optimizer.momentum)
+
+
+class Nesterov(NamedTuple):
+    """v <- momentum v + g;  w <- w - eta (g + momentum v)."""
+
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+
+    n_slots = 1
+    source = "Nesterov 1983, as Sutskever et al. 2013; torch.optim.SGD(nesterov=True)"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        v = optimizer.momentum * slots[0, j] + g
+        slots[0, j] = v
+        return w - eta * (g + optimizer.momentum * v), eta / (1.0 - optimizer.momentum)
+
+
+class Adagrad(NamedTuple):
+    """G <- G + g^2;  w <- w - eta g / (sqrt(G) + epsilon)."""
+
+    learning_rate: float = 1.0
+    epsilon: float = 1e-10
+
+    n_slots = 1
+    source = "Duchi, Hazan and Singer 2011, JMLR 12; torch.optim.Adagrad"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        total = slots[0, j] + g * g
+        slots[0, j] = total
+        stride = eta / (math.sqrt(total) + optimizer.epsilon)
+        return w - stride * g, stride
+
+
+class RMSprop(NamedTuple):
+    """V <- alpha V + (1 - alpha) g^2;  w <- w - eta g / (sqrt(V) + epsilon)."""
+
+    learning_rate: float = 0.03
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+
+    n_slots = 1
+    source = "Tieleman and Hinton 2012; torch.optim.RMSprop"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        second = optimizer.alpha * slots[0, j] + (1.0 - optimizer.alpha) * g * g
+        slots[0, j] = second
+        stride = eta / (math.sqrt(second) + optimizer.epsilon)
+        return w - stride * g, stride
+
+
+class Adam(NamedTuple):
+    """Bias-corrected first over root of second moment.
+
+    m <- beta1 m + (1 - beta1) g;  V <- beta2 V + (1 - beta2) g^2;
+    w <- w - eta / (1 - beta1^t) m / (sqrt(V / (1 - beta2^t)) + epsilon).
+    """
+
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    n_slots = 2
+    source = "Kingma and Ba 2015; torch.optim.Adam"
+
+    def prepare(optimizer, step):
+        return 1.0 - optimizer.beta1**step, math.sqrt(1.0 - optimizer.beta2**step)
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        first = optimizer.beta1 * slots[0, j] + (1.0 - optimizer.beta1) * g
+        second = optimizer.beta2 * slots[1, j] + (1.0 - optimizer.beta2) * g * g
+        slots[0, j] = first
+        slots[1, j] = second
+        stride = eta / (shared[0] * (math.sqrt(second) / shared[1] + optimizer.epsilon))
+        return w - stride * first, stride
+
+
+class AdamW(NamedTuple):
+    """Adam with the weight decayed apart from the gradient: w <- (1 - eta weight_decay) w before the step."""
+
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    n_slots = 2
+    source = "Loshchilov and Hutter 2019; torch.optim.AdamW"
+
+    def prepare(optimizer, step):
+        return 1.0 - optimizer.beta1**step, math.sqrt(1.0 - optimizer.beta2**step)
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        first = optimizer.beta1 * slots[0, j] + (1.0 - optimizer.beta1) * g
+        second = optimizer.beta2 * slots[1, j] + (1.0 - optimizer.beta2) * g * g
+        slots[0, j] = first
+        slots[1, j] = second
+        stride = eta / (shared[0] * (math.sqrt(second) / shared[1] + optimizer.epsilon))
+        return w * (1.0 - eta * optimizer.weight_decay) - stride * first, stride
