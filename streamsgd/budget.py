@@ -1,0 +1,141 @@
+"""The memory budget: what a job will take, part by part, and whether that holds. Integers in, integers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamsgd.errors import BudgetError
+from streamsgd.sizes import parse_bytes
+
+INTERPRETER = 380 * 10**6
+"""Resident bytes of Python with numpy, pyarrow, numba and an in-process Dask: 285 MB, 350 MB if kernels are compiled. A constant, not a
+reading of this moment: chunks are sized from it, and the model's bits depend on chunks."""
+
+N_BLOCKS = 2
+"""Blocks that take turns: one trains while the next is read."""
+
+BLOCK_SHARE = 0.7
+"""Share of what interpreter and model leave that goes to blocks; the rest decodes."""
+
+LARGEST_SHARE = 0.10
+"""A chunk of this share of the data shuffles as well as all of it (arXiv 2206.05830, table 4) ..."""
+
+LARGE_ENOUGH = 128 << 20
+"""... and for small data so many bytes do: more would only delay the first update."""
+
+LEAST_CHUNK = 4 << 20
+"""Bytes of a chunk below which a budget is refused: the shuffle would be worth nothing."""
+
+TILE_BYTES = 256 << 10
+"""Bytes of a tile, which is shuffled in the L2 cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Projected peak of resident memory by part, in bytes."""
+
+    limit: int
+    interpreter: int
+    """Python with its libraries, an in-process Dask and compiled kernels."""
+    decode: int
+    """Bytes of Parquet and Arrow in flight."""
+    blocks: int
+    """The chunks that train and are being read, with their order."""
+    footers: int
+    """Parsed Parquet footers that are kept."""
+    model: int
+    """Weights, gradients, optimizer memory, and a copy for a checkpoint."""
+    chunk_rows: int
+    threads: int
+
+    @property
+    def projected(self) -> int:
+        """The sum of all parts."""
+        return self.interpreter + self.decode + self.blocks + self.footers + self.model
+
+
+def make_budget(
+    *,
+    limit: int,
+    decode_per_thread: int,
+    threads: int,
+    footers: int,
+    model: int,
+    row_bytes: int,
+    data_rows: int,
+    chunk_rows: int | None = None,
+) -> Budget:
+    """Share out a limit. Chunks are sized first and never by the number of threads, then threads fill the rest.
+
+    Parameters
+    ----------
+    limit, decode_per_thread, footers, model
+        Bytes.
+    threads
+        The most reading threads.
+    row_bytes
+        Bytes of one row in a block.
+    data_rows
+        Rows of the data set.
+    chunk_rows
+        As set by the user, or None.
+
+    Raises
+    ------
+    BudgetError
+        The limit cannot hold the job; the message names the smallest one that can.
+
+    """
+    per_row = row_bytes + 4
+    fixed = INTERPRETER + footers + model + decode_per_thread
+    wanted = max(1, min(LEAST_CHUNK // per_row, data_rows)) if chunk_rows is None else min(chunk_rows, data_rows)
+    least = fixed + N_BLOCKS * per_row * wanted
+    if least > limit:
+        raise BudgetError(
+            f"--memory {_text(limit)} cannot hold this job: interpreter {_text(INTERPRETER)}, decoding on one thread "
+            f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, two chunks of {wanted:,} rows {_text(least - fixed)}. "
+            f"The smallest budget that can is --memory {-(-least // 10**6)}MB"
+        )
+    if chunk_rows is None:
+        left = limit - INTERPRETER - footers - model
+        share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // N_BLOCKS
+        useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row))
+        chunk_rows = max(wanted, min(share, useful) // per_row)
+    blocks = N_BLOCKS * per_row * min(chunk_rows, data_rows)
+    threads = max(1, min(threads, (limit - INTERPRETER - footers - model - blocks) // max(1, decode_per_thread)))
+    return Budget(limit, INTERPRETER, decode_per_thread * threads, blocks, footers, model, chunk_rows, threads)
+
+
+def tile_rows(row_bytes: int) -> int:
+    """Return the rows of a tile: a power of two that fits the L2 cache, at least 16."""
+    return 1 << max(4, min(12, (TILE_BYTES // row_bytes).bit_length() - 1))
+
+
+def parse_limit(text: str | None) -> int:
+    """Return the limit in bytes: as set, or half of what the machine or cgroup has.
+
+    Raises
+    ------
+    SettingsError
+        The text is not a size.
+
+    """
+    return machine_memory() // 2 if text is None else parse_bytes(text)
+
+
+def machine_memory() -> int:
+    """Return the bytes that this process may use: the cgroup's limit or the machine's memory, whichever is less."""
+    import psutil  # noqa: PLC0415  not needed where a budget is given
+
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return min(limits)
+
+
+def _text(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 10**9 else f"{n_bytes / 1e6:.0f} MB"

@@ -1,0 +1,55 @@
+"""Every error that streamsgd raises on purpose, as one tree.
+
+StreamSGDError
+├── SettingsError     a setting is unknown, out of range, or contradicts another
+│   └── BudgetError   the memory budget cannot hold the job
+├── DataError         the data is missing, damaged, or not what the settings say it is
+│   ├── SchemaError   two files disagree about a column
+│   └── UnreadableError   bytes of a row group are damaged, which --unreadable skip leaves out
+├── ModelError        a model or checkpoint file is damaged, newer, or of another job
+├── DivergedError     the loss or the weights left the finite numbers
+└── Stopped           not a failure: a time limit or SIGTERM came, and a checkpoint was saved
+
+All of them mean "the user can fix it" (exit code 2), except `Stopped` (exit code 75).
+Any other exception is a bug in streamsgd (exit code 1).
+"""
+
+
+class StreamSGDError(Exception):
+    """The root: what happened, where, and which knob mends it, in one sentence."""
+
+    exit_code = 2
+
+
+class SettingsError(StreamSGDError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class BudgetError(SettingsError):
+    """The memory budget cannot hold the job; the message names the smallest one that can."""
+
+
+class DataError(StreamSGDError):
+    """The data is missing, damaged, or not what the settings say it is."""
+
+
+class SchemaError(DataError):
+    """Two files disagree about a column in a way that no safe widening mends."""
+
+
+class UnreadableError(DataError):
+    """The bytes of a row group are damaged; the one error that `--unreadable skip` turns into left-out rows."""
+
+
+class ModelError(StreamSGDError):
+    """A model or checkpoint file is damaged, newer than this version, or of another job."""
+
+
+class DivergedError(StreamSGDError):
+    """The loss or the weights left the finite numbers; the message says what to lower."""
+
+
+class Stopped(StreamSGDError):
+    """Training stopped on a time limit or SIGTERM after saving a checkpoint."""
+
+    exit_code = 75

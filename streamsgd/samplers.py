@@ -1,0 +1,78 @@
+"""Samplers: in which order units of reading are visited, and whether a chunk's rows are mixed.
+
+A sampler is a NamedTuple with
+
+order(sampler, n_units, seeds)   int64 permutation of 0 .. n_units-1 for one epoch
+mixes_rows                       whether the rows of each chunk are permuted (uniformly) as well
+side_by_side                     whether units larger than a chunk are streamed two at a time, after the others, so
+                                 that a chunk mixes more than neighbours; else one slice after another, in place
+
+Order is a pure function of its arguments. Cost: 8 bytes and about 30 ns per unit and epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Corgi(NamedTuple):
+    """Permute the units, take a chunk of them at a time, permute all the rows of the chunk.
+
+    Bias: rows of different chunks never share a batch. With n of M units in a chunk the batch mean has the variance
+    V + (1/b - 1/B) B/(B-1) (sigma^2 - V), V = (1 - n/M) S^2/n, S^2 the variance of unit means, B the rows of a chunk.
+    """
+
+    mixes_rows = True
+    side_by_side = True
+    source = "CorgiPile: Xu et al., SIGMOD 2022, arXiv 2206.05830"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
+        """Return a uniform permutation."""
+        import numpy as np  # noqa: PLC0415  a sixth of a second that listing the parts must not pay
+
+        return np.random.Generator(np.random.PCG64(seeds)).permutation(n_units)
+
+
+class Block(NamedTuple):
+    """Permute the units, keep the order of the rows in each: what a loop over shuffled row groups does."""
+
+    mixes_rows = False
+    side_by_side = True
+    source = "no-shuffle within blocks, as in arXiv 2206.05830 section 3"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
+        """Return a uniform permutation."""
+        import numpy as np  # noqa: PLC0415  a sixth of a second that listing the parts must not pay
+
+        return np.random.Generator(np.random.PCG64(seeds)).permutation(n_units)
+
+
+class FullChunk(NamedTuple):
+    """Keep the order of the units, permute all the rows of each chunk: what a shuffle buffer does."""
+
+    mixes_rows = True
+    side_by_side = False
+    source = "shuffle buffer, e.g. tf.data.Dataset.shuffle"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:  # noqa: ARG002
+        """Return the order of the data."""
+        import numpy as np  # noqa: PLC0415
+
+        return np.arange(n_units)
+
+
+class Sequential(NamedTuple):
+    """Visit every row in the order of the data."""
+
+    mixes_rows = False
+    side_by_side = False
+    source = ""
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:  # noqa: ARG002
+        """Return the order of the data."""
+        import numpy as np  # noqa: PLC0415
+
+        return np.arange(n_units)
