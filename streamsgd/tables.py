@@ -1,0 +1,67 @@
+"""Arrow tables in memory as a data set, so that an ETL job's table takes the same road as files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.dataset import Dataset
+from streamsgd.errors import DataError
+from streamsgd.source import FileRef
+
+GROUP_ROWS = 1 << 16
+"""Rows of the pieces into which a table is cut, as a file is into row groups."""
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Stands where a `Source` of files stands."""
+
+    table: Any
+    files: tuple[FileRef, ...]
+    is_local: bool = True
+
+    def columns(self, names: tuple[str, ...], first_group: int, start: int, rows: int) -> list[Any]:
+        """Return `rows` rows of columns from row `start` of a group on, without a copy."""
+        at = first_group * GROUP_ROWS + start
+        return [self.table.column(name).slice(at, rows) for name in names]
+
+
+def table_dataset(stream: Any) -> Dataset:
+    """Return the data set of anything with `__arrow_c_stream__` (pyarrow, pandas, Polars, DuckDB, ...).
+
+    Raises
+    ------
+    DataError
+        Two columns have one name.
+
+    """
+    table = pa.table(stream)
+    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if twice:
+        raise DataError(f"the table has two columns named {sorted(twice)[0]!r}; rename one")
+    n_groups = -(-table.num_rows // GROUP_ROWS)
+    rows = np.full(n_groups, GROUP_ROWS, np.int64)
+    if n_groups:
+        rows[-1] = table.num_rows - GROUP_ROWS * (n_groups - 1)
+    mark = hashlib.sha256(f"{table.schema}{table.num_rows}".encode()).hexdigest()
+    return Dataset(
+        source=TableSource(table, (FileRef("", "table", table.nbytes),)),  # type: ignore[arg-type]
+        schema=table.schema,
+        partition_names=(),
+        partition_values=((),),
+        file=np.zeros(n_groups, np.int32),
+        index=np.arange(n_groups, dtype=np.int32),
+        rows=rows,
+        bytes=rows * max(1, table.nbytes // max(1, table.num_rows)),
+        fingerprint=mark,
+        file_schemas=(table.schema,),
+        file_schema=np.zeros(1, np.int32),
+        missing={},
+        conflicts={},
+        duplicates={},
+    )
