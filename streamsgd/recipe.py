@@ -1,0 +1,242 @@
+"""One piece of the plan into its part of a block: read, check, hold out, shuffle, scatter."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.baseline import join, target_sums
+from streamsgd.encode import (
+    Encoder,
+    Encoding,
+    Target,
+    allocate,
+    describe_bad_target,
+    encode_target,
+    encode_weight,
+)
+from streamsgd.errors import DataError, UnreadableError
+from streamsgd.kernels.mixing import hold_out, place
+from streamsgd.parquet import PieceReader, Spent
+
+if TYPE_CHECKING:
+    from streamsgd.dataset import Dataset
+    from streamsgd.kernels.loops import Block
+    from streamsgd.plan import Piece
+
+
+@dataclass
+class Loaded:
+    """What one piece brought: its tiles in the block, and the account of its rows."""
+
+    starts: np.ndarray
+    counts: np.ndarray
+    helds: np.ndarray
+    filtered: int = 0
+    """Rows that the filter dropped."""
+    skipped: int = 0
+    """Rows left out because target or weight is unusable, or the piece unreadable, as the user allowed."""
+    missing: int = 0
+    """Missing feature values that were imputed."""
+    targets: np.ndarray | None = None
+    """Sums of the targets to learn from; see `baseline`."""
+    problem: str = ""
+    """Why the piece was left out, if it was."""
+    spent: Spent = field(default_factory=Spent)
+
+
+@dataclass
+class Recipe:
+    """Everything that turns a piece into rows of a block; the same in every process."""
+
+    dataset: Dataset
+    encoding: Encoding
+    target: Target | None
+    weight: str | None = None
+    filter: Any = None
+    filter_columns: tuple[str, ...] = ()
+    held_share: float = 0.0
+    tile_rows: int = 1024
+    skip_bad_rows: bool = False
+    skip_unreadable: bool = False
+    infinite_is_missing: bool = False
+    precision: str = "float32"
+
+    @cached_property
+    def reader(self) -> PieceReader:
+        """The reader of this process."""
+        return PieceReader(self.dataset)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoding made ready."""
+        return Encoder(self.encoding)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in a block: features, target, weight."""
+        return (self.encoding.width + 2) * np.dtype(self.precision).itemsize
+
+    def allocate(self, n_rows: int) -> Block:
+        """Return an empty block of that many rows."""
+        return allocate(self.encoding.width, n_rows, self.precision)
+
+    def load(self, piece: Piece, block: Block, key: np.uint64, *, shuffled: bool) -> Loaded:
+        """Read one piece into its rows of the block.
+
+        Raises
+        ------
+        DataError
+            The piece cannot be read, or holds values that the settings do not allow.
+
+        """
+        spent = Spent()
+        try:
+            return self._load(piece, block, key, shuffled, spent)
+        except UnreadableError as error:
+            if piece.last - piece.first > 1:
+                return self._one_by_one(piece, block, key, shuffled)
+            if not self.skip_unreadable:
+                raise
+            empty = np.zeros(0, np.int64)
+            return Loaded(empty, empty, empty, skipped=piece.rows, problem=str(error), spent=spent)
+
+    def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Spent) -> Loaded:
+        control = self._control(piece, spent)
+        began = time.perf_counter()
+        wanted = self._filtered(piece, control)
+        y, weight, usable = self._targets(piece, control, wanted)
+        keep = wanted & usable
+        n_tiles = -(-piece.rows // self.tile_rows)
+        loaded = Loaded(*(np.zeros(n_tiles, np.int64) for _ in range(3)))
+        loaded.spent = spent
+        loaded.filtered = piece.rows - int(wanted.sum())
+        loaded.skipped = int(wanted.sum()) - int(keep.sum())
+        dest = np.empty(piece.rows, np.int32)
+        held = self._held(piece)
+        if self.target and y is not None:
+            mine = keep & ~held
+            some = slice(None) if mine.all() else mine
+            loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
+        place(
+            keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest,
+            loaded.starts, loaded.counts, loaded.helds,
+        )  # fmt: skip
+        spent.encode += time.perf_counter() - began
+        loaded.missing = self._rows(piece, block, dest, y, weight, spent)
+        return loaded
+
+    def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:
+        """Load the row groups of a merged piece apart, so that only the damaged ones are named, or left out."""
+        parts, at = [], piece.rows_before
+        for group in range(piece.first, piece.last):
+            rows = int(self.dataset.rows[group])
+            alone = replace(piece, first=group, last=group + 1, start=0, stop=rows, rows_before=at)
+            if rows:
+                parts.append(self.load(alone, block, key ^ np.uint64(group - piece.first), shuffled=shuffled))
+                at += int(parts[-1].counts.sum() + parts[-1].helds.sum())
+        return _joined(parts, len(self.target.classes) if self.target else 0)
+
+    def _control(self, piece: Piece, spent: Spent) -> dict[str, Any]:
+        names = {self.target.name} if self.target else set()
+        names |= {self.weight} if self.weight else set()
+        ordered = tuple(sorted(names | set(self.filter_columns)))
+        if not ordered:
+            return {}
+        parts = list(self.reader.read(piece, ordered, spent))
+        columns = [pa.chunked_array([_flat(part[k]) for part in parts]) for k in range(len(ordered))]
+        return dict(zip(ordered, columns, strict=True))
+
+    def _filtered(self, piece: Piece, control: dict[str, Any]) -> np.ndarray:
+        if self.filter is None:
+            return np.ones(piece.rows, np.bool_)
+        table = self.reader.unified({name: control[name] for name in self.filter_columns})
+        numbered = table.append_column("__row__", pa.array(np.arange(piece.rows)))
+        kept = numbered.filter(self.filter)["__row__"].to_numpy()
+        wanted = np.zeros(piece.rows, np.bool_)
+        wanted[kept] = True
+        return wanted
+
+    def _targets(
+        self, piece: Piece, control: dict[str, Any], wanted: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+        usable = np.ones(piece.rows, np.bool_)
+        y = weight = None
+        if self.target:
+            y, good = encode_target(self.target, control[self.target.name])
+            self._check(piece, self.target.name, wanted & ~good, describe_bad_target(self.target))
+            usable &= good
+        if self.weight:
+            weight, good = encode_weight(control[self.weight])
+            self._check(piece, self.weight, wanted & ~good, "weights must be finite numbers of at least 0")
+            usable &= good
+        return y, weight, usable
+
+    def _check(self, piece: Piece, name: str, bad: np.ndarray, rule: str) -> None:
+        if bad.any() and not self.skip_bad_rows:
+            first = self.reader.where_row(piece, int(np.flatnonzero(bad)[0]))
+            raise DataError(
+                f"{self.reader.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, first in "
+                f"{first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
+            )
+
+    def _held(self, piece: Piece) -> np.ndarray:
+        held = np.zeros(piece.rows, np.bool_)
+        if not self.held_share:
+            return held
+        threshold = np.uint64(min(self.held_share * 2.0**64, 2.0**64 - 2048))
+        at, row = 0, piece.start
+        for group in range(piece.first, piece.last):
+            n = min(int(self.dataset.rows[group]) - row, piece.rows - at)
+            hold_out(self._group_key(group), row, threshold, held[at : at + n])
+            at, row = at + n, 0
+        return held
+
+    def _group_key(self, group: int) -> np.uint64:
+        name = self.dataset.source.files[int(self.dataset.file[group])].name
+        text = f"{name}\0{int(self.dataset.index[group])}"
+        return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+    def _rows(
+        self,
+        piece: Piece,
+        block: Block,
+        dest: np.ndarray,
+        y: np.ndarray | None,
+        weight: np.ndarray | None,
+        spent: Spent,
+    ) -> int:
+        at, n_missing = 0, 0
+        for columns in self.reader.read(piece, self.encoder.names, spent):
+            began = time.perf_counter()
+            some = slice(at, at + len(columns[0]))
+            missing, infinite = self.encoder.scatter(
+                columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
+            )
+            at = some.stop
+            if not self.infinite_is_missing:
+                self.encoder.check_infinite(infinite, self.reader.where(piece))
+            n_missing += int(missing.sum()) + int(infinite.sum())
+            spent.encode += time.perf_counter() - began
+        return n_missing
+
+
+def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
+    tiles = (np.concatenate([getattr(part, name) for part in parts]) for name in ("starts", "counts", "helds"))
+    sums = (sum(getattr(part, name) for part in parts) for name in ("filtered", "skipped", "missing"))
+    whole = Loaded(*tiles, *sums, problem="; ".join(part.problem for part in parts if part.problem))
+    for part in parts:
+        whole.spent.add(part.spent)
+        if part.targets is not None:
+            whole.targets = part.targets if whole.targets is None else join(whole.targets, part.targets, n_classes)
+    return whole
+
+
+def _flat(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

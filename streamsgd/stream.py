@@ -1,0 +1,188 @@
+"""The stream: chunks of the plan as blocks, in order, the next one read while this one trains.
+
+Two blocks are allocated once and take turns. Each chunk's pieces are claimed one after another by as many tasks as there
+are workers, so a slow piece holds up nobody else and a task is long enough (about a chunk's share of a worker) for the
+scheduler's milliseconds not to matter. Where a row lands depends on the plan alone, never on who read it when.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.encode import as_block
+from streamsgd.errors import DataError
+from streamsgd.kernels.mixing import merge
+from streamsgd.parquet import Spent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamsgd.executors import Executor
+    from streamsgd.kernels.loops import Block
+    from streamsgd.plan import Chunk, Plan
+    from streamsgd.recipe import Loaded, Recipe
+
+log = logging.getLogger("streamsgd")
+
+HELD_ROWS = 1 << 16
+
+DEADLINE = 1800.0
+"""Seconds that one chunk may take to arrive before the run gives up rather than hang."""
+
+GRACE = 60.0
+"""Seconds that a stream that ends early waits for reads under way; one that hangs is left to its thread."""
+
+
+@dataclass
+class Filled:
+    """A chunk as numbers, with the order in which its rows are to be learned.
+
+    `order` (int32, n rows to learn) names the tile of each next row; tile t begins at row `starts[t]` of the block with
+    `counts[t]` rows to learn, then `helds[t]` held out.
+    """
+
+    chunk: Chunk
+    block: Block
+    starts: np.ndarray
+    counts: np.ndarray
+    helds: np.ndarray
+    order: np.ndarray
+    pieces: list[Loaded] = field(repr=False)
+    waited: float = 0.0
+    """Seconds that the consumer waited for it."""
+
+    @property
+    def spent(self) -> Spent:
+        """What reading this chunk took, added up over pieces."""
+        total = Spent()
+        for piece in self.pieces:
+            total.add(piece.spent)
+        return total
+
+    def learned_runs(self) -> list[tuple[int, int]]:
+        """Return the runs (start, stop) of rows to learn, tiles that touch taken together."""
+        some = self.counts > 0
+        starts, stops = self.starts[some], (self.starts + self.counts)[some]
+        first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1]))
+        return list(zip(starts[first].tolist(), stops[np.append(first[1:], len(stops)) - 1].tolist(), strict=True))
+
+    def held_blocks(self) -> Iterator[Block]:
+        """Yield copies of the held-out rows, `HELD_ROWS` at a time: tile by tile they would be too few to score fast."""
+        ends = np.cumsum(self.helds)
+        first = np.repeat(self.starts + self.counts - (ends - self.helds), self.helds)
+        rows = first + np.arange(len(first))
+        for at in range(0, len(rows), HELD_ROWS):
+            values = self.block.rows.values[rows[at : at + HELD_ROWS]]
+            yield as_block(values)
+
+
+class _Job:
+    """One chunk being read into one block."""
+
+    def __init__(self, recipe: Recipe, plan: Plan, chunk: Chunk, block: Block, order: np.ndarray) -> None:
+        self.recipe, self.plan, self.chunk, self.block, self.room = recipe, plan, chunk, block, order
+        self.shuffled = bool(plan.sampler.mixes_rows)
+        self.loaded: list[Any] = [None] * len(chunk.pieces)
+        self._next = itertools.count()
+        self._lock = Lock()
+        self.cancelled = False
+
+    def work(self) -> None:
+        """Read pieces until none is left, or one fails: those before it in the plan are then all under way."""
+        while not self.cancelled:
+            with self._lock:
+                number = next(self._next)
+            if number >= len(self.chunk.pieces):
+                return
+            piece = self.chunk.pieces[number]
+            try:
+                key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=2 + number)
+                self.loaded[number] = self.recipe.load(piece, self.block, key, shuffled=self.shuffled)
+            except Exception as error:  # noqa: BLE001  raised in the order of the plan by `finish`
+                self.loaded[number] = error
+                self.cancelled = True
+
+    def finish(self, waited: float) -> Filled:
+        """Raise the first error in the order of the plan, or return the chunk."""
+        for loaded in self.loaded:
+            if isinstance(loaded, Exception):
+                raise loaded
+        starts, counts, helds = (
+            np.concatenate([getattr(piece, name) for piece in self.loaded]) for name in ("starts", "counts", "helds")
+        )
+        order = self.room[: int(counts.sum())]
+        key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
+        merge(counts, key, self.shuffled, order)
+        return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, waited)
+
+
+class Stream:
+    """Blocks of a plan in order."""
+
+    def __init__(self, recipe: Recipe, plan: Plan, executor: Executor, *, n_blocks: int = 2) -> None:
+        self.recipe, self.plan, self.executor = recipe, plan, executor
+        most = min(plan.chunk_rows, plan.n_rows)
+        self._free = [(recipe.allocate(most), np.empty(most, np.int32)) for _ in range(n_blocks)]
+        self.deadline = DEADLINE
+
+    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1) -> Iterator[Filled]:
+        """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
+
+        Raises
+        ------
+        DataError
+            A piece cannot be read or does not arrive before the deadline.
+
+        """
+        plan = (chunk for e in range(epoch, epochs) for chunk in self.plan.chunks(e, number if e == epoch else 0))
+        running: list[tuple[_Job, list[Any]]] = []
+        try:
+            self._start(plan, running)
+            while running:
+                job, results = running[0]
+                yield self._wait(job, results)
+                running.pop(0)
+                self._free.append((job.block, job.room))
+                self._start(plan, running)
+        finally:
+            for job, _results in running:
+                job.cancelled = True
+            until = time.monotonic() + min(GRACE, self.deadline)
+            self._free += [(job.block, job.room) for job, results in running if _ended(results, until)]
+
+    def _start(self, plan: Iterator[Chunk], running: list[tuple[_Job, list[Any]]]) -> None:
+        while self._free and (chunk := next(plan, None)) is not None:
+            job = _Job(self.recipe, self.plan, chunk, *self._free.pop())
+            name = f"streamsgd-read-epoch{chunk.epoch}-chunk{chunk.number}"
+            n_tasks = min(self.executor.n_workers, len(chunk.pieces))
+            running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))
+
+    def _wait(self, job: _Job, results: list[Any]) -> Filled:
+        began = time.perf_counter()
+        for result in results:
+            try:
+                result.result(self.deadline)
+            except TimeoutError:
+                late = next(p for p, loaded in zip(job.chunk.pieces, job.loaded, strict=True) if loaded is None)
+                raise DataError(
+                    f"{self.recipe.reader.where(late)} did not arrive within {self.deadline:.0f} s; "
+                    "check the storage, then resume"
+                ) from None
+        return job.finish(time.perf_counter() - began)
+
+
+def _ended(results: list[Any], until: float) -> bool:
+    """Wait for tasks, and say whether they all ended: only then may their block be used again."""
+    try:
+        for result in results:
+            result.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        return False
+    return True
