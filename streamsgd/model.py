@@ -1,0 +1,234 @@
+"""The model: weights, parts, encoding and where it came from. It holds no data and no plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from streamsgd import store
+from streamsgd.encode import Encoder, Encoding, Target, allocate, as_float
+from streamsgd.errors import DataError, ModelError
+from streamsgd.kernels.loops import Block, score
+from streamsgd.kernels.rows import Dense
+from streamsgd.registry import PARTS, make
+
+if TYPE_CHECKING:
+    import os
+
+BATCH_ROWS = 1 << 16
+"""Rows of a table that are scored at a time."""
+
+
+@dataclass
+class Model:
+    """A trained linear model.
+
+    Attributes
+    ----------
+    loss
+        The loss it was trained with, whose inverse link makes predictions.
+    encoding, target
+        How columns become numbers, frozen in training.
+    weights
+        float32 or float64, shape (encoding.width + 1, n_outputs), of the encoded columns; the last row is the intercept.
+    settings, metrics, provenance
+        As trained, as measured, and of what: plain JSON values.
+
+    """
+
+    loss: Any
+    encoding: Encoding
+    target: Target
+    weights: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_outputs(self) -> int:
+        """Scores per row: the number of classes of a multinomial model, else 1."""
+        return int(self.weights.shape[1])
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """Classes of the target, sorted; none for numbers."""
+        return self.target.classes
+
+    # --- scoring
+
+    def score_block(self, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
+        part = Block(Dense(block.rows.values[start:stop]), block.y[start:stop], block.weight[start:stop])
+        scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
+        means, losses = np.empty_like(scores), np.empty(stop - start)
+        score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses)
+        return scores, means, losses
+
+    def encode(self, table: Any) -> Block:
+        """Turn a table (anything with `__arrow_c_stream__`) into a block without targets.
+
+        Raises
+        ------
+        DataError
+            A column is missing or is not a number.
+
+        """
+        table = pa.table(table)
+        n = table.num_rows
+        block, encoder = allocate(self.encoding.width, n, self.weights.dtype), Encoder(self.encoding)
+        columns = [self._column(table, name) for name in encoder.names]
+        encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
+        return block
+
+    def _column(self, table: Any, name: str) -> Any:
+        if name not in table.column_names:
+            raise DataError(f"the table has no column {name!r}, which the model was trained on")
+        try:
+            return as_float(table.column(name))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, AttributeError) as error:
+            kind = table.schema.field(name).type
+            raise DataError(f"column {name!r} is of type {kind}; the model needs a number there") from error
+
+    def decision_function(self, table: Any) -> np.ndarray:
+        """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target."""
+        scores, _ = self._scored(table)
+        return scores[:, 0] if self.n_outputs == 1 else scores
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """Return class probabilities, (n_rows, n_classes), in the order of `classes`.
+
+        Raises
+        ------
+        ModelError
+            The model's loss has no probabilities.
+
+        """
+        if not self.has_probabilities:
+            raise ModelError(f"a model of loss {type(self.loss).__name__} has no probabilities; use predict")
+        _, means = self._scored(table)
+        return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
+
+    def predict(self, table: Any) -> np.ndarray:
+        """Return predictions, (n_rows,): values, expected counts, or the likeliest class."""
+        _, means = self._scored(table)
+        return self.decide(means)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether means are probabilities of classes."""
+        return self.loss.task in ("binary", "multiclass")
+
+    def decide(self, means: np.ndarray) -> np.ndarray:
+        """Return predictions from means in units of the target: classes, or the means themselves."""
+        if not self.classes:
+            return means[:, 0]
+        index = means.argmax(axis=1) if self.n_outputs > 1 else (means[:, 0] >= 0.5).astype(np.int64)
+        return np.array(self.classes)[index]
+
+    def in_target_units(self, values: np.ndarray) -> np.ndarray:
+        """Return regression values in units of the target, others as they are."""
+        if self.target.task != "regression":
+            return values
+        return values.astype(np.float64) / self.target.scale + self.target.shift
+
+    def _scored(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        table = pa.table(table)
+        parts = []
+        for first in range(0, table.num_rows, BATCH_ROWS):
+            block = self.encode(table.slice(first, BATCH_ROWS))
+            parts.append(self.score_block(block, 0, len(block.y))[:2])
+        empty = np.zeros((0, self.n_outputs), self.weights.dtype)
+        scores, means = (np.concatenate([empty, *(part[k] for part in parts)]) for k in (0, 1))
+        return self.in_target_units(scores), self.in_target_units(means)
+
+    # --- interpretation
+
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (width, n_outputs) and intercepts (n_outputs,) in the units of the columns and the target.
+
+        Of the encoded z = (x - shift) * scale:  w z + b = (w scale) x + (b - w scale shift). A missing value counts as
+        the value it was imputed with.
+        """
+        raw = self.weights.astype(np.float64)
+        scale = np.ones(self.encoding.width)
+        shift = np.zeros(self.encoding.width)
+        for j, column in enumerate(self.encoding.columns):
+            scale[j], shift[j] = column.scale, column.shift
+        weights = raw[:-1] * scale[:, None]
+        intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
+        if self.target.task == "regression":
+            return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
+        return weights, intercepts
+
+    # --- files
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the model file; equal models give equal bytes."""
+        return store.pack("model", self.header(), {"weights": np.ascontiguousarray(self.weights)})
+
+    def header(self) -> dict[str, Any]:
+        """Return everything but the weights as JSON values."""
+        return {
+            "loss": {"name": _name(self.loss), "fields": self.loss._asdict()},
+            "encoding": msgspec.to_builtins(self.encoding),
+            "target": msgspec.to_builtins(self.target),
+            "settings": self.settings,
+            "metrics": self.metrics,
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, atomically.
+
+        Raises
+        ------
+        ModelError
+            The storage refused.
+
+        """
+        store.write(path, self.to_bytes())
+
+
+def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
+    """Read a model file. No code in it is run.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, it is damaged, or from a newer version.
+
+    """
+    header, arrays = store.unpack("model", store.read(path), str(path))
+    return from_header(header, arrays["weights"], loss)
+
+
+def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -> Model:
+    """Build a model from what `Model.header` gave.
+
+    Raises
+    ------
+    ModelError
+        Its loss is not one of streamsgd's and was not given: loading a file imports no code by name.
+
+    """
+    name = header["loss"]["name"]
+    if loss is None and name not in PARTS["loss"]:
+        raise ModelError(f"the model was trained with the loss {name}, which is not streamsgd's; pass it: load(path, loss=...)")
+    return Model(
+        loss if loss is not None else make("loss", name, **header["loss"]["fields"]),
+        msgspec.convert(header["encoding"], Encoding),
+        msgspec.convert(header["target"], Target),
+        weights,
+        header["settings"],
+        header["metrics"],
+        header["provenance"],
+    )
+
+
+def _name(loss: Any) -> str:
+    names = {cls: name for name, cls in PARTS["loss"].items()}
+    return names.get(type(loss), f"{type(loss).__module__}:{type(loss).__qualname__}")

@@ -1,0 +1,522 @@
+"""The training loop: chunks in, weights changing, events out, checkpoints on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from streamsgd import __version__
+from streamsgd.baseline import best_constant_loss, join
+from streamsgd.checkpoint import Checkpoints
+from streamsgd.encode import Encoding, Target
+from streamsgd.errors import DivergedError, ModelError, Stopped
+from streamsgd.executors import EXECUTORS
+from streamsgd.job import Job, prepare, start_at_best_constant
+from streamsgd.kernels.jit import CompileClock
+from streamsgd.kernels.loops import FILLED, LOSS, ROWS, STEPS, WEIGHT, Pace, State, fit, update
+from streamsgd.model import Model
+from streamsgd.parquet import Spent, row_width
+from streamsgd.registry import spec_of
+from streamsgd.settings import Settings, identity
+from streamsgd.stream import Filled, Stream
+from streamsgd.validation import Judge, make_judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamsgd.executors import Executor
+
+log = logging.getLogger("streamsgd")
+
+WHOLE_EPOCH = 1 << 62
+"""A batch size that no epoch reaches: its one update is made when the epoch ends."""
+
+WIDE_BATCH = 4096
+"""Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
+
+
+@dataclass
+class Report:
+    """What a run did: sizes, losses, and where the time went. Times and memory never enter the model."""
+
+    rows: int = 0
+    """Rows learned, each as often as it was, also before a resumption."""
+    rows_now: int = 0
+    """Of these, by this process: what `seconds` is for."""
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    spent: Spent = field(default_factory=Spent)
+    resumed_from: tuple[int, int] | None = None
+    best_constant_loss: float | None = None
+    """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
+    bytes: int = 0
+    """Decoded bytes of the columns of the rows that came by."""
+
+
+@dataclass
+class Progress:
+    """An event: the state of a run after some rows."""
+
+    rows: int
+    total_rows: int
+    epoch: float
+    loss: float
+    """Average progressive loss so far."""
+    recent: float
+    """Average progressive loss since the last event."""
+    seconds: float
+    rows_per_second: float
+    bytes: int = 0
+    """Decoded bytes of the columns of the rows so far, in this process."""
+    kind: str = "progress"
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, or `chunk` after every other chunk."""
+    note: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of an evaluation."""
+
+
+class Run:
+    """One training run: owns the state, moves the cursor.
+
+    Parameters
+    ----------
+    job
+        As prepared.
+    executor
+        Who reads.
+    checkpoints
+        Where to save, or None.
+    emit
+        Called with every `Progress`.
+
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        executor: Executor,
+        checkpoints: Checkpoints | None = None,
+        emit: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.job, self.executor, self.checkpoints = job, executor, checkpoints
+        self.emit = emit or (lambda _event: None)
+        self.state = new_state(job)
+        self.scratch = np.zeros((2, job.n_outputs), job.settings.precision)
+        self.epoch, self.chunk = 0, 0
+        self.totals = np.zeros(3)
+        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
+        self.problems: list[str] = []
+        self.targets = np.zeros(len(job.target.classes) or 3)
+        self.judge: Judge = make_judge(job, executor)
+        self.report = Report()
+        self.stop = threading.Event()
+        self._saved_at = time.monotonic()
+        self._since_save = 0
+        self._shown = np.zeros(3)
+        self._next_mark = 1024
+        self._rows_restored = 0
+        self._began = time.monotonic()
+        self._finished = False
+        self._row_bytes = row_width(job.dataset, job.roles.read)
+
+    # --- the loop
+
+    def train(self) -> Model:
+        """Run to the end, or to a stop.
+
+        Raises
+        ------
+        Stopped
+            A time limit or a signal came; a checkpoint was saved.
+        DivergedError
+            Loss or weights are no longer finite; the last checkpoint is of before.
+        DataError
+            The data cannot be read.
+
+        """
+        job, stream = self.job, Stream(self.job.recipe, self.job.plan, self.executor)
+        filled: Filled
+        for filled in self._ahead(stream.chunks(self.epoch, self.chunk, job.epochs)):
+            self._learn(filled)
+            last = filled.chunk.number + 1 == job.plan.n_chunks(filled.chunk.epoch)
+            due = self.judge.due(self._rows)
+            if last:
+                self._end_epoch()
+            elif due:
+                self._judge()
+            self.epoch, self.chunk = (self.epoch + 1, 0) if last else (self.epoch, self.chunk + 1)
+            if self._finished or self.judge.exhausted:
+                break
+            if self.epoch < job.epochs:
+                self._maybe_save()
+        return self.finish()
+
+    def pass_over(self, epoch: int) -> None:
+        """Learn the job's data once, as this epoch, apart from any plan of epochs."""
+        self.epoch = epoch
+        for filled in self._ahead(Stream(self.job.recipe, self.job.plan, self.executor).chunks(epoch, 0, epoch + 1)):
+            self._learn(filled)
+        self._end_epoch()
+
+    def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
+        try:
+            yield from chunks
+        finally:
+            chunks.close()  # type: ignore[attr-defined]
+
+    def _learn(self, filled: Filled) -> None:
+        self.report.wait_seconds += filled.waited
+        self.report.spent.add(filled.spent)
+        self.report.bytes += filled.chunk.rows * self._row_bytes
+        for piece in filled.pieces:
+            if piece.targets is not None:
+                self.targets = join(self.targets, piece.targets, len(self.job.target.classes))
+            self.counts["filtered"] += piece.filtered if not filled.chunk.epoch else 0
+            self.counts["skipped"] += piece.skipped if not filled.chunk.epoch else 0
+            self.counts["missing"] += piece.missing if not filled.chunk.epoch else 0
+            if piece.problem and not filled.chunk.epoch:
+                self.problems.append(piece.problem)
+                log.warning("left out: %s", piece.problem)
+        if not filled.chunk.epoch:
+            self.counts["held"] += int(filled.helds.sum())
+        began = time.perf_counter()
+        self._fit(filled)
+        self.judge.watch(filled, self.model_now)
+        self.report.fit_seconds += time.perf_counter() - began
+        self._check_finite(filled)
+        self._show(filled.chunk.epoch + self._share_done(filled), kind="chunk")
+
+    def _fit(self, filled: Filled) -> None:
+        job, n = self.job, len(filled.order)
+        heads = filled.starts.copy()
+        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
+        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
+        first = 0
+        while first < n:
+            last = min(n, first + max(1, self._next_mark - self._rows))
+            epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
+            pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs))
+            fit(job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
+            epoch += per_row * (last - first)
+            first = last
+            if self._rows >= self._next_mark:
+                self._show(epoch)
+                self._next_mark *= 2
+
+    def _share_done(self, filled: Filled) -> float:
+        before = self.job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
+        return (before + filled.chunk.rows) / self.job.plan.n_rows
+
+    @property
+    def _rows(self) -> int:
+        return int(self.totals[ROWS] + self.state.tally[ROWS])
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per update."""
+        return WHOLE_EPOCH if self.job.settings.batch_size == "full" else int(self.job.settings.batch_size)
+
+    @property
+    def n_penalised(self) -> int:
+        """Weights that the penalty sees."""
+        return int(self.state.weights.size) - self.job.n_outputs
+
+    def _end_epoch(self) -> None:
+        filled = int(self.state.clock[FILLED])
+        if filled:
+            size = filled if self.job.settings.batch_size == "full" else self.batch_rows
+            # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
+            epoch = self.epoch + 1.0 - min(1.0, filled / self.job.plan.n_rows)
+            pace = Pace(size, self.n_penalised, epoch, 0.0, float(self.job.epochs))
+            update(self.job.parts, self.state, pace, filled, epoch)
+        self.totals += self.state.tally
+        self.state.tally[:] = 0.0
+        self._judge(end_of_epoch=True)
+
+    def _judge(self, *, end_of_epoch: bool = False) -> None:
+        note = self.judge.judge(self.model_now, self.state.weights, end_of_epoch=end_of_epoch)
+        if note:
+            epoch = self.epoch + 1.0 if end_of_epoch else float(self.epoch)
+            self._show(epoch, kind="evaluation", note=note, metrics=dict(self.judge.last))
+
+    def _check_finite(self, filled: Filled) -> None:
+        if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
+            return
+        rate = self.job.parts.optimizer.learning_rate
+        kept = " The last checkpoint is from before." if self.checkpoints and self.checkpoints.names() else ""
+        raise DivergedError(
+            f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
+            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{kept}"
+        )
+
+    # --- checkpoints
+
+    def _maybe_save(self) -> None:
+        settings = self.job.settings
+        self._since_save += 1
+        elapsed = time.monotonic() - self._began
+        out_of_time = settings.time_limit is not None and elapsed >= settings.time_limit
+        due = time.monotonic() - self._saved_at >= settings.checkpoint_every
+        due |= settings.checkpoint_chunks is not None and self._since_save >= settings.checkpoint_chunks
+        if not (due or out_of_time or self.stop.is_set()):
+            return
+        if self.checkpoints:
+            self.save_checkpoint()
+        if out_of_time or self.stop.is_set():
+            why = "the time limit" if out_of_time else "a signal"
+            saved = (
+                f"a checkpoint is in {self.checkpoints.folder}; start again to go on" if self.checkpoints else "nothing saved"
+            )
+            raise Stopped(f"stopped by {why} before epoch {self.epoch}, chunk {self.chunk}: {saved}")
+
+    def save_checkpoint(self) -> None:
+        """Save the run as it stands between two chunks."""
+        if self.checkpoints is None:
+            raise ModelError("this run has no folder for checkpoints")
+        header = {
+            "settings": identity(self.job.settings),
+            "fingerprint": self.job.dataset.fingerprint,
+            "encoding": msgspec.to_builtins(self.job.encoding),
+            "target": msgspec.to_builtins(self.job.target),
+            "chunk_rows": self.job.plan.chunk_rows,
+            "cursor": [self.epoch, self.chunk],
+            "counts": self.counts,
+            "problems": self.problems,
+            "judge": self.judge.header(),
+        }
+        arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
+        arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        self.checkpoints.save(self.epoch, self.chunk, header, arrays)
+        self._saved_at, self._since_save = time.monotonic(), 0
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Go to where a checkpoint was saved."""
+        for key, value in self.state._asdict().items():
+            value[...] = arrays[key]
+        self.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
+        self.epoch, self.chunk = header["cursor"]
+        self.counts, self.problems = dict(header["counts"]), list(header["problems"])
+        self.judge.restore(header["judge"], arrays)
+        self.report.resumed_from = (self.epoch, self.chunk)
+        self._rows_restored = self._rows
+        while self._next_mark <= self._rows:
+            self._next_mark *= 2
+        self._show(float(self.epoch), kind="resumed", note=f"resumed at epoch {self.epoch}, chunk {self.chunk}")
+
+    # --- what comes out
+
+    def model_now(self) -> Model:
+        """Return the model as it is, sharing its weights."""
+        job = self.job
+        weights = self.state.weights.reshape(-1, job.n_outputs)
+        return Model(job.parts.loss, job.encoding, job.target, weights)
+
+    def finish(self) -> Model:
+        """Return the final model: the best weights if validation chose them, else the last."""
+        self.totals += self.state.tally
+        self.state.tally[:] = 0.0
+        job, model = self.job, self.model_now()
+        if self.judge.best_weights is not None:
+            model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
+        model.weights = model.weights.copy()
+        model.settings = identity(job.settings)
+        rows, weight = int(self.totals[ROWS]), float(self.totals[WEIGHT])
+        best = best_constant_loss(job.parts.loss, self.targets)
+        model.metrics = {"progressive_loss": float(self.totals[LOSS]) / weight if weight else None}
+        model.metrics |= {} if best is None else {"best_constant_loss": best}
+        model.metrics |= self.judge.metrics()
+        model.provenance = self._provenance(rows)
+        self.report.best_constant_loss = best
+        self.report.rows_now = rows - self._rows_restored
+        self.report.rows, self.report.steps = rows, int(self.state.clock[STEPS])
+        self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
+        return model
+
+    def _provenance(self, rows: int) -> dict[str, Any]:
+        import numba  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
+
+        job = self.job
+        return {
+            "fingerprint": job.dataset.fingerprint,
+            "files": job.dataset.n_files,
+            "row_groups": job.dataset.n_row_groups,
+            "rows": job.dataset.n_rows,
+            "rows_learned": rows,
+            "steps": int(self.state.clock[STEPS]),
+            "chunk_rows": job.plan.chunk_rows,
+            "counts": self.counts,
+            "left_out": self.problems[:100],
+            "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+            "epochs": job.epochs,
+            "versions": {
+                "streamsgd": __version__,
+                "numpy": np.__version__,
+                "numba": numba.__version__,
+                "pyarrow": pa.__version__,
+            },
+        }
+
+    def _show(self, epoch: float, kind: str = "progress", note: str = "", metrics: dict[str, float] | None = None) -> None:
+        now = self.totals + self.state.tally
+        recent = now - self._shown
+        seconds = time.monotonic() - self._began
+        self.emit(
+            Progress(
+                rows=int(now[ROWS]),
+                total_rows=self.job.plan.n_rows * self.job.epochs,
+                epoch=epoch,
+                loss=now[LOSS] / now[WEIGHT] if now[WEIGHT] else float("nan"),
+                recent=recent[LOSS] / recent[WEIGHT] if recent[WEIGHT] else now[LOSS] / max(now[WEIGHT], 1e-300),
+                seconds=seconds,
+                rows_per_second=(now[ROWS] - self._rows_restored) / max(seconds, 1e-9),
+                bytes=self.report.bytes,
+                kind=kind,
+                note=note,
+                metrics=metrics or {},
+            )
+        )
+        if kind != "chunk":
+            self._shown = now
+
+
+def new_state(job: Job) -> State:
+    """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
+    kind = np.dtype(job.settings.precision)
+    weights = np.zeros((job.encoding.width + 1, job.n_outputs), kind)
+    start_at_best_constant(job, weights)
+    n = weights.size
+    full = job.settings.batch_size == "full"
+    wide = full or int(job.settings.batch_size) > WIDE_BATCH
+    return State(
+        weights.ravel(),
+        np.zeros((max(1, job.parts.optimizer.n_slots), n), kind),
+        np.zeros(n, np.float64 if wide else kind),
+        np.zeros(2, np.int64),
+        np.zeros(3),
+    )
+
+
+def train_model(
+    data: Any,
+    settings: Settings,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    emit: Callable[[Progress], None] | None = None,
+    footers: Callable[[int, int], None] | None = None,
+    on_job: Callable[[Job], None] | None = None,
+) -> tuple[Model, Report]:
+    """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
+
+    Parameters
+    ----------
+    data
+        Paths or URLs, or a table.
+    settings
+        As checked by `make_settings`.
+    out
+        Where to save the model; its checkpoints are kept beside it until it is whole.
+    emit, footers, on_job
+        Called with progress events, footers read, and the prepared job.
+
+    Raises
+    ------
+    StreamSGDError
+        See `errors`.
+
+    """
+    if out is not None and settings.checkpoint is None:
+        settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
+    checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
+    saved = _saved(checkpoints, settings)
+    frozen = _frozen(*saved, settings) if saved else None
+    job = prepare(data, settings, frozen=frozen, progress=footers)
+    if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
+        raise ModelError(
+            f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
+            "pass --resume never to start anew, or bring the data back"
+        )
+    if on_job:
+        on_job(job)
+    executor = EXECUTORS[settings.executor](job.budget.threads)
+    try:
+        run = Run(job, executor, checkpoints, emit)
+        if saved:
+            run.restore(*saved)
+        with _signals(run), CompileClock() as compiling:
+            model = run.train()
+        run.report.compile_seconds = compiling.seconds
+    finally:
+        executor.close()
+    if out is not None:
+        model.save(out)
+    if checkpoints:
+        checkpoints.clear()
+    return model, run.report
+
+
+def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
+    if checkpoints is None:
+        if settings.resume == "always":
+            raise ModelError("--resume always needs --checkpoint FOLDER")
+        return None
+    if settings.resume == "never":
+        checkpoints.clear()
+        return None
+    saved = checkpoints.newest()
+    if saved is None and settings.resume == "always":
+        raise ModelError(f"--resume always: there is no checkpoint in {checkpoints.folder}")
+    return saved
+
+
+def _frozen(header: dict[str, Any], arrays: dict[str, np.ndarray], settings: Settings) -> dict[str, Any]:
+    del arrays
+    # By way of JSON, as the header went: lists, not tuples.
+    now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
+    differing = [key for key in now if now[key] != then.get(key)]
+    if differing:
+        key = differing[0]
+        raise ModelError(
+            f"the checkpoint in {settings.checkpoint} was made with {key}={then.get(key)!r}, now it is {now[key]!r}"
+            f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
+            "pass the same settings to go on, or --resume never to start anew"
+        )
+    return {
+        "encoding": msgspec.convert(header["encoding"], Encoding),
+        "target": msgspec.convert(header["target"], Target),
+        "chunk_rows": header["chunk_rows"],
+    }
+
+
+class _signals:  # noqa: N801  reads as a verb
+    """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.before = run, {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.run.stop.is_set():
+            raise KeyboardInterrupt
+        self.run.stop.set()
+        log.warning("signal %d: saving a checkpoint after this chunk; send it again to stop at once", number)
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

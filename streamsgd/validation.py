@@ -1,0 +1,137 @@
+"""Validation: rows held out of training, or a data set of its own; when to stop, and which weights to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.evaluation import Evaluator, named, new_metrics, update_metrics
+from streamsgd.job import VALID_BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.executors import Executor
+    from streamsgd.job import Job
+    from streamsgd.model import Model
+    from streamsgd.stream import Filled
+
+
+@dataclass
+class Judge:
+    """Scores weights on rows that were not learned from, remembers the best, and loses patience.
+
+    Held-out rows are scored as their chunk streams by, after the chunk's other rows were learned: no extra pass, and every
+    one counts once per epoch. A data set of its own is scored whole at each judgement.
+    """
+
+    job: Job
+    evaluator: Evaluator | None = None
+    best_loss: float = np.inf
+    best_weights: np.ndarray | None = None
+    misses: int = 0
+    judged_rows: int = 0
+    history: list[float] = field(default_factory=list)
+    last: dict[str, float] = field(default_factory=dict)
+    exhausted: bool = False
+
+    def __post_init__(self) -> None:
+        self.epoch_metrics = new_metrics(self.job.parts.loss, self.job.target)
+        self.window = new_metrics(self.job.parts.loss, self.job.target)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to judge by."""
+        return self.evaluator is not None or self.job.settings.validation > 0
+
+    def watch(self, filled: Filled, model: Callable[[], Model]) -> None:
+        """Score the held-out rows of a chunk."""
+        if not self.job.settings.validation:
+            return
+        now = model()
+        for block in filled.held_blocks():
+            for metrics in (self.epoch_metrics, self.window):
+                update_metrics(metrics, now, block, 0, len(block.y))
+
+    def due(self, rows: int) -> bool:
+        """Whether a judgement within the epoch is due after so many rows."""
+        every = self.job.settings.validate_every
+        if not self.active or every is None or rows - self.judged_rows < every:
+            return False
+        self.judged_rows = rows
+        return True
+
+    def judge(self, model: Callable[[], Model], weights: np.ndarray, *, end_of_epoch: bool) -> str:
+        """Judge the weights; return a line about it, or nothing."""
+        if not self.active:
+            return ""
+        if self.evaluator is not None:
+            found = self.evaluator.evaluate(model())
+        else:
+            found = named(self.epoch_metrics if end_of_epoch else self.window, self.job.parts.loss)
+            self.window = new_metrics(self.job.parts.loss, self.job.target)
+            if end_of_epoch:
+                self.epoch_metrics = new_metrics(self.job.parts.loss, self.job.target)
+        if "loss" not in found:  # no held-out row came by, which is no reason to lose patience
+            return ""
+        self.last = found
+        # Windows of held-out rows differ from one another; only whole epochs compare like with like, unless asked.
+        self._count(found["loss"], weights)
+        return ", ".join(f"{key} {value:.6g}" for key, value in self.last.items() if "error" not in key and key != "weight")
+
+    def _count(self, loss: float, weights: np.ndarray) -> None:
+        self.history.append(loss)
+        settings = self.job.settings
+        if settings.patience is None:
+            return
+        # Not a multiple of the best: a Poisson loss may be below zero.
+        wanted = self.best_loss - settings.min_improvement * abs(self.best_loss)
+        if loss < wanted or not np.isfinite(self.best_loss):
+            self.best_loss, self.best_weights, self.misses = loss, weights.copy(), 0
+        else:
+            self.misses += 1
+        self.exhausted = self.misses >= settings.patience
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the last judgement for the model file."""
+        if not self.active:
+            return {}
+        name = "valid" if self.evaluator is not None else "held_out"
+        return {name: self.last, f"{name}_losses": self.history}
+
+    # --- checkpoints
+
+    def header(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps as JSON."""
+        return {
+            "best_loss": self.best_loss if np.isfinite(self.best_loss) else None,
+            "misses": self.misses,
+            "judged_rows": self.judged_rows,
+            "history": self.history,
+            "last": self.last,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what a checkpoint keeps as arrays."""
+        kept = {f"epoch_metrics.{key}": value for key, value in self.epoch_metrics.arrays().items()}
+        kept |= {f"window.{key}": value for key, value in self.window.arrays().items()}
+        return kept if self.best_weights is None else {**kept, "best_weights": self.best_weights}
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take back what a checkpoint kept."""
+        self.best_loss = np.inf if header["best_loss"] is None else header["best_loss"]
+        self.misses, self.judged_rows = header["misses"], header["judged_rows"]
+        self.history, self.last = list(header["history"]), dict(header["last"])
+        self.best_weights = arrays.get("best_weights")
+        for name, metrics in (("epoch_metrics", self.epoch_metrics), ("window", self.window)):
+            prefix = f"{name}."
+            metrics.restore({key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)})
+
+
+def make_judge(job: Job, executor: Executor) -> Judge:
+    """Return the judge that the settings ask for."""
+    if job.settings.valid is None:
+        return Judge(job)
+    return Judge(job, Evaluator.for_job(job, job.settings.valid, executor, block_bytes=VALID_BLOCK_BYTES))
