@@ -1,0 +1,8 @@
+"""`python -m streamsgd` is `streamsgd`."""
+
+import sys
+
+from streamsgd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""What a program calls. The command line is a thin skin over these functions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.budget import parse_limit
+from streamsgd.errors import DataError
+from streamsgd.evaluation import Evaluator
+from streamsgd.executors import EXECUTORS, Inline
+from streamsgd.inspection import Inspection, inspect_data
+from streamsgd.job import Job, prepare
+from streamsgd.model import Model, load
+from streamsgd.plan import make_plan
+from streamsgd.scoring import Scored, score_data
+from streamsgd.settings import make_settings
+from streamsgd.tables import table_dataset
+from streamsgd.trainer import Progress, Run, train_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.account import Account
+    from streamsgd.executors import Executor
+
+SCORING_BLOCK_SHARE = 1 / 16
+"""Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""
+
+SCORING_BLOCK_BYTES = 64 << 20
+
+
+def train(
+    source: Any,
+    target: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> Model:
+    """Train a model on Parquet of any size, within a memory budget, resuming where a killed run stopped.
+
+    Parameters
+    ----------
+    source
+        Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`).
+    target
+        Column to predict.
+    out
+        Where to save the model. Checkpoints go beside it, so that the same call resumes after a kill.
+    on_progress
+        Called with a `Progress` at 1024, 2048, 4096, ... rows, at every evaluation, and after every chunk (see its `kind`).
+    settings
+        Fields of `settings.Settings`.
+
+    Raises
+    ------
+    StreamSGDError
+        The data, the settings or the storage is at fault; see `errors`.
+
+    Examples
+    --------
+    >>> model = train("flights/*.parquet", "late", exclude=["origin"], memory="1GB")  # doctest: +SKIP
+
+    """
+    model, _ = train_model(source, make_settings({"target": target, **settings}), out=out, emit=on_progress)
+    return model
+
+
+def plan(source: Any, target: str, **settings: Any) -> Job:
+    """Return everything that `train` would decide before its first update, without training.
+
+    Raises
+    ------
+    StreamSGDError
+        As `train`.
+
+    """
+    return prepare(source, make_settings({"target": target, **settings}))
+
+
+def evaluate(
+    model: Model | str | os.PathLike[str],
+    source: Any,
+    *,
+    filter: str | None = None,  # noqa: A002  the name of the setting
+    memory: str | None = None,
+    threads: int | None = None,
+    executor: str = "dask",
+    account: Account | None = None,
+) -> dict[str, float]:
+    """Return the metrics of a model on labelled data; their names are those of `metrics`.
+
+    Parameters
+    ----------
+    model
+        A model or the path of one.
+    source
+        As in training.
+    filter, memory, threads, executor
+        As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
+    account
+        Filled meanwhile.
+
+    Raises
+    ------
+    StreamSGDError
+        The data lacks a column or holds what the model cannot use.
+
+    """
+    model = model if isinstance(model, Model) else load(model)
+    with _reading(executor, threads) as reader:
+        data = Evaluator.for_model(model, source, reader, block_bytes=_block_bytes(memory), filter_text=filter)
+        data.account = account or data.account
+        return data.evaluate(model)
+
+
+def predict(
+    model: Model | str | os.PathLike[str],
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    id: Sequence[str] | None = None,  # noqa: A002  the name of the setting
+    filter: str | None = None,  # noqa: A002  the name of the setting
+    memory: str | None = None,
+    threads: int | None = None,
+    executor: str = "dask",
+    account: Account | None = None,
+) -> Scored:
+    """Write a model's predictions for Parquet of any size: one output per input file, safe to kill and call again.
+
+    Parameters
+    ----------
+    model
+        A model or the path of one.
+    source
+        Paths or URLs.
+    out
+        Folder for the outputs, or one file's name for one input file.
+    id
+        Columns to copy beside the predictions, names or globs; by default those named in training.
+    filter, memory, threads, executor
+        As the settings of these names.
+    account
+        Filled meanwhile.
+
+    Raises
+    ------
+    StreamSGDError
+        The data or the storage is at fault; finished files stay.
+
+    """
+    model = model if isinstance(model, Model) else load(model)
+    ids = None if id is None else tuple(id)
+    with _reading(executor, threads) as reader:
+        return score_data(
+            model,
+            source,
+            str(out),
+            executor=reader,
+            block_bytes=_block_bytes(memory),
+            ids=ids,
+            filter_text=filter,
+            account=account,
+        )
+
+
+def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspection:
+    """Say what the data is: files, row groups, columns, and whether the order of its rows is a risk.
+
+    Parameters
+    ----------
+    source
+        As in training.
+    target
+        Column to look at more closely.
+    settings
+        Fields of `settings.Settings` that matter: features, exclude, filter, task, memory, batch_size, chunk_rows, seed.
+
+    Raises
+    ------
+    StreamSGDError
+        The footers cannot be read, or a column that was named is not there.
+
+    """
+    return inspect_data(source, make_settings({"target": target or "", **settings}))
+
+
+@contextmanager
+def _reading(executor: str, threads: int | None) -> Iterator[Executor]:
+    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
+
+    reader = EXECUTORS[executor](threads or CPU_COUNT)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _block_bytes(memory: str | None) -> int:
+    return int(min(SCORING_BLOCK_BYTES, parse_limit(memory) * SCORING_BLOCK_SHARE))
+
+
+class Trainer:
+    """Learns from tables as they come: for ETL jobs that hold the data already.
+
+    The first table decides the encoding (and the classes, unless `classes` is given); each later one is one more pass of
+    mini-batches over its rows, shuffled. The learning rate falls as 1/sqrt(t) unless a schedule is set, because nobody knows
+    how many tables will come.
+
+    Parameters
+    ----------
+    target
+        Column to predict.
+    settings
+        Fields of `settings.Settings`.
+
+    """
+
+    def __init__(self, target: str, **settings: Any) -> None:
+        self.settings = make_settings({"schedule": "inverse-scaling:power=0.5", **settings, "target": target})
+        self._run: Run | None = None
+        self._calls = 0
+
+    def partial_fit(self, table: Any) -> Trainer:
+        """Learn from a table (anything with `__arrow_c_stream__`); return self.
+
+        Raises
+        ------
+        StreamSGDError
+            The table lacks a column, or holds values that the settings do not allow; nothing of it was learned.
+
+        """
+        if self._run is None:
+            self._run = Run(prepare(table, self.settings), Inline())
+        else:
+            self._run.job = _with_table(self._run.job, table)
+        self._run.pass_over(self._calls)
+        self._calls += 1
+        return self
+
+    @property
+    def model(self) -> Model:
+        """The model as it is now.
+
+        Raises
+        ------
+        DataError
+            No table has come yet.
+
+        """
+        if self._run is None:
+            raise DataError("there is no model yet: call partial_fit first")
+        return self._run.finish()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the model as it is now."""
+        self.model.save(path)
+
+
+def _with_table(job: Job, table: Any) -> Job:
+    dataset = table_dataset(table)
+    needed = [job.roles.target, *job.roles.features, *((job.roles.weight,) if job.roles.weight else ())]
+    for name in needed:
+        if name not in dataset.schema.names:
+            raise DataError(f"the table has no column {name!r}, which the first one had")
+    recipe = replace(job.recipe, dataset=dataset)
+    again = make_plan(
+        dataset.rows,
+        dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=job.plan.chunk_rows,
+        tile_rows=job.plan.tile_rows,
+        sampler=job.plan.sampler,
+        seed=job.plan.seed,
+    )
+    return replace(job, dataset=dataset, recipe=recipe, plan=again)

@@ -1,0 +1,239 @@
+"""Scoring: Parquet in, Parquet out, one output per input file, in bounded memory, safe to kill and start again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamsgd.account import Account
+from streamsgd.columns import expand
+from streamsgd.dataset import footer_bytes
+from streamsgd.errors import DataError, ModelError, SettingsError
+from streamsgd.evaluation import check_recipe, sequential_stream
+from streamsgd.filesystems import first_line, local_or_remote_output, locate
+from streamsgd.parquet import Spent
+from streamsgd.recipe import Recipe
+from streamsgd.survey import open_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamsgd.dataset import Dataset
+    from streamsgd.executors import Executor
+    from streamsgd.model import Model
+    from streamsgd.plan import Piece
+    from streamsgd.stream import Filled
+
+MARK = b"streamsgd"
+"""Key in an output's Parquet metadata that says from which model and input it was made."""
+
+
+@dataclass
+class Scored:
+    """What a scoring run wrote."""
+
+    files: int = 0
+    already_there: int = 0
+    rows: int = 0
+
+
+@dataclass
+class Scorer:
+    """Writes the predictions of one model for one data set."""
+
+    model: Model
+    dataset: Dataset
+    out: str
+    ids: tuple[str, ...]
+    recipe: Recipe
+    executor: Executor
+    block_bytes: int
+    account: Account
+
+    def run(self) -> Scored:
+        """Score every file that has no finished output yet.
+
+        Raises
+        ------
+        DataError, ModelError
+            The input cannot be read, the output cannot be written; finished files stay.
+
+        """
+        self.filesystem, root = local_or_remote_output(self.out)
+        names = [ref.name for ref in self.dataset.source.files]
+        single = len(names) == 1 and root.endswith(".parquet")
+        self.paths = [root if single else f"{root}/{_as_parquet(name)}" for name in names]
+        self._check_paths()
+        done = np.array([self._is_done(file) for file in range(len(names))], np.bool_)
+        result = Scored(already_there=int(done.sum()))
+        has_rows = np.bincount(self.dataset.file, self.dataset.rows, len(names)) > 0
+        for file in np.flatnonzero(~done & ~has_rows).tolist():
+            self._write(file, iter(()))
+            result.files += 1
+        if (~done & has_rows).any():
+            self.recipe.dataset = self.dataset = self.dataset.select(~done[self.dataset.file])
+            with contextlib.closing(self._tables()) as tables:
+                for file, some in _by_file(tables):
+                    result.rows += self._write(file, some)
+                    result.files += 1
+        return result
+
+    def _check_paths(self) -> None:
+        source = self.dataset.source
+        inputs = {ref.path for ref in source.files} if locate(self.out).uri == source.uri else set()
+        for path in self.paths:
+            if path in inputs:
+                raise SettingsError(f"{path}: the output would replace its own input; choose another folder with --out")
+        if len({*self.paths}) < len(self.paths):
+            twice = next(path for path in self.paths if self.paths.count(path) > 1)
+            raise DataError(f"{twice}: would be the output of two files; rename one, or score them into two folders")
+
+    def _tables(self) -> Iterator[tuple[int, Any]]:
+        self.account.start(self.dataset.n_rows)
+        with contextlib.closing(sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()) as chunks:
+            for filled in chunks:
+                for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
+                    n = int(loaded.counts.sum())
+                    file = int(self.dataset.file[piece.first])
+                    yield file, self._predictions(filled, piece, n)
+                self.account.add(filled)
+
+    def _predictions(self, filled: Filled, piece: Piece, n: int) -> Any:
+        model, start = self.model, piece.rows_before
+        scores, means, _ = model.score_block(filled.block, start, start + n)
+        means, scores = model.in_target_units(means), model.in_target_units(scores)
+        columns = self._id_columns(piece) if n else {}
+        columns |= {} if n else {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in self.ids}
+        columns["prediction"] = pa.array(model.decide(means))
+        if model.has_probabilities and model.n_outputs == 1:
+            columns["probability"] = pa.array(means[:, 0])
+        elif model.has_probabilities:
+            columns |= {f"probability_{c}": pa.array(means[:, k]) for k, c in enumerate(model.classes)}
+        elif model.classes:
+            columns["score"] = pa.array(scores[:, 0])
+        return pa.table(columns)
+
+    def _id_columns(self, piece: Piece) -> dict[str, Any]:
+        if not self.ids:
+            return {}
+        names = tuple(dict.fromkeys([*self.ids, *self.recipe.filter_columns]))
+        parts = [pa.table(dict(zip(names, columns, strict=True))) for columns in self.recipe.reader.read(piece, names, Spent())]
+        whole = pa.concat_tables(parts)
+        table = self.recipe.reader.unified(dict(zip(names, whole.columns, strict=True)))
+        if self.recipe.filter is not None:
+            table = table.filter(self.recipe.filter)
+        return {name: table.column(name) for name in self.ids}
+
+    def _schema(self) -> Any:
+        fields = [self.dataset.schema.field(name).remove_metadata() for name in self.ids]
+        empty = np.zeros((0, self.model.n_outputs), self.model.weights.dtype)
+        floats = pa.from_numpy_dtype(self.model.in_target_units(empty).dtype)
+        classes = pa.array(np.array(self.model.classes)).type if self.model.classes else floats
+        fields.append(pa.field("prediction", classes))
+        if self.model.has_probabilities and self.model.n_outputs == 1:
+            fields.append(pa.field("probability", floats))
+        elif self.model.has_probabilities:
+            fields += [pa.field(f"probability_{c}", floats) for c in self.model.classes]
+        elif self.model.classes:
+            fields.append(pa.field("score", floats))
+        return pa.schema(fields)
+
+    def _write(self, file: int, tables: Iterator[Any]) -> int:
+        path, rows = self.paths[file], 0
+        local = self.filesystem.type_name == "local"
+        # An object store shows an object only when it is complete; elsewhere the rename does that.
+        place = f"{path}.partial" if local else path
+        schema = self._schema().with_metadata({MARK: self._mark(file)})
+        try:
+            if local:
+                self.filesystem.create_dir(path.rpartition("/")[0] or ".", recursive=True)
+            with self.filesystem.open_output_stream(place) as sink, pq.ParquetWriter(sink, schema) as writer:
+                for table in tables:
+                    writer.write_table(table.cast(schema))
+                    rows += table.num_rows
+            if local:
+                self.filesystem.move(place, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.filesystem.delete_file(place)
+            if isinstance(error, OSError):
+                raise ModelError(
+                    f"{path}: cannot be written: {first_line(error)}; finished files stay, start again to go on"
+                ) from error
+            raise
+        return rows
+
+    def _mark(self, file: int) -> bytes:
+        ref = self.dataset.source.files[file]
+        recipe = self.recipe
+        digest = hashlib.sha256(self._model_bytes)
+        # The footer too, whose statistics and offsets tell a file that was rewritten to the same length.
+        digest.update(footer_bytes(self.dataset.source, ref))
+        digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
+        return digest.hexdigest().encode()
+
+    @cached_property
+    def _model_bytes(self) -> bytes:
+        return self.model.to_bytes()
+
+    def _is_done(self, file: int) -> bool:
+        try:
+            with self.filesystem.open_input_file(self.paths[file]) as source:
+                found = pq.read_schema(source).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return False
+        return found.get(MARK) == self._mark(file)
+
+
+def score_data(
+    model: Model,
+    data: Any,
+    out: str,
+    *,
+    executor: Executor,
+    block_bytes: int,
+    ids: tuple[str, ...] | None = None,
+    filter_text: str | None = None,
+    account: Account | None = None,
+) -> Scored:
+    """Write predictions for a data set; see `Scorer.run`. `ids` defaults to those of training that the data has.
+
+    Infinite features are what they were in training: an error, or missing.
+    """
+    dataset, expression, columns = open_data(data, filter_text)
+    trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
+    chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
+    clash = {"prediction", "probability", "score"} & set(chosen)
+    if clash:
+        raise DataError(f"id column {sorted(clash)[0]!r} has the name of an output column; rename it or leave it out of --id")
+    recipe = Recipe(
+        dataset,
+        model.encoding,
+        None,
+        None,
+        expression,
+        columns,
+        infinite_is_missing=model.settings.get("infinite") == "missing",
+        precision=str(model.weights.dtype),
+    )
+    check_recipe(recipe)
+    return Scorer(model, dataset, out, chosen, recipe, executor, block_bytes, account or Account()).run()
+
+
+def _by_file(tables: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Iterator[Any]]]:
+    """Group consecutive tables by file; each group must be used up before the next is asked for."""
+    from itertools import groupby  # noqa: PLC0415
+
+    for file, group in groupby(tables, key=lambda pair: pair[0]):
+        yield file, (table for _, table in group)
+
+
+def _as_parquet(name: str) -> str:
+    return name if name.endswith(".parquet") else f"{name}.parquet"

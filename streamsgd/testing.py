@@ -1,0 +1,510 @@
+"""Conformance: what every part must hold, for streamsgd's own parts and for yours.
+
+>>> from streamsgd.testing import check_loss
+>>> from streamsgd.kernels.losses import Huber
+>>> check_loss(Huber(delta=2.0))
+
+Each check returns nothing and raises AssertionError with what was expected, what came, and at which point.
+All are deterministic and take a few seconds, which is the compilation of the part.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.kernels.loops import FILLED, Block, Pace, Parts, State, fit, learn, score, update
+from streamsgd.kernels.rows import OWN, Dense
+from streamsgd.plan import Plan, make_plan
+from streamsgd.registry import make
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TARGETS: dict[str, tuple[float, ...]] = {
+    "regression": (-3.0, 0.0, 0.7, 2.0),
+    "binary": (0.0, 1.0),
+    "margin": (0.0, 1.0),
+    "poisson": (0.0, 1.0, 2.0, 7.0),
+}
+"""Targets of each task that a loss is tried with; those of `multiclass` are the classes of the loss."""
+
+FAR = 500.0
+"""Scores up to here, either side of zero, must give finite numbers."""
+
+_RATES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+
+
+def check_loss(loss: Any) -> None:
+    """Check a loss: its slope, convexity, range, and that a kernel computes what its Python says.
+
+    Parameters
+    ----------
+    loss
+        A NamedTuple as `kernels.losses` describes.
+
+    Raises
+    ------
+    AssertionError
+        The slope is not the derivative of the value to 1e-6; the value is not convex, or not finite for
+        scores within 500 of zero; a mean is not finite; a kernel gives other numbers; it does not survive
+        pickling.
+
+    """
+    several = hasattr(loss, "slopes")
+    _has(loss, ("value", "slopes", "means") if several else ("value", "slope", "mean"), ("task",))
+    tasks = (*TARGETS, "multiclass")
+    _true(loss.task in tasks, f"{loss!r}: task is {loss.task!r}; it must be one of {', '.join(tasks)}")
+    _pickles(loss)
+    for y in _targets(loss):
+        try:
+            (_check_slopes if several else _check_slope)(loss, y)
+        except ArithmeticError as error:
+            raise AssertionError(f"{loss!r}: at y={y:g} and a score within {FAR:g} of 0: {error}") from error
+    _check_fit(loss)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Check an optimizer: that it converges, strides as it moves, and that a kernel agrees with its Python.
+
+    Parameters
+    ----------
+    optimizer
+        A NamedTuple as `kernels.optimizers` describes.
+
+    Raises
+    ------
+    AssertionError
+        No learning rate brings a quadratic of condition 10 to a thousandth in 500 steps; a stride is not a
+        positive number, or not what the weight comes to move by for a steady gradient of 1; a weight of 0
+        that never saw a gradient moves; it uses more slots than `n_slots`; a kernel gives other numbers; it
+        does not survive pickling.
+
+    """
+    _has(optimizer, ("prepare", "move"), ("n_slots",))
+    _true(
+        "learning_rate" in optimizer._fields,
+        f"{optimizer!r} has no field learning_rate, which schedules scale",
+    )
+    _pickles(optimizer)
+    _check_stride(optimizer)
+    _check_updates(_parts(optimizer=optimizer), optimizer)
+    _check_convergence(optimizer)
+
+
+def check_penalty(penalty: Any) -> None:
+    """Check a penalty: that `pull` and `shrink` are those of a convex function, least and even at zero.
+
+    Parameters
+    ----------
+    penalty
+        A NamedTuple as `kernels.penalties` describes.
+
+    Raises
+    ------
+    AssertionError
+        Either is not finite, not odd or not increasing; `shrink` moves a weight away from zero, pulls two
+        weights apart, or moves at a stride of zero; a kernel gives other numbers; it does not survive
+        pickling.
+
+    """
+    _has(penalty, ("pull", "shrink"))
+    _pickles(penalty)
+    weights = np.array([-FAR, -3.0, -1.0, -0.1, -1e-9, 0.0, 1e-9, 0.1, 1.0, 3.0, FAR])
+    _check_odd_and_rising(penalty, "pull", weights, [penalty.pull(w) for w in weights.tolist()])
+    for stride in (0.0, 1e-3, 0.1, 2.0):
+        shrunk = np.array([penalty.shrink(w, stride) for w in weights.tolist()])
+        what = f"shrink with a stride of {stride:g}"
+        _check_odd_and_rising(penalty, what, weights, shrunk)
+        away = np.abs(shrunk) > np.abs(weights)
+        _true(not away.any(), f"{penalty!r}: {what} moves {weights[away]} away from zero, to {shrunk[away]}")
+        apart = np.diff(shrunk) > np.diff(weights) * (1 + 1e-12) + 1e-12
+        _true(not apart.any(), f"{penalty!r}: {what} pulls weights apart: {weights} become {shrunk}")
+        _true(stride > 0 or np.array_equal(shrunk, weights), f"{penalty!r}: shrink moves at a stride of 0")
+    _check_updates(_parts(penalty=penalty), penalty)
+
+
+def check_schedule(schedule: Any) -> None:
+    """Check a schedule: finite factors of at least zero, a warm-up that is linear, and a kernel that agrees.
+
+    Parameters
+    ----------
+    schedule
+        A NamedTuple as `kernels.schedules` describes.
+
+    Raises
+    ------
+    AssertionError
+        A factor is negative or not finite; all are zero; a field `warmup` does not multiply by
+        min(1, step / warmup); a kernel gives other numbers; it does not survive pickling.
+
+    """
+    _has(schedule, ("factor",))
+    _pickles(schedule)
+    places = [(step, epoch, 5.0) for step in (1, 2, 10, 10**4, 10**9) for epoch in (0.0, 0.25, 1.0, 4.999, 5.0)]
+    factors = [schedule.factor(*place) for place in places]
+    for place, got in zip(places, factors, strict=True):
+        where = "step {}, epoch {} of {}".format(*place)
+        _true(
+            0.0 <= got < math.inf,
+            f"{schedule!r}: the factor at {where} is {got}; it must be finite and not negative",
+        )
+    _true(any(factors), f"{schedule!r}: every factor is 0, so nothing would be learned")
+    if "warmup" in schedule._fields:
+        for step in (1, 2, 7, 8, 9, 100):
+            cold = schedule._replace(warmup=0).factor(step, 0.5, 5.0)
+            warm = schedule._replace(warmup=8).factor(step, 0.5, 5.0)
+            _close(
+                warm,
+                cold * min(1.0, step / 8),
+                1e-12,
+                f"{schedule!r} with warmup=8: the factor of step {step}",
+            )
+    _check_updates(_parts(schedule=schedule), schedule)
+
+
+def check_sampler(sampler: Any) -> None:
+    """Check a sampler: permutations that depend on the seeds alone, and plans that read every row once.
+
+    Parameters
+    ----------
+    sampler
+        A NamedTuple as `samplers` describes.
+
+    Raises
+    ------
+    AssertionError
+        An order is not a permutation, or not the same for the same seeds; a plan made with it breaks a law of
+        `check_plan`; it does not survive pickling.
+
+    """
+    _has(sampler, ("order",), ("mixes_rows", "side_by_side"))
+    _pickles(sampler)
+    for n in (0, 1, 2, 7, 1000):
+        order, again = (np.asarray(sampler.order(n, np.random.SeedSequence([3, n]))) for _ in range(2))
+        is_permutation = order.shape == (n,) and np.array_equal(np.sort(order), np.arange(n))
+        _true(
+            is_permutation,
+            f"{sampler!r}: the order of {n} units is not a permutation of 0 .. {n - 1}: {order[:20]}",
+        )
+        _true(np.array_equal(order, again), f"{sampler!r}: two orders of {n} units from the same seeds differ")
+    rng = np.random.default_rng(1)
+    for high, chunk_rows in ((2, 1), (5, 40), (50, 40), (300, 100), (1000, 7)):
+        rows = rng.integers(0, high, 60)
+        file = np.sort(rng.integers(0, 4, 60))
+        plan = make_plan(rows, file, row_bytes=8, chunk_rows=chunk_rows, tile_rows=16, sampler=sampler, seed=chunk_rows)
+        for epoch in (0, 3):
+            check_plan(plan, rows, file, epoch)
+
+
+def check_plan(plan: Plan, rows: np.ndarray, file: np.ndarray, epoch: int) -> None:
+    """Check one epoch of a plan.
+
+    Parameters
+    ----------
+    plan
+        As of `make_plan`.
+    rows, file
+        int64 (n_row_groups,): rows of each row group, and the file it is in.
+    epoch
+        Which.
+
+    Raises
+    ------
+    AssertionError
+        A row is read twice or never; a chunk is larger than `plan.chunk_rows` or has gaps; a piece joins two
+        files or cuts into a run of row groups; slices of a row group are not in order; the plan gives other
+        chunks when it is asked for one alone or has been pickled.
+
+    """
+    begins = np.concatenate([[0], np.cumsum(rows)])
+    seen = np.zeros(int(begins[-1]), np.int64)
+    reached = np.zeros(len(rows), np.int64)
+    before = 0
+    chunks = list(plan.chunks(epoch))
+    for number, chunk in enumerate(chunks):
+        _true((chunk.epoch, chunk.number) == (epoch, number), f"chunk {number} of epoch {epoch} says {chunk}")
+        _true(
+            0 < chunk.rows <= plan.chunk_rows,
+            f"{chunk} has {chunk.rows} rows; a chunk has 1 to {plan.chunk_rows}",
+        )
+        _true(plan.rows_before(epoch, number) == before, f"rows before chunk {number} are not {before}")
+        before += chunk.rows
+        at = 0
+        for position, piece in enumerate(chunk.pieces):
+            _true((piece.number, piece.rows_before) == (position, at), f"{piece} is not at {position}, row {at}")
+            at += piece.rows
+            inside = file[piece.first : piece.last]
+            _true(len(set(inside.tolist())) == 1, f"{piece} joins files {sorted(set(inside.tolist()))}")
+            whole = int(begins[piece.last] - begins[piece.first])
+            alone = piece.last == piece.first + 1
+            _true(
+                alone or piece.rows == whole,
+                f"{piece} cuts into a run of {piece.last - piece.first} row groups",
+            )
+            _true(
+                piece.start == reached[piece.first],
+                f"{piece} does not begin where row {reached[piece.first]} is next",
+            )
+            reached[piece.first] = piece.stop
+            first = int(begins[piece.first])
+            seen[first + piece.start : first + piece.stop] += 1
+    _true(
+        bool((seen == 1).all()),
+        f"epoch {epoch}: {(seen == 0).sum()} rows never read, {(seen > 1).sum()} more than once",
+    )
+    _true(plan.n_rows == len(seen), f"the plan says {plan.n_rows} rows, there are {len(seen)}")
+    _true(plan.n_chunks(epoch) == len(chunks), f"n_chunks says {plan.n_chunks(epoch)}, there are {len(chunks)}")
+    copy = pickle.loads(pickle.dumps(plan))  # noqa: S301  made one line above
+    for number in (0, len(chunks) // 2, len(chunks) - 1) if chunks else ():
+        _true(
+            copy.chunk(epoch, number) == chunks[number],
+            f"chunk {number} alone, of a copy, is {copy.chunk(epoch, number)}",
+        )
+        _true(
+            copy.key(epoch, number) == plan.key(epoch, number),
+            f"the key of chunk {number} of a copy is another",
+        )
+
+
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "loss": check_loss,
+    "penalty": check_penalty,
+    "optimizer": check_optimizer,
+    "schedule": check_schedule,
+    "shuffle": check_sampler,
+}
+"""The check of every kind of part, by its name in `registry.PARTS`."""
+
+
+# --- losses
+
+
+def _targets(loss: Any) -> tuple[float, ...]:
+    return tuple(map(float, range(loss.classes))) if loss.task == "multiclass" else TARGETS[loss.task]
+
+
+def _check_slope(loss: Any, y: float) -> None:
+    rng = np.random.default_rng(0)
+    far = np.linspace(-FAR, FAR, 401)
+    for s in [*rng.uniform(-4, 4, 60).tolist(), *rng.uniform(-30, 30, 20).tolist()]:
+        h = 1e-5 * max(1.0, abs(s))
+        low, here, high = (loss.value(y, s + step) for step in (-h, 0.0, h))
+        left, right, got = (here - low) / h, (high - here) / h, loss.slope(y, s)
+        tolerance = 1e-6 * max(1.0, abs(got))
+        if right - left > 1e-3 * max(1.0, abs(got)):  # a kink: any subgradient will do
+            good = left - tolerance <= got <= right + tolerance
+        else:
+            good = abs(got - 0.5 * (left + right)) <= tolerance
+        difference = (high - low) / (2 * h)
+        _true(
+            good,
+            f"{loss!r}: at y={y:g}, score={s:g} the slope is {got!r}, but the value rises by {difference!r}",
+        )
+    values = np.array([loss.value(y, s) for s in far.tolist()])
+    slopes = np.array([loss.slope(y, s) for s in far.tolist()])
+    means = np.array([loss.mean(s) for s in far.tolist()])
+    for name, numbers in (("value", values), ("slope", slopes), ("mean", means)):
+        wrong = far[~np.isfinite(numbers)]
+        _true(not len(wrong), f"{loss!r}: at y={y:g} the {name} is not finite for scores {wrong[:5]}")
+    falls = far[1:][np.diff(slopes) < -1e-12 * np.abs(slopes[1:])]
+    _true(
+        not len(falls),
+        f"{loss!r}: at y={y:g} the slope falls at scores {falls[:5]}, so the loss is not convex",
+    )
+
+
+def _check_slopes(loss: Any, y: float) -> None:
+    rng = np.random.default_rng(0)
+    n, h = loss.classes, 1e-5
+    for size in (1.0, 5.0, FAR):
+        for _ in range(20):
+            scores = rng.uniform(-size, size, n)
+            got, means = np.full(n, np.nan), np.full(n, np.nan)
+            loss.slopes(y, scores, got)
+            loss.means(scores, means)
+            value = loss.value(y, scores)
+            finite = np.isfinite([value, *got, *means]).all()
+            _true(
+                finite,
+                f"{loss!r}: at y={y:g}, {scores} value {value}, slopes {got} or means {means} are not finite",
+            )
+            if size == FAR:
+                continue
+            for k in range(n):
+                step = h * np.eye(n)[k]
+                rise = (loss.value(y, scores + step) - loss.value(y, scores - step)) / (2 * h)
+                where = f"at y={y:g}, scores={scores} slope {k} is {got[k]!r}, but the value rises by {rise!r}"
+                _true(abs(got[k] - rise) <= 1e-6 * max(1.0, abs(rise)), f"{loss!r}: {where}")
+    for _ in range(50):
+        a, b = rng.uniform(-5, 5, (2, n))
+        middle, ends = loss.value(y, (a + b) / 2), [loss.value(y, end) for end in (a, b)]
+        _true(
+            middle <= np.mean(ends) + 1e-9,
+            f"{loss!r}: at y={y:g} the value is not convex between {a} and {b}",
+        )
+
+
+def _check_fit(loss: Any) -> None:
+    n_rows, n_columns, n_outputs = 24, 3, int(getattr(loss, "classes", 1))
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=(n_rows, n_columns + OWN))
+    values[:, n_columns] = np.resize(_targets(loss), n_rows)
+    values[:, n_columns + 1] = rng.uniform(0.5, 2.0, n_rows)
+    block = Block(Dense(values), values[:, n_columns], values[:, n_columns + 1])
+    parts = _parts(loss=loss, optimizer=make("optimizer", "sgd:learning_rate=0.05"))
+    results = []
+    for run, read in ((fit, score), (_fit_plainly, _plain(score))):
+        state = _state((n_columns + 1) * n_outputs, 1)
+        pace = Pace(5, n_columns * n_outputs, 0.0, 1.0 / n_rows, 1.0)
+        order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
+        _call(run, loss, parts, block, order, heads, state, pace, np.zeros((2, n_outputs)))
+        scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
+        _call(read, loss, loss, block, 0, n_rows, state.weights, scores, means, losses)
+        results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
+    for name, numbers in results[0].items():
+        _close(numbers, results[1][name], 1e-9, f"{loss!r}: the kernel's {name} after {n_rows} rows")
+
+
+def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
+    """Do what `fit` does for a block of one tile in order, as Python; prefetching cannot be."""
+    order, _heads, state, pace, scratch = rest
+    learn_row: Any = learn
+    for i in range(len(order)):
+        y, weight = block.y[i], block.weight[i]
+        value = learn_row(parts.loss, block.rows, i, y, weight, state.weights, state.grad, scratch)
+        state.tally[:] += weight * value, weight, 1.0
+        state.clock[FILLED] += 1
+        if state.clock[FILLED] == pace.batch_size:
+            update(parts, state, pace, int(state.clock[FILLED]), pace.epoch)
+
+
+# --- optimizers
+
+
+def _check_stride(optimizer: Any) -> None:
+    slots = np.zeros((optimizer.n_slots, 1))
+    eta = optimizer.learning_rate
+    try:
+        still, _ = optimizer.move(0.0, 0.0, slots, 0, eta, optimizer.prepare(1))
+        _true(still == 0.0, f"{optimizer!r}: a weight of 0 moves to {still} though its gradient is 0")
+        slots[:] = 0.0
+        for step in range(1, 1001):
+            moved, stride = optimizer.move(0.0, 1.0, slots, 0, eta, optimizer.prepare(step))
+            _true(
+                0.0 < stride < math.inf,
+                f"{optimizer!r}: the stride of step {step} is {stride}; it must be above 0",
+            )
+    except IndexError as error:
+        raise AssertionError(f"{optimizer!r}: uses more slots than n_slots={optimizer.n_slots}: {error}") from error
+    message = f"{optimizer!r}: after 1000 gradients of 1 a step moves a weight by"
+    _close(-moved, stride, 1e-6, f"{message} {-moved!r} and says a stride of {stride!r}; the stride")
+
+
+def _check_convergence(optimizer: Any) -> None:
+    curvature, best = np.array([1.0, 3.0, 10.0, 2.0]), np.array([0.7, -1.0, 0.4, 1.2])
+    n_steps, reached = 500, math.inf
+    start = float(curvature @ best**2)
+    for rate in _RATES:
+        state = _state(4, optimizer.n_slots)
+        for step in range(n_steps):
+            now = optimizer._replace(learning_rate=rate * (1.0 - step / n_steps))
+            state.grad[:] = curvature * (state.weights - best)
+            update(_parts(optimizer=now), state, Pace(1, 4, 0.0, 0.0, 1.0), 1, 0.0)
+            if not np.abs(state.weights).max() < 1e6:
+                break
+        else:
+            reached = min(reached, float(curvature @ (state.weights - best) ** 2))
+        if reached <= 1e-3 * start:
+            return
+    raise AssertionError(
+        f"{optimizer!r}: on a quadratic of condition 10 it comes to {reached / start:.2g} of its start "
+        f"in {n_steps} steps at the best of the learning rates {_RATES}, going down to 0; 0.001 was expected"
+    )
+
+
+# --- what they share
+
+
+def _parts(**own: Any) -> Parts:
+    usual = {"loss": "squared", "penalty": "none", "optimizer": "sgd", "schedule": "constant"}
+    return Parts(**{kind: own[kind] if kind in own else make(kind, name) for kind, name in usual.items()})
+
+
+def _check_updates(parts: Parts, part: Any) -> None:
+    """Give kernel and plain Python the same gradients for 50 steps."""
+    n, results = 6, []
+    for run in (update, _plain(update)):
+        state = _state(n, parts.optimizer.n_slots)
+        state.weights[:] = np.random.default_rng(2).normal(size=n)
+        for step in range(50):
+            state.grad[:] = np.random.default_rng([5, step]).normal(size=n)
+            _call(run, part, parts, state, Pace(4, n - 1, 0.0, 0.0, 5.0), 3, step / 10)
+        results.append(state)
+    for name in ("weights", "slots"):
+        got, expected = (getattr(state, name) for state in results)
+        _close(got, expected, 1e-10, f"{part!r}: the kernel's {name} after 50 updates")
+
+
+def _state(n_weights: int, n_slots: int) -> State:
+    slots = np.zeros((max(1, n_slots), n_weights))
+    return State(np.zeros(n_weights), slots, np.zeros(n_weights), np.zeros(2, np.int64), np.zeros(3))
+
+
+def _call(kernel: Any, part: Any, *args: Any) -> None:
+    try:
+        kernel(*args)
+    except Exception as error:
+        how = "in a kernel" if hasattr(kernel, "py_func") else "in Python"
+        raise AssertionError(f"{part!r} does not run {how}: {error}") from error
+
+
+def _plain(kernel: Any) -> Any:
+    """Return the Python function that a kernel was compiled from."""
+    return getattr(kernel, "py_func", kernel)
+
+
+def _has(part: Any, functions: Iterable[str], attributes: Iterable[str] = ()) -> None:
+    missing = [f"{name}(...)" for name in functions if not callable(getattr(part, name, None))]
+    missing += [name for name in attributes if not hasattr(part, name)]
+    named = hasattr(part, "_fields")
+    _true(named, f"{part!r} is not a NamedTuple; a part is one, with its hyper-parameters as fields")
+    _true(not missing, f"{type(part).__name__} lacks {', '.join(missing)}")
+
+
+def _pickles(part: Any) -> None:
+    try:
+        copy = pickle.loads(pickle.dumps(part))  # noqa: S301  made on this line
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise AssertionError(f"{part!r} cannot be pickled: {error}; define its class at the top of a module") from error
+    _true(copy == part and type(copy) is type(part), f"{part!r} comes back from pickling as {copy!r}")
+
+
+def _check_odd_and_rising(part: Any, what: str, weights: np.ndarray, got: Any) -> None:
+    got = np.asarray(got, np.float64)
+    _true(bool(np.isfinite(got).all()), f"{part!r}: {what} of {weights} is {got}, not finite")
+    _close(
+        got,
+        -got[::-1],
+        1e-12,
+        f"{part!r}: {what} of w and of -w differ in more than the sign; of {weights} it",
+    )
+    _true(bool((np.diff(got) >= 0).all()), f"{part!r}: {what} falls somewhere: of {weights} it is {got}")
+
+
+def _close(got: Any, expected: Any, tolerance: float, what: str) -> None:
+    got, expected = np.asarray(got), np.asarray(expected)
+    scale = max(1e-300, float(np.abs(expected).max(initial=0.0)))
+    error = float(np.abs(got - expected).max(initial=0.0)) / scale
+    _true(
+        error <= tolerance,
+        f"{what} is {got}, {expected} was expected (difference {error:.2g}, allowed {tolerance:g})",
+    )
+
+
+def _true(holds: Any, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
