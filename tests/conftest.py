@@ -1,0 +1,66 @@
+"""What tests share: where data is, how a small data set is written, and a run that is exact."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamsgd.settings import make_settings
+from streamsgd.trainer import train_model
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+EXACT = {
+    "target": "y",
+    "precision": "float64",
+    "scale": "none",
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "penalty": "none",
+    "executor": "inline",
+    "memory": "2GB",
+}
+"""Settings under which a run is textbook gradient descent from zero, in double precision."""
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared data folder {SHARED} is not there")
+    return SHARED
+
+
+def as_columns(x: np.ndarray, **others: Any) -> dict[str, Any]:
+    return {**{f"x{j}": x[:, j] for j in range(x.shape[1])}, **others}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write columns to Parquet files of equal size in a new folder."""
+
+    def write(columns: dict[str, Any], *, row_group_size: int | None = None, files: int = 1) -> Path:
+        folder = tmp_path / f"data{len(list(tmp_path.glob('data*')))}"
+        folder.mkdir()
+        table = pa.table(columns)
+        n = table.num_rows
+        for k in range(files):
+            part = table.slice(k * n // files, (k + 1) * n // files - k * n // files)
+            pq.write_table(part, folder / f"{k:03}.parquet", row_group_size=row_group_size)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def train() -> Callable[..., Any]:
+    """Train as `EXACT` says, unless told otherwise; gives (flat weights, model, report)."""
+
+    def train(data: Path, **settings: Any) -> Any:
+        model, report = train_model(data, make_settings({**EXACT, **settings}))
+        return model.weights.ravel().copy(), model, report
+
+    return train
