@@ -1,0 +1,179 @@
+"""Kill a training run with SIGKILL at random instants, start it again until it ends, compare the bytes.
+
+    python scripts/prove_kills.py --kills 200
+
+One run is left alone and timed. Then runs are killed at times drawn uniformly from that duration (start-up,
+reading, learning, writing a checkpoint, saving the model) and started again, each time with another executor,
+number of threads and memory budget, until they end; as many runs as the kills need. Every model file must be
+the same bytes. Prints a table and, as the last line, JSON; exits with 1 if a model differs.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DRIVER = """
+import json, sys
+from streamsgd.settings import make_settings
+from streamsgd.trainer import train_model
+train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3])
+"""
+
+SETTINGS: dict[str, Any] = {
+    "target": "y",
+    "epochs": 2,
+    "chunk_rows": 1000,
+    "checkpoint_chunks": 1,
+    "validation": 0.1,
+    "validate_every": 4000,
+    "patience": 1000,
+}
+
+PLACES = [
+    {"executor": "dask", "threads": 2, "memory": "2GB"},
+    {"executor": "inline", "memory": "4GB"},
+    {"executor": "dask", "threads": 1, "memory": "900MB"},
+    {"executor": "dask", "threads": 4, "memory": "3GB"},
+]
+"""What may differ from one start to the next without a trace in the model."""
+
+HANGS = 600.0
+"""Seconds after which a start that is not to be killed counts as a hang."""
+
+
+@dataclass
+class Outcome:
+    """One run: how often it was killed, where, and whether its model is the right one."""
+
+    kills: int = 0
+    starts: int = 0
+    killed_in: Counter[str] = field(default_factory=Counter)
+    same: bool = False
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="how many in all (default: 200)")
+    parser.add_argument("--rows", type=int, default=24_000, help="rows of the data set (default: 24000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the data and of the instants")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="prove_kills_") as folder:
+        began = time.monotonic()
+        outcomes, sha, alone = prove(Path(folder), given.kills, given.rows, given.seed)
+    print_table(outcomes)
+    where = sum((outcome.killed_in for outcome in outcomes), Counter())
+    result = {
+        "kills": sum(outcome.kills for outcome in outcomes),
+        "runs": len(outcomes),
+        "starts": sum(outcome.starts for outcome in outcomes),
+        "identical": sum(outcome.same for outcome in outcomes),
+        "killed_in": dict(where),
+        "sha256": sha,
+        "seconds_alone": round(alone, 2),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    print(json.dumps(result))
+    return 0 if result["identical"] == result["runs"] else 1
+
+
+def prove(folder: Path, kills: int, rows: int, seed: int) -> tuple[list[Outcome], str, float]:
+    """Return what became of every run, and digest and seconds of the one that was left alone."""
+    data = write_data(folder / "data", rows, seed)
+    run_alone(data, folder / "warm_up.sgd")  # compiles, once
+    alone = min(run_alone(data, folder / f"alone{k}.sgd") for k in range(2))
+    sha = digest(folder / "alone0.sgd")
+    print(f"left alone: {alone:.2f} s, sha256 {sha[:16]}", file=sys.stderr)
+    rng, left, outcomes = np.random.default_rng([seed, 1]), kills, []
+    while left:
+        outcomes.append(run_killed(data, folder / f"run{len(outcomes)}", lambda: rng.uniform(0.0, alone), left))
+        outcomes[-1].same = digest(folder / f"run{len(outcomes) - 1}" / "model.sgd") == sha
+        left -= outcomes[-1].kills
+        print(f"run {len(outcomes)}: {outcomes[-1].kills} kills, {left} left", file=sys.stderr)
+    return outcomes, sha, alone
+
+
+def write_data(folder: Path, rows: int, seed: int) -> Path:
+    """Write files with row groups that are tiny, of middling size, and larger than a chunk."""
+    rng = np.random.default_rng([seed, 0])
+    folder.mkdir()
+    for k, row_group_size in enumerate((40, 500, 2500)):
+        n = rows // 3
+        x = rng.normal(size=(n, 6)).astype(np.float32)
+        y = x @ np.arange(1.0, 7.0) + rng.normal(size=n)
+        columns = {f"x{j}": pa.array(x[:, j], mask=rng.random(n) < 0.02) for j in range(6)}
+        pq.write_table(pa.table({**columns, "y": y}), folder / f"{k}.parquet", row_group_size=row_group_size)
+    return folder
+
+
+def command(data: Path, out: Path, place: dict[str, Any]) -> list[str]:
+    return [sys.executable, "-c", DRIVER, str(data), json.dumps(SETTINGS | place), str(out)]
+
+
+def run_alone(data: Path, out: Path) -> float:
+    """Train without a kill and return the seconds it took."""
+    began = time.monotonic()
+    subprocess.run(command(data, out, PLACES[0]), check=True)
+    return time.monotonic() - began
+
+
+def run_killed(data: Path, folder: Path, delay: Callable[[], float], most: int) -> Outcome:
+    """Start a run and kill it, at most so many times, until it ends before its time has come."""
+    outcome = Outcome()
+    while True:
+        place = PLACES[outcome.starts % len(PLACES)]
+        outcome.starts += 1
+        began = time.time()
+        process = subprocess.Popen(command(data, folder / "model.sgd", place), stderr=subprocess.PIPE)
+        try:
+            _, stderr = process.communicate(timeout=delay() if outcome.kills < most else HANGS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            if outcome.kills == most:
+                sys.exit(f"start {outcome.starts} in {folder} did not end within {HANGS:.0f} s")
+            outcome.kills += 1
+            outcome.killed_in[stage(folder, began)] += 1
+            continue
+        if process.returncode:
+            sys.exit(f"start {outcome.starts} in {folder} failed:\n{stderr.decode()}")
+        return outcome
+
+
+def stage(folder: Path, began: float) -> str:
+    """Say from what a killed process left behind since it was started (`began`, Unix time) what it was doing."""
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    names = [path.name for path in files if path.stat().st_mtime >= began]
+    if "model.sgd" in names:
+        return "after the model was saved"
+    if ".model.sgd.partial" in names:
+        return "saving the model"
+    if any(name.endswith(".partial") for name in names):
+        return "writing a checkpoint"
+    return "between checkpoints" if names else "before its first checkpoint"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def print_table(outcomes: list[Outcome]) -> None:
+    print(f"{'run':>4} {'kills':>6} {'starts':>7}  model")
+    for number, outcome in enumerate(outcomes, 1):
+        print(f"{number:4} {outcome.kills:6} {outcome.starts:7}  {'identical' if outcome.same else 'DIFFERS'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
