@@ -194,8 +194,8 @@ def encoded(model: Model, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 def converged(features: np.ndarray, y: np.ndarray, task: str) -> np.ndarray:
     """Return the weights of the unregularised optimum, (n_columns + 1, n_outputs), intercepts last."""
-    from sklearn.linear_model import LinearRegression, LogisticRegression  # noqa: PLC0415
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     if task == "regression":
         solved = LinearRegression().fit(features, y)

@@ -9,8 +9,8 @@ from streamsgd.errors import BudgetError
 from streamsgd.sizes import parse_bytes
 
 INTERPRETER = 380 * 10**6
-"""Resident bytes of Python with numpy, pyarrow, numba and an in-process Dask: 285 MB, 350 MB if kernels are compiled. A constant, not a
-reading of this moment: chunks are sized from it, and the model's bits depend on chunks."""
+"""Resident bytes of Python with numpy, pyarrow, numba and an in-process Dask: 285 MB, 350 MB if kernels are compiled. A
+constant, not a reading of this moment: chunks are sized from it, and the model's bits depend on chunks."""
 
 N_BLOCKS = 2
 """Blocks that take turns: one trains while the next is read."""
@@ -94,7 +94,8 @@ def make_budget(
     if least > limit:
         raise BudgetError(
             f"--memory {_text(limit)} cannot hold this job: interpreter {_text(INTERPRETER)}, decoding on one thread "
-            f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, two chunks of {wanted:,} rows {_text(least - fixed)}. "
+            f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, "
+            f"two chunks of {wanted:,} rows {_text(least - fixed)}. "
             f"The smallest budget that can is --memory {-(-least // 10**6)}MB"
         )
     if chunk_rows is None:
@@ -128,7 +129,7 @@ def machine_memory() -> int:
     """Return the bytes that this process may use: the cgroup's limit or the machine's memory, whichever is less."""
     import psutil  # noqa: PLC0415  not needed where a budget is given
 
-    limits = [psutil.virtual_memory().total]
+    limits = [int(psutil.virtual_memory().total)]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limits.append(int(Path(path).read_text()))

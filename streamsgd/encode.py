@@ -99,12 +99,12 @@ def _ticks(column: Any, kind: Any) -> Any:
 def _ticks_per_unit(kind: Any) -> float:
     if pa.types.is_date32(kind):
         return 1.0
-    return 86_400_000.0 if pa.types.is_date64(kind) else _PER_SECOND[kind.unit]
+    return 86_400_000.0 if pa.types.is_date64(kind) else _PER_SECOND[str(kind.unit)]
 
 
 def float_address(numbers: Any) -> int:
     """Return where the values of a float array begin in memory."""
-    return int(numbers.buffers()[1].address) + numbers.offset * numbers.type.bit_width // 8
+    return int(numbers.buffers()[1].address + numbers.offset * numbers.type.bit_width // 8)
 
 
 def allocate(width: int, n_rows: int, precision: Any) -> Block:

@@ -49,7 +49,7 @@ class DivergedError(StreamSGDError):
     """The loss or the weights left the finite numbers; the message says what to lower."""
 
 
-class Stopped(StreamSGDError):
+class Stopped(StreamSGDError):  # noqa: N818  it is none
     """Training stopped on a time limit or SIGTERM after saving a checkpoint."""
 
     exit_code = 75

@@ -58,7 +58,7 @@ def sequential_stream(recipe: Recipe, executor: Executor, block_bytes: int) -> S
         row_bytes=recipe.row_bytes,
         chunk_rows=max(1, block_bytes // recipe.row_bytes),
         tile_rows=recipe.tile_rows,
-        sampler=Sequential(),
+        sampler=Sequential(),  # type: ignore[call-arg]
         seed=0,
     )
     return Stream(recipe, plan, executor)

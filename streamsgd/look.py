@@ -230,21 +230,17 @@ def choose_target(look: Look, name: str, task: str) -> Target:
     """
     kind = look.dataset.schema.field(name).type
     if look.settings.classes:
-        given = {_as_type(text, kind, name) for text in look.settings.classes}
-        if len(given) < 2:
-            raise SettingsError(f"--classes {look.settings.classes[0]}: one class leaves nothing to learn; give two or more")
-        return _classes(name, task, tuple(sorted(given)))
+        return _classes(name, task, _given_classes(look, name, kind))
     if not is_number(kind):
-        if not _is_text(kind):
-            raise DataError(f"target {name!r} is of type {kind}; it must be a number, a boolean or a string")
-        if task in ("regression", "poisson"):
-            raise DataError(f"target {name!r} is of type {kind} but the task is {task}, which needs numbers")
+        _check_text(name, kind, task)
+    if _is_text(kind) or task == "multiclass" or (pa.types.is_boolean(kind) and task in ("auto", "binary")):
         return _classes(name, task, discover(look, name))
-    if pa.types.is_boolean(kind) and task in ("auto", "binary"):
-        return _classes(name, task, (False, True) if len(discover(look, name)) == 2 else discover(look, name))
-    if task == "multiclass":
-        return _classes(name, task, discover(look, name))
-    values = look.target_values(name)
+    return _choose_by_value(look, name, task)
+
+
+def _choose_by_value(look: Look, name: str, task: str) -> Target:
+    """Decide what a column of numbers is: two classes, counts, or a number to predict."""
+    kind, values = look.dataset.schema.field(name).type, look.target_values(name)
     unique = set(np.unique(values[:10_000]).tolist())
     if task == "binary" or (task == "auto" and unique <= {0.0, 1.0}) or (task == "auto" and unique <= {-1.0, 1.0}):
         unique = set(np.unique(values).tolist())
@@ -259,6 +255,20 @@ def choose_target(look: Look, name: str, task: str) -> Target:
     if look.settings.scale == "none":
         return Target(name, "regression")
     return Target(name, "regression", (), moments.mean, 1.0 / moments.deviation)
+
+
+def _given_classes(look: Look, name: str, kind: Any) -> tuple[Any, ...]:
+    given = {_as_type(text, kind, name) for text in look.settings.classes}
+    if len(given) < 2:
+        raise SettingsError(f"--classes {look.settings.classes[0]}: one class leaves nothing to learn; give two or more")
+    return tuple(sorted(given))
+
+
+def _check_text(name: str, kind: Any, task: str) -> None:
+    if not _is_text(kind):
+        raise DataError(f"target {name!r} is of type {kind}; it must be a number, a boolean or a string")
+    if task in ("regression", "poisson"):
+        raise DataError(f"target {name!r} is of type {kind} but the task is {task}, which needs numbers")
 
 
 def discover(look: Look, name: str) -> tuple[Any, ...]:

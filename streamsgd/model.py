@@ -127,7 +127,8 @@ class Model:
         if not self.classes:
             return means[:, 0]
         index = means.argmax(axis=1) if self.n_outputs > 1 else (means[:, 0] >= 0.5).astype(np.int64)
-        return np.array(self.classes)[index]
+        classes: np.ndarray = np.array(self.classes)[index]
+        return classes
 
     def in_target_units(self, values: np.ndarray) -> np.ndarray:
         """Return regression values in units of the target, others as they are."""

@@ -114,8 +114,8 @@ class Recipe:
         y, weight, usable = self._targets(piece, control, wanted)
         keep = wanted & usable
         n_tiles = -(-piece.rows // self.tile_rows)
-        loaded = Loaded(*(np.zeros(n_tiles, np.int64) for _ in range(3)))
-        loaded.spent = spent
+        starts, counts, helds = np.zeros((3, n_tiles), np.int64)
+        loaded = Loaded(starts, counts, helds, spent=spent)
         loaded.filtered = piece.rows - int(wanted.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum())
         dest = np.empty(piece.rows, np.int32)
@@ -129,7 +129,7 @@ class Recipe:
             loaded.starts, loaded.counts, loaded.helds,
         )  # fmt: skip
         spent.encode += time.perf_counter() - began
-        loaded.missing = self._rows(piece, block, dest, y, weight, spent)
+        loaded.missing = self._rows(piece, block, dest, y, weight, spent=spent)
         return loaded
 
     def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:
@@ -182,8 +182,8 @@ class Recipe:
         if bad.any() and not self.skip_bad_rows:
             first = self.reader.where_row(piece, int(np.flatnonzero(bad)[0]))
             raise DataError(
-                f"{self.reader.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, first in "
-                f"{first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
+                f"{self.reader.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, "
+                f"first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
             )
 
     def _held(self, piece: Piece) -> np.ndarray:
@@ -210,6 +210,7 @@ class Recipe:
         dest: np.ndarray,
         y: np.ndarray | None,
         weight: np.ndarray | None,
+        *,
         spent: Spent,
     ) -> int:
         at, n_missing = 0, 0
@@ -228,9 +229,15 @@ class Recipe:
 
 
 def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
-    tiles = (np.concatenate([getattr(part, name) for part in parts]) for name in ("starts", "counts", "helds"))
-    sums = (sum(getattr(part, name) for part in parts) for name in ("filtered", "skipped", "missing"))
-    whole = Loaded(*tiles, *sums, problem="; ".join(part.problem for part in parts if part.problem))
+    whole = Loaded(
+        np.concatenate([part.starts for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.helds for part in parts]),
+        filtered=sum(part.filtered for part in parts),
+        skipped=sum(part.skipped for part in parts),
+        missing=sum(part.missing for part in parts),
+        problem="; ".join(part.problem for part in parts if part.problem),
+    )
     for part in parts:
         whole.spent.add(part.spent)
         if part.targets is not None:

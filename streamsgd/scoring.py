@@ -23,7 +23,7 @@ from streamsgd.recipe import Recipe
 from streamsgd.survey import open_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from streamsgd.dataset import Dataset
     from streamsgd.executors import Executor
@@ -95,7 +95,7 @@ class Scorer:
             twice = next(path for path in self.paths if self.paths.count(path) > 1)
             raise DataError(f"{twice}: would be the output of two files; rename one, or score them into two folders")
 
-    def _tables(self) -> Iterator[tuple[int, Any]]:
+    def _tables(self) -> Generator[tuple[int, Any]]:
         self.account.start(self.dataset.n_rows)
         with contextlib.closing(sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()) as chunks:
             for filled in chunks:
@@ -212,7 +212,7 @@ def score_data(
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
     clash = {"prediction", "probability", "score"} & set(chosen)
     if clash:
-        raise DataError(f"id column {sorted(clash)[0]!r} has the name of an output column; rename it or leave it out of --id")
+        raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
     recipe = Recipe(
         dataset,
         model.encoding,

@@ -106,7 +106,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 RUN_ONLY = frozenset(
-    ["memory", "threads", "executor", "checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep", "resume", "time_limit"]
+    [
+        *("memory", "threads", "executor", "resume", "time_limit"),
+        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep"),
+    ]
 )
 """Settings that may change between a run and its resumption: they do not touch the model."""
 

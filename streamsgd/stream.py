@@ -22,7 +22,7 @@ from streamsgd.kernels.mixing import merge
 from streamsgd.parquet import Spent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from streamsgd.executors import Executor
     from streamsgd.kernels.loops import Block
@@ -132,7 +132,7 @@ class Stream:
         self._free = [(recipe.allocate(most), np.empty(most, np.int32)) for _ in range(n_blocks)]
         self.deadline = DEADLINE
 
-    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1) -> Iterator[Filled]:
+    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1) -> Generator[Filled]:
         """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
 
         Raises

@@ -43,7 +43,7 @@ def table_dataset(stream: Any) -> Dataset:
     table = pa.table(stream)
     twice = {name for name in table.column_names if table.column_names.count(name) > 1}
     if twice:
-        raise DataError(f"the table has two columns named {sorted(twice)[0]!r}; rename one")
+        raise DataError(f"the table has two columns named {min(twice)!r}; rename one")
     n_groups = -(-table.num_rows // GROUP_ROWS)
     rows = np.full(n_groups, GROUP_ROWS, np.int64)
     if n_groups:

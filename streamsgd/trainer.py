@@ -345,8 +345,7 @@ class Run:
         return model
 
     def _provenance(self, rows: int) -> dict[str, Any]:
-        import numba  # noqa: PLC0415
-        import pyarrow as pa  # noqa: PLC0415
+        from importlib.metadata import version  # noqa: PLC0415
 
         job = self.job
         return {
@@ -363,9 +362,7 @@ class Run:
             "epochs": job.epochs,
             "versions": {
                 "streamsgd": __version__,
-                "numpy": np.__version__,
-                "numba": numba.__version__,
-                "pyarrow": pa.__version__,
+                **{name: version(name) for name in ("numpy", "numba", "pyarrow")},
             },
         }
 
@@ -441,7 +438,7 @@ def train_model(
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
-    frozen = _frozen(*saved, settings) if saved else None
+    frozen = _frozen(saved[0], settings) if saved else None
     job = prepare(data, settings, frozen=frozen, progress=footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
@@ -481,8 +478,7 @@ def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
     return saved
 
 
-def _frozen(header: dict[str, Any], arrays: dict[str, np.ndarray], settings: Settings) -> dict[str, Any]:
-    del arrays
+def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
     # By way of JSON, as the header went: lists, not tuples.
     now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
     differing = [key for key in now if now[key] != then.get(key)]
@@ -504,7 +500,8 @@ class _signals:  # noqa: N801  reads as a verb
     """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.before = run, {}
+        self.run = run
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():

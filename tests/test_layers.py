@@ -55,17 +55,7 @@ def test_planning_knows_only_integers(module: str) -> None:
     assert strange <= ({"psutil"} if module == "budget" else set())
 
 
-FOUND_OUT = {"trainer": "Run._provenance imports numba for its version; importlib.metadata has it without"}
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(m, marks=pytest.mark.xfail(reason=FOUND_OUT[m], strict=True)) if m in FOUND_OUT else m
-        for m in MODULES
-        if not m.startswith("kernels")
-    ],
-)
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("kernels")])
 def test_numba_is_known_only_under_kernels(module: str) -> None:
     assert not {root(name) for name in imports_of(module)} & {"numba", "llvmlite"}
 

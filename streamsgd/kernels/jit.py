@@ -16,7 +16,7 @@ import logging
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from numba import config, njit, types
 from numba.core import event
@@ -108,7 +108,7 @@ class CompileClock:
     def __init__(self) -> None:
         self._listener = event.TimingListener()
 
-    def __enter__(self) -> CompileClock:
+    def __enter__(self) -> Self:
         event.register("numba:compile", self._listener)
         return self
 

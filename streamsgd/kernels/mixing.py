@@ -36,7 +36,7 @@ def mix(key, counter):
 
 @inline
 def below(bits, n):
-    """A number in 0 .. n-1 from 64 random bits; the bias is below n / 2^32."""
+    """Return a number in 0 .. n-1 from 64 random bits; the bias is below n / 2^32."""
     return np.int64(((bits >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
