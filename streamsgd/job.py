@@ -185,7 +185,7 @@ def choose_optimizer(settings: Settings, width: int) -> Any:
     optimizer = make("optimizer", settings.optimizer)
     if "learning_rate=" in settings.optimizer:
         return optimizer
-    return optimizer._replace(learning_rate=optimizer.learning_rate * min(1.0, RATE_WIDTH / width))
+    return optimizer._replace(learning_rate=optimizer.learning_rate * RATE_WIDTH / max(width, RATE_WIDTH))
 
 
 def _task(settings: Settings) -> str:
