@@ -15,6 +15,7 @@ drawn given y: sorted and unsorted rows follow one model. --noise divides its we
     regression   (z, y) jointly Gaussian, y = c + v.z + noise e; z given y by Matheron's rule, exactly
     poisson      y ~ Poisson(exp(c + |v| g)), g = v.z / |v| ~ N(0, 1); g given y on a grid of step 1/128
 
+--encoding dictionary writes columns as most writers do unless told otherwise, plain without a dictionary.
 `truth` gives the model in the units of the columns. Nulls hide, at random, a value that the label saw.
 """
 
@@ -36,7 +37,8 @@ Floats = NDArray[np.float64]
 SIGNAL = {"binary": 2.0, "multiclass": 2.0, "regression": 2.0, "poisson": 0.5}  # |v| at noise 1
 LEAST_NOISE = {"binary": 0.01, "multiclass": 0.01, "regression": 0.0, "poisson": 0.5}
 COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
-CHOICES = {"kind": ("dense", "mixed"), "task": tuple(SIGNAL), "compression": COMPRESSIONS}
+ENCODINGS = ("plain", "dictionary")
+CHOICES = {"kind": ("dense", "mixed"), "task": tuple(SIGNAL), "compression": COMPRESSIONS, "encoding": ENCODINGS}
 
 
 class Column(NamedTuple):
@@ -79,6 +81,7 @@ class Settings:
     null_fraction: float = 0.0
     noise: float = 1.0
     compression: str = "snappy"
+    encoding: str = "plain"
     id: bool = False
 
 
@@ -246,8 +249,8 @@ def write_file(settings: Settings, path: Path, file: int) -> None:
     first, stop = file_rows(settings, file)
     temporary = path.with_name(f".{path.name}.tmp")
     schema = make_row_group(replace(settings, rows=settings.files), 0, 0).schema
-    # A dictionary of continuous numbers would only cost space and time.
-    options = {"compression": settings.compression, "use_dictionary": ["y"]}
+    # A dictionary of continuous numbers only costs space and time, but is what writers make unless told otherwise.
+    options = {"compression": settings.compression, "use_dictionary": ["y"] if settings.encoding == "plain" else True}
     try:
         with pq.ParquetWriter(temporary, schema, **options) as writer:
             for index in range(math.ceil((stop - first) / settings.row_group_rows)):
