@@ -13,7 +13,7 @@ ahead(rows, i)                            ask for row i, which will be needed so
 
 from typing import Any, NamedTuple
 
-from streamsgd.kernels.memory import prefetch
+from streamsgd.kernels.memory import LINE, address_of, touch
 
 OWN = 2
 """Columns of a dense row that are not features: its target and its weight."""
@@ -65,4 +65,7 @@ class Dense(NamedTuple):
             grad[n_columns * n + k] += slopes[k]
 
     def ahead(rows, i):
-        prefetch(rows.values, i)
+        values = rows.values
+        at = address_of(values) + i * values.shape[1] * values.itemsize
+        touch(at)
+        touch(at + LINE)
