@@ -6,12 +6,15 @@ Everything decided here is frozen in the model. Small data is looked at as a who
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from dask.system import CPU_COUNT
 
 from streamsgd.columns import is_number
 from streamsgd.encode import Encoding, NumberColumn, Target, as_double, as_float
@@ -63,12 +66,18 @@ class Moments:
         with np.errstate(over="ignore", invalid="ignore"):  # `check_moments` refuses what overflows
             mean = float(finite.mean())
             m2 = float(np.square(finite - mean).sum())
-        n = self.n + len(finite)
-        delta = mean - self.mean
-        self.m2 += m2 + delta * delta * self.n * len(finite) / n
-        self.mean += delta * len(finite) / n
+        self.join(Moments(len(finite), 0, mean, m2, float(finite.min()), float(finite.max())))
+
+    def join(self, other: Moments) -> None:
+        """Take in the values that another one has seen."""
+        self.missing += other.missing
+        if not other.n:
+            return
+        n, delta = self.n + other.n, other.mean - self.mean
+        self.m2 += other.m2 + delta * delta * self.n * other.n / n
+        self.mean += delta * other.n / n
         self.n = n
-        self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     @property
     def deviation(self) -> float:
@@ -150,12 +159,19 @@ class Look:
     def moments(self, names: tuple[str, ...]) -> dict[str, Moments]:
         """Return the moments of numeric columns over the sample."""
         found = {name: Moments() for name in names}
-        for piece in self.sample(names):
-            for name, column in self.columns(piece, names).items():
-                if name in found:
-                    found[name].add(np.asarray(as_float(column)))
+        with ThreadPoolExecutor(self.settings.threads or CPU_COUNT) as pool:
+            for part in pool.map(partial(self._piece_moments, names), self.sample(names)):
+                for name, moments in part.items():
+                    found[name].join(moments)
         # What Arrow's allocator keeps of a sample of wide rows would count against the budget for the whole run.
         pa.default_memory_pool().release_unused()
+        return found
+
+    def _piece_moments(self, names: tuple[str, ...], piece: Piece) -> dict[str, Moments]:
+        found = {name: Moments() for name in names}
+        for name, column in self.columns(piece, names).items():
+            if name in found:
+                found[name].add(np.asarray(as_float(column)))
         return found
 
     def scan(self, name: str) -> Iterator[Any]:

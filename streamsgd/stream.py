@@ -128,8 +128,8 @@ class Stream:
 
     def __init__(self, recipe: Recipe, plan: Plan, executor: Executor, *, n_blocks: int = 2) -> None:
         self.recipe, self.plan, self.executor = recipe, plan, executor
-        most = min(plan.chunk_rows, plan.n_rows)
-        self._free = [(recipe.allocate(most), np.empty(most, np.int32)) for _ in range(n_blocks)]
+        self._free: list[tuple[Block, np.ndarray]] = []
+        self._unmade = n_blocks
         self.deadline = DEADLINE
 
     def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1) -> Generator[Filled]:
@@ -158,11 +158,19 @@ class Stream:
             self._free += [(job.block, job.room) for job, results in running if _ended(results, until)]
 
     def _start(self, plan: Iterator[Chunk], running: list[tuple[_Job, list[Any]]]) -> None:
-        while self._free and (chunk := next(plan, None)) is not None:
-            job = _Job(self.recipe, self.plan, chunk, *self._free.pop())
+        while (self._free or self._unmade) and (chunk := next(plan, None)) is not None:
+            job = _Job(self.recipe, self.plan, chunk, *self._room())
             name = f"streamsgd-read-epoch{chunk.epoch}-chunk{chunk.number}"
             n_tasks = min(self.executor.n_workers, len(chunk.pieces))
             running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))
+
+    def _room(self) -> tuple[Block, np.ndarray]:
+        """Return a free block and its order, made when first needed: the first one is being filled while the next is made."""
+        if self._free:
+            return self._free.pop()
+        self._unmade -= 1
+        most = min(self.plan.chunk_rows, self.plan.n_rows)
+        return self.recipe.allocate(most), np.empty(most, np.int32)
 
     def _wait(self, job: _Job, results: list[Any]) -> Filled:
         began = time.perf_counter()

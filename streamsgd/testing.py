@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.kernels.loops import FILLED, Block, Pace, Parts, State, fit, learn, score, update
+from streamsgd.kernels.loops import FILLED, Block, Pace, Parts, State, fit, learn, new_scratch, score, update
 from streamsgd.kernels.rows import OWN, Dense
 from streamsgd.plan import Plan, make_plan
 from streamsgd.registry import make
@@ -361,7 +361,7 @@ def _check_fit(loss: Any) -> None:
         state = _state((n_columns + 1) * n_outputs, 1)
         pace = Pace(5, n_columns * n_outputs, 0.0, 1.0 / n_rows, 1.0)
         order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
-        _call(run, loss, parts, block, order, heads, state, pace, np.zeros((2, n_outputs)))
+        _call(run, loss, parts, block, order, heads, state, pace, new_scratch(n_outputs, float))
         scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
         _call(read, loss, loss, block, 0, n_rows, state.weights, scores, means, losses)
         results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
@@ -374,9 +374,8 @@ def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
     order, _heads, state, pace, scratch = rest
     learn_row: Any = learn
     for i in range(len(order)):
-        y, weight = block.y[i], block.weight[i]
-        value = learn_row(parts.loss, block.rows, i, y, weight, state.weights, state.grad, scratch)
-        state.tally[:] += weight * value, weight, 1.0
+        value, weight = learn_row(parts.loss, block, [i], 1, state.weights, state.grad, scratch)
+        state.tally[:] += value, weight, 1.0
         state.clock[FILLED] += 1
         if state.clock[FILLED] == pace.batch_size:
             update(parts, state, pace, int(state.clock[FILLED]), pace.epoch)

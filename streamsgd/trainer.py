@@ -21,7 +21,7 @@ from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import Job, prepare, start_at_best_constant
 from streamsgd.kernels.jit import CompileClock
-from streamsgd.kernels.loops import FILLED, LOSS, ROWS, STEPS, WEIGHT, Pace, State, fit, update
+from streamsgd.kernels.loops import FILLED, LOSS, ROWS, STEPS, WEIGHT, Pace, State, fit, new_scratch, update
 from streamsgd.model import Model
 from streamsgd.parquet import Spent, row_width
 from streamsgd.registry import spec_of
@@ -113,7 +113,7 @@ class Run:
         self.job, self.executor, self.checkpoints = job, executor, checkpoints
         self.emit = emit or (lambda _event: None)
         self.state = new_state(job)
-        self.scratch = np.zeros((2, job.n_outputs), job.settings.precision)
+        self.scratch = new_scratch(job.n_outputs, job.settings.precision)
         self.epoch, self.chunk = 0, 0
         self.totals = np.zeros(3)
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}

@@ -31,6 +31,10 @@ log = logging.getLogger("streamsgd")
 # Reassociation lets LLVM vectorise sums; NaN and Inf keep their meaning, or a diverged run would go unseen.
 FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
 
+# A division by zero gives Inf or NaN, as in NumPy, and the check for finite numbers finds it: Python's own test before every
+# division keeps loops from becoming vector code.
+ERROR_MODEL = "numpy"
+
 
 @cache
 def _digest(path: str) -> str:
@@ -66,7 +70,7 @@ class _KernelCache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
-        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)))
+        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)), ERROR_MODEL)
 
     def _use_index_of(self, sig: Any) -> None:
         own = __name__.rpartition(".")[0] + "."
@@ -92,7 +96,7 @@ def _say_uncached(reason: str) -> None:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` without the GIL and keep the machine code on disk where a directory is writable."""
-    compiled = njit(nogil=True, fastmath=set(FASTMATH))(function)
+    compiled = njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL)(function)
     if config.DISABLE_JIT:
         return compiled
     try:
@@ -123,9 +127,9 @@ class CompileClock:
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a helper that kernels call: never called from Python, so never cached on its own."""
-    return njit(nogil=True, fastmath=set(FASTMATH))(function)
+    return njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL)(function)
 
 
 def dispatch(verb: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code."""
-    return overload(verb, jit_options={"fastmath": set(FASTMATH)}, inline="always")
+    return overload(verb, jit_options={"fastmath": set(FASTMATH), "error_model": ERROR_MODEL}, inline="always")

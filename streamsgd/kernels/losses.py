@@ -14,6 +14,8 @@ two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `
 import math
 from typing import NamedTuple
 
+from streamsgd.kernels.maths import exp, log1p
+
 
 class Squared(NamedTuple):
     """Half the squared error: (score - y)^2 / 2."""
@@ -84,14 +86,14 @@ class Logistic(NamedTuple):
     source = "Cox 1958, JRSS B 20"
 
     def value(loss, y, score):
-        return max(score, 0.0) - y * score + math.log1p(math.exp(-abs(score)))
+        return max(score, 0.0) - y * score + log1p(exp(-abs(score)))
 
     def slope(loss, y, score):
-        tail = math.exp(-abs(score))
+        tail = exp(-abs(score))
         return (1.0 if score >= 0.0 else tail) / (1.0 + tail) - y
 
     def mean(loss, score):
-        tail = math.exp(-abs(score))
+        tail = exp(-abs(score))
         return (1.0 if score >= 0.0 else tail) / (1.0 + tail)
 
 
@@ -137,13 +139,13 @@ class Poisson(NamedTuple):
     source = "Nelder and Wedderburn 1972"
 
     def value(loss, y, score):
-        return math.exp(score) - y * score
+        return exp(score) - y * score
 
     def slope(loss, y, score):
-        return math.exp(score) - y
+        return exp(score) - y
 
     def mean(loss, score):
-        return math.exp(score)
+        return exp(score)
 
 
 class Softmax(NamedTuple):
