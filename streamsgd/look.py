@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from streamsgd.columns import is_number
 from streamsgd.encode import Encoding, NumberColumn, Target, as_double, as_float
 from streamsgd.errors import DataError, SettingsError, UnreadableError
 from streamsgd.parquet import PieceReader, Spent, row_width
-from streamsgd.plan import Piece
+from streamsgd.plan import Piece, merge_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,13 @@ SAMPLE_ROWS = 1 << 19
 """Rows of a sample ..."""
 
 SAMPLE_GROUPS = 8
-"""... which come from at least so many row groups, if there are as many."""
+"""... which come from at least so many row groups, if there are as many ..."""
+
+MOST_GROUPS = 1 << 14
+"""... and of no more than about so many, at 30 microseconds each ..."""
+
+SAMPLE_RUNS = 64
+"""... or, if they are small, from about so many runs of neighbours: a read of each row group would take 0.3 ms."""
 
 SCAN_ROWS = 1 << 20
 """Rows of a column that are read at a time when all of it is needed."""
@@ -124,19 +130,24 @@ class Look:
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
         """Return the pieces to look at for these columns: all of small data, else the head of row groups chosen by seed."""
-        rows = self.dataset.rows
-        some = np.flatnonzero(rows > 0)
         most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // max(1, row_width(self.dataset, names))))
-        if rows.sum() <= most:
-            return [Piece(0, int(g), int(g) + 1, 0, int(rows[g]), 0) for g in some]
+        if self.dataset.n_rows <= most and self.dataset.n_row_groups <= MOST_GROUPS:
+            return self._pieces(-(-most // SAMPLE_GROUPS))
+        pieces = self._pieces(-(-min(most, self.dataset.n_rows) // SAMPLE_RUNS))
         seeds = np.random.SeedSequence([self.settings.seed, 0x100C])
-        order = np.random.Generator(np.random.PCG64(seeds)).permutation(some)
-        heads = np.minimum(rows[order], -(-most // SAMPLE_GROUPS))
-        n_groups = int(np.searchsorted(np.cumsum(heads), most)) + 1
-        return [
-            Piece(0, int(g), int(g) + 1, 0, int(head), 0)
-            for g, head in sorted(zip(order[:n_groups], heads[:n_groups], strict=True))
-        ]
+        order = np.random.Generator(np.random.PCG64(seeds)).permutation(len(pieces))
+        heads = np.minimum([pieces[k].rows for k in order], -(-most // SAMPLE_GROUPS))
+        groups = np.cumsum([pieces[k].last - pieces[k].first for k in order])
+        n_pieces = int(min(np.searchsorted(np.cumsum(heads), most), np.searchsorted(groups, MOST_GROUPS))) + 1
+        chosen = sorted(zip(order[:n_pieces].tolist(), heads[:n_pieces].tolist(), strict=True))
+        return [replace(pieces[k], stop=head) if pieces[k].first + 1 == pieces[k].last else pieces[k] for k, head in chosen]
+
+    def _pieces(self, most_rows: int) -> list[Piece]:
+        """Return the whole data as row groups, small neighbours of one file together in runs of about so many rows."""
+        first, last = merge_neighbours(self.dataset.rows, self.dataset.file, most_rows)
+        total = np.concatenate([[0], np.cumsum(self.dataset.rows)])
+        runs = zip(first.tolist(), last.tolist(), (total[last] - total[first]).tolist(), strict=True)
+        return [Piece(0, a, b, 0, rows, 0) for a, b, rows in runs if rows]
 
     def columns(self, piece: Piece, names: tuple[str, ...]) -> dict[str, Any]:
         """Return columns of a piece as Arrow arrays, filtered; no row of one that the settings allow to skip."""
@@ -144,6 +155,8 @@ class Look:
         try:
             parts = list(self.reader.read(piece, wanted, Spent()))
         except UnreadableError:
+            if piece.last - piece.first > 1:
+                return self._one_by_one(piece, names)
             if self.settings.unreadable != "skip":
                 raise
             return {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in names}
@@ -155,6 +168,17 @@ class Look:
             return flat
         table = self.reader.unified(flat).filter(self.filter)
         return {name: table.column(name) for name in names}
+
+    def _one_by_one(self, piece: Piece, names: tuple[str, ...]) -> dict[str, Any]:
+        """Read the row groups of a run apart, so that only the damaged ones are named, or left out."""
+        rows = self.dataset.rows
+        groups = [g for g in range(piece.first, piece.last) if rows[g]]
+        parts = [self.columns(Piece(0, g, g + 1, 0, int(rows[g]), 0), names) for g in groups]
+        kinds = {name: self.dataset.schema.field(name).type for name in names}
+        return {
+            name: pa.chunked_array([chunk.cast(kind) for part in parts for chunk in _chunks(part[name])], type=kind)
+            for name, kind in kinds.items()
+        }
 
     def moments(self, names: tuple[str, ...]) -> dict[str, Moments]:
         """Return the moments of numeric columns over the sample."""
@@ -176,10 +200,10 @@ class Look:
 
     def scan(self, name: str) -> Iterator[Any]:
         """Yield one column over all row groups, filtered: the only reading that is as long as the data."""
-        for group, rows in enumerate(self.dataset.rows.tolist()):
-            for start in range(0, rows, SCAN_ROWS):
-                piece = Piece(0, group, group + 1, start, min(rows, start + SCAN_ROWS), 0)
-                yield self.columns(piece, (name,))[name]
+        for piece in self._pieces(SCAN_ROWS // 2):  # a run is at most twice as long
+            for start in range(0, piece.rows, SCAN_ROWS):
+                part = replace(piece, start=start, stop=min(piece.rows, start + SCAN_ROWS))
+                yield self.columns(part, (name,))[name]
 
     def target_values(self, name: str, most: int = 100_000) -> np.ndarray:
         """Return finite target values of the sample as float64, at most that many of each row group."""

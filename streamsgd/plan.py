@@ -192,14 +192,14 @@ def make_plan(
 
     """
     target = max(1, min(chunk_rows // UNITS_PER_CHUNK, UNIT_BYTES // row_bytes))
-    first, last = _merge_neighbours(rows, file, target)
+    first, last = merge_neighbours(rows, file, target)
     total = np.concatenate([[0], np.cumsum(rows)])
     sizes = total[last] - total[first]
     some = sizes > 0
     return Plan(first[some], last[some], sizes[some], chunk_rows, tile_rows, sampler, seed)
 
 
-def _merge_neighbours(rows: np.ndarray, file: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+def merge_neighbours(rows: np.ndarray, file: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut the row groups into runs of one file with about `target` rows; a larger row group stays alone."""
     if not len(rows):
         empty = np.zeros(0, np.int64)
