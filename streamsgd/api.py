@@ -14,7 +14,7 @@ from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
 from streamsgd.plan import make_plan
-from streamsgd.scoring import Scored, score_data
+from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
 from streamsgd.tables import table_dataset
 from streamsgd.trainer import Progress, Run, train_model
@@ -22,6 +22,8 @@ from streamsgd.trainer import Progress, Run, train_model
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
 
     from streamsgd.account import Account
     from streamsgd.executors import Executor
@@ -165,6 +167,12 @@ def predict(
             filter_text=filter,
             account=account,
         )
+
+
+def score(model: Model, source: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, in block units, of the rows of Parquet, in its order; see `Model.predict`."""
+    with _reading("dask", None) as reader:
+        yield from score_rows(model, source, executor=reader, block_bytes=_block_bytes(None))
 
 
 def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspection:

@@ -18,6 +18,7 @@ from streamsgd.registry import PARTS, make
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
 BATCH_ROWS = 1 << 16
 """Rows of a table that are scored at a time."""
@@ -74,14 +75,16 @@ class Model:
         Raises
         ------
         DataError
-            A column is missing or is not a number.
+            A column is missing, or is not a number, or infinite where training did not allow it.
 
         """
         table = pa.table(table)
         n = table.num_rows
         block, encoder = allocate(self.encoding.width, n, self.weights.dtype), Encoder(self.encoding)
         columns = [self._column(table, name) for name in encoder.names]
-        encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
+        _, infinite = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
+        if self.settings.get("infinite") != "missing":
+            encoder.check_infinite(infinite, "the table")
         return block
 
     def _column(self, table: Any, name: str) -> Any:
@@ -93,13 +96,16 @@ class Model:
             kind = table.schema.field(name).type
             raise DataError(f"column {name!r} is of type {kind}; the model needs a number there") from error
 
-    def decision_function(self, table: Any) -> np.ndarray:
-        """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target."""
-        scores, _ = self._scored(table)
+    def decision_function(self, data: Any) -> np.ndarray:
+        """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target.
+
+        `data` is as for `predict`.
+        """
+        scores, _ = self._scored(data)
         return scores[:, 0] if self.n_outputs == 1 else scores
 
-    def predict_proba(self, table: Any) -> np.ndarray:
-        """Return class probabilities, (n_rows, n_classes), in the order of `classes`.
+    def predict_proba(self, data: Any) -> np.ndarray:
+        """Return class probabilities, (n_rows, n_classes), in the order of `classes`; `data` is as for `predict`.
 
         Raises
         ------
@@ -109,13 +115,32 @@ class Model:
         """
         if not self.has_probabilities:
             raise ModelError(f"a model of loss {type(self.loss).__name__} has no probabilities; use predict")
-        _, means = self._scored(table)
+        _, means = self._scored(data)
         return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
 
-    def predict(self, table: Any) -> np.ndarray:
-        """Return predictions, (n_rows,): values, expected counts, or the likeliest class."""
-        _, means = self._scored(table)
+    def predict(self, data: Any) -> np.ndarray:
+        """Return predictions, (n_rows,): values, expected counts, or the likeliest class.
+
+        Parameters
+        ----------
+        data
+            A table (anything with `__arrow_c_stream__`), or Parquet as in training, which is streamed: only the result is held
+            in memory. `streamsgd.predict` writes results that are too large for that.
+
+        Raises
+        ------
+        DataError
+            A column is missing or is not a number, or the data cannot be read.
+
+        """
+        _, means = self._scored(data)
         return self.decide(means)
+
+    def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
+        """Return the metrics of the model on labelled data; see `streamsgd.evaluate`."""
+        from streamsgd.api import evaluate  # noqa: PLC0415  which stands above this module
+
+        return evaluate(self, data, **options)
 
     @property
     def has_probabilities(self) -> bool:
@@ -136,15 +161,21 @@ class Model:
             return values
         return values.astype(np.float64) / self.target.scale + self.target.shift
 
-    def _scored(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
-        table = pa.table(table)
-        parts = []
-        for first in range(0, table.num_rows, BATCH_ROWS):
-            block = self.encode(table.slice(first, BATCH_ROWS))
-            parts.append(self.score_block(block, 0, len(block.y))[:2])
+    def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        if hasattr(data, "__arrow_c_stream__"):
+            parts = list(self._score_table(pa.table(data)))
+        else:
+            from streamsgd.api import score  # noqa: PLC0415  which stands above this module
+
+            parts = list(score(self, data))
         empty = np.zeros((0, self.n_outputs), self.weights.dtype)
         scores, means = (np.concatenate([empty, *(part[k] for part in parts)]) for k in (0, 1))
         return self.in_target_units(scores), self.in_target_units(means)
+
+    def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for first in range(0, table.num_rows, BATCH_ROWS):
+            block = self.encode(table.slice(first, BATCH_ROWS))
+            yield self.score_block(block, 0, len(block.y))[:2]
 
     # --- interpretation
 

@@ -24,6 +24,7 @@ MEMORY_PARTS = {
     "decode": "decoding in flight",
     "blocks": "blocks",
     "model": "model, optimizer, checkpoint",
+    "reserve": "reserve for what allocators keep",
 }
 
 

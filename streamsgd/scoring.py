@@ -213,18 +213,41 @@ def score_data(
     clash = {"prediction", "probability", "score"} & set(chosen)
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
-    recipe = Recipe(
-        dataset,
-        model.encoding,
-        None,
-        None,
-        expression,
-        columns,
-        infinite_is_missing=model.settings.get("infinite") == "missing",
-        precision=str(model.weights.dtype),
-    )
-    check_recipe(recipe)
+    recipe = _recipe(model, dataset, expression, columns)
     return Scorer(model, dataset, out, chosen, recipe, executor, block_bytes, account or Account()).run()
+
+
+def score_rows(
+    model: Model, data: Any, *, executor: Executor, block_bytes: int, filter_text: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, (n, n_outputs) in block units, of some rows after others in the order of the data.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, or lacks a column.
+
+    """
+    recipe = _recipe(model, *open_data(data, filter_text))
+    with contextlib.closing(sequential_stream(recipe, executor, block_bytes).chunks()) as chunks:
+        for filled in chunks:
+            for start, stop in filled.learned_runs():
+                yield model.score_block(filled.block, start, stop)[:2]
+
+
+def _recipe(model: Model, dataset: Dataset, expression: Any, columns: tuple[str, ...]) -> Recipe:
+    return check_recipe(
+        Recipe(
+            dataset,
+            model.encoding,
+            None,
+            None,
+            expression,
+            columns,
+            infinite_is_missing=model.settings.get("infinite") == "missing",
+            precision=str(model.weights.dtype),
+        )
+    )
 
 
 def _by_file(tables: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Iterator[Any]]]:

@@ -391,3 +391,29 @@ def test_rows_skipped_in_training_are_skipped_in_evaluation(tmp_path: Path) -> N
     model, _ = train_model(data, settings)
     got = Evaluator.for_model(model, str(data), Inline(), block_bytes=BLOCK).evaluate(model)
     assert got["rows"] == 900
+
+
+# --- law: a model takes tables and files alike
+
+
+@pytest.mark.parametrize("fixture", ["number_model", "label_model"])
+def test_a_source_is_predicted_as_its_table_is(fixture: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(fixture)
+    whole = rows(1500, seed=5)
+    paths = [write(whole.slice(k * 500, 500), tmp_path / f"{k}.parquet", 130) for k in range(3)]
+    for source in (tmp_path, [str(path) for path in paths]):
+        assert (model.predict(source) == model.predict(whole)).all()
+        assert (model.decision_function(source) == model.decision_function(whole)).all()
+    wanted = accuracy_score(whole["label"], model.predict(whole)) if model.classes else None
+    found = model.evaluate(tmp_path, executor="inline")
+    if wanted is None:
+        assert found["rmse"] == pytest.approx(mean_squared_error(whole["number"], model.predict(whole)) ** 0.5)
+    else:
+        assert found["accuracy"] == pytest.approx(wanted)
+
+
+def test_an_infinite_feature_of_a_table_is_refused_as_that_of_a_file_is(number_model: Model) -> None:
+    table = rows(10)
+    infinite = table.set_column(table.column_names.index("a"), "a", pa.array([np.inf] * 10))
+    with pytest.raises(DataError, match="the table: feature 'a' is infinite in 10 rows"):
+        number_model.predict(infinite)
