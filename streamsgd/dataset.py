@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from streamsgd.errors import DataError, SchemaError
 from streamsgd.filesystems import PathLike, first_line, retry
+from streamsgd.footer_index import split_footer
 from streamsgd.schemas import Conflict, bare, unify
 from streamsgd.source import FileRef, Source, open_source
 
@@ -31,7 +32,8 @@ __all__ = ["Conflict", "Dataset", "footer_bytes", "over_files", "read_dataset", 
 T = TypeVar("T")
 R = TypeVar("R")
 TAIL = 64 * 1024  # bytes read first: holds the footer of nearly every file
-LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time
+LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time ...
+GROUPS_AT_ONCE = 1024  # ... and in parts
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 INT64 = np.iinfo(np.int64)
 
@@ -196,24 +198,35 @@ def footer_bytes(source: Source, ref: FileRef) -> bytes:
 
 
 def _parse(footer: bytes, ref: FileRef) -> _Footer:
+    parts = [footer] if len(footer) < LARGE_FOOTER else split_footer(footer, GROUPS_AT_ONCE)
+    rows, size, claimed = [], [], 0
     try:
-        with pq.ParquetFile(pa.BufferReader(footer)) as file:
-            # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
-            schema = file.schema_arrow.remove_metadata().serialize().to_pybytes()
-            rows, size = _counts(file.metadata, ref)
+        for part in parts:
+            with pq.ParquetFile(pa.BufferReader(part)) as file:
+                # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
+                schema = file.schema_arrow.remove_metadata().serialize().to_pybytes()
+                counts = _counts(file.metadata)
+                rows.append(counts[0])
+                size.append(counts[1])
+                claimed = file.metadata.num_rows
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
         raise DataError(f"{ref.name}: its footer cannot be read, the file is damaged: {first_line(error)}") from error
-    return _Footer(rows, size, hashlib.sha256(footer).digest(), schema)
+    _check_counts(_join(rows, np.int64), claimed, ref)
+    return _Footer(_join(rows, np.int64), _join(size, np.int64), hashlib.sha256(footer).digest(), schema)
 
 
-def _counts(metadata: Any, ref: FileRef) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _counts(metadata: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return rows and bytes by row group; asking a broken file for other fields can abort the process."""
     count = metadata.num_row_groups
     rows, size = np.empty(count, np.int64), np.empty(count, np.int64)
     for i in range(count):
         group = metadata.row_group(i)
         rows[i], size[i] = group.num_rows, group.total_byte_size
-    claimed, most = metadata.num_rows, int(rows.max(initial=0))
+    return rows, np.clip(size, 0, 1 << 50)
+
+
+def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> None:
+    count, most = len(rows), int(rows.max(initial=0))
     if (count and rows.min() < 0) or most > np.iinfo(np.int32).max:
         bad = int(rows.min()) if rows.min() < 0 else most
         raise DataError(f"{ref.name}: its footer says {bad:,} rows for a row group and {claimed:,} for the file; it lies")
@@ -222,7 +235,6 @@ def _counts(metadata: Any, ref: FileRef) -> tuple[npt.NDArray[np.int64], npt.NDA
             f"{ref.name}: its footer says {claimed:,} rows for the file but {int(rows.sum()):,} "
             f"in its {count:,} row groups; write the file again"
         )
-    return rows, np.clip(size, 0, 1 << 50)
 
 
 # --- columns

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.dataset import footer_bytes
+from streamsgd.dataset import LARGE_FOOTER, footer_bytes
 from streamsgd.errors import DataError
+from streamsgd.footer_index import index_footer
 from streamsgd.tables import TableSource
 
 if TYPE_CHECKING:
@@ -44,13 +45,16 @@ def encoded_bytes(dataset: Dataset) -> dict[str, int]:
 def _of_file(dataset: Dataset, file: int) -> tuple[dict[str, int], int] | None:
     """Return bytes by column and the rows they are of, or None where the footer cannot be read any more."""
     try:
+        mine = dataset.index[(dataset.file == file) & (dataset.rows > 0)][:MOST_GROUPS].tolist()
         footer = footer_bytes(dataset.source, dataset.source.files[file])
+        index = index_footer(footer) if len(footer) >= LARGE_FOOTER else None
+        if index is not None:
+            footer, mine = index.footer(mine, 0, footer), list(range(len(mine)))
         with pq.ParquetFile(pa.BufferReader(footer)) as opened:
             metadata, sizes, rows = opened.metadata, dict[str, int](), 0
             paths = [metadata.schema.column(j).path for j in range(metadata.num_columns)]
             names = [path if path in dataset.schema.names else path.split(".")[0] for path in paths]
-            mine = dataset.index[(dataset.file == file) & (dataset.rows > 0)][:MOST_GROUPS]
-            for i in mine.tolist():
+            for i in mine:
                 group = metadata.row_group(i)
                 rows += group.num_rows
                 for j in range(min(group.num_columns, len(names))):

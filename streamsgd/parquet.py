@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamsgd.dataset import footer_bytes
 from streamsgd.errors import UnreadableError
 from streamsgd.filesystems import first_line, is_transient, retry
+from streamsgd.footer_index import FooterIndex, index_footer
 from streamsgd.tables import TableSource
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from streamsgd.dataset import Dataset
     from streamsgd.plan import Piece
+    from streamsgd.source import FileRef
 
 WHOLE_BYTES = 32 << 20
 """Decoded bytes up to which a piece is read at once."""
@@ -43,7 +46,10 @@ PAGE_BYTES = 1 << 20
 """What writers make a data page, uncompressed: one per column is held while batches are read."""
 
 FOOTERS_BYTES = 64 << 20
-"""Bytes of parsed footers that a process keeps; a larger one is parsed for every read."""
+"""Bytes of parsed footers that a process keeps."""
+
+WHOLE_FOOTER_BYTES = 16 << 20
+"""Bytes of a parsed footer above which only the row groups that are read are parsed, at each read."""
 
 COLUMN_CHUNK_BYTES = 920
 """Bytes that a parsed footer takes per column and row group; ten times its length in the file."""
@@ -87,30 +93,63 @@ def reading_bytes(dataset: Dataset, names: Sequence[str]) -> int:
 
 
 def footers_bytes(dataset: Dataset) -> np.ndarray:
-    """Return about how many bytes each file's parsed footer takes, int64 (n_files,)."""
-    return np.bincount(dataset.file) * len(dataset.schema.names) * COLUMN_CHUNK_BYTES
+    """Return about how many bytes each file's footer takes, int64 (n_files,): parsed, or unparsed while it is indexed."""
+    parsed = _parsed_footers(dataset)
+    return np.where(parsed > WHOLE_FOOTER_BYTES, parsed // 10, parsed)
+
+
+def _parsed_footers(dataset: Dataset) -> np.ndarray:
+    n_groups = np.zeros(len(dataset.source.files), np.int64)
+    np.maximum.at(n_groups, dataset.file, dataset.index.astype(np.int64) + 1)
+    return n_groups * len(dataset.schema.names) * COLUMN_CHUNK_BYTES
 
 
 class Footers:
-    """A bounded cache of parsed footers, shared by the threads of a process."""
+    """A bounded cache of parsed footers, and indexes of those too large to parse, shared by the threads of a process."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock, self._indexing = Lock(), Lock()
         self._known: OrderedDict[str, Any] = OrderedDict()
+        self._indexes: dict[str, FooterIndex | None] = {}
+        self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
-    def open(self, dataset: Dataset, file: int) -> Any:
-        """Open one file for reading columns."""
+    def open(self, dataset: Dataset, file: int, groups: list[int]) -> tuple[Any, list[int]]:
+        """Open one file for reading columns of some row groups; return it, and their numbers in what was opened."""
         ref = dataset.source.files[file]
+        index = self._index(dataset, ref) if self._is_large(dataset, file) else None
+        if index is not None:
+            return self._open_part(dataset, ref, index, groups), list(range(len(groups)))
         with self._lock:
             metadata = self._known.get(ref.path)
         handle = dataset.source.open(ref)
         opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local)
+        self._keep(ref, opened)
+        return opened, groups
+
+    def _is_large(self, dataset: Dataset, file: int) -> bool:
+        if self._large[0] is not dataset:
+            self._large = dataset, _parsed_footers(dataset) > WHOLE_FOOTER_BYTES
+        return bool(self._large[1][file])
+
+    def _index(self, dataset: Dataset, ref: FileRef) -> FooterIndex | None:
+        with self._indexing:  # one unparsed footer at a time
+            if ref.path not in self._indexes:
+                self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
+            return self._indexes[ref.path]
+
+    def _open_part(self, dataset: Dataset, ref: FileRef, index: FooterIndex, groups: list[int]) -> Any:
+        handle = dataset.source.open(ref)
+        start, stop = index.span(groups)
+        data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
+        metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
+        return pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local)
+
+    def _keep(self, ref: FileRef, opened: Any) -> None:
         with self._lock:
             self._known[ref.path] = opened.metadata
             self._known.move_to_end(ref.path)
             while sum(map(_parsed_bytes, self._known.values())) > FOOTERS_BYTES:
                 self._known.popitem(last=False)
-        return opened
 
 
 def _parsed_bytes(metadata: Any) -> int:
@@ -195,9 +234,10 @@ class PieceReader:
 
         def read() -> Any:
             began = time.perf_counter()
-            with self.footers.open(self.dataset, int(self.dataset.file[piece.first])) as opened:
+            opened, numbers = self.footers.open(self.dataset, int(self.dataset.file[piece.first]), groups)
+            with opened:
                 spent.open += time.perf_counter() - began
-                return opened.read_row_groups(groups, columns=names, use_threads=False)
+                return opened.read_row_groups(numbers, columns=names, use_threads=False)
 
         table = self._guard(piece, names, read)
         if table.num_rows != piece.rows:
