@@ -1,0 +1,41 @@
+"""The long proofs in small: each script runs, says what it measured, and keeps its promise where that is no matter of speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script: str, *arguments: str) -> Any:
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("case", ["narrow", "wide", "huge", "tiny"])
+def test_the_process_tree_stays_within_its_memory(case: str, tmp_path: Path) -> None:
+    """The script exits with 1 if it does not."""
+    sizes = ["--gigabytes", "1", "--memory", "650MB", "--large", "2GB"]
+    [result] = run("bench_memory.py", *sizes, "--cases", case, "--scratch", str(tmp_path))
+    for run_ in (result["small"], result["large"]):
+        assert 0.2e9 < run_["peak"] <= run_["budget"]
+
+
+def test_speed_is_measured_against_decoding_and_peers() -> None:
+    pytest.importorskip("vowpalwabbit")
+    rates = run("bench_speed.py", "--rows", "300000", "--repeat", "1", "--peers")["rows_per_second"]
+    assert len(rates) == 5
+    assert all(rate > 0 for rate in rates.values())
+
+
+def test_help_is_quick_and_plans_of_many_row_groups_are_small() -> None:
+    found = run("bench_start.py", "--row-groups", "20000")
+    assert found["plan_row_groups"] == 20_000
+    assert found["plan_peak"] < 500e6
+    assert found["warm_compile_seconds"] == 0.0 < found["cold_compile_seconds"]
