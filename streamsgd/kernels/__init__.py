@@ -1,7 +1,9 @@
 """Everything that is compiled. Only this package knows Numba; nothing in it knows a file or a column name.
 
 jit         the one decorator, the disk cache, the verbs that dispatch on parts
-memory      numbers at an address, prefetching
+memory      numbers at an address, prefetching, squares transposed in registers
+maths       exp and log1p as vector code
+thrift      where the row groups stand in a Parquet footer
 rows        layouts of a block's rows: how a row meets the weights
 losses      plain Python parts: what a row costs            (testable without Numba)
 penalties   plain Python parts: what a weight costs
