@@ -103,9 +103,10 @@ def check_numeric(features: tuple[str, ...], schema: Any) -> None:
     if wrong:
         first = schema.field(wrong[0])
         flags = " ".join(f"--exclude '{name}'" for name in wrong)
+        these = "it" if len(wrong) == 1 else f"these {len(wrong)}"
         raise DataError(
             f"feature {first.name!r} is of type {first.type}; features must be integer, float, boolean, decimal, date or "
-            f"timestamp (strings come in a later release). Leave {len(wrong)} out with: {flags}"
+            f"timestamp (strings come in a later release). Leave {these} out with: {flags}"
         )
 
 
