@@ -130,6 +130,11 @@ def inline(function: Callable[..., Any]) -> Any:
     return njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL)(function)
 
 
-def dispatch(verb: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code."""
-    return overload(verb, jit_options={"fastmath": set(FASTMATH), "error_model": ERROR_MODEL}, inline="always")
+def dispatch(verb: Callable[..., Any], *, exact: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code.
+
+    What must round as written is `exact`: compiled apart, without reassociation.
+    """
+    fastmath = {"contract"} if exact else set(FASTMATH)
+    options = {"fastmath": fastmath, "error_model": ERROR_MODEL}
+    return overload(verb, jit_options=options, inline="never" if exact else "always")
