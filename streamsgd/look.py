@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dask.system import CPU_COUNT
 
+from streamsgd.budget import INTERPRETER, parse_limit
 from streamsgd.columns import is_number
 from streamsgd.encode import Encoding, NumberColumn, Target, as_double, as_float
 from streamsgd.errors import DataError, SettingsError, UnreadableError
-from streamsgd.parquet import PieceReader, Spent, row_width
+from streamsgd.parquet import PieceReader, Spent, reading_bytes, row_width
 from streamsgd.plan import Piece, merge_neighbours
 
 if TYPE_CHECKING:
@@ -183,13 +184,18 @@ class Look:
     def moments(self, names: tuple[str, ...]) -> dict[str, Moments]:
         """Return the moments of numeric columns over the sample."""
         found = {name: Moments() for name in names}
-        with ThreadPoolExecutor(self.settings.threads or CPU_COUNT) as pool:
+        with ThreadPoolExecutor(self._threads(names)) as pool:
             for part in pool.map(partial(self._piece_moments, names), self.sample(names)):
                 for name, moments in part.items():
                     found[name].join(moments)
         # What Arrow's allocator keeps of a sample of wide rows would count against the budget for the whole run.
         pa.default_memory_pool().release_unused()
         return found
+
+    def _threads(self, names: tuple[str, ...]) -> int:
+        """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
+        spare = (parse_limit(self.settings.memory) - INTERPRETER) // 2
+        return max(1, min(self.settings.threads or CPU_COUNT, spare // reading_bytes(self.dataset, names)))
 
     def _piece_moments(self, names: tuple[str, ...], piece: Piece) -> dict[str, Moments]:
         found = {name: Moments() for name in names}
