@@ -144,8 +144,9 @@ class Look:
         return [replace(pieces[k], stop=head) if pieces[k].first + 1 == pieces[k].last else pieces[k] for k, head in chosen]
 
     def _pieces(self, most_rows: int) -> list[Piece]:
-        """Return the whole data as row groups, small neighbours of one file together in runs of about so many rows."""
-        first, last = merge_neighbours(self.dataset.rows, self.dataset.file, most_rows)
+        """Return the whole data as row groups; where they are many, small neighbours together in runs of about so many rows."""
+        few = self.dataset.n_row_groups <= SAMPLE_RUNS
+        first, last = merge_neighbours(self.dataset.rows, self.dataset.file, 1 if few else most_rows)
         total = np.concatenate([[0], np.cumsum(self.dataset.rows)])
         runs = zip(first.tolist(), last.tolist(), (total[last] - total[first]).tolist(), strict=True)
         return [Piece(0, a, b, 0, rows, 0) for a, b, rows in runs if rows]
