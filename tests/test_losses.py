@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import mean_pinball_loss, mean_poisson_deviance
-from torch.nn import functional
 
 from streamsgd.kernels.losses import Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge
 from streamsgd.registry import PARTS, make, spec_of
 from streamsgd.testing import check_loss
+
+torch = pytest.importorskip("torch")
+functional = torch.nn.functional
 
 SCORES = np.concatenate([np.linspace(-40, 40, 81), [-700.0, 700.0]])
 

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 from streamsgd.kernels import optimizers as ours
 from streamsgd.kernels.loops import Pace, Parts, State, update
@@ -13,6 +12,8 @@ from streamsgd.kernels.penalties import Free, Ridge
 from streamsgd.kernels.schedules import Constant
 from streamsgd.registry import PARTS, make
 from streamsgd.testing import check_optimizer
+
+torch = pytest.importorskip("torch")
 
 TORCH: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "sgd": (ours.SGD(0.03), torch.optim.SGD, {"lr": 0.03}),
