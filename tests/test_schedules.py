@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
-from torch.optim import lr_scheduler
 
 from streamsgd.kernels.schedules import Constant, Cosine, InverseScaling, Step, WarmUp
 from streamsgd.registry import PARTS, make
 from streamsgd.testing import check_schedule
+
+torch = pytest.importorskip("torch")
+lr_scheduler = torch.optim.lr_scheduler
 
 EPOCHS, PER_EPOCH = 6, 5
 
