@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from streamsgd.categories import is_category, is_text
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.tails import is_list, is_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from streamsgd.encode import Encoding
     from streamsgd.settings import Settings
+
+Kind = Literal["number", "category", "text", "list", "map", "vector"]
+
+WHAT = {
+    "number": "a number, a boolean, a date or a timestamp",
+    "category": "a category",
+    "text": "a string",
+    "list": "a list of strings or numbers",
+    "map": "a map, or a list of pairs of a key and a number",
+    "vector": "a fixed-size list of numbers",
+}
+"""What a column of each kind holds, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,10 @@ class Roles:
     weight: str | None
     features: tuple[str, ...]
     ids: tuple[str, ...] = ()
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    """What each feature is taken for."""
+    named_categories: frozenset[str] = frozenset()
+    """Features that the settings call categories."""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -56,8 +75,87 @@ def choose(settings: Settings, schema: Any) -> Roles:
         raise SettingsError(f"column {both[0]!r} is both a feature and the target or weight")
     if not features:
         raise SettingsError("no feature column is left; see --features and --exclude, and the columns: " + _few(names))
-    check_numeric(features, schema)
-    return Roles(settings.target, settings.weight, features, ids)
+    kinds = choose_kinds(settings, features, schema)
+    named = frozenset(expand(settings.categorical, features))
+    return Roles(settings.target, settings.weight, features, ids, kinds, named)
+
+
+def choose_kinds(settings: Settings, features: Sequence[str], schema: Any) -> dict[str, Kind]:
+    """Decide what each feature is, by its type and by what the settings say.
+
+    Raises
+    ------
+    SettingsError
+        A setting names a column that is no feature, or cannot be what it says.
+    DataError
+        A feature is of a type that cannot be used.
+
+    """
+    categorical, text = (frozenset(expand(names, features)) for names in (settings.categorical, settings.text))
+    both = sorted(categorical & text)
+    if both:
+        raise SettingsError(f"column {both[0]!r} is both --categorical and --text")
+    kinds: dict[str, Kind] = {}
+    wrong = []
+    for name in features:
+        kind = schema.field(name).type
+        own = "category" if name in categorical else "text" if name in text else None
+        if own and not fits(own, kind):
+            raise SettingsError(f"column {name!r} is of type {kind}, which cannot be {WHAT[own]}")
+        found = own or kind_of(kind)
+        if found is None:
+            wrong.append(name)
+        else:
+            kinds[name] = found  # type: ignore[assignment]
+    if wrong:
+        first = schema.field(wrong[0])
+        flags = " ".join(f"--exclude '{name}'" for name in wrong)
+        these = "it" if len(wrong) == 1 else f"these {len(wrong)}"
+        raise DataError(
+            f"feature {first.name!r} is of type {first.type}; features must be numbers, dates, strings, lists of those, or "
+            f"maps from them to numbers. Leave {these} out with: {flags}"
+        )
+    return kinds
+
+
+def kind_of(kind: Any) -> Kind | None:
+    """Return what columns of an Arrow type are taken for, if nobody says otherwise."""
+    order: tuple[Kind, ...] = ("number", "category", "vector", "map", "list")
+    return next((found for found in order if fits(found, kind)), None)
+
+
+def fits(what: str, kind: Any) -> bool:
+    """Whether a column of an Arrow type can be this."""
+    tests = {
+        "number": is_number,
+        "category": is_category,
+        "text": is_text,
+        "list": is_list,
+        "map": is_map,
+        "vector": lambda kind: pa.types.is_fixed_size_list(kind) and is_number(kind.value_type),
+    }
+    return bool(tests[what](kind))
+
+
+def check_columns(encoding: Encoding, schema: Any, what: str) -> None:
+    """Refuse data that lacks a column of an encoding, or has one of another kind.
+
+    Raises
+    ------
+    DataError
+        It does; the message names the column.
+
+    """
+    wanted = [(column.column, "number" if column.item < 0 else "vector") for column in encoding.columns]
+    wanted += [(column.column, "number" if column.edges or column.part else "category") for column in encoding.categories]
+    wanted += [(tail.name, tail.kind) for tail in encoding.tails]
+    for name, kind in wanted:
+        if name not in schema.names:
+            raise DataError(f"{what} has no column {name!r}, which the model was trained with")
+        if not fits(kind, schema.field(name).type):
+            raise DataError(
+                f"column {name!r} of {what} is of type {schema.field(name).type}; the model needs {WHAT[kind]} there"
+            )
 
 
 def expand(patterns: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -88,26 +186,6 @@ def is_number(kind: Any) -> bool:
         pa.types.is_temporal,
     )
     return any(test(kind) for test in tests) and not pa.types.is_interval(kind)
-
-
-def check_numeric(features: tuple[str, ...], schema: Any) -> None:
-    """Refuse features that are not numbers, all by name.
-
-    Raises
-    ------
-    DataError
-        There is one.
-
-    """
-    wrong = [name for name in features if not is_number(schema.field(name).type)]
-    if wrong:
-        first = schema.field(wrong[0])
-        flags = " ".join(f"--exclude '{name}'" for name in wrong)
-        these = "it" if len(wrong) == 1 else f"these {len(wrong)}"
-        raise DataError(
-            f"feature {first.name!r} is of type {first.type}; features must be integer, float, boolean, decimal, date or "
-            f"timestamp (strings come in a later release). Leave {these} out with: {flags}"
-        )
 
 
 def _known(name: str, names: Sequence[str]) -> None:

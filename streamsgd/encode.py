@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -10,10 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.categories import CategoryColumn, Coder, Hashed, address, bitmap, name_seed
 from streamsgd.errors import DataError
 from streamsgd.kernels.loops import Block
-from streamsgd.kernels.rows import OWN, Dense
+from streamsgd.kernels.maths import signed_log1p
+from streamsgd.kernels.rows import OWN
 from streamsgd.kernels.scatter import Columns, scatter
+from streamsgd.kernels.slots import Codes, Crosses, scatter_slots
+from streamsgd.layout import Layout
+from streamsgd.tails import TailColumn, Tailer
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -28,6 +34,24 @@ class NumberColumn(msgspec.Struct, frozen=True):
     fill: float = 0.0
     indicator: bool = False
     """Whether a second column of the block is 1 where the value is missing."""
+    transform: Literal["none", "log1p"] = "none"
+    """What is done first: nothing, or sign(value) * log(1 + |value|)."""
+    item: int = -1
+    """Which number of a fixed-size list it is, or -1."""
+
+    @property
+    def column(self) -> str:
+        """The column that it comes from."""
+        return self.name if self.item < 0 else self.name[: self.name.rindex("[")]
+
+
+class Cross(msgspec.Struct, frozen=True):
+    """A value for every combination of some categories, hashed; times a number, if one is named."""
+
+    name: str
+    members: tuple[str, ...]
+    """Names of categories."""
+    number: str = ""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -43,9 +67,14 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Encoding(msgspec.Struct, frozen=True):
-    """How a table becomes a block: the columns in the order of the block, then the indicators."""
+    """How a table becomes a block: numbers, their indicators, categories, crosses, and columns of many values per cell."""
 
-    columns: tuple[NumberColumn, ...]
+    columns: tuple[NumberColumn, ...] = ()
+    categories: tuple[CategoryColumn, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+    """Those with a number come last."""
+    tails: tuple[TailColumn, ...] = ()
+    hashed: Hashed | None = None
 
     @property
     def indicators(self) -> tuple[str, ...]:
@@ -59,8 +88,41 @@ class Encoding(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the block's columns."""
+        """Names of the block's numbers."""
         return tuple(column.name for column in self.columns) + tuple(f"{name} is missing" for name in self.indicators)
+
+    @property
+    def n_coordinates(self) -> int:
+        """Weights per output: of numbers, of categories, of the hashed space, and the intercept."""
+        own = sum(category.own for category in self.categories)
+        return self.width + own + (1 << self.hashed.bits if self.hashed else 0) + 1
+
+    @property
+    def sizes(self) -> str:
+        """How many weights there are, and of what."""
+        own = sum(category.own for category in self.categories)
+        parts = [f"{own:,} values"] if own else []
+        parts += [f"{1 << self.hashed.bits:,} hashed"] if self.hashed else []
+        return ", ".join([f"{self.width:,} numbers", *parts])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Columns of the data that are read, each once."""
+        columns = [column.column for column in (*self.columns, *self.categories)]
+        return tuple(dict.fromkeys([*columns, *(tail.name for tail in self.tails)]))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether rows meet a few of many weights."""
+        return bool(self.categories or self.crosses or self.tails)
+
+    def layout(self, *, mixed: bool | None = None) -> Layout:
+        """Return how rows lie in memory; as lists of entries if they must, or if asked."""
+        places = {name: k for k, name in enumerate(self.names)}
+        by = [-1] * len(self.categories) + [places[cross.number] if cross.number else -1 for cross in self.crosses]
+        return Layout(
+            self.width, tuple(by), len(self.tails), self.n_coordinates, self.is_wide if mixed is None else mixed or self.is_wide
+        )
 
 
 def as_float(column: Any) -> Any:
@@ -103,34 +165,77 @@ def _ticks_per_unit(kind: Any) -> float:
 
 
 def float_address(numbers: Any) -> int:
-    """Return where the values of a float array begin in memory."""
-    return int(numbers.buffers()[1].address + numbers.offset * numbers.type.bit_width // 8)
+    """Return where the values of a float array, Arrow's or NumPy's, begin in memory."""
+    return address(numbers)
 
 
-def allocate(width: int, n_rows: int, precision: Any) -> Block:
-    """Return a block for that many rows of that many features, with weights of 1; its features are not initialised."""
-    values = np.empty((n_rows, width + OWN), np.dtype(precision))
-    values[:, width:] = 0.0, 1.0
-    return as_block(values)
+def is_double(numbers: Any) -> bool:
+    """Whether a float array, Arrow's or NumPy's, is of float64."""
+    return numbers.dtype == np.float64 if isinstance(numbers, np.ndarray) else bool(pa.types.is_float64(numbers.type))
 
 
-def as_block(values: np.ndarray) -> Block:
-    """Return rows that end in target and weight, (n_rows, width + 2), as a block that shares their memory."""
-    return Block(Dense(values), values[:, -2], values[:, -1])
+def _item(column: Any, item: int) -> Any:
+    """Return one number of every fixed-size list, or the column itself."""
+    if item < 0:
+        return column
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pc.list_element(column, item) if len(column) else pa.array([], column.type.value_type)
+
+
+def _transformed(column: NumberColumn, numbers: Any) -> Any:
+    """Return a float array, or what its transform makes of it; NaN stays."""
+    if column.transform == "none":
+        return numbers
+    out = np.empty(len(numbers), np.float64 if is_double(numbers) else np.float32)
+    signed_log1p(np.asarray(numbers), out)
+    return out
+
+
+@dataclass
+class Scattered:
+    """What writing rows into a block found."""
+
+    missing: np.ndarray
+    """int64 (n_numbers,): missing values among the rows kept ..."""
+    infinite: np.ndarray
+    """... and infinite ones."""
+    pools: list[np.ndarray]
+    """Memory that rows point to: to be kept as long as they are."""
 
 
 class Encoder:
-    """An encoding made ready for the kernel: decoded columns in, rows of a block out."""
+    """An encoding made ready for the kernels: decoded columns in, rows of a block out."""
 
     def __init__(self, encoding: Encoding) -> None:
         columns, width = encoding.columns, encoding.width
         flags = {name: len(columns) + k for k, name in enumerate(encoding.indicators)}
+        self.encoding, self.sources = encoding, encoding.sources
         self.names = tuple(column.name for column in columns)
         self.place = np.array([*range(len(columns)), width, width + 1], np.int64)
         self.flag = np.array([*(flags.get(name, -1) for name in self.names), -1, -1], np.int64)
         self.shift = np.array([*(column.shift for column in columns), 0.0, 0.0])
         self.scale = np.array([*(column.scale for column in columns), 1.0, 1.0])
         self.fill = np.array([*(column.fill for column in columns), 0.0, 1.0])
+        space = encoding.hashed
+        self.coders = [Coder(category, None if category.own else space) for category in encoding.categories]
+        self.tailers = [Tailer(tail, space) for tail in encoding.tails] if space else []
+        self.crosses = self._crosses()
+
+    def _crosses(self) -> Crosses:
+        crosses, space = self.encoding.crosses, self.encoding.hashed
+        number = {category.name: k for k, category in enumerate(self.encoding.categories)}
+        most = max((len(cross.members) for cross in crosses), default=0)
+        members = np.full((len(crosses), most), -1, np.int32)
+        for k, cross in enumerate(crosses):
+            members[k, : len(cross.members)] = [number[name] for name in cross.members]
+        seeds = np.array([name_seed(cross.name) for cross in crosses], np.uint32)
+        return Crosses(members, seeds, space.first if space else 0, space.mask if space else 0)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Columns to read as dictionaries, so that each distinct value is looked at once."""
+        tails = (tail.name for tail in self.encoding.tails if tail.kind == "text")
+        return frozenset([*tails, *(c.column for c in self.encoding.categories if not (c.edges or c.part))])
 
     def scatter(
         self,
@@ -139,36 +244,40 @@ class Encoder:
         block: Block,
         y: np.ndarray | None = None,
         weight: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Scattered:
         """Write rows to their places in a block.
 
         Parameters
         ----------
         columns
-            One Arrow column of n_rows values per feature.
+            One Arrow column of n_rows values per source.
         dest
             int32 (n_rows,): the row of the block for each row, -1 for a dropped one.
         block
-            As of `allocate`.
+            As of the encoding's layout.
         y, weight
             float64 (n_rows,), or None to leave targets 0 and weights 1.
 
-        Returns
-        -------
-        missing, infinite
-            int64 (n_features,): counts among the rows kept.
-
         """
-        numbers = [as_float(column) for column in columns]
-        address = [float_address(column) for column in numbers]
-        wide = [pa.types.is_float64(column.type) for column in numbers]
+        named = dict(zip(self.sources, columns, strict=True))
+        missing, infinite = self._scatter_numbers(named, dest, block, y, weight)
+        if self.encoding.categories:
+            self._scatter_slots(named, dest, block)
+        return Scattered(missing, infinite, self._scatter_tails(named, dest, block))
+
+    def _scatter_numbers(
+        self, named: dict[str, Any], dest: np.ndarray, block: Block, y: np.ndarray | None, weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        numbers = [_transformed(column, as_float(_item(named[column.column], column.item))) for column in self.encoding.columns]
+        where = [float_address(column) for column in numbers]
+        wide = [is_double(column) for column in numbers]
         own = [y is not None, weight is not None]
         chosen = np.array([True] * len(numbers) + own)
         # Contiguous copies, kept alive in `extra` until the kernel is done.
         extra = [np.ascontiguousarray(values, np.float64) for values in (y, weight) if values is not None]
-        address += [values.ctypes.data for values in extra]
+        where += [values.ctypes.data for values in extra]
         bound = Columns(
-            np.array(address, np.int64),
+            np.array(where, np.int64),
             np.array(wide + [True] * len(extra), np.bool_),
             self.place[chosen],
             self.flag[chosen],
@@ -176,9 +285,33 @@ class Encoder:
             self.scale[chosen],
             self.fill[chosen],
         )
-        missing, infinite = np.zeros(len(address), np.int64), np.zeros(len(address), np.int64)
+        missing, infinite = np.zeros(len(where), np.int64), np.zeros(len(where), np.int64)
         scatter(bound, dest, block.rows.values, missing, infinite)
         return missing[: len(numbers)], infinite[: len(numbers)]
+
+    def _scatter_slots(self, named: dict[str, Any], dest: np.ndarray, block: Block) -> None:
+        codes = [coder.codes(named[coder.column.column]) for coder in self.coders]
+        arrays = [found if isinstance(found, np.ndarray) else found[0] for found in codes]
+        tables = [None if isinstance(found, np.ndarray) else np.append(found[1], np.int32(0)) for found in codes]
+        bits = [bitmap(array) for array in arrays]
+        bound = Codes(
+            np.array([address(array) for array in arrays], np.int64),
+            np.array([where for where, _ in bits], np.int64),
+            np.array([skip for _, skip in bits], np.int64),
+            np.array([0 if table is None else address(table) for table in tables], np.int64),
+            np.array([coder.null for coder in self.coders], np.int64),
+        )
+        scatter_slots(bound, self.crosses, dest, self.encoding.width + OWN, block.rows.ids)
+
+    def _scatter_tails(self, named: dict[str, Any], dest: np.ndarray, block: Block) -> list[np.ndarray]:
+        kept = dest >= 0
+        places, pools = dest[kept], []
+        for k, tailer in enumerate(self.tailers):
+            tails = tailer.tails(named[tailer.column.name])
+            block.rows.tails[places, k, 0] = tails.addresses[kept]
+            block.rows.tails[places, k, 1] = tails.counts[kept]
+            pools.append(tails.pool)
+        return pools
 
     def check_infinite(self, infinite: np.ndarray, where: str) -> None:
         """Refuse infinite feature values by name.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.account import Account
 from streamsgd.budget import tile_rows
-from streamsgd.columns import check_numeric
+from streamsgd.columns import check_columns
 from streamsgd.dataset import require
 from streamsgd.errors import DataError
 from streamsgd.metrics import Metrics
@@ -129,12 +129,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
         It has not.
 
     """
-    names = [column.name for column in recipe.encoding.columns]
+    check_columns(recipe.encoding, recipe.dataset.schema, "the data")
+    names = list(recipe.encoding.sources)
     extra = [recipe.target.name] if recipe.target else []
     extra += [recipe.weight] if recipe.weight else []
-    for name in [*names, *extra]:
+    for name in extra:
         if name not in recipe.dataset.schema.names:
             raise DataError(f"the data has no column {name!r}, which the model was trained with")
     require(recipe.dataset, [*names, *extra])
-    check_numeric(tuple(names), recipe.dataset.schema)
     return recipe

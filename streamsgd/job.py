@@ -12,13 +12,16 @@ from streamsgd import budget as budgets
 from streamsgd.columns import Roles, choose
 from streamsgd.dataset import Dataset, require
 from streamsgd.errors import SettingsError
+from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
-from streamsgd.look import TASK_LOSS, Look, choose_encoding, choose_target
+from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes
 from streamsgd.plan import Plan, make_plan
+from streamsgd.policies import policy_of
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
+from streamsgd.targets import TASK_LOSS, choose_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,12 @@ log = logging.getLogger("streamsgd")
 
 RATE_WIDTH = 64
 """Columns up to which the optimizers' default rates hold."""
+
+USUAL_BATCH = 64
+"""Rows per update if nobody says (docs/defaults.md)."""
+
+WHOLE_EPOCH = 1 << 62
+"""A batch size that no epoch reaches: its one update is made when the epoch ends."""
 
 VALID_BLOCK_BYTES = 16 << 20
 """Bytes of each block in which a validation set streams by."""
@@ -49,6 +58,19 @@ class Job:
     plan: Plan
     recipe: Recipe
     epochs: int
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per update; of a full batch more than there are."""
+        size = self.settings.batch_size
+        if size == "auto":
+            return 1 if is_sequential(self.parts.optimizer) else USUAL_BATCH
+        return WHOLE_EPOCH if size == "full" else int(size)
+
+    @property
+    def updates_alone(self) -> bool:
+        """Whether the end of an epoch or the optimizer itself updates, not the count of rows."""
+        return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer)
 
     @property
     def n_outputs(self) -> int:
@@ -107,7 +129,7 @@ def prepare(
         target = choose_target(look, roles.target, _task(settings))
         encoding, chunk_rows = choose_encoding(look, roles), settings.chunk_rows
     epochs = choose_epochs(settings, dataset.n_rows)
-    parts = choose_parts(settings, target, encoding.width)
+    parts = choose_parts(settings, target, encoding.width, wide=encoding.is_wide)
     recipe = Recipe(
         dataset,
         encoding,
@@ -120,6 +142,7 @@ def prepare(
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
         precision=settings.precision,
+        by_entries=is_sequential(parts.optimizer),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
     budget = size(settings, dataset, recipe, parts, chunk_rows)
@@ -149,8 +172,8 @@ def choose_epochs(settings: Settings, n_rows: int) -> int:
     return max(1, min(10, -(-1_000_000 // n_rows)))
 
 
-def choose_parts(settings: Settings, target: Target, width: int) -> Parts:
-    """Build loss, penalty, optimizer and schedule for rows of `width` numbers.
+def choose_parts(settings: Settings, target: Target, width: int, *, wide: bool = False) -> Parts:
+    """Build loss, penalty, optimizer and schedule for rows of `width` numbers, and perhaps a few of many other weights.
 
     Raises
     ------
@@ -166,24 +189,46 @@ def choose_parts(settings: Settings, target: Target, width: int) -> Parts:
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
-    return Parts(
-        loss,
-        make("penalty", settings.penalty),
-        choose_optimizer(settings, width),
-        make("schedule", settings.schedule),
-    )
+    optimizer, penalty = choose_optimizer(settings, width, wide=wide), make("penalty", settings.penalty)
+    _check_together(optimizer, penalty, settings, wide=wide)
+    steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
+    spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
+    return Parts(loss, penalty, optimizer, make("schedule", spec))
 
 
-def choose_optimizer(settings: Settings, width: int) -> Any:
+def is_sequential(optimizer: Any) -> bool:
+    """Whether an optimizer moves after every row."""
+    return bool(getattr(optimizer, "sequential", False))
+
+
+def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: bool) -> None:
+    """Refuse an optimizer and settings that contradict each other."""
+    name = type(optimizer).__name__
+    if is_sequential(optimizer) and settings.batch_size not in ("auto", 1):
+        raise SettingsError(f"--optimizer {name.lower()} learns row by row: leave --batch-size {settings.batch_size} out")
+    if not penalty._fields:
+        return
+    if {"l1", "l2"} & set(optimizer._fields):
+        raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
+    if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
+        lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
+        raise SettingsError(
+            f"--penalty {settings.penalty} with --optimizer {settings.optimizer} needs {lacking}(...), by which weights that "
+            "a row does not touch pay late"
+        )
+
+
+def choose_optimizer(settings: Settings, width: int, *, wide: bool = False) -> Any:
     """Build the optimizer; a rate that nobody set falls with the width of the rows beyond `RATE_WIDTH`.
 
     A step moves a score by about the rate times the width: at 784 columns the rates that suit 8 to 64 end at a log loss of
     0.85 where a converged solver has 0.47, and at 0.48 with this rule.
     """
+    spec = settings.optimizer if settings.optimizer != "auto" else ("nag" if wide else "adam")
     if settings.learning_rate is not None:
-        return make("optimizer", settings.optimizer, learning_rate=settings.learning_rate)
-    optimizer = make("optimizer", settings.optimizer)
-    if "learning_rate=" in settings.optimizer:
+        return make("optimizer", spec, learning_rate=settings.learning_rate)
+    optimizer = make("optimizer", spec)
+    if "learning_rate=" in spec or is_sequential(optimizer):
         return optimizer
     return optimizer._replace(learning_rate=optimizer.learning_rate * RATE_WIDTH / max(width, RATE_WIDTH))
 
@@ -203,10 +248,10 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
 
     limit = budgets.parse_limit(settings.memory)
-    weights = (recipe.encoding.width + 1) * int(getattr(parts.loss, "classes", 1))
+    weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     copies = 4 + 2 * parts.optimizer.n_slots
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
-    names = [column.name for column in recipe.encoding.columns]
+    names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names),
@@ -221,7 +266,7 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
 
 def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
     """Set the intercepts to the score of the best constant prediction of the first look."""
-    if job.settings.scale == "none":
+    if policy_of("scale", job.settings.scale, None) == "none":
         return
     look = Look(job.dataset, job.settings, job.recipe.filter, job.recipe.filter_columns)
     shares = target_shares(look, job.target)

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd import store
-from streamsgd.encode import Encoder, Encoding, Target, allocate, as_float
-from streamsgd.errors import DataError, ModelError
-from streamsgd.kernels.loops import Block, score
-from streamsgd.kernels.rows import Dense
+from streamsgd.columns import check_columns
+from streamsgd.encode import Encoder, Encoding, Target
+from streamsgd.errors import ModelError
+from streamsgd.kernels.loops import Block, new_scratch, score
+from streamsgd.kernels.rows import Mixed
+from streamsgd.layout import most_entries
 from streamsgd.registry import PARTS, make
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Model:
     encoding, target
         How columns become numbers, frozen in training.
     weights
-        float32 or float64, shape (encoding.width + 1, n_outputs), of the encoded columns; the last row is the intercept.
+        float32 or float64, shape (encoding.n_coordinates, n_outputs): of the encoded numbers, of categories, of the hashed
+        space; the last row is the intercept.
     settings, metrics, provenance
         As trained, as measured, and of what: plain JSON values.
 
@@ -63,38 +66,32 @@ class Model:
 
     def score_block(self, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
-        part = Block(Dense(block.rows.values[start:stop]), block.y[start:stop], block.weight[start:stop])
+        layout = self.encoding.layout(mixed=isinstance(block.rows, Mixed))
+        part = layout.choose(block, slice(start, stop))
+        scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout))
         scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
         means, losses = np.empty_like(scores), np.empty(stop - start)
-        score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses)
+        score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch)
         return scores, means, losses
 
-    def encode(self, table: Any) -> Block:
-        """Turn a table (anything with `__arrow_c_stream__`) into a block without targets.
+    def encode(self, table: Any) -> tuple[Block, list[np.ndarray]]:
+        """Turn a table (anything with `__arrow_c_stream__`) into a block without targets, and the memory that it points to.
 
         Raises
         ------
         DataError
-            A column is missing, or is not a number, or infinite where training did not allow it.
+            A column is missing or of another kind than in training, or infinite where training did not allow it.
 
         """
         table = pa.table(table)
         n = table.num_rows
-        block, encoder = allocate(self.encoding.width, n, self.weights.dtype), Encoder(self.encoding)
-        columns = [self._column(table, name) for name in encoder.names]
-        _, infinite = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
+        block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
+        check_columns(self.encoding, table.schema, "the table")
+        columns = [table.column(name) for name in encoder.sources]
+        found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
         if self.settings.get("infinite") != "missing":
-            encoder.check_infinite(infinite, "the table")
-        return block
-
-    def _column(self, table: Any, name: str) -> Any:
-        if name not in table.column_names:
-            raise DataError(f"the table has no column {name!r}, which the model was trained on")
-        try:
-            return as_float(table.column(name))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, AttributeError) as error:
-            kind = table.schema.field(name).type
-            raise DataError(f"column {name!r} is of type {kind}; the model needs a number there") from error
+            encoder.check_infinite(found.infinite, "the table")
+        return block, found.pools
 
     def decision_function(self, data: Any) -> np.ndarray:
         """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target.
@@ -174,23 +171,23 @@ class Model:
 
     def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, table.num_rows, BATCH_ROWS):
-            block = self.encode(table.slice(first, BATCH_ROWS))
+            block, _pools = self.encode(table.slice(first, BATCH_ROWS))
             yield self.score_block(block, 0, len(block.y))[:2]
 
     # --- interpretation
 
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights (width, n_outputs) and intercepts (n_outputs,) in the units of the columns and the target.
+        """Return weights of numbers (width, n_outputs) and intercepts (n_outputs,) in units of the columns and the target.
 
         Of the encoded z = (x - shift) * scale:  w z + b = (w scale) x + (b - w scale shift). A missing value counts as
-        the value it was imputed with.
+        the value it was imputed with; a transformed column is in units of its transform.
         """
         raw = self.weights.astype(np.float64)
         scale = np.ones(self.encoding.width)
         shift = np.zeros(self.encoding.width)
         for j, column in enumerate(self.encoding.columns):
             scale[j], shift[j] = column.scale, column.shift
-        weights = raw[:-1] * scale[:, None]
+        weights = raw[: self.encoding.width] * scale[:, None]
         intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
         if self.target.task == "regression":
             return weights / self.target.scale, intercepts / self.target.scale + self.target.shift

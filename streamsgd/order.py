@@ -24,11 +24,12 @@ from streamsgd.dataset import require
 from streamsgd.encode import Encoding, NumberColumn, Target, encode_target
 from streamsgd.errors import DataError, SchemaError
 from streamsgd.job import choose_parts, size
-from streamsgd.look import Look, choose_target
+from streamsgd.look import Look
 from streamsgd.parquet import PieceReader, Spent
 from streamsgd.plan import Piece, Plan, make_plan
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
+from streamsgd.targets import choose_target
 
 if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
@@ -121,7 +122,7 @@ def judge_order(dataset: Dataset, settings: Settings) -> tuple[TargetMix, OrderR
     chosen = _runs(len(pieces), settings.seed)
     reader, total = PieceReader(dataset), _Sums()
     full = settings.batch_size == "full"
-    batch = LEAST_BATCH if full else max(LEAST_BATCH, int(settings.batch_size))
+    batch = LEAST_BATCH if full or settings.batch_size == "auto" else max(LEAST_BATCH, int(settings.batch_size))
     mix = TargetMix(
         target.name,
         str(dataset.schema.field(target.name).type),

@@ -32,8 +32,8 @@ def outlook(job: Job) -> dict[str, Any]:
     """
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     learned = round(data.n_rows * (1.0 - settings.validation))
-    batch = settings.batch_size
-    steps = 1 if batch == "full" else -(-learned // int(batch))
+    batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
+    steps = -(-learned // job.batch_size)
     return {
         "data": {
             "files": data.n_files,

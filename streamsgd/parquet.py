@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamsgd.categories import is_text
 from streamsgd.dataset import footer_bytes
 from streamsgd.errors import UnreadableError
 from streamsgd.filesystems import first_line, is_transient, retry
@@ -113,16 +114,19 @@ class Footers:
         self._indexes: dict[str, FooterIndex | None] = {}
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
-    def open(self, dataset: Dataset, file: int, groups: list[int]) -> tuple[Any, list[int]]:
-        """Open one file for reading columns of some row groups; return it, and their numbers in what was opened."""
+    def open(self, dataset: Dataset, file: int, groups: list[int], texts: list[str]) -> tuple[Any, list[int]]:
+        """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
+
+        Columns of `texts` will come as dictionaries.
+        """
         ref = dataset.source.files[file]
         index = self._index(dataset, ref) if self._is_large(dataset, file) else None
         if index is not None:
-            return self._open_part(dataset, ref, index, groups), list(range(len(groups)))
+            return self._open_part(dataset, ref, index, groups, texts), list(range(len(groups)))
         with self._lock:
             metadata = self._known.get(ref.path)
         handle = dataset.source.open(ref)
-        opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local)
+        opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local, read_dictionary=texts)
         self._keep(ref, opened)
         return opened, groups
 
@@ -137,12 +141,12 @@ class Footers:
                 self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
             return self._indexes[ref.path]
 
-    def _open_part(self, dataset: Dataset, ref: FileRef, index: FooterIndex, groups: list[int]) -> Any:
+    def _open_part(self, dataset: Dataset, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
         handle = dataset.source.open(ref)
         start, stop = index.span(groups)
         data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
         metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
-        return pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local)
+        return pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local, read_dictionary=texts)
 
     def _keep(self, ref: FileRef, opened: Any) -> None:
         with self._lock:
@@ -164,7 +168,7 @@ class PieceReader:
     footers: Footers = field(default_factory=Footers)
     keeps_open: bool = True
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
-    _open: dict[tuple[int, tuple[str, ...]], _RowStream] = field(default_factory=dict)
+    _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _RowStream] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def unified(self, columns: dict[str, Any]) -> Any:
@@ -190,8 +194,12 @@ class PieceReader:
         """Whether the piece is part of a row group that is streamed."""
         return piece.rows < int(self.dataset.rows[piece.first : piece.last].sum())
 
-    def read(self, piece: Piece, names: tuple[str, ...], spent: Spent) -> Iterator[list[Any]]:
+    def read(
+        self, piece: Piece, names: tuple[str, ...], spent: Spent, texts: frozenset[str] = frozenset()
+    ) -> Iterator[list[Any]]:
         """Yield the columns of the piece as lists of equally long Arrow columns: one list, or one per batch of rows.
+
+        Strings of `texts` come as dictionaries.
 
         Raises
         ------
@@ -212,7 +220,9 @@ class PieceReader:
             return
         large = piece.rows * row_width(self.dataset, stored) > WHOLE_BYTES
         streamed = self.is_slice(piece) or (large and piece.last == piece.first + 1)
-        source = self._streamed(piece, tuple(stored)) if streamed else self._whole(piece, stored, spent)
+        as_dictionaries = [name for name in stored if name in texts and is_text(self.dataset.schema.field(name).type)]
+        reading = (piece, stored, as_dictionaries)
+        source = self._streamed(*reading) if streamed else self._whole(*reading, spent)
         while True:
             began = time.perf_counter()
             try:
@@ -229,12 +239,12 @@ class PieceReader:
         value = self.dataset.partition_values[file][self.dataset.partition_names.index(name)]
         return pa.repeat(pa.scalar(value, self.dataset.schema.field(name).type), n_rows)
 
-    def _whole(self, piece: Piece, names: list[str], spent: Spent) -> Iterator[list[Any]]:
+    def _whole(self, piece: Piece, names: list[str], texts: list[str], spent: Spent) -> Iterator[list[Any]]:
         groups = self.dataset.index[piece.first : piece.last].tolist()
 
         def read() -> Any:
             began = time.perf_counter()
-            opened, numbers = self.footers.open(self.dataset, int(self.dataset.file[piece.first]), groups)
+            opened, numbers = self.footers.open(self.dataset, int(self.dataset.file[piece.first]), groups, texts)
             with opened:
                 spent.open += time.perf_counter() - began
                 return opened.read_row_groups(numbers, columns=names, use_threads=False)
@@ -247,15 +257,15 @@ class PieceReader:
             )
         yield [table.column(name) for name in names]
 
-    def _streamed(self, piece: Piece, names: tuple[str, ...]) -> Iterator[list[Any]]:
-        key = (piece.first, names)
+    def _streamed(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[list[Any]]:
+        key = (piece.first, tuple(names), tuple(texts))
         with self._lock:
             stream = self._open.pop(key, None)
         if stream is None or stream.at != piece.start:
-            stream = _RowStream(self.dataset, piece.first, names, piece.start)
+            stream = _RowStream(self.dataset, piece.first, tuple(names), piece.start, texts)
         left = piece.rows
         while left:
-            batch = self._guard(piece, list(names), partial(stream.next, left))
+            batch = self._guard(piece, names, partial(stream.next, left))
             left -= batch.num_rows
             yield batch.columns
         if self.keeps_open and piece.stop < int(self.dataset.rows[piece.first]):
@@ -281,8 +291,8 @@ class PieceReader:
 class _RowStream:
     """A row group that gives its rows in order, some at a time, from row `at` on."""
 
-    def __init__(self, dataset: Dataset, group: int, names: tuple[str, ...], at: int) -> None:
-        self.dataset, self.group, self.names, self.at = dataset, group, names, at
+    def __init__(self, dataset: Dataset, group: int, names: tuple[str, ...], at: int, texts: list[str]) -> None:
+        self.dataset, self.group, self.names, self.at, self.texts = dataset, group, names, at, texts
         self.batches: Iterator[Any] | None = None
         self.held: Any = None
 
@@ -303,7 +313,7 @@ class _RowStream:
         handle = dataset.source.open(dataset.source.files[int(dataset.file[self.group])])
         self.held, self.batches = (
             None,
-            pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER_BYTES).iter_batches(
+            pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=self.texts).iter_batches(
                 batch_size=max(1024, BATCH_BYTES // max(1, row_width(dataset, self.names))),
                 row_groups=[int(dataset.index[self.group])],
                 columns=list(self.names),

@@ -289,12 +289,12 @@ def describe_job(job: Job) -> list[str]:
     return [
         (
             f"data: {counted(data.n_files, 'file')}, {counted(data.n_row_groups, 'row group')}, "
-            f"{data.n_rows:,} rows; {counted(len(job.encoding.columns), 'feature')} "
-            f"for {target.name}, {target.task}{classes}"
+            f"{data.n_rows:,} rows; {counted(len(job.roles.features), 'feature')} "
+            f"({job.encoding.sizes}) for {target.name}, {target.task}{classes}"
         ),
         (
             f"plan: {counted(job.epochs, 'epoch')} in chunks of up to {rows:,} rows, "
-            f"batch size {job.settings.batch_size}; "
+            f"batch size {'full' if job.settings.batch_size == 'full' else job.batch_size}, {job.parts.optimizer}; "
             f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
         ),
     ]

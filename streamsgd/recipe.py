@@ -16,7 +16,6 @@ from streamsgd.encode import (
     Encoder,
     Encoding,
     Target,
-    allocate,
     describe_bad_target,
     encode_target,
     encode_weight,
@@ -28,6 +27,7 @@ from streamsgd.parquet import PieceReader, Spent
 if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
     from streamsgd.kernels.loops import Block
+    from streamsgd.layout import Layout
     from streamsgd.plan import Piece
 
 
@@ -49,6 +49,8 @@ class Loaded:
     problem: str = ""
     """Why the piece was left out, if it was."""
     spent: Spent = field(default_factory=Spent)
+    pools: list[np.ndarray] = field(default_factory=list, repr=False)
+    """Memory that its rows point to."""
 
 
 @dataclass
@@ -67,6 +69,13 @@ class Recipe:
     skip_unreadable: bool = False
     infinite_is_missing: bool = False
     precision: str = "float32"
+    by_entries: bool = False
+    """Whether rows are wanted as lists of entries even if they hold numbers only."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How its rows lie in memory."""
+        return self.encoding.layout(mixed=self.by_entries)
 
     @cached_property
     def reader(self) -> PieceReader:
@@ -81,11 +90,11 @@ class Recipe:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in a block: features, target, weight."""
-        return (self.encoding.width + 2) * np.dtype(self.precision).itemsize
+        return self.layout.row_bytes(self.precision)
 
     def allocate(self, n_rows: int) -> Block:
         """Return an empty block of that many rows."""
-        return allocate(self.encoding.width, n_rows, self.precision)
+        return self.layout.allocate(n_rows, self.precision)
 
     def load(self, piece: Piece, block: Block, key: np.uint64, *, shuffled: bool) -> Loaded:
         """Read one piece into its rows of the block.
@@ -129,7 +138,7 @@ class Recipe:
             loaded.starts, loaded.counts, loaded.helds,
         )  # fmt: skip
         spent.encode += time.perf_counter() - began
-        loaded.missing = self._rows(piece, block, dest, y, weight, spent=spent)
+        loaded.missing, loaded.pools = self._rows(piece, block, dest, y, weight, spent=spent)
         return loaded
 
     def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:
@@ -212,20 +221,21 @@ class Recipe:
         weight: np.ndarray | None,
         *,
         spent: Spent,
-    ) -> int:
-        at, n_missing = 0, 0
-        for columns in self.reader.read(piece, self.encoder.names, spent):
+    ) -> tuple[int, list[np.ndarray]]:
+        at, n_missing, pools = 0, 0, []
+        for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.texts):
             began = time.perf_counter()
             some = slice(at, at + len(columns[0]))
-            missing, infinite = self.encoder.scatter(
+            found = self.encoder.scatter(
                 columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
             )
             at = some.stop
             if not self.infinite_is_missing:
-                self.encoder.check_infinite(infinite, self.reader.where(piece))
-            n_missing += int(missing.sum()) + int(infinite.sum())
+                self.encoder.check_infinite(found.infinite, self.reader.where(piece))
+            n_missing += int(found.missing.sum()) + int(found.infinite.sum())
+            pools += found.pools
             spent.encode += time.perf_counter() - began
-        return n_missing
+        return n_missing, pools
 
 
 def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
@@ -240,6 +250,7 @@ def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
     )
     for part in parts:
         whole.spent.add(part.spent)
+        whole.pools += part.pools
         if part.targets is not None:
             whole.targets = part.targets if whole.targets is None else join(whole.targets, part.targets, n_classes)
     return whole

@@ -39,6 +39,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "rmsprop": optimizers.RMSprop,
         "adam": optimizers.Adam,
         "adamw": optimizers.AdamW,
+        "ftrl": optimizers.FTRL,
+        "nag": optimizers.NAG,
     },
     "schedule": {
         "constant": schedules.Constant,

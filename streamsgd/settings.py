@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from streamsgd.errors import SettingsError
+from streamsgd.policies import POLICIES, check_policies
 from streamsgd.sizes import parse_bytes
 from streamsgd.words import nearest
 
@@ -44,25 +45,56 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     classes: Annotated[Names, Meta(description="Classes of the target, so that the data is not scanned for them.")] = ()
     loss: Annotated[str, Meta(description="Loss, e.g. huber:delta=2; auto follows the task.")] = "auto"
     penalty: Annotated[str, Meta(description="Penalty, e.g. l2:l2=1e-4; the intercept is free.")] = "none"
-    optimizer: Annotated[str, Meta(description="Optimizer, e.g. adam:beta1=0.8.")] = "adam"
+    optimizer: Annotated[
+        str,
+        Meta(description="Optimizer, e.g. adam:beta1=0.8; auto is nag where there are categories or text, else adam."),
+    ] = "auto"
     learning_rate: Annotated[Positive | None, Meta(description="Learning rate; each optimizer has its own default.")] = None
-    schedule: Annotated[str, Meta(description="How the learning rate changes, e.g. cosine:warmup=100.")] = "cosine"
+    schedule: Annotated[
+        str,
+        Meta(
+            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant for nag and ftrl, else cosine."
+        ),
+    ] = "auto"
     batch_size: Annotated[
-        Count | Literal["full"], Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch.")
-    ] = 64
+        Count | Literal["full", "auto"],
+        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag."),
+    ] = "auto"
     epochs: Annotated[
         Count | Literal["auto"], Meta(description="Passes over the data; auto makes at least a million row visits, in 1 to 10.")
     ] = "auto"
+    categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
+    text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
+    ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1
+    time_parts: Annotated[
+        Names,
+        Meta(description="Timestamps whose hour, weekday and month are categories too; ts.hour is for one part of ts alone."),
+    ] = ()
+    cross: Annotated[
+        Names, Meta(description="Combinations that get weights, e.g. site*device; at most one member may be a number.")
+    ] = ()
+    bits: Annotated[
+        Annotated[int, Meta(ge=8, le=30)] | Literal["auto"],
+        Meta(description="Hashed values share 2^bits weights; auto follows the distinct values in the first look."),
+    ] = "auto"
     scale: Annotated[
-        Literal["standard", "none"],
+        Names,
         Meta(
-            description="standard: features and regression targets centred and divided by their deviation; none: as they are."
+            description="standard (the default), none, max-abs or robust, or COLUMN=one: what numbers and regression targets "
+            "are centred and divided by."
         ),
-    ] = "standard"
-    missing: Annotated[Literal["mean", "zero", "error"], Meta(description="What a null or NaN feature becomes.")] = "mean"
-    indicators: Annotated[bool, Meta(description="Add a column that is 1 where a feature with missing values is missing.")] = (
-        False
-    )
+    ] = ()
+    transform: Annotated[
+        Names,
+        Meta(description="auto (the default), none, log1p or bins, or COLUMN=one: what is done to numbers before scaling."),
+    ] = ()
+    missing: Annotated[
+        Names,
+        Meta(
+            description="mean (the default), median, zero, indicator or error, or COLUMN=one: what a null or NaN feature "
+            "becomes; indicator is mean and a feature that is 1 there."
+        ),
+    ] = ()
     infinite: Annotated[Literal["error", "missing"], Meta(description="What an infinite feature value is.")] = "error"
     bad_rows: Annotated[
         Literal["error", "skip"], Meta(description="Rows whose target or weight is null, NaN or out of range.")
@@ -232,7 +264,8 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     """Refuse parts and sizes that mean nothing, before any file is touched."""
     from streamsgd.registry import PARTS, make  # noqa: PLC0415  what --help need not pay
 
-    checks: dict[str, Callable[[str], Any]] = {kind: partial(make, kind) for kind in PARTS}
+    checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
+    checks |= {name: partial(check_policies, name) for name in POLICIES}
     for name, check in [*checks.items(), ("memory", parse_bytes)]:
         value = getattr(settings, name)
         if value in (None, "auto"):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.encode import as_block
 from streamsgd.errors import DataError
 from streamsgd.kernels.mixing import merge
 from streamsgd.parquet import Spent
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from streamsgd.executors import Executor
     from streamsgd.kernels.loops import Block
+    from streamsgd.layout import Layout
     from streamsgd.plan import Chunk, Plan
     from streamsgd.recipe import Loaded, Recipe
 
@@ -55,6 +55,7 @@ class Filled:
     helds: np.ndarray
     order: np.ndarray
     pieces: list[Loaded] = field(repr=False)
+    layout: Layout = field(repr=False)
     waited: float = 0.0
     """Seconds that the consumer waited for it."""
 
@@ -79,8 +80,7 @@ class Filled:
         first = np.repeat(self.starts + self.counts - (ends - self.helds), self.helds)
         rows = first + np.arange(len(first))
         for at in range(0, len(rows), HELD_ROWS):
-            values = self.block.rows.values[rows[at : at + HELD_ROWS]]
-            yield as_block(values)
+            yield self.layout.choose(self.block, rows[at : at + HELD_ROWS])
 
 
 class _Job:
@@ -120,7 +120,7 @@ class _Job:
         order = self.room[: int(counts.sum())]
         key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
         merge(counts, key, self.shuffled, order)
-        return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, waited)
+        return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, waited)
 
 
 class Stream:

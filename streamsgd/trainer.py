@@ -19,9 +19,11 @@ from streamsgd.checkpoint import Checkpoints
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.executors import EXECUTORS
-from streamsgd.job import Job, prepare, start_at_best_constant
+from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, prepare, start_at_best_constant
 from streamsgd.kernels.jit import CompileClock
-from streamsgd.kernels.loops import FILLED, LOSS, ROWS, STEPS, WEIGHT, Pace, State, fit, new_scratch, update
+from streamsgd.kernels.loops import Pace, fit, new_scratch, settled, update
+from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, make_state
+from streamsgd.layout import most_entries
 from streamsgd.model import Model
 from streamsgd.parquet import Spent, row_width
 from streamsgd.registry import spec_of
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
     from streamsgd.executors import Executor
 
 log = logging.getLogger("streamsgd")
-
-WHOLE_EPOCH = 1 << 62
-"""A batch size that no epoch reaches: its one update is made when the epoch ends."""
 
 WIDE_BATCH = 4096
 """Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
@@ -114,6 +113,8 @@ class Run:
         self.emit = emit or (lambda _event: None)
         self.state = new_state(job)
         self.scratch = new_scratch(job.n_outputs, job.settings.precision)
+        self.entries = 0
+        """Entries per row that there is room for."""
         self.epoch, self.chunk = 0, 0
         self.totals = np.zeros(3)
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
@@ -201,6 +202,10 @@ class Run:
     def _fit(self, filled: Filled) -> None:
         job, n = self.job, len(filled.order)
         heads = filled.starts.copy()
+        entries = most_entries(filled.block, filled.layout)
+        if entries > self.entries:
+            self.entries = entries
+            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
         first = 0
@@ -225,8 +230,8 @@ class Run:
 
     @property
     def batch_rows(self) -> int:
-        """Rows per update."""
-        return WHOLE_EPOCH if self.job.settings.batch_size == "full" else int(self.job.settings.batch_size)
+        """Rows per update, as far as the kernel keeps count of them."""
+        return WHOLE_EPOCH if self.job.updates_alone else self.job.batch_size
 
     @property
     def n_penalised(self) -> int:
@@ -235,7 +240,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         filled = int(self.state.clock[FILLED])
-        if filled:
+        if filled and not is_sequential(self.job.parts.optimizer):
             size = filled if self.job.settings.batch_size == "full" else self.batch_rows
             # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
             epoch = self.epoch + 1.0 - min(1.0, filled / self.job.plan.n_rows)
@@ -246,7 +251,7 @@ class Run:
         self._judge(end_of_epoch=True)
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
-        note = self.judge.judge(self.model_now, self.state.weights, end_of_epoch=end_of_epoch)
+        note = self.judge.judge(self.model_now, end_of_epoch=end_of_epoch)
         if note:
             epoch = self.epoch + 1.0 if end_of_epoch else float(self.epoch)
             self._show(epoch, kind="evaluation", note=note, metrics=dict(self.judge.last))
@@ -318,10 +323,11 @@ class Run:
     # --- what comes out
 
     def model_now(self) -> Model:
-        """Return the model as it is, sharing its weights."""
+        """Return the model as it is."""
         job = self.job
-        weights = self.state.weights.reshape(-1, job.n_outputs)
-        return Model(job.parts.loss, job.encoding, job.target, weights)
+        weights = np.empty(self.state.weights.size, self.state.weights.dtype)
+        settled(job.parts, self.state, self.n_penalised, weights)
+        return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
 
     def finish(self) -> Model:
         """Return the final model: the best weights if validation chose them, else the last."""
@@ -330,7 +336,6 @@ class Run:
         job, model = self.job, self.model_now()
         if self.judge.best_weights is not None:
             model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
-        model.weights = model.weights.copy()
         model.settings = identity(job.settings)
         rows, weight = int(self.totals[ROWS]), float(self.totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
@@ -392,17 +397,16 @@ class Run:
 def new_state(job: Job) -> State:
     """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
     kind = np.dtype(job.settings.precision)
-    weights = np.zeros((job.encoding.width + 1, job.n_outputs), kind)
+    weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
     start_at_best_constant(job, weights)
-    n = weights.size
-    full = job.settings.batch_size == "full"
-    wide = full or int(job.settings.batch_size) > WIDE_BATCH
-    return State(
+    large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
+    return make_state(
         weights.ravel(),
-        np.zeros((max(1, job.parts.optimizer.n_slots), n), kind),
-        np.zeros(n, np.float64 if wide else kind),
-        np.zeros(2, np.int64),
-        np.zeros(3),
+        job.parts.optimizer.n_slots,
+        np.float64 if large else kind,
+        few=job.recipe.layout.mixed,
+        lazy=bool(job.parts.penalty._fields),
+        batches=not is_sequential(job.parts.optimizer),
     )
 
 

@@ -63,8 +63,8 @@ class Judge:
         self.judged_rows = rows
         return True
 
-    def judge(self, model: Callable[[], Model], weights: np.ndarray, *, end_of_epoch: bool) -> str:
-        """Judge the weights; return a line about it, or nothing."""
+    def judge(self, model: Callable[[], Model], *, end_of_epoch: bool) -> str:
+        """Judge the model; return a line about it, or nothing."""
         if not self.active:
             return ""
         if self.evaluator is not None:
@@ -78,10 +78,10 @@ class Judge:
             return ""
         self.last = found
         # Windows of held-out rows differ from one another; only whole epochs compare like with like, unless asked.
-        self._count(found["loss"], weights)
+        self._count(found["loss"], model)
         return ", ".join(f"{key} {value:.6g}" for key, value in self.last.items() if "error" not in key and key != "weight")
 
-    def _count(self, loss: float, weights: np.ndarray) -> None:
+    def _count(self, loss: float, model: Callable[[], Model]) -> None:
         self.history.append(loss)
         settings = self.job.settings
         if settings.patience is None:
@@ -89,7 +89,7 @@ class Judge:
         # Not a multiple of the best: a Poisson loss may be below zero.
         wanted = self.best_loss - settings.min_improvement * abs(self.best_loss)
         if loss < wanted or not np.isfinite(self.best_loss):
-            self.best_loss, self.best_weights, self.misses = loss, weights.copy(), 0
+            self.best_loss, self.best_weights, self.misses = loss, model().weights.ravel(), 0
         else:
             self.misses += 1
         self.exhausted = self.misses >= settings.patience

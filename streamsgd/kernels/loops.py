@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.kernels.jit import dispatch, kernel
+from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
+from streamsgd.kernels.jit import dispatch, inline, kernel
+from streamsgd.kernels.sequential import learn_rows_many, learn_rows_one
+from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.verbs import (
     add,
     adds,
     ahead,
     dot,
     dots,
+    entries,
     factor,
     mean,
     means,
@@ -27,17 +31,11 @@ from streamsgd.kernels.verbs import (
     value,
 )
 
-STEPS, FILLED = 0, 1
-"""Places in `State.clock`."""
-
 AHEAD = 2
 """Rows of a tile to ask for ahead of time: hundreds of tiles take turns, which is more than the processor foresees."""
 
 SPAN = 16
 """Rows of a batch whose scores are worked out side by side."""
-
-LOSS, WEIGHT, ROWS = 0, 1, 2
-"""Places in `State.tally`."""
 
 
 class Parts(NamedTuple):
@@ -60,21 +58,6 @@ class Block(NamedTuple):
     """Row weights, shape (n_rows,)."""
 
 
-class State(NamedTuple):
-    """What training changes: arrays only, written to checkpoints as they are."""
-
-    weights: Any
-    """Shape (n_slots * n_outputs,), ordered [slot][output]; the last slot is the intercept's."""
-    slots: Any
-    """The optimizer's memory, shape (optimizer.n_slots, weights.size)."""
-    grad: Any
-    """Sum of row gradients of the running batch, shape of `weights`."""
-    clock: Any
-    """int64 (2,): updates done, rows in the running batch."""
-    tally: Any
-    """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
-
-
 class Pace(NamedTuple):
     """Where this call stands in the run, for batches and schedules."""
 
@@ -90,20 +73,60 @@ class Pace(NamedTuple):
     """Passes planned."""
 
 
-def new_scratch(n_outputs: int, kind: Any) -> Any:
-    """Return room for the scores, slopes, targets and weights of a span of rows, or for the outputs of one."""
-    return np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind)
+class Scratch(NamedTuple):
+    """Room for a span of rows."""
+
+    numbers: Any
+    """Shape (4, SPAN) or (4, n_outputs): scores, slopes, targets and weights of the rows, or for the outputs of one."""
+    index: Any
+    """int32 (SPAN, entries): coordinates of the rows' entries."""
+    x: Any
+    """Shape (SPAN, entries): their factors."""
+    counts: Any
+    """int64 (SPAN,): how many there are."""
+    room: Any
+    """Shape (entries,): for what is worked out per entry."""
 
 
-def learn(loss, block, members, n, weights, grad, scratch):
-    """Add the gradients of the rows `members[:n]` and return the sum of their weighted losses, and of their weights."""
-    return _chosen(type(loss))(loss, block, members, n, weights, grad, scratch)
+def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
+    """Return room for rows of up to so many entries; layouts that meet all weights need none."""
+    return Scratch(
+        np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
+        np.zeros((SPAN, entries), np.int32),
+        np.zeros((SPAN, entries), kind),
+        np.zeros(SPAN, np.int64),
+        np.zeros(entries, kind),
+    )
 
 
-def _learn_one(loss, block, members, n, weights, grad, scratch):
+def learn(parts, block, members, n, state, rate, shared, scratch):
+    """Learn the rows `members[:n]`: add their gradients, or move by them one after another.
+
+    Parameters
+    ----------
+    parts, block, state, scratch
+        As their classes say.
+    members, n
+        Rows of the block, of one batch.
+    rate, shared
+        The learning rate now, and what the optimizer prepared, for those who move or catch up.
+
+    Returns
+    -------
+    loss, weight
+        Sums over the rows, of weighted losses before learning from them, and of weights.
+
+    """
+    return _learner(type(parts.optimizer), type(block.rows), type(parts.loss))(
+        parts, block, members, n, state, rate, shared, scratch
+    )
+
+
+def _learn_one(parts, block, members, n, state, rate, shared, scratch):
+    loss, weights, grad = parts.loss, state.weights, state.grad
     # Three short loops, not one: the middle one becomes vector code, worth half of a logistic row.
-    rows, scores, slopes = block.rows, scratch[0], scratch[1]
-    targets, row_weights = scratch[2], scratch[3]
+    rows, scores, slopes = block.rows, scratch.numbers[0], scratch.numbers[1]
+    targets, row_weights = scratch.numbers[2], scratch.numbers[3]
     for k in range(n):
         i = members[k]
         scores[k] = dot(rows, i, weights)
@@ -118,8 +141,9 @@ def _learn_one(loss, block, members, n, weights, grad, scratch):
     return total_loss, total_weight
 
 
-def _learn_many(loss, block, members, n, weights, grad, scratch):
-    scores, gradient = scratch[0], scratch[1]
+def _learn_many(parts, block, members, n, state, rate, shared, scratch):
+    loss, weights, grad = parts.loss, state.weights, state.grad
+    scores, gradient = scratch.numbers[0], scratch.numbers[1]
     total_loss, total_weight = 0.0, 0.0
     for k in range(n):
         i = members[k]
@@ -134,37 +158,78 @@ def _learn_many(loss, block, members, n, weights, grad, scratch):
     return total_loss, total_weight
 
 
-def _chosen(loss_class):
-    return _learn_many if hasattr(loss_class, "slopes") else _learn_one
+def _learner(optimizer, rows, loss):
+    several = hasattr(loss, "slopes")
+    if getattr(optimizer, "sequential", False):
+        return learn_rows_many if several else learn_rows_one
+    if hasattr(rows, "entries"):
+        return learn_entries_many if several else learn_entries_one
+    return _learn_many if several else _learn_one
 
 
 @dispatch(learn)
-def _(loss, block, members, n, weights, grad, scratch):
-    return _chosen(loss.instance_class)
+def _(parts, block, members, n, state, rate, shared, scratch):
+    kinds = dict(zip(parts.fields, parts.types, strict=True))
+    rows = block.types[block.fields.index("rows")]
+    return _learner(kinds["optimizer"].instance_class, rows.instance_class, kinds["loss"].instance_class)
+
+
+def _rate(parts, pace, step, epoch):
+    return parts.optimizer.learning_rate * factor(parts.schedule, step, epoch, pace.epochs)
+
+
+rate_now = inline(_rate)
 
 
 def _update(parts, state, pace, n_rows, epoch):
-    """Move every weight by the mean gradient of `n_rows` rows and clear it."""
+    """Move the weights by the mean gradient of `n_rows` rows and clear it."""
     weights, slots, grad, clock = state.weights, state.slots, state.grad, state.clock
     clock[STEPS] += 1
     step = clock[STEPS]
     optimizer, penalty = parts.optimizer, parts.penalty
     shared = prepare(optimizer, step)
-    eta = optimizer.learning_rate * factor(parts.schedule, step, epoch, pace.epochs)
     # A short last batch moves less, or its rows would weigh more than the others'.
-    eta *= n_rows / pace.batch_size
-    for j in range(pace.n_penalised):
-        w = weights[j]
-        g = grad[j] / n_rows + pull(penalty, w)
-        grad[j] = 0.0
-        moved, stride = move(optimizer, w, g, slots, j, eta, shared)
-        weights[j] = shrink(penalty, moved, stride)
-    for j in range(pace.n_penalised, weights.shape[0]):
-        g = grad[j] / n_rows
-        grad[j] = 0.0
-        moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
-        weights[j] = moved
+    eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
+    if state.touched.shape[0] > 0:
+        move_touched(parts, state, pace.n_penalised, n_rows, eta, shared)
+    else:
+        for j in range(pace.n_penalised):
+            w = weights[j]
+            g = grad[j] / n_rows + pull(penalty, w)
+            grad[j] = 0.0
+            moved, stride = move(optimizer, w, g, slots, j, eta, shared)
+            weights[j] = shrink(penalty, moved, stride)
+        for j in range(pace.n_penalised, weights.shape[0]):
+            g = grad[j] / n_rows
+            grad[j] = 0.0
+            moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
+            weights[j] = moved
     clock[FILLED] = 0
+
+
+def end_batch(parts, state, pace, n_rows, epoch):
+    """Move the weights at the end of a batch, if they have not moved before."""
+    _batch_ender(type(parts.optimizer))(parts, state, pace, n_rows, epoch)
+
+
+def _batch_ender(optimizer):
+    return _stay if getattr(optimizer, "sequential", False) else update
+
+
+def _stay(parts, state, pace, n_rows, epoch):
+    state.clock[FILLED] = 0
+
+
+@dispatch(end_batch)
+def _(parts, state, pace, n_rows, epoch):
+    ender = _batch_ender(parts.types[parts.fields.index("optimizer")].instance_class)
+    return ender if ender is _stay else _update
+
+
+@kernel
+def settled(parts, state, n_penalised, weights):
+    """Fill `weights` with what the weights are once all penalties are paid."""
+    settle_all(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
 
 
 update = kernel(_update)
@@ -187,7 +252,7 @@ def fit(parts, block, order, heads, state, pace, scratch):
         As of `new_scratch`.
 
     """
-    rows, weights, grad, clock, tally = block.rows, state.weights, state.grad, state.clock, state.tally
+    rows, clock, tally = block.rows, state.clock, state.tally
     filled = clock[FILLED]
     total_loss, total_weight = 0.0, 0.0
     members = np.empty(SPAN, np.int64)
@@ -200,14 +265,16 @@ def fit(parts, block, order, heads, state, pace, scratch):
             members[k] = heads[tile]
             heads[tile] += 1
             ahead(rows, members[k] + AHEAD)
-        loss, weight = learn(parts.loss, block, members, n, weights, grad, scratch)
+        rate = rate_now(parts, pace, clock[STEPS] + 1, pace.epoch + pace.epoch_per_row * t)
+        shared = prepare(parts.optimizer, clock[STEPS] + 1)
+        loss, weight = learn(parts, block, members, n, state, rate, shared, scratch)
         total_loss += loss
         total_weight += weight
         t += n
         filled += n
         if filled == pace.batch_size:
             # The rate is that of where the batch began, or the last one of a cosine would not move at all.
-            update(parts, state, pace, filled, pace.epoch + pace.epoch_per_row * (t - filled))
+            end_batch(parts, state, pace, filled, pace.epoch + pace.epoch_per_row * (t - filled))
             filled = 0
     clock[FILLED] = filled
     tally[LOSS] += total_loss
@@ -215,35 +282,58 @@ def fit(parts, block, order, heads, state, pace, scratch):
     tally[ROWS] += order.shape[0]
 
 
-def predict(loss, rows, i, y, weights, scores, means_out):
+def predict(loss, rows, i, y, weights, scores, means_out, scratch):
     """Fill row i's scores and means; return its loss."""
-    return _predictor(type(loss))(loss, rows, i, y, weights, scores, means_out)
+    return _predictor(type(loss), type(rows))(loss, rows, i, y, weights, scores, means_out, scratch)
 
 
-def _predict_one(loss, rows, i, y, weights, scores, means_out):
+def _predict_one(loss, rows, i, y, weights, scores, means_out, scratch):
     score = dot(rows, i, weights)
     scores[i, 0] = score
     means_out[i, 0] = mean(loss, score)
     return value(loss, y, score)
 
 
-def _predict_many(loss, rows, i, y, weights, scores, means_out):
+def _predict_many(loss, rows, i, y, weights, scores, means_out, scratch):
     dots(rows, i, weights, scores[i])
     means(loss, scores[i], means_out[i])
     return value(loss, y, scores[i])
 
 
-def _predictor(loss_class):
-    return _predict_many if hasattr(loss_class, "means") else _predict_one
+def _predict_entries_one(loss, rows, i, y, weights, scores, means_out, scratch):
+    n = entries(rows, i, scratch.index[0], scratch.x[0])
+    score = weights.dtype.type(0.0)
+    for e in range(n):
+        score += weights[scratch.index[0, e]] * scratch.x[0, e]
+    scores[i, 0] = score
+    means_out[i, 0] = mean(loss, score)
+    return value(loss, y, score)
+
+
+def _predict_entries_many(loss, rows, i, y, weights, scores, means_out, scratch):
+    n, n_outputs = entries(rows, i, scratch.index[0], scratch.x[0]), scores.shape[1]
+    scores[i] = 0.0
+    for e in range(n):
+        for k in range(n_outputs):
+            scores[i, k] += weights[scratch.index[0, e] * n_outputs + k] * scratch.x[0, e]
+    means(loss, scores[i], means_out[i])
+    return value(loss, y, scores[i])
+
+
+def _predictor(loss, rows):
+    several = hasattr(loss, "means")
+    if hasattr(rows, "entries"):
+        return _predict_entries_many if several else _predict_entries_one
+    return _predict_many if several else _predict_one
 
 
 @dispatch(predict)
-def _(loss, rows, i, y, weights, scores, means_out):
-    return _predictor(loss.instance_class)
+def _(loss, rows, i, y, weights, scores, means_out, scratch):
+    return _predictor(loss.instance_class, rows.instance_class)
 
 
 @kernel
-def score(loss, block, start, stop, weights, scores, means_out, losses):
+def score(loss, block, start, stop, weights, scores, means_out, losses, scratch):
     """Fill scores and means (n, n_outputs) and losses (n,) of rows start to stop without learning from them."""
     for i in range(start, stop):
-        losses[i] = predict(loss, block.rows, i, block.y[i], weights, scores, means_out)
+        losses[i] = predict(loss, block.rows, i, block.y[i], weights, scores, means_out, scratch)

@@ -9,6 +9,13 @@ mean(loss, score)       the prediction: the score behind the inverse link
 and the class attributes `task` (what kind of target it takes), `title` and `source`. `y` is 0 or 1 for binary
 losses and the index of the class for `Softmax`. A loss with several scores per row has, in the place of the last
 two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,).
+
+Optionally, for optimizers that learn row by row,
+
+leap(loss, y, score, force)   where infinitely small steps of a total `force` bring the score, less the score: the solution of
+                              ds/dt = -slope(s) after that time, in closed form as in Karampatziakis and Langford 2011;
+                              -force * slope where a loss has none
+confine(loss, score, limits)  the score within reason, given (2,) least and greatest target so far
 """
 
 import math
@@ -32,6 +39,12 @@ class Squared(NamedTuple):
     def mean(loss, score):
         return score
 
+    def leap(loss, y, score, force):
+        return (score - y) * math.expm1(-force)
+
+    def confine(loss, score, limits):
+        return min(max(score, min(limits[0], 0.0)), max(limits[1], 0.0))
+
 
 class Huber(NamedTuple):
     """Squared within `delta` of the target, linear beyond: robust to outliers.
@@ -53,6 +66,15 @@ class Huber(NamedTuple):
 
     def mean(loss, score):
         return score
+
+    def leap(loss, y, score, force):
+        error = abs(y - score)
+        beyond = max(0.0, error - loss.delta)
+        if force * loss.delta <= beyond:
+            step = force * loss.delta
+        else:
+            step = beyond - (error - beyond) * math.expm1(beyond / loss.delta - force)
+        return step if y > score else -step
 
 
 class Quantile(NamedTuple):
@@ -78,6 +100,9 @@ class Quantile(NamedTuple):
     def mean(loss, score):
         return score
 
+    def leap(loss, y, score, force):
+        return min(loss.level * force, y - score) if y > score else -min((1.0 - loss.level) * force, score - y)
+
 
 class Logistic(NamedTuple):
     """The log loss of a binary target: log(1 + exp(score)) - y score, never overflowing."""
@@ -96,6 +121,22 @@ class Logistic(NamedTuple):
         tail = exp(-abs(score))
         return (1.0 if score >= 0.0 else tail) / (1.0 + tail)
 
+    def leap(loss, y, score, force):
+        sign = 2.0 * y - 1.0
+        odds = math.exp(min(sign * score, 80.0))
+        # The root of x + odds (e^x - 1) = force, by Newton from above, where the function is convex: it never overshoots.
+        x = min(force / (1.0 + odds), math.log1p(force / odds))
+        for _ in range(20):
+            rise = math.expm1(x)
+            step = (x + odds * rise - force) / (1.0 + odds + odds * rise)
+            x -= step
+            if abs(step) <= 1e-9 * x:
+                break
+        return sign * x
+
+    def confine(loss, score, limits):
+        return min(max(score, -50.0), 50.0)
+
 
 class Hinge(NamedTuple):
     """The loss of the support vector machine: max(0, 1 - s score) with s = 2 y - 1; scores are margins."""
@@ -112,6 +153,10 @@ class Hinge(NamedTuple):
 
     def mean(loss, score):
         return 1.0 if score > 0.0 else 0.0
+
+    def leap(loss, y, score, force):
+        sign = 2.0 * y - 1.0
+        return sign * max(0.0, min(force, 1.0 - sign * score))
 
 
 class SquaredHinge(NamedTuple):
@@ -131,6 +176,10 @@ class SquaredHinge(NamedTuple):
     def mean(loss, score):
         return 1.0 if score > 0.0 else 0.0
 
+    def leap(loss, y, score, force):
+        sign = 2.0 * y - 1.0
+        return -sign * max(0.0, 1.0 - sign * score) * math.expm1(-2.0 * force)
+
 
 class Poisson(NamedTuple):
     """Counts with a log link: exp(score) - y score, the deviance up to a term of y alone."""
@@ -146,6 +195,15 @@ class Poisson(NamedTuple):
 
     def mean(loss, score):
         return exp(score)
+
+    def leap(loss, y, score, force):
+        # v = e^-score follows dv/dt = 1 - y v.
+        if y == 0.0:
+            return -math.log1p(force * math.exp(score))
+        return -math.log1p((math.exp(score) / y - 1.0) * -math.expm1(-y * force))
+
+    def confine(loss, score, limits):
+        return min(max(score, -50.0), 50.0)
 
 
 class Softmax(NamedTuple):

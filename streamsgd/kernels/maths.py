@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import types
 
-from streamsgd.kernels.jit import dispatch
+from streamsgd.kernels.jit import dispatch, kernel
 
 BEYOND = 2.3190468138462996e-17
 """What the float64 nearest to log(2) lacks of it."""
@@ -79,3 +79,51 @@ def _(x):
 @dispatch(log1p, exact=True)
 def _(x):
     return _LOG1P.get(x)
+
+
+def log1p_wide(x):
+    """Return log(1 + x) for any x of at least 0."""
+    return math.log1p(x)
+
+
+def _make_log1p_wide(real, whole, digits, terms):
+    """log(1 + x) = n log 2 + log(m), m within sqrt(2) of 1, and what rounding 1 + x lost: (x - (y - 1)) / y."""
+    two, one = real(2.0), real(1.0)
+    low = real(math.sqrt(0.5)).view(whole)
+    coefficients = tuple(real(1.0 / (2 * k + 1)) for k in range(terms, -1, -1))
+    log2, shift, largest = real(math.log(2.0)), whole(digits), np.finfo(real).max
+
+    def log1p_wide(x):
+        y = one + x
+        bits = real(y).view(whole)
+        n = (bits - low) >> shift
+        m = whole(bits - (n << shift)).view(real)
+        f = m - one
+        z = f / (two + f)
+        s = z * z
+        p = coefficients[0]
+        for k in range(1, terms + 1):
+            p = p * s + coefficients[k]
+        rest = (x - (y - one)) / y
+        return real(n) * log2 + (two * z * p + rest) if x <= largest else x
+
+    return log1p_wide
+
+
+_LOG1P_WIDE = {
+    types.float32: _make_log1p_wide(np.float32, np.int32, 23, 5),
+    types.float64: _make_log1p_wide(np.float64, np.int64, 52, 11),
+}
+
+
+@dispatch(log1p_wide, exact=True)
+def _(x):
+    return _LOG1P_WIDE.get(x)
+
+
+@kernel
+def signed_log1p(numbers, out):
+    """Fill `out` with sign(x) log(1 + |x|); NaN and Inf stay what they are."""
+    for r in range(numbers.shape[0]):
+        size = log1p_wide(abs(numbers[r]))
+        out[r] = size if numbers[r] >= 0.0 else -size

@@ -34,6 +34,15 @@ load32 = _loader("load_float32", ir.FloatType(), types.float32, ctypes.c_float)
 load64 = _loader("load_float64", ir.DoubleType(), types.float64, ctypes.c_double)
 """load64(address, r): the r-th float64 from an address on."""
 
+load_int32 = _loader("load_int32", ir.IntType(32), types.int32, ctypes.c_int32)
+"""load_int32(address, r): the r-th int32 from an address on."""
+
+load_int64 = _loader("load_int64", ir.IntType(64), types.int64, ctypes.c_int64)
+"""load_int64(address, r): the r-th int64 from an address on."""
+
+load_byte = _loader("load_byte", ir.IntType(8), types.uint8, ctypes.c_uint8)
+"""load_byte(address, r): the r-th byte from an address on."""
+
 
 def _toucher():
     if config.DISABLE_JIT:
@@ -76,6 +85,33 @@ def _addresser():
 
 address_of = _addresser()
 """address_of(values): where an array's numbers begin."""
+
+
+def _item_toucher():
+    if config.DISABLE_JIT:
+        return lambda _values, _i: None
+
+    @intrinsic
+    def touch_item(_typing, values, _i):
+        def codegen(context, builder, signature, args):
+            array = context.make_array(signature.args[0])(context, builder, args[0])
+            width, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+            index = builder.sext(args[1], ir.IntType(64)) if args[1].type.width < 64 else args[1]
+            stride = builder.extract_value(array.strides, 0)
+            at = builder.gep(builder.bitcast(array.data, byte), [builder.mul(index, stride)])
+            kind = ir.FunctionType(ir.VoidType(), [byte, width, width, width])
+            name = "llvm.prefetch.p0i8"
+            hint = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            builder.call(hint, [at, width(0), width(3), width(1)])
+            return context.get_dummy_value()
+
+        return types.void(values, _i), codegen
+
+    return touch_item
+
+
+touch_item = _item_toucher()
+"""touch_item(values, i): ask for the line of memory of an array's i-th item."""
 
 
 SIDE = 8
@@ -155,13 +191,14 @@ def _transposer():
                 context.make_array(signature.args[k])(context, builder, args[k]) for k in (0, 3, 4)
             )
             index, number = ir.IntType(64), context.get_value_type(values.dtype)
+            whole = isinstance(values.dtype, types.Integer)
             vector = ir.VectorType(number, SIDE).as_pointer()
             size = context.get_abi_sizeof(number)
             lanes = []
             for k in range(SIDE):
                 first = builder.gep(source_array.data, [builder.add(at, builder.mul(pitch, index(k)))])
                 lanes.append(builder.load(builder.bitcast(first, vector), align=size))
-            check = _sum(builder, lanes)
+            check = number(0) if whole else _sum(builder, lanes)
             for q, lane in enumerate(_transposed(builder, lanes)):
                 place = builder.load(builder.gep(dest_array.data, [builder.add(r, index(q))]))
                 stride = builder.extract_value(values_array.strides, 0)
@@ -198,5 +235,5 @@ def _sum(builder, lanes):
 transpose = _transposer()
 """transpose(source, at, pitch, values, dest, r, j): for k, q < SIDE, values[dest[r + q], j + k] = source[at + k * pitch + q].
 
-`source` is flat and of the type of `values`, `dest` int32; all are C-contiguous. Returns the sum of the numbers.
+`source` is flat and of the type of `values`, `dest` int32; all are C-contiguous. Returns the sum of floats.
 """

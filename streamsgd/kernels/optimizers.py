@@ -5,10 +5,15 @@ move(optimizer, w, g, slots, j, eta, shared)   new weight and `stride`, the leng
                                            much a gradient of 1 that never changes would come to move the weight
                                            in a step, or a kinked penalty would weigh more or less than it says
 
+stretch(optimizer, slots, j, shared)       that length per unit of eta, from the memory alone: what penalties that are paid
+                                           late go by
+
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
 `eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
 columns under the default schedule and batch size (measured in docs/defaults.md).
+
+A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`.
 """
 
 import math
@@ -29,6 +34,9 @@ class SGD(NamedTuple):
     def move(optimizer, w, g, slots, j, eta, shared):
         return w - eta * g, eta
 
+    def stretch(optimizer, slots, j, shared):
+        return 1.0
+
 
 class Momentum(NamedTuple):
     """v <- momentum v + g;  w <- w - eta v."""
@@ -47,6 +55,9 @@ class Momentum(NamedTuple):
         slots[0, j] = v
         return w - eta * v, eta / (1.0 - optimizer.momentum)
 
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (1.0 - optimizer.momentum)
+
 
 class Nesterov(NamedTuple):
     """v <- momentum v + g;  w <- w - eta (g + momentum v)."""
@@ -64,6 +75,9 @@ class Nesterov(NamedTuple):
         v = optimizer.momentum * slots[0, j] + g
         slots[0, j] = v
         return w - eta * (g + optimizer.momentum * v), eta / (1.0 - optimizer.momentum)
+
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (1.0 - optimizer.momentum)
 
 
 class Adagrad(NamedTuple):
@@ -84,6 +98,9 @@ class Adagrad(NamedTuple):
         stride = eta / (math.sqrt(total) + optimizer.epsilon)
         return w - stride * g, stride
 
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (math.sqrt(slots[0, j]) + optimizer.epsilon)
+
 
 class RMSprop(NamedTuple):
     """V <- alpha V + (1 - alpha) g^2;  w <- w - eta g / (sqrt(V) + epsilon)."""
@@ -103,6 +120,9 @@ class RMSprop(NamedTuple):
         slots[0, j] = second
         stride = eta / (math.sqrt(second) + optimizer.epsilon)
         return w - stride * g, stride
+
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (math.sqrt(slots[0, j]) + optimizer.epsilon)
 
 
 class Adam(NamedTuple):
@@ -131,6 +151,9 @@ class Adam(NamedTuple):
         stride = eta / (shared[0] * (math.sqrt(second) / shared[1] + optimizer.epsilon))
         return w - stride * first, stride
 
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (shared[0] * (math.sqrt(slots[1, j]) / shared[1] + optimizer.epsilon))
+
 
 class AdamW(NamedTuple):
     """Adam with the weight decayed apart from the gradient: w <- (1 - eta weight_decay) w before the step."""
@@ -154,3 +177,66 @@ class AdamW(NamedTuple):
         slots[1, j] = second
         stride = eta / (shared[0] * (math.sqrt(second) / shared[1] + optimizer.epsilon))
         return w * (1.0 - eta * optimizer.weight_decay) - stride * first, stride
+
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (shared[0] * (math.sqrt(slots[1, j]) / shared[1] + optimizer.epsilon))
+
+
+class FTRL(NamedTuple):
+    """Follow the regularised leader, proximal: `l1` makes true zeros, which come back once the gradients agree.
+
+    sigma = (sqrt(n + g^2) - sqrt(n)) / learning_rate;  z <- z + g - sigma w;  n <- n + g^2;
+    w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / learning_rate + l2).
+
+    `l1` and `l2` weigh against the sum of all gradients so far, not their mean. Schedules do not apply.
+    """
+
+    learning_rate: float = 0.1
+    beta: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+
+    n_slots = 2
+    source = "McMahan et al. 2013, KDD (Ad click prediction), algorithm 1"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        alpha, z, n = optimizer.learning_rate, slots[0, j], slots[1, j]
+        if n == 0.0 and z == 0.0 and w != 0.0:
+            # A weight that starts elsewhere than at 0 is what its z makes it.
+            z = -w * (optimizer.beta / alpha + optimizer.l2) - (optimizer.l1 if w > 0.0 else -optimizer.l1)
+        root = math.sqrt(n + g * g)
+        z += g - (root - math.sqrt(n)) / alpha * w
+        slots[0, j] = z
+        slots[1, j] = n + g * g
+        stride = 1.0 / ((optimizer.beta + root) / alpha + optimizer.l2)
+        if abs(z) <= optimizer.l1:
+            return 0.0, stride
+        return -(z - (optimizer.l1 if z > 0.0 else -optimizer.l1)) * stride, stride
+
+    def stretch(optimizer, slots, j, shared):
+        alpha = optimizer.learning_rate
+        return 1.0 / (optimizer.beta + math.sqrt(slots[1, j]) + alpha * optimizer.l2)
+
+
+class NAG(NamedTuple):
+    """Normalised, adaptive and invariant: no step depends on the units of a column, none overshoots its row's target.
+
+    For every row, with G the sum of squared gradients of a weight, s the largest |x| that it met (a larger one rescales the
+    weight) and m = sqrt(rows / sum of (x/s)^2): the weights move along m x / (s sqrt(G)) as far as ever smaller steps of the
+    same total would; see `kernels.sequential`.
+    """
+
+    learning_rate: float = 0.5
+
+    n_slots = 2
+    sequential = True
+    source = "Ross, Mineiro and Langford 2013, UAI (NAG); Karampatziakis and Langford 2011, UAI; the default of Vowpal Wabbit"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def stretch(optimizer, slots, j, shared):
+        return 0.0 if slots[0, j] == 0.0 else 1.0 / (slots[1, j] * math.sqrt(slots[0, j]))

@@ -3,11 +3,17 @@
 pull(penalty, w)             derivative of the smooth part, added to the gradient
 shrink(penalty, w, stride)   proximal step of the kinked part, `stride` being the optimizer's step for this weight
 
+settle(penalty, w, duration) where the whole penalty alone would bring a weight in this time: the flow of its gradient
+
 The objective is  mean row loss + l1 ||w||_1 + l2 / 2 ||w||_2^2  over the weights of the *encoded* columns.
 A proximal step makes exact zeros. Its fixed points satisfy the optimality conditions where the stride is what the
 optimizer's step comes to for a gradient that stays the same.
+
+Rows that touch a few of millions of weights pay the penalty of the others late, by the flow: two flows one after another are
+one flow of both durations, so that paying once is paying after every step.
 """
 
+import math
 from typing import NamedTuple
 
 
@@ -20,6 +26,9 @@ class Free(NamedTuple):
         return 0.0
 
     def shrink(penalty, w, stride):
+        return w
+
+    def settle(penalty, w, duration):
         return w
 
 
@@ -36,6 +45,9 @@ class Ridge(NamedTuple):
     def shrink(penalty, w, stride):
         return w
 
+    def settle(penalty, w, duration):
+        return w * math.exp(-penalty.l2 * duration)
+
 
 class Lasso(NamedTuple):
     """l1 ||w||_1, by soft thresholding: w <- sign(w) max(|w| - stride l1, 0)."""
@@ -49,6 +61,10 @@ class Lasso(NamedTuple):
 
     def shrink(penalty, w, stride):
         t = stride * penalty.l1
+        return w - t if w > t else (w + t if w < -t else 0.0)
+
+    def settle(penalty, w, duration):
+        t = duration * penalty.l1
         return w - t if w > t else (w + t if w < -t else 0.0)
 
 
@@ -66,3 +82,10 @@ class ElasticNet(NamedTuple):
     def shrink(penalty, w, stride):
         t = stride * penalty.l1
         return w - t if w > t else (w + t if w < -t else 0.0)
+
+    def settle(penalty, w, duration):
+        # |w| of d|w|/dt = -(l1 + l2 |w|)
+        kept = math.exp(-penalty.l2 * duration)
+        fall = duration if penalty.l2 == 0.0 else -math.expm1(-penalty.l2 * duration) / penalty.l2
+        size = abs(w) * kept - penalty.l1 * fall
+        return 0.0 if size <= 0.0 else (size if w > 0.0 else -size)

@@ -68,7 +68,7 @@ def scatter(columns, dest, values, missing, infinite):
     n, n_rows = columns.place.shape[0], dest.shape[0]
     # float32 columns are shifted and scaled in the precision of the block: converting each value would cost a third more.
     shift, scale = columns.shift.astype(values.dtype), columns.scale.astype(values.dtype)
-    eights, n_eights, singles, n_singles = _runs_of_eight(columns.place)
+    eights, n_eights, singles, n_singles = runs_of_eight(columns.place)
     strip = max(SIDE, min(STRIP, STRIP_NUMBERS // max(n, 1) // SIDE * SIDE))
     pitch = strip + PAD
     source = np.empty(n * pitch, values.dtype)
@@ -85,7 +85,7 @@ def scatter(columns, dest, values, missing, infinite):
             _touch_all(ahead, ahead + (last - first) * size)
             _encode(columns, c, first, last, shift[c], scale[c], source, c * pitch)
         for r in range(first, last, SIDE):
-            if _lowest(dest, r) < 0:
+            if lowest(dest, r) < 0:
                 _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite)
                 continue
             check, at = values.dtype.type(0.0), r - first
@@ -131,7 +131,7 @@ def _touch_all(first, last):
 
 
 @inline
-def _lowest(dest, r):
+def lowest(dest, r):
     lowest = dest[r]
     for q in range(1, SIDE):
         lowest = min(lowest, dest[r + q])
@@ -148,7 +148,7 @@ def _first_place(dest):
 
 
 @inline
-def _runs_of_eight(place):
+def runs_of_eight(place):
     """Cut the columns into eights with neighbouring places, the last of a run overlapping the one before, and single ones."""
     n = place.shape[0]
     eights, n_eights = np.empty(n, np.int64), 0

@@ -140,3 +140,66 @@ def ahead(rows, i):
 @dispatch(ahead)
 def _(rows, i):
     return rows.instance_class.ahead
+
+
+def entries(rows, i, index, x):
+    return rows.entries(i, index, x)
+
+
+@dispatch(entries)
+def _(rows, i, index, x):
+    return rows.instance_class.entries
+
+
+def settle(penalty, w, duration):
+    return penalty.settle(w, duration)
+
+
+@dispatch(settle)
+def _(penalty, w, duration):
+    return penalty.instance_class.settle
+
+
+def stretch(optimizer, slots, j, shared):
+    return optimizer.stretch(slots, j, shared)
+
+
+@dispatch(stretch)
+def _(optimizer, slots, j, shared):
+    return optimizer.instance_class.stretch
+
+
+def leap(loss, y, score, force):
+    """Return by how much a score changes under an importance-aware step; see `losses`."""
+    return _leap(type(loss))(loss, y, score, force)
+
+
+def _leap(loss_class):
+    return getattr(loss_class, "leap", _plain_leap)
+
+
+def _plain_leap(loss, y, score, force):
+    return -force * slope(loss, y, score)
+
+
+@dispatch(leap)
+def _(loss, y, score, force):
+    return _leap(loss.instance_class)
+
+
+def confine(loss, score, limits):
+    """Return a score within what the loss makes sense for, given the least and greatest target so far."""
+    return _confine(type(loss))(loss, score, limits)
+
+
+def _confine(loss_class):
+    return getattr(loss_class, "confine", _no_limit)
+
+
+def _no_limit(loss, score, limits):
+    return score
+
+
+@dispatch(confine)
+def _(loss, score, limits):
+    return _confine(loss.instance_class)

@@ -1,0 +1,123 @@
+"""Learning row by row with the normalised adaptive invariant update (NAG; see `optimizers.NAG` for the sources).
+
+For a row of weight h with entries x_j, score p and slope g = d loss / d score:
+
+    G_j += h g^2 x_j^2
+    s_j  = max(s_j, |x_j|), the weight being rescaled by the ratio of the old to the new
+    N   += h sum (x_j / s_j)^2;  T += h;  m = sqrt(T / N)
+    q    = m sum x_j^2 / (s_j sqrt(G_j))                    how far a step of 1 along the direction below moves the score
+    w_j += leap(loss, y, p, rate h q) / q  m x_j / (s_j sqrt(G_j))
+
+The leap is where infinitely many small steps would bring the score, so that no step overshoots, whatever the rate or h.
+Everything stays the same if a column is multiplied by a constant. A row without slope changes nothing.
+"""
+
+import math
+
+import numpy as np
+
+from streamsgd.kernels.entries import pay_all, take
+from streamsgd.kernels.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS
+from streamsgd.kernels.verbs import confine, leap, slope, slopes, value
+
+SOON = 2
+"""Rows whose weights are asked for ahead of time."""
+
+LEAST_SUM = 1e-30
+"""What a sum of squares is taken for that underflows."""
+
+
+def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
+    loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
+    least = weights.dtype.type(LEAST_SUM)
+    total_loss, total_weight = 0.0, 0.0
+    for r in range(min(SOON, n)):
+        scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
+    for r in range(n):
+        if r + SOON < n:
+            q = r + SOON
+            scratch.counts[q] = take(block.rows, members[q], weights, scratch.index[q], scratch.x[q], 1)
+        i, index, x, moves = members[r], scratch.index[r], scratch.x[r], scratch.room
+        count, y, h = scratch.counts[r], block.y[i], block.weight[i]
+        if state.paid.shape[0] > 0:
+            pay_all(parts, state, index, count, 1, shared)
+        sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
+        score = weights.dtype.type(0.0)
+        for e in range(count):
+            score += weights[index[e]] * x[e]
+        score = confine(loss, score, sums[LEAST : MOST + 1])
+        total_loss += h * value(loss, y, score)
+        total_weight += h
+        g = slope(loss, y, score)
+        if g == 0.0 or h == 0.0:
+            continue
+        squares = h * g * g
+        spread, reach = weights.dtype.type(0.0), weights.dtype.type(0.0)
+        for e in range(count):
+            j, size = index[e], abs(x[e])
+            scale, total = slots[1, j], slots[0, j] + squares * size * size
+            slots[0, j] = total
+            if size > scale:
+                if scale > 0.0:
+                    weights[j] *= scale / size
+                slots[1, j] = scale = size
+            unit = x[e] / scale
+            moves[e] = unit / np.sqrt(max(total, least))
+            spread += unit * unit
+            reach += x[e] * moves[e]
+        sums[SPREAD] += h * spread
+        sums[SEEN] += h
+        m = math.sqrt(sums[SEEN] / sums[SPREAD])
+        force = rate * h * m * reach
+        step = leap(loss, y, score, force) / reach
+        for e in range(count):
+            weights[index[e]] += step * moves[e]
+        sums[ETA] += rate * h * m
+    state.clock[STEPS] += n
+    return total_loss, total_weight
+
+
+def learn_rows_many(parts, block, members, n, state, rate, shared, scratch):
+    """Take plain steps: the loss of several scores has no closed leap."""
+    loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
+    least = weights.dtype.type(LEAST_SUM)
+    scores, gradient = scratch.numbers[0], scratch.numbers[1]
+    n_outputs = scores.shape[0]
+    total_loss, total_weight = 0.0, 0.0
+    for r in range(n):
+        i, index, x = members[r], scratch.index[0], scratch.x[0]
+        count, y, h = take(block.rows, i, weights, index, x, n_outputs), block.y[i], block.weight[i]
+        if state.paid.shape[0] > 0:
+            pay_all(parts, state, index, count, n_outputs, shared)
+        scores[:] = 0.0
+        for e in range(count):
+            for k in range(n_outputs):
+                scores[k] += weights[index[e] * n_outputs + k] * x[e]
+        total_loss += h * value(loss, y, scores)
+        total_weight += h
+        if h == 0.0:
+            continue
+        slopes(loss, y, scores, gradient)
+        spread = 0.0
+        for e in range(count):
+            size = abs(x[e])
+            unit = size / max(size, slots[1, index[e] * n_outputs])
+            spread += unit * unit
+        sums[SPREAD] += h * spread
+        sums[SEEN] += h
+        m = math.sqrt(sums[SEEN] / sums[SPREAD])
+        for e in range(count):
+            for k in range(n_outputs):
+                g = gradient[k]
+                if g != 0.0:
+                    j, size = index[e] * n_outputs + k, abs(x[e])
+                    scale, total = slots[1, j], slots[0, j] + h * g * g * size * size
+                    slots[0, j] = total
+                    if size > scale:
+                        if scale > 0.0:
+                            weights[j] *= scale / size
+                        slots[1, j] = scale = size
+                    weights[j] -= rate * h * m * g * x[e] / (scale * np.sqrt(max(total, least)))
+        sums[ETA] += rate * h * m
+    state.clock[STEPS] += n
+    return total_loss, total_weight

@@ -1,0 +1,169 @@
+"""Columns with any number of values per cell: text, lists, and maps from keys to numbers.
+
+Their entries live in memory beside the block, and rows point to them. A text that many rows share is cut into tokens once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamsgd.categories import NULL, Hashed, as_bytes, as_dictionary, hash_values, is_category, is_text, name_seed
+from streamsgd.kernels.rows import TAIL
+from streamsgd.kernels.text import count_tokens, hash_tokens
+
+
+class TailColumn(msgspec.Struct, frozen=True):
+    """A column whose cells hold many values, all hashed."""
+
+    name: str
+    type: str
+    kind: Literal["text", "list", "map"]
+    longest: int = 1
+    """Of text: tokens of the longest sequences."""
+    fold: bool = True
+    """Of text: whether capitals count as small letters."""
+    common: tuple[tuple[str, int], ...] = ()
+    """The most frequent tokens or values in the first look, and how often they came."""
+    mean_entries: float = 0.0
+    """Entries per row in the first look."""
+
+
+@dataclass
+class Tails:
+    """What some rows of a tail column hold."""
+
+    pool: np.ndarray
+    """int32 (n_entries, 2): coordinate and, as float32, factor."""
+    starts: np.ndarray
+    """int64 (n_rows,): the first entry of each row ..."""
+    counts: np.ndarray
+    """int64 (n_rows,): ... and how many there are."""
+
+    @property
+    def addresses(self) -> np.ndarray:
+        """Where each row's entries begin, int64 (n_rows,)."""
+        return self.starts * TAIL + np.int64(self.pool.ctypes.data)
+
+
+def is_list(kind: Any) -> bool:
+    """Whether cells of this Arrow type are lists of categories."""
+    return _is_any_list(kind) and is_category(kind.value_type)
+
+
+def is_map(kind: Any) -> bool:
+    """Whether cells map keys to numbers: a map, or a list of structs of a key and a number."""
+    if pa.types.is_map(kind):
+        return is_category(kind.key_type) and _is_real(kind.item_type)
+    if not _is_any_list(kind) or not pa.types.is_struct(kind.value_type) or kind.value_type.num_fields != 2:
+        return False
+    return is_category(kind.value_type.field(0).type) and _is_real(kind.value_type.field(1).type)
+
+
+def _is_any_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_real(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+class Tailer:
+    """A tail column made ready: Arrow columns in, entries out."""
+
+    def __init__(self, column: TailColumn, space: Hashed) -> None:
+        self.column, self.space, self.seed = column, space, name_seed(column.name)
+        self.null = int(hash_values(pa.array([NULL], pa.binary()), self.seed, space)[0])
+        self.bad = 0
+        """Numbers that were infinite so far."""
+
+    def tails(self, column: Any) -> Tails:
+        """Return the entries of a column's rows."""
+        if self.column.kind == "text":
+            return self._text(column)
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if isinstance(column, pa.ChunkedArray):  # of no chunk
+            column = pa.array([], column.type)
+        offsets = np.asarray(column.offsets, dtype=np.int64) if len(column) else np.zeros(1, np.int64)
+        # Cells that are null may span values that are not there.
+        counts = np.where(np.asarray(column.is_valid()), np.diff(offsets), 0)
+        if self.column.kind == "list":
+            return Tails(self._entries(column.values, None), offsets[:-1], counts)
+        keys, numbers = (column.keys, column.items) if pa.types.is_map(column.type) else _fields(column.values)
+        return Tails(self._entries(keys, numbers), offsets[:-1], counts)
+
+    def _entries(self, values: Any, numbers: Any) -> np.ndarray:
+        pool = np.empty((len(values), 2), np.int32)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        texts = as_bytes(values)
+        filled = pc.fill_null(texts, b"") if texts.null_count else texts
+        pool[:, 0] = hash_values(filled, self.seed, self.space)
+        if texts.null_count:
+            pool[np.asarray(texts.is_null()), 0] = self.null
+        factors = pool[:, 1].view(np.float32)
+        if numbers is None:
+            factors[:] = 1.0
+            return pool
+        with np.errstate(over="ignore"):
+            given = np.asarray(numbers.cast(pa.float64()), dtype=np.float64).astype(np.float32)
+        self.bad += int(np.isinf(given).sum())
+        factors[:] = np.where(np.isfinite(given), given, 0.0)
+        return pool
+
+    def _text(self, column: Any) -> Tails:
+        parts = [self._of_chunk(chunk) for chunk in as_dictionary(column)]
+        if len(parts) == 1:
+            return parts[0]
+        firsts = np.cumsum([0, *(len(part.pool) for part in parts)])[:-1]
+        return Tails(
+            np.concatenate([np.zeros((0, 2), np.int32), *(part.pool for part in parts)]),
+            np.concatenate([np.zeros(0, np.int64), *(part.starts + first for part, first in zip(parts, firsts, strict=True))]),
+            np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]),
+        )
+
+    def _of_chunk(self, chunk: Any) -> Tails:
+        pool, starts, counts = self.tokens(chunk.dictionary)
+        codes = np.asarray(pc.fill_null(chunk.indices.cast(pa.int64()), len(starts)))
+        return Tails(pool, np.append(starts, 0)[codes], np.append(counts, 0)[codes])
+
+    def tokens(self, texts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the entries of some texts, and for each text the first of them and their number."""
+        texts = self._folded(texts)
+        wide = pa.types.is_large_binary(texts.type)
+        _, offsets, data = texts.buffers()
+        place = offsets.address + texts.offset * (8 if wide else 4) if offsets is not None else 0
+        where = data.address if data is not None else 0
+        counts = np.zeros(len(texts), np.int64)
+        longest, n = self.column.longest, len(texts)
+        count_tokens(place, wide, where, n, longest, counts)
+        starts = np.cumsum(counts) - counts
+        pool = np.empty((int(counts.sum()), 2), np.int32)
+        index, x = pool[:, 0], pool[:, 1].view(np.float32)
+        space = self.space
+        hash_tokens(place, wide, where, n, longest, np.uint32(self.seed), space.first, space.mask, starts, index, x)
+        return pool, starts, counts
+
+    def _folded(self, texts: Any) -> Any:
+        texts = as_bytes(pc.fill_null(texts, "") if is_text(texts.type) and texts.null_count else texts)
+        if not self.column.fold:
+            return texts
+        wide = pa.types.is_large_binary(texts.type)
+        kind = pa.large_string() if wide else pa.string()
+        try:
+            folded = pc.utf8_lower(texts.cast(kind))
+        except pa.ArrowInvalid:  # not UTF-8: what is ASCII in it is folded
+            buffers = texts.buffers()
+            folded = pc.ascii_lower(pa.Array.from_buffers(kind, len(texts), buffers, offset=texts.offset))
+        return folded.cast(pa.large_binary() if wide else pa.binary())
+
+
+def _fields(structs: Any) -> tuple[Any, Any]:
+    """Return the two fields of an array of structs; where a struct is null, so are they."""
+    keys, numbers = structs.flatten()
+    return keys, numbers
