@@ -96,9 +96,7 @@ TEXTS = {
     "C26": Text(142_572, 0.4401),
 }
 COLUMNS = NUMBERS | TEXTS
-SCHEMA = pa.schema(
-    [("label", pa.int8())] + [(name, pa.int32()) for name in NUMBERS] + [(name, pa.string()) for name in TEXTS]
-)
+SCHEMA = pa.schema([("label", pa.int8())] + [(name, pa.int32()) for name in NUMBERS] + [(name, pa.string()) for name in TEXTS])
 
 # --- the synthetic log
 
@@ -163,7 +161,7 @@ def zipf(cardinality: int, uniform: NDArray[np.float64]) -> NDArray[np.uint32]:
 
 def scatter(column: int, ranks: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return the texts of ranks below 2^24, no two alike, nor alike to those of other columns."""
-    x = ranks + np.uint32(column << 24)
+    x = ranks + np.uint32((column + 1) << 24)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x ^= x >> np.uint32(shift)
         x *= np.uint32(factor)
@@ -279,7 +277,7 @@ def batches(source: Path | pa.NativeFile) -> Iterator[pa.RecordBatch]:
     rows = 0
     for batch in stream:
         if batch["label"].null_count:
-            line = rows + batch["label"].is_null().index(True).as_py() + 1  # noqa: FBT003  the value to look for
+            line = rows + batch["label"].is_null().index(True).as_py() + 1
             raise pa.ArrowInvalid(f"Row #{line}: the label is empty")
         rows += len(batch)
         yield batch.cast(SCHEMA)

@@ -38,11 +38,13 @@ class NumberColumn(msgspec.Struct, frozen=True):
     """What is done first: nothing, or sign(value) * log(1 + |value|)."""
     item: int = -1
     """Which number of a fixed-size list it is, or -1."""
+    source: str = ""
+    """The column that it comes from, if that is not its name."""
 
     @property
     def column(self) -> str:
         """The column that it comes from."""
-        return self.name if self.item < 0 else self.name[: self.name.rindex("[")]
+        return self.source or self.name
 
 
 class Cross(msgspec.Struct, frozen=True):

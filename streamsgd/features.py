@@ -42,6 +42,10 @@ QUANTILE_VALUES = 1 << 13
 
 N_BINS = 16
 
+USUAL = 0.9
+"""Share of a column's values beyond which the usual one, not the mean, becomes 0: rows that have it say nothing then, where each
+would move the weight a little, and a rare value would meet a weight that was learned without it."""
+
 MOST_EXACT = 1024
 """Distinct values of a column up to which each has a weight of its own ..."""
 
@@ -63,7 +67,7 @@ WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 ROOM = 4
 """Slots per distinct value of the hashed columns, so that few share one ..."""
 
-LEAST_BITS, MOST_BITS = 14, 22
+LEAST_BITS, MOST_BITS = 18, 22
 """... within these powers of two (docs/defaults.md has the losses by `bits`)."""
 
 
@@ -94,11 +98,20 @@ class Numbers:
 
     def quantiles(self, at: Any, transform: str) -> np.ndarray:
         """Return quantiles of the values after a transform."""
-        values = np.concatenate(self.some)
-        if transform == "log1p":
-            values = np.sign(values) * np.log1p(np.abs(values))
-        found: np.ndarray = np.quantile(values, at)
+        found: np.ndarray = np.quantile(self._values(transform), at)
         return found
+
+    def usual(self, transform: str) -> tuple[float, float]:
+        """Return the median after a transform, and the share of the values that are equal to it."""
+        values = self._values(transform)
+        if not len(values):
+            return 0.0, 0.0
+        middle = float(np.partition(values, len(values) // 2)[len(values) // 2])
+        return middle, float(np.mean(values == middle))
+
+    def _values(self, transform: str) -> np.ndarray:
+        values = np.concatenate([np.zeros(0), *self.some])
+        return np.sign(values) * np.log1p(np.abs(values)) if transform == "log1p" else values
 
 
 @dataclass
@@ -250,8 +263,8 @@ def choose_encoding(look: Look, roles: Roles) -> Encoding:
     for name, seen in found.items():
         kind = look.dataset.schema.field(_column(name, roles)).type
         if isinstance(seen, Numbers):
-            one = _number(look, name, str(kind), _searched(look, name, seen), item=_item(name, roles))
-            (categories if isinstance(one, CategoryColumn) else numbers).append(one)
+            for one in _number(look, name, roles, str(kind), _searched(look, name, seen)):
+                (categories if isinstance(one, CategoryColumn) else numbers).append(one)  # type: ignore[arg-type]
         elif roles.kinds[name] in ("list", "map"):
             mean = seen.entries / max(1, seen.rows)
             tails.append(TailColumn(name, str(kind), roles.kinds[name], common=seen.common, mean_entries=mean))  # type: ignore[arg-type]
@@ -283,7 +296,11 @@ def _searched(look: Look, name: str, seen: Numbers) -> Numbers:
     raise DataError(f"feature {name!r} has no value in any row; leave it out with --exclude '{name}'")
 
 
-def _number(look: Look, name: str, kind: str, seen: Numbers, *, item: int) -> NumberColumn | CategoryColumn:
+def _number(
+    look: Look, name: str, roles: Roles, kind: str, seen: Numbers
+) -> Iterator[NumberColumn | CategoryColumn]:
+    """Yield what a column of numbers becomes: itself, its logarithm, its ranges; with `auto` itself, its logarithm too if its
+    tail is heavy, and its ranges too if the data has categories."""
     settings = look.settings
     missing, scaling = policy_of("missing", settings.missing, name), policy_of("scale", settings.scale, name)
     if seen.raw.missing and missing == "error":
@@ -292,18 +309,25 @@ def _number(look: Look, name: str, kind: str, seen: Numbers, *, item: int) -> Nu
             f"or zero, or leave it out with --exclude '{name}'"
         )
     check_moments(seen.raw, f"feature {name!r}")
-    transform = policy_of("transform", settings.transform, name)
-    if transform == "bins":
+    policy = policy_of("transform", settings.transform, name)
+    heavy = policy == "auto" and scaling != "none" and is_heavy(seen)
+    item, column = _item(name, roles), _column(name, roles)
+    for transform in ("none", "log1p"):
+        if transform == policy or heavy or (transform == "none" and policy == "auto"):
+            own = name if transform == policy or transform == "none" else f"{transform}({name})"
+            source = column if own != column else ""
+            moments = seen.logs if transform == "log1p" else seen.raw
+            shift, scale = _scaling(scaling, moments, seen, transform)
+            middle = float(seen.quantiles(0.5, transform)) if missing == "median" and seen.raw.n else moments.mean
+            fill = ((middle if missing != "zero" else 0.0) - shift) * scale
+            indicator = missing == "indicator" and seen.raw.missing > 0 and not (heavy and transform == "log1p")
+            yield NumberColumn(own, kind, shift, scale, fill, indicator, transform, item, source)  # type: ignore[arg-type]
+    # Where rows are lists of entries anyway; data of numbers alone keeps the speed of dense rows.
+    wide = any(kind not in ("number", "vector") for kind in roles.kinds.values())
+    if (policy == "bins" or (policy == "auto" and scaling != "none" and wide and seen.raw.n)) and item < 0:
         edges = np.unique(seen.quantiles(np.linspace(0, 1, N_BINS + 1)[1:-1], "none"))
-        return CategoryColumn(name, name, kind, edges=tuple(edges.tolist()))
-    if transform == "auto":
-        transform = "log1p" if scaling != "none" and is_heavy(seen) else "none"
-    moments = seen.logs if transform == "log1p" else seen.raw
-    shift, scale = _scaling(scaling, moments, seen, transform)
-    middle = float(seen.quantiles(0.5, transform)) if missing == "median" and seen.raw.n else moments.mean
-    fill = ((middle if missing != "zero" else 0.0) - shift) * scale
-    indicator = missing == "indicator" and seen.raw.missing > 0
-    return NumberColumn(name, kind, shift, scale, fill, indicator, transform, item)  # type: ignore[arg-type]
+        own = name if policy == "bins" else f"range of {name}"
+        yield CategoryColumn(own, name, kind, edges=tuple(edges.tolist()))
 
 
 def is_heavy(seen: Numbers) -> bool:
@@ -339,7 +363,8 @@ def _scaling(policy: str, moments: Moments, seen: Numbers, transform: str) -> tu
         low, middle, high = seen.quantiles([0.25, 0.5, 0.75], transform).tolist()
         # A normal distribution's quartiles are 1.349 deviations apart.
         return middle, 1.349 / (high - low) if high > low else standard_scale(moments)
-    return moments.mean, standard_scale(moments)
+    usual, share = seen.usual(transform)
+    return (usual if share >= USUAL else moments.mean), standard_scale(moments)
 
 
 def _category(name: str, kind: str, seen: Values, *, exact: bool) -> CategoryColumn:

@@ -34,6 +34,12 @@ log = logging.getLogger("streamsgd")
 RATE_WIDTH = 64
 """Columns up to which the optimizers' default rates hold."""
 
+ENOUGH_ROWS = 1_000_000
+"""Row visits that a run makes if nobody says, in no more than ..."""
+
+MOST_EPOCHS, MOST_PASSES = 10, 3
+"""... so many epochs: of batches, and of rows one by one."""
+
 USUAL_BATCH = 64
 """Rows per update if nobody says (docs/defaults.md)."""
 
@@ -128,8 +134,8 @@ def prepare(
         look = Look(dataset, settings, expression, columns)
         target = choose_target(look, roles.target, _task(settings))
         encoding, chunk_rows = choose_encoding(look, roles), settings.chunk_rows
-    epochs = choose_epochs(settings, dataset.n_rows)
     parts = choose_parts(settings, target, encoding.width, wide=encoding.is_wide)
+    epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     recipe = Recipe(
         dataset,
         encoding,
@@ -165,11 +171,11 @@ def prepare(
     return Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs)
 
 
-def choose_epochs(settings: Settings, n_rows: int) -> int:
-    """Return the passes: as set, or enough for a million row visits, in 1 to 10."""
+def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
+    """Return the passes: as set, or enough for a million row visits, but no more than so many."""
     if settings.epochs != "auto":
         return int(settings.epochs)
-    return max(1, min(10, -(-1_000_000 // n_rows)))
+    return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
 
 
 def choose_parts(settings: Settings, target: Target, width: int, *, wide: bool = False) -> Parts:

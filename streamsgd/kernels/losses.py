@@ -158,6 +158,9 @@ class Hinge(NamedTuple):
         sign = 2.0 * y - 1.0
         return sign * max(0.0, min(force, 1.0 - sign * score))
 
+    def confine(loss, score, limits):
+        return min(max(score, -1.0), 1.0)
+
 
 class SquaredHinge(NamedTuple):
     """The smooth margin loss: max(0, 1 - s score)^2 with s = 2 y - 1."""
