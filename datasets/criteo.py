@@ -14,7 +14,7 @@ The synthetic log has the null rates and numbers of distinct values published fo
 log-normal numbers, texts by a bounded Zipf law. Columns are drawn independently, but those of one null rate are null in
 the same rows. The label is drawn from a logistic model, whose weight for a text is a hash of it and of its column: a new
 seed makes new rows of the same model. It also knows the logarithms of the numbers, and the nulls. Its log loss on the
-labels is printed; no learner can do better. A row group's random numbers are addressed by SeedSequence([seed, row_group]).
+labels is printed; only luck does better. A row group's random numbers are addressed by SeedSequence([seed, row_group]).
 """
 
 import argparse
@@ -151,7 +151,7 @@ def log_normal(column: Number) -> tuple[float, float]:
 
 def zipf(cardinality: int, uniform: NDArray[np.float64]) -> NDArray[np.uint32]:
     """Return ranks 0 .. cardinality - 1 (n_rows,) of `uniform` (n_rows,): quantiles of x^-s on [1, cardinality + 1)."""
-    # The columns of millions have long tails: half of the values that 250,000 rows show are seen once.
+    # The columns of millions have long tails: five in six of the values that 250,000 rows show are seen once.
     power = 1 - (1.05 if cardinality > 100_000 else 1.2)
     whole = 1 - (cardinality + 1) ** power
     # exp and log of arrays are several times as fast as the power.

@@ -43,6 +43,12 @@ BATCH_BYTES = 8 << 20
 BUFFER_BYTES = 1 << 18
 """Compressed bytes held per column while batches are read; without a bound Arrow keeps the whole row group."""
 
+LEAST_BATCH = 64
+"""Rows of the smallest batch, however long they are."""
+
+CODE_BYTES = 12
+"""Bytes that a value of a column read as a dictionary takes beside the value itself: its code, and its part of an index."""
+
 PAGE_BYTES = 1 << 20
 """What writers make a data page, uncompressed: one per column is held while batches are read."""
 
@@ -79,14 +85,28 @@ def column_bytes(kind: Any) -> int:
 
 
 def row_width(dataset: Dataset, names: Sequence[str]) -> int:
-    """Return the decoded bytes of one row of these columns."""
+    """Return the decoded bytes of one row of these columns, guessing at those without a fixed width."""
     return sum(column_bytes(dataset.schema.field(name).type) for name in names)
+
+
+def group_widths(dataset: Dataset, names: Sequence[str], groups: slice = slice(None)) -> np.ndarray:
+    """Return about the decoded bytes of a row of these columns, float64 (n_row_groups,).
+
+    Exact for types of fixed width. Others come as dictionaries: a code per row, and values that take no more than they do in
+    the file, of which only the size of all columns together is known.
+    """
+    kinds = [dataset.schema.field(name).type for name in names]
+    fixed = sum(column_bytes(kind) for kind in kinds if pa.types.is_primitive(kind))
+    n_varying = sum(not pa.types.is_primitive(kind) for kind in kinds)
+    rows = dataset.rows[groups]
+    if not n_varying:
+        return np.full(len(rows), float(fixed))
+    return fixed + n_varying * CODE_BYTES + dataset.bytes[groups] / np.maximum(rows, 1)
 
 
 def reading_bytes(dataset: Dataset, names: Sequence[str]) -> int:
     """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer."""
-    width = row_width(dataset, names)
-    whole = int(dataset.rows.max(initial=0)) * width
+    whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
     footer = int(footers_bytes(dataset).max(initial=0))
     if whole <= WHOLE_BYTES:
         return 3 * whole + footer + (8 << 20)
@@ -218,7 +238,8 @@ class PieceReader:
         if not stored:
             yield [self._constant(file, name, piece.rows) for name in names]
             return
-        large = piece.rows * row_width(self.dataset, stored) > WHOLE_BYTES
+        widths = group_widths(self.dataset, stored, slice(piece.first, piece.last))
+        large = float(self.dataset.rows[piece.first : piece.last] @ widths) > WHOLE_BYTES
         streamed = self.is_slice(piece) or (large and piece.last == piece.first + 1)
         as_dictionaries = [name for name in stored if name in texts and is_text(self.dataset.schema.field(name).type)]
         reading = (piece, stored, as_dictionaries)
@@ -311,10 +332,11 @@ class _RowStream:
     def _open(self) -> None:
         dataset = self.dataset
         handle = dataset.source.open(dataset.source.files[int(dataset.file[self.group])])
+        width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
         self.held, self.batches = (
             None,
             pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=self.texts).iter_batches(
-                batch_size=max(1024, BATCH_BYTES // max(1, row_width(dataset, self.names))),
+                batch_size=max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width))),
                 row_groups=[int(dataset.index[self.group])],
                 columns=list(self.names),
                 use_threads=False,
