@@ -6,7 +6,7 @@ a value of its own.
 
 from __future__ import annotations
 
-import ctypes
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.errors import DataError
+from streamsgd.floats import as_float
 from streamsgd.kernels.hashing import hash_strings
+from streamsgd.kernels.slots import find_ranges
 
 TIME_PARTS = {"hour": 24, "weekday": 7, "month": 12}
 """Parts of a moment, and how many values each has."""
@@ -60,7 +62,7 @@ class CategoryColumn(msgspec.Struct, frozen=True):
             return (*self.values, "is missing", "any other")
         if self.edges:
             bounds = [f"{edge:g}" for edge in self.edges]
-            middle = (f"{a} to {b}" for a, b in zip(bounds, bounds[1:], strict=False))
+            middle = (f"{a} to {b}" for a, b in pairwise(bounds))
             return (f"below {bounds[0]}", *middle, f"from {bounds[-1]}", "is missing")
         return ()
 
@@ -155,6 +157,7 @@ class Coder:
     def __init__(self, column: CategoryColumn, space: Hashed | None) -> None:
         self.column, self.space = column, space
         self.seed = name_seed(column.name) if space else 0
+        self.edges = np.array(column.edges)
         self.values = pa.array([value.encode() for value in column.values], pa.binary())
         if column.own:
             self.null = column.first + column.own - (2 if column.values else 1)
@@ -196,12 +199,10 @@ class Coder:
         return table[np.asarray(pc.fill_null(indices.cast(pa.int64()), len(table) - 1))]
 
     def _ranges(self, column: Any) -> np.ndarray:
-        from streamsgd.encode import as_double  # noqa: PLC0415
-
-        numbers = as_double(column)
-        found = np.searchsorted(np.array(self.column.edges), numbers, side="right").astype(np.int32)
-        found[np.isnan(numbers)] = len(self.column.edges) + 1
-        return found + np.int32(self.column.first)
+        numbers = np.asarray(as_float(column))
+        found = np.empty(len(numbers), np.int32)
+        find_ranges(numbers, self.edges, self.column.first, self.null, found)
+        return found
 
     def _parts(self, column: Any) -> np.ndarray:
         found = pc.fill_null(part_of(column, self.column.part), TIME_PARTS[self.column.part])
@@ -240,8 +241,3 @@ def bitmap(array: Any) -> tuple[int, int]:
     if isinstance(array, np.ndarray) or not array.null_count:
         return 0, 0
     return int(array.buffers()[0].address), int(array.offset)
-
-
-def bytes_at(start: int, length: int) -> bytes:
-    """Return a copy of memory."""
-    return ctypes.string_at(start, length)

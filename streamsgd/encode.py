@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from streamsgd.categories import CategoryColumn, Coder, Hashed, address, bitmap, name_seed
 from streamsgd.errors import DataError
+from streamsgd.floats import as_double, as_float, float_address, is_double, nth_item
 from streamsgd.kernels.loops import Block
 from streamsgd.kernels.maths import signed_log1p
 from streamsgd.kernels.rows import OWN
@@ -20,8 +20,6 @@ from streamsgd.kernels.scatter import Columns, scatter
 from streamsgd.kernels.slots import Codes, Crosses, scatter_slots
 from streamsgd.layout import Layout
 from streamsgd.tails import TailColumn, Tailer
-
-_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 class NumberColumn(msgspec.Struct, frozen=True):
@@ -127,63 +125,6 @@ class Encoding(msgspec.Struct, frozen=True):
         )
 
 
-def as_float(column: Any) -> Any:
-    """Return an Arrow float32 or float64 array without nulls (NaN instead), copying only where it must.
-
-    Booleans become 0 and 1, dates days, times and timestamps seconds, decimals their value.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    numbers = _number(column, column.type)
-    return numbers if not numbers.null_count else pc.fill_null(numbers, math.nan)
-
-
-def as_double(column: Any) -> np.ndarray:
-    """Return a float64 array of its own memory, NaN where a value is missing; see `as_float`."""
-    with np.errstate(invalid="ignore"):  # a signalling NaN is no reason for a warning
-        return np.array(as_float(column), dtype=np.float64)
-
-
-def _number(column: Any, kind: Any) -> Any:
-    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
-        return column
-    if pa.types.is_boolean(kind) or pa.types.is_float16(kind) or (pa.types.is_integer(kind) and kind.bit_width < 32):
-        return column.cast(pa.float32())
-    if pa.types.is_null(kind):
-        return pa.nulls(len(column), pa.float64())
-    if pa.types.is_temporal(kind):
-        return pc.divide(_ticks(column, kind).cast(pa.float64(), safe=False), _ticks_per_unit(kind))
-    return column.cast(pa.float64(), safe=False)
-
-
-def _ticks(column: Any, kind: Any) -> Any:
-    return column.view(pa.int32() if kind.bit_width == 32 else pa.int64())
-
-
-def _ticks_per_unit(kind: Any) -> float:
-    if pa.types.is_date32(kind):
-        return 1.0
-    return 86_400_000.0 if pa.types.is_date64(kind) else _PER_SECOND[str(kind.unit)]
-
-
-def float_address(numbers: Any) -> int:
-    """Return where the values of a float array, Arrow's or NumPy's, begin in memory."""
-    return address(numbers)
-
-
-def is_double(numbers: Any) -> bool:
-    """Whether a float array, Arrow's or NumPy's, is of float64."""
-    return numbers.dtype == np.float64 if isinstance(numbers, np.ndarray) else bool(pa.types.is_float64(numbers.type))
-
-
-def _item(column: Any, item: int) -> Any:
-    """Return one number of every fixed-size list, or the column itself."""
-    if item < 0:
-        return column
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pc.list_element(column, item) if len(column) else pa.array([], column.type.value_type)
-
-
 def _transformed(column: NumberColumn, numbers: Any) -> Any:
     """Return a float array, or what its transform makes of it; NaN stays."""
     if column.transform == "none":
@@ -270,7 +211,9 @@ class Encoder:
     def _scatter_numbers(
         self, named: dict[str, Any], dest: np.ndarray, block: Block, y: np.ndarray | None, weight: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        numbers = [_transformed(column, as_float(_item(named[column.column], column.item))) for column in self.encoding.columns]
+        numbers = [
+            _transformed(column, as_float(nth_item(named[column.column], column.item))) for column in self.encoding.columns
+        ]
         where = [float_address(column) for column in numbers]
         wide = [is_double(column) for column in numbers]
         own = [y is not None, weight is not None]
@@ -374,10 +317,3 @@ def describe_bad_target(target: Target) -> str:
     if target.classes:
         return f"the classes are {', '.join(map(repr, target.classes[:10]))}"
     return "it must be a finite number"
-
-
-def unit_of(kind: Any) -> str:
-    """Return the unit that a column of this Arrow type is turned into, or ''."""
-    if pa.types.is_date(kind):
-        return "days"
-    return "seconds" if pa.types.is_temporal(kind) else ""

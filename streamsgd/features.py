@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,12 +17,14 @@ import pyarrow.compute as pc
 
 from streamsgd.categories import TIME_PARTS, CategoryColumn, Hashed, as_bytes, as_dictionary, is_text
 from streamsgd.columns import Kind, expand
-from streamsgd.encode import Cross, Encoding, NumberColumn, as_float
+from streamsgd.encode import Cross, Encoding, NumberColumn
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.floats import as_float
 from streamsgd.kernels.maths import signed_log1p
 from streamsgd.look import Moments, check_moments
 from streamsgd.policies import check_policies, policy_of
 from streamsgd.tails import TailColumn, Tailer
+from streamsgd.words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +46,14 @@ QUANTILE_VALUES = 1 << 13
 N_BINS = 16
 
 USUAL = 0.9
-"""Share of a column's values beyond which the usual one, not the mean, becomes 0: rows that have it say nothing then, where each
+"""Share of a column's values beyond which the usual one, not the mean, becomes 0: rows that have it say nothing then. Each
 would move the weight a little, and a rare value would meet a weight that was learned without it."""
 
 MOST_EXACT = 1024
 """Distinct values of a column up to which each has a weight of its own ..."""
 
 UNSEEN = 1e-3
-"""... if so small a share of further rows will bring a value that the look has not seen (Good 1953: values seen once / rows)."""
+"""... if no larger a share of further rows will bring an unknown value: those seen once, by the rows of the look (Good 1953)."""
 
 CATEGORY_ROWS = 1 << 15
 """Rows per piece of the look in which values of categories are counted; all of them where the look sees all of the data."""
@@ -58,8 +61,7 @@ CATEGORY_ROWS = 1 << 15
 MOST_COMMON = 100
 """Values of a hashed column that are kept by name."""
 
-MOST_COUNTED = 1 << 17
-"""Values that are counted apart; a column with more is hashed anyway."""
+_WORD = re.compile(rb"[a-z0-9_\x80-\xff]+")
 
 WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 """A string column is text if its values have so many words on average and so large a share of the rows has its own."""
@@ -119,48 +121,62 @@ class Values:
     """What the look saw of a column of categories, or of the tokens of a text."""
 
     rows: int = 0
-    counts: Counter[bytes] = field(default_factory=Counter)
     nulls: int = 0
     words: float = 0.0
     """Words in all."""
     entries: int = 0
     """Of a column with many values per cell, all of them."""
-    overflow: int = 0
-    """Rows whose values were not counted because there were too many."""
+    tables: list[Any] = field(default_factory=list)
+    """Arrow tables of `value` (bytes) and `count`; a value may be in several."""
+
+    def add(self, values: Any, counts: np.ndarray) -> None:
+        """Take in values, an Arrow array of bytes, and how often each came."""
+        self.tables.append(pa.table({"value": values.cast(pa.large_binary()), "count": counts.astype(np.int64)}))
 
     def join(self, other: Values) -> None:
         """Take in what another one saw."""
         self.rows, self.nulls = self.rows + other.rows, self.nulls + other.nulls
         self.words, self.entries = self.words + other.words, self.entries + other.entries
-        self.overflow += other.overflow
-        if len(self.counts) > MOST_COUNTED:
-            self.overflow += sum(other.counts.values())
-        else:
-            self.counts.update(other.counts)
+        self.tables += other.tables
+
+    @cached_property
+    def counted(self) -> tuple[Any, np.ndarray]:
+        """Every value once, an Arrow array of bytes, and how often it came, int64; the most frequent first, ties in order."""
+        empty = pa.table({"value": pa.array([], pa.large_binary()), "count": pa.array([], pa.int64())})
+        whole = pa.concat_tables([empty, *self.tables]).group_by("value").aggregate([("count", "sum")])
+        whole = whole.sort_by([("count_sum", "descending"), ("value", "ascending")]).combine_chunks()
+        return whole["value"], whole["count_sum"].to_numpy()
+
+    @property
+    def n_values(self) -> int:
+        """Distinct values that were seen."""
+        return len(self.counted[1])
 
     @property
     def distinct(self) -> int:
         """Distinct values in all the data, estimated from those seen once and twice (Chao 1984)."""
-        once = sum(count == 1 for count in self.counts.values())
-        twice = sum(count == 2 for count in self.counts.values())
-        return len(self.counts) + once * once // max(1, 2 * twice)
+        counts = self.counted[1]
+        once, twice = int(np.sum(counts == 1)), int(np.sum(counts == 2))
+        return len(counts) + once * once // max(1, 2 * twice)
 
     @property
     def unseen(self) -> float:
         """Share of further rows that will bring a value that was not seen, estimated."""
-        return sum(count == 1 for count in self.counts.values()) / max(1, sum(self.counts.values()))
+        counts = self.counted[1]
+        return float(np.sum(counts == 1)) / max(1, int(counts.sum()))
 
     @property
     def is_prose(self) -> bool:
         """Whether values are sentences rather than names."""
         filled = self.rows - self.nulls
-        return filled > 0 and self.words >= WORDS_OF_TEXT * filled and len(self.counts) >= DISTINCT_TEXT * filled
+        return filled > 0 and self.words >= WORDS_OF_TEXT * filled and self.n_values >= DISTINCT_TEXT * filled
 
     @property
     def common(self) -> tuple[tuple[str, int], ...]:
-        """The most frequent values, ties in their order."""
-        best = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_COMMON]
-        return tuple((value.decode(errors="backslashreplace"), count) for value, count in best)
+        """The most frequent values."""
+        values, counts = self.counted
+        named = (value.decode(errors="backslashreplace") for value in values[:MOST_COMMON].to_pylist())
+        return tuple(zip(named, counts[:MOST_COMMON].tolist(), strict=True))
 
 
 # --- looking
@@ -215,17 +231,17 @@ def _look_at_piece(look: Look, roles: Roles, most: int | None, piece: Piece) -> 
 
 
 def _count(column: Any) -> Values:
-    seen = Values(len(column), nulls=column.null_count)
+    seen = Values(len(column), column.null_count)
     for chunk in as_dictionary(column):
         codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
         used = np.bincount(codes, minlength=len(chunk.dictionary))
         some = np.flatnonzero(used)
         values = as_bytes(chunk.dictionary.take(pa.array(some)))
-        seen.counts.update(dict(zip(values.to_pylist(), used[some].tolist(), strict=True)))
         if is_text(chunk.dictionary.type):
-            spaces = pc.count_substring(values, " ") if len(values) else pa.array([], pa.int32())
-            seen.words += float((np.asarray(spaces.fill_null(0)) + 1) @ used[some])
-    seen.counts.pop(None, None)  # type: ignore[call-overload]  a dictionary may hold a null
+            spaces = pc.fill_null(pc.count_substring(values, " "), 0) if len(values) else pa.array([], pa.int32())
+            seen.words += float((np.asarray(spaces) + 1) @ used[some])
+        filled = values.is_valid()
+        seen.add(values.filter(filled), used[some][np.asarray(filled)])  # a dictionary may hold a null
     return seen
 
 
@@ -233,11 +249,12 @@ def _count_entries(column: Any, kind: str) -> Values:
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(column):
         return Values()
-    values = pc.list_flatten(column) if not pa.types.is_map(column.type) else column.keys
+    values = column.keys if pa.types.is_map(column.type) else pc.list_flatten(column)
     if kind == "map" and pa.types.is_struct(values.type):
         values = values.flatten()[0]
     seen = _count(values)
-    return Values(len(column), seen.counts, column.null_count, entries=len(values))
+    seen.rows, seen.nulls, seen.entries = len(column), column.null_count, len(values)
+    return seen
 
 
 # --- deciding
@@ -259,7 +276,9 @@ def choose_encoding(look: Look, roles: Roles) -> Encoding:
         check_policies(name, getattr(settings, name), roles.features)
     found = look_at(look, roles)
     whole = look.sees_all(roles.features)
-    numbers, categories, tails = [], [], []
+    numbers: list[NumberColumn] = []
+    categories: list[CategoryColumn] = []
+    tails: list[TailColumn] = []
     for name, seen in found.items():
         kind = look.dataset.schema.field(_column(name, roles)).type
         if isinstance(seen, Numbers):
@@ -296,11 +315,11 @@ def _searched(look: Look, name: str, seen: Numbers) -> Numbers:
     raise DataError(f"feature {name!r} has no value in any row; leave it out with --exclude '{name}'")
 
 
-def _number(
-    look: Look, name: str, roles: Roles, kind: str, seen: Numbers
-) -> Iterator[NumberColumn | CategoryColumn]:
-    """Yield what a column of numbers becomes: itself, its logarithm, its ranges; with `auto` itself, its logarithm too if its
-    tail is heavy, and its ranges too if the data has categories."""
+def _number(look: Look, name: str, roles: Roles, kind: str, seen: Numbers) -> Iterator[NumberColumn | CategoryColumn]:
+    """Yield what a column of numbers becomes: itself, its logarithm, or its ranges.
+
+    `auto` is itself, its logarithm too if its tail is heavy, and its ranges too if the data has categories.
+    """
     settings = look.settings
     missing, scaling = policy_of("missing", settings.missing, name), policy_of("scale", settings.scale, name)
     if seen.raw.missing and missing == "error":
@@ -314,7 +333,7 @@ def _number(
     item, column = _item(name, roles), _column(name, roles)
     for transform in ("none", "log1p"):
         if transform == policy or heavy or (transform == "none" and policy == "auto"):
-            own = name if transform == policy or transform == "none" else f"{transform}({name})"
+            own = name if transform in (policy, "none") else f"{transform}({name})"
             source = column if own != column else ""
             moments = seen.logs if transform == "log1p" else seen.raw
             shift, scale = _scaling(scaling, moments, seen, transform)
@@ -368,43 +387,36 @@ def _scaling(policy: str, moments: Moments, seen: Numbers, transform: str) -> tu
 
 
 def _category(name: str, kind: str, seen: Values, *, exact: bool) -> CategoryColumn:
-    fits = 0 < len(seen.counts) <= MOST_EXACT and not seen.overflow and exact
-    values = _own_values(seen) if fits else ()
+    values = _own_values(seen) if exact and 0 < seen.n_values <= MOST_EXACT else ()
     if values:
         return CategoryColumn(name, name, kind, values=values, distinct=len(values))
     return CategoryColumn(name, name, kind, common=seen.common, distinct=seen.distinct)
 
 
 def _own_values(seen: Values) -> tuple[str, ...]:
-    """Return the values in their order; none if one is not UTF-8 or not to be told from null."""
+    """Return the values in their order; none if one is not UTF-8."""
     try:
-        return tuple(value.decode() for value in sorted(seen.counts))
+        return tuple(value.decode() for value in sorted(seen.counted[0].to_pylist()))
     except UnicodeDecodeError:
         return ()
 
 
 def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:
-    """Decide on a text, and count the tokens of what was seen of it."""
+    """Decide on a text, and count the words of what was seen of it."""
     column = TailColumn(name, kind, "text", longest=look.settings.ngrams)
-    counter: Counter[bytes] = Counter()
-    entries = 0
-    texts = pa.array(list(seen.counts), pa.binary())
-    tailer = Tailer(column, Hashed(0, 31))
-    if len(texts):
-        _, _, counts = tailer.tokens(texts)
-        weights = np.fromiter(seen.counts.values(), np.int64, len(seen.counts))
-        entries = int(counts @ weights)
-        for text, count in seen.counts.items():
-            for token in set(_words(text)):
-                counter[token] += count
-    common = Values(counts=counter).common
-    return msgspec.structs.replace(column, common=common, mean_entries=entries / max(1, sum(seen.counts.values())))
+    texts, times = seen.counted
+    texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    _, _, sizes = Tailer(column, Hashed(0, 31)).tokens(texts)
+    words: Counter[bytes] = Counter()
+    for text, count in zip(texts.to_pylist(), times.tolist(), strict=True):
+        for word in set(_words(text)):
+            words[word] += count
+    common = tuple((word.decode(errors="backslashreplace"), count) for word, count in words.most_common(MOST_COMMON))
+    return msgspec.structs.replace(column, common=common, mean_entries=float(sizes @ times) / max(1, int(times.sum())))
 
 
-def _words(text: bytes) -> Iterator[bytes]:
-    import re  # noqa: PLC0415
-
-    return (match.group() for match in re.finditer(rb"[a-z0-9_\x80-\xff]+", text.lower()))
+def _words(text: bytes) -> list[bytes]:
+    return _WORD.findall(text.lower())
 
 
 def _parts(look: Look, roles: Roles) -> list[CategoryColumn]:
@@ -432,9 +444,7 @@ def _crosses(
         strange = [name for name in members if name not in known | of_numbers and name not in wide]
         numeric = [name for name in members if name in of_numbers]
         if strange:
-            raise SettingsError(
-                f"--cross {entry}: {strange[0]!r} is no feature; there are {', '.join([*sorted(known), *sorted(of_numbers)][:20])}"
-            )
+            raise SettingsError(f"--cross {entry}: {strange[0]!r} is no feature{nearest(strange[0], known | of_numbers)}")
         if wide:
             raise SettingsError(f"--cross {entry}: {wide[0]!r} has many values per cell, which cannot be crossed")
         if len(members) < 2 or len(numeric) > 1 or len(members) == len(numeric):

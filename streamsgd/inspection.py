@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from streamsgd.columns import expand, is_number
 from streamsgd.dataset import Dataset, read_dataset, require
-from streamsgd.encode import as_float
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.filesystems import first_line
+from streamsgd.floats import as_float
 from streamsgd.footers import encoded_bytes
 from streamsgd.order import OrderRisk, TargetMix, judge_order
 from streamsgd.parquet import Footers, PieceReader, Spent

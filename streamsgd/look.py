@@ -14,8 +14,8 @@ import pyarrow as pa
 from dask.system import CPU_COUNT
 
 from streamsgd.budget import INTERPRETER, parse_limit
-from streamsgd.encode import as_double
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.floats import as_double
 from streamsgd.parquet import PieceReader, Spent, reading_bytes, row_width
 from streamsgd.plan import Piece, merge_neighbours
 

@@ -61,7 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag."),
     ] = "auto"
     epochs: Annotated[
-        Count | Literal["auto"], Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 for nag.")
+        Count | Literal["auto"],
+        Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 for nag."),
     ] = "auto"
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.columns import is_number
-from streamsgd.encode import Target, as_double
+from streamsgd.encode import Target
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.floats import as_double
 from streamsgd.look import Moments, check_moments
 from streamsgd.policies import policy_of
 

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.kernels.loops import FILLED, Block, Pace, Parts, State, fit, learn, new_scratch, score, update
-from streamsgd.kernels.rows import OWN, Dense
+from streamsgd.kernels.loops import Pace, Parts, end_batch, fit, learn, new_scratch, score, settled, update
+from streamsgd.kernels.rows import OWN
+from streamsgd.kernels.state import ETA, FILLED, STEPS, State, make_state
+from streamsgd.layout import Layout, most_entries
 from streamsgd.plan import Plan, make_plan
 from streamsgd.registry import make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from streamsgd.kernels.loops import Block
 
 TARGETS: dict[str, tuple[float, ...]] = {
     "regression": (-3.0, 0.0, 0.7, 2.0),
@@ -37,6 +41,18 @@ FAR = 500.0
 
 _RATES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
+_STARTS = (-30.0, -8.0, -1.7, -0.4, 0.0, 0.3, 0.95, 2.2, 8.0, 30.0)
+"""Scores from which a loss leaps ..."""
+
+_FORCES = (1e-6, 1e-3, 0.1, 1.0, 3.0, 30.0, 1000.0)
+"""... and how far, in time."""
+
+_DENSE = Layout(3, n_coordinates=4)
+"""Three numbers and the intercept."""
+
+_MIXED = Layout(2, by=(-1, 0), n_coordinates=9, mixed=True)
+"""Two numbers, a category of three values, another one times the first number, and the intercept."""
+
 
 def check_loss(loss: Any) -> None:
     """Check a loss: its slope, convexity, range, and that a kernel computes what its Python says.
@@ -50,8 +66,9 @@ def check_loss(loss: Any) -> None:
     ------
     AssertionError
         The slope is not the derivative of the value to 1e-6; the value is not convex, or not finite for
-        scores within 500 of zero; a mean is not finite; a kernel gives other numbers; it does not survive
-        pickling.
+        scores within 500 of zero; a mean is not finite; `leap`, if it has one, does not end where small steps
+        do, to 1e-5, or falls back as the force grows; `confine`, if it has one, moves a score away from zero or
+        past it, or a second time; a kernel gives other numbers; it does not survive pickling.
 
     """
     several = hasattr(loss, "slopes")
@@ -64,7 +81,12 @@ def check_loss(loss: Any) -> None:
             (_check_slopes if several else _check_slope)(loss, y)
         except ArithmeticError as error:
             raise AssertionError(f"{loss!r}: at y={y:g} and a score within {FAR:g} of 0: {error}") from error
-    _check_fit(loss)
+        if hasattr(loss, "leap"):
+            _check_leap(loss, y)
+    if hasattr(loss, "confine"):
+        _check_confine(loss)
+    _check_fit(_parts(loss=loss, optimizer=make("optimizer", "sgd:learning_rate=0.05")), loss, _DENSE)
+    _check_fit(_parts(loss=loss, optimizer=make("optimizer", "nag")), loss, _MIXED)
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -78,21 +100,29 @@ def check_optimizer(optimizer: Any) -> None:
     Raises
     ------
     AssertionError
-        No learning rate brings a quadratic of condition 10 to a thousandth in 500 steps; a stride is not a
-        positive number, or not what the weight comes to move by for a steady gradient of 1; a weight of 0
-        that never saw a gradient moves; it uses more slots than `n_slots`; a kernel gives other numbers; it
-        does not survive pickling.
+        No learning rate brings a quadratic of condition 10 to a thousandth in 500 steps, or, if it is
+        sequential, a solvable least squares problem in 50 passes; a stride is not a positive number, or not
+        what the weight comes to move by for a steady gradient of 1; `stretch`, if it has one, is not that
+        stride per unit of the rate; a weight of 0 that never saw a gradient moves; it uses more slots than
+        `n_slots`; a kernel gives other numbers; it does not survive pickling.
 
     """
-    _has(optimizer, ("prepare", "move"), ("n_slots",))
+    sequential = bool(getattr(optimizer, "sequential", False))
+    _has(optimizer, ("prepare",) if sequential else ("prepare", "move"), ("n_slots",))
     _true(
         "learning_rate" in optimizer._fields,
         f"{optimizer!r} has no field learning_rate, which schedules scale",
     )
     _pickles(optimizer)
-    _check_stride(optimizer)
-    _check_updates(_parts(optimizer=optimizer), optimizer)
-    _check_convergence(optimizer)
+    if sequential:
+        _check_fit(_parts(optimizer=optimizer), optimizer, _MIXED)
+        _check_least_squares(optimizer)
+    else:
+        _check_stride(optimizer)
+        _check_updates(_parts(optimizer=optimizer, schedule=make("schedule", "cosine")), optimizer)
+        _check_convergence(optimizer)
+    if hasattr(optimizer, "stretch"):
+        _check_settled(_parts(optimizer=optimizer, penalty=make("penalty", "l2:l2=0.3")), optimizer)
 
 
 def check_penalty(penalty: Any) -> None:
@@ -107,8 +137,9 @@ def check_penalty(penalty: Any) -> None:
     ------
     AssertionError
         Either is not finite, not odd or not increasing; `shrink` moves a weight away from zero, pulls two
-        weights apart, or moves at a stride of zero; a kernel gives other numbers; it does not survive
-        pickling.
+        weights apart, or moves at a stride of zero; `settle`, if it has one, does so too, or is not the flow
+        of the two: for a short time both of them, for two times one after another their sum; a kernel gives
+        other numbers; it does not survive pickling.
 
     """
     _has(penalty, ("pull", "shrink"))
@@ -125,6 +156,9 @@ def check_penalty(penalty: Any) -> None:
         _true(not apart.any(), f"{penalty!r}: {what} pulls weights apart: {weights} become {shrunk}")
         _true(stride > 0 or np.array_equal(shrunk, weights), f"{penalty!r}: shrink moves at a stride of 0")
     _check_updates(_parts(penalty=penalty), penalty)
+    if hasattr(penalty, "settle"):
+        _check_settle(penalty, weights)
+        _check_settled(_parts(penalty=penalty), penalty)
 
 
 def check_schedule(schedule: Any) -> None:
@@ -348,59 +382,102 @@ def _check_slopes(loss: Any, y: float) -> None:
         )
 
 
-def _check_fit(loss: Any) -> None:
-    n_rows, n_columns, n_outputs = 24, 3, int(getattr(loss, "classes", 1))
-    rng = np.random.default_rng(7)
-    values = rng.normal(size=(n_rows, n_columns + OWN))
-    values[:, n_columns] = np.resize(_targets(loss), n_rows)
-    values[:, n_columns + 1] = rng.uniform(0.5, 2.0, n_rows)
-    block = Block(Dense(values), values[:, n_columns], values[:, n_columns + 1])
-    parts = _parts(loss=loss, optimizer=make("optimizer", "sgd:learning_rate=0.05"))
-    results = []
-    for run, read in ((fit, score), (_fit_plainly, _plain(score))):
-        state = _state((n_columns + 1) * n_outputs, 1)
-        pace = Pace(5, n_columns * n_outputs, 0.0, 1.0 / n_rows, 1.0)
-        order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
-        _call(run, loss, parts, block, order, heads, state, pace, new_scratch(n_outputs, float))
-        scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
-        _call(read, loss, loss, block, 0, n_rows, state.weights, scores, means, losses)
-        results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
-    for name, numbers in results[0].items():
-        _close(numbers, results[1][name], 1e-9, f"{loss!r}: the kernel's {name} after {n_rows} rows")
+def _check_leap(loss: Any, y: float) -> None:
+    for start in _STARTS:
+        slope = loss.slope(y, start)
+        reached = 0.0
+        for force in (0.0, *_FORCES):
+            where = f"{loss!r}: at y={y:g}, score={start:g} the leap of force {force:g}"
+            try:
+                leap = loss.leap(y, start, force)
+            except (ArithmeticError, ValueError) as error:
+                raise AssertionError(f"{where} has no value: {error}") from error
+            expected = _flow(loss, y, start, force) - start
+            allowed = 1e-5 * abs(expected) + 1e-11 * max(1.0, abs(start))
+            _true(
+                abs(leap - expected) <= allowed,
+                f"{where} is {leap!r}; small steps come to {expected!r} (allowed {allowed:.2g})",
+            )
+            _true(leap * slope <= 0.0, f"{where} is {leap!r}, up the slope of {slope!r}")
+            _true(
+                abs(leap) >= abs(reached) - 1e-12 * abs(reached),
+                f"{where} is {leap!r}, less than the {reached!r} of a smaller force",
+            )
+            reached = leap
 
 
-def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
-    """Do what `fit` does for a block of one tile in order, as Python; prefetching cannot be."""
-    order, _heads, state, pace, scratch = rest
-    learn_row: Any = learn
-    for i in range(len(order)):
-        value, weight = learn_row(parts.loss, block, [i], 1, state.weights, state.grad, scratch)
-        state.tally[:] += value, weight, 1.0
-        state.clock[FILLED] += 1
-        if state.clock[FILLED] == pace.batch_size:
-            update(parts, state, pace, int(state.clock[FILLED]), pace.epoch)
+def _flow(loss: Any, y: float, score: float, duration: float) -> float:
+    """Follow ds/dt = -slope(s) by Runge and Kutta's rule, by steps of which two halves agree with the whole.
+
+    The way down a convex loss never turns back: steps that would are too long, and where none is short enough the score rests.
+    """
+    done, step = 0.0, duration
+    while done < duration and (slope := loss.slope(y, score)):
+        step = min(step, duration - done, 0.5 / abs(slope))
+        if step * abs(slope) <= 1e-14 * max(1.0, abs(score)):
+            break
+        whole = _step(loss, y, score, step)
+        half = _step(loss, y, _step(loss, y, score, 0.5 * step), 0.5 * step)
+        if abs(whole - half) <= 1e-9 * abs(half - score) + 1e-14 * max(1.0, abs(score)):
+            score, done, step = half, done + step, 2.0 * step
+        else:
+            step *= 0.5
+    return score
+
+
+def _step(loss: Any, y: float, score: float, duration: float) -> float:
+    """Return where one step leads, NaN if the slope changes its sign on the way."""
+    first = loss.slope(y, score)
+    second = loss.slope(y, score - 0.5 * duration * first)
+    third = loss.slope(y, score - 0.5 * duration * second)
+    last = loss.slope(y, score - duration * third)
+    if min(first * second, first * third, first * last) <= 0.0:
+        return math.nan
+    return float(score - duration / 6.0 * (first + 2.0 * second + 2.0 * third + last))
+
+
+def _check_confine(loss: Any) -> None:
+    limits = np.array([min(0.0, *_targets(loss)), max(0.0, *_targets(loss))])
+    scores = np.linspace(-FAR, FAR, 2001)
+    confined = np.array([loss.confine(s, limits) for s in scores.tolist()])
+    again = np.array([loss.confine(s, limits) for s in confined.tolist()])
+    _true(np.array_equal(again, confined), f"{loss!r}: confine moves what it has confined: {confined} to {again}")
+    strays = (confined * scores < 0.0) | (np.abs(confined) > np.abs(scores))
+    what = f"{loss!r}: confine moves {scores[strays][:5]} to {confined[strays][:5]}, which is not between them and 0"
+    _true(not strays.any(), what)
+    _true(bool((np.diff(confined) >= 0.0).all()), f"{loss!r}: confine falls somewhere: it is {confined}")
 
 
 # --- optimizers
 
 
 def _check_stride(optimizer: Any) -> None:
-    slots = np.zeros((optimizer.n_slots, 1))
-    eta = optimizer.learning_rate
+    slots, fresh = np.zeros((optimizer.n_slots, 1)), np.zeros((optimizer.n_slots, 1))
+    w, before, stride, eta = 0.0, 0.0, 0.0, optimizer.learning_rate
     try:
         still, _ = optimizer.move(0.0, 0.0, slots, 0, eta, optimizer.prepare(1))
         _true(still == 0.0, f"{optimizer!r}: a weight of 0 moves to {still} though its gradient is 0")
         slots[:] = 0.0
         for step in range(1, 1001):
-            moved, stride = optimizer.move(0.0, 1.0, slots, 0, eta, optimizer.prepare(step))
+            before = w
+            w, stride = optimizer.move(before, 1.0, slots, 0, eta, optimizer.prepare(step))
             _true(
                 0.0 < stride < math.inf,
                 f"{optimizer!r}: the stride of step {step} is {stride}; it must be above 0",
             )
+            _check_stretch(optimizer, slots, step, stride)
+        # What a weight does without any gradient, as under a decay, is not the gradient's.
+        before, _ = optimizer.move(before, 0.0, fresh, 0, eta, optimizer.prepare(1000))
     except IndexError as error:
         raise AssertionError(f"{optimizer!r}: uses more slots than n_slots={optimizer.n_slots}: {error}") from error
     message = f"{optimizer!r}: after 1000 gradients of 1 a step moves a weight by"
-    _close(-moved, stride, 1e-6, f"{message} {-moved!r} and says a stride of {stride!r}; the stride")
+    _close(before - w, stride, 1e-6, f"{message} {before - w!r} and says a stride of {stride!r}; the stride")
+
+
+def _check_stretch(optimizer: Any, slots: np.ndarray, step: int, stride: float) -> None:
+    if hasattr(optimizer, "stretch"):
+        told = optimizer.learning_rate * optimizer.stretch(slots, 0, optimizer.prepare(step))
+        _close(told, stride, 1e-12, f"{optimizer!r}: the rate times the stretch after step {step}, which is its stride,")
 
 
 def _check_convergence(optimizer: Any) -> None:
@@ -409,10 +486,10 @@ def _check_convergence(optimizer: Any) -> None:
     start = float(curvature @ best**2)
     for rate in _RATES:
         state = _state(4, optimizer.n_slots)
+        parts = _parts(optimizer=optimizer._replace(learning_rate=rate), schedule=make("schedule", "cosine"))
         for step in range(n_steps):
-            now = optimizer._replace(learning_rate=rate * (1.0 - step / n_steps))
             state.grad[:] = curvature * (state.weights - best)
-            update(_parts(optimizer=now), state, Pace(1, 4, 0.0, 0.0, 1.0), 1, 0.0)
+            update(parts, state, Pace(1, 4, 0.0, 0.0, 1.0), 1, step / n_steps)
             if not np.abs(state.weights).max() < 1e6:
                 break
         else:
@@ -423,6 +500,59 @@ def _check_convergence(optimizer: Any) -> None:
         f"{optimizer!r}: on a quadratic of condition 10 it comes to {reached / start:.2g} of its start "
         f"in {n_steps} steps at the best of the learning rates {_RATES}, going down to 0; 0.001 was expected"
     )
+
+
+def _check_least_squares(optimizer: Any) -> None:
+    layout, n_rows, n_passes = Layout(4, n_coordinates=5, mixed=True), 64, 50
+    block = layout.allocate(n_rows, "float64")
+    x = np.random.default_rng(6).normal(size=(n_rows, 4)) * [1.0, 100.0, 0.01, 1.0]
+    block.rows.values[:, :4], block.y[:] = x, x @ [1.0, -0.02, 50.0, 0.3] + 2.0
+    start, reached = float(np.mean(block.y**2)), math.inf
+    for rate in _RATES:
+        parts = _parts(optimizer=optimizer._replace(learning_rate=rate))
+        state, scratch = _state(5, optimizer.n_slots), new_scratch(1, float, most_entries(block, layout))
+        for _ in range(n_passes):
+            order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
+            fit(parts, block, order, heads, state, Pace(n_rows, 4, 0.0, 0.0, 1.0), scratch)
+        error = float(np.mean((x @ state.weights[:4] + state.weights[4] - block.y) ** 2))
+        reached = min(reached, error) if math.isfinite(error) else reached
+    _true(
+        reached <= 1e-3 * start,
+        f"{optimizer!r}: on a least squares problem with a solution it comes to {reached / start:.2g} of its start "
+        f"in {n_passes} passes at the best of the learning rates {_RATES}; 0.001 was expected",
+    )
+
+
+# --- penalties
+
+
+def _check_settle(penalty: Any, weights: np.ndarray) -> None:
+    def settle(some: np.ndarray, duration: float) -> np.ndarray:
+        return np.array([penalty.settle(w, duration) for w in some.tolist()])
+
+    for duration in (0.0, 1e-3, 0.1, 2.0, 1e6):
+        what, after = f"settle for {duration:g}", settle(weights, duration)
+        _check_odd_and_rising(penalty, what, weights, after)
+        away = np.abs(after) > np.abs(weights)
+        _true(not away.any(), f"{penalty!r}: {what} moves {weights[away]} away from zero, to {after[away]}")
+        _true(duration > 0.0 or np.array_equal(after, weights), f"{penalty!r}: settle moves in no time")
+    for some in (np.array([0.01, 0.1]), np.array([1.0, 3.0]), weights):
+        for a, b in ((1e-3, 0.1), (0.1, 2.0), (30.0, 500.0)):
+            twice, once = settle(settle(some, a), b), settle(some, a + b)
+            _close(twice, once, 1e-12, f"{penalty!r}: settle for {a:g} then for {b:g}, which is settle for both at once,")
+    _check_soon(penalty, weights[np.abs(weights) < FAR])
+
+
+def _check_soon(penalty: Any, weights: np.ndarray) -> None:
+    """Compare what a short time settles with a step of both parts of the penalty."""
+    soon = 1e-6
+    for w in weights.tolist():
+        got = w - penalty.settle(w, soon)
+        expected = w - penalty.shrink(w - soon * penalty.pull(w), soon)
+        _true(
+            abs(got - expected) <= 1e-3 * abs(expected) + 1e-15 * abs(w),
+            f"{penalty!r}: in a time of {soon:g} settle takes {got!r} off a weight of {w:g}, pull and shrink {expected!r}",
+        )
 
 
 # --- what they share
@@ -448,9 +578,65 @@ def _check_updates(parts: Parts, part: Any) -> None:
         _close(got, expected, 1e-10, f"{part!r}: the kernel's {name} after 50 updates")
 
 
+def _check_fit(parts: Parts, part: Any, layout: Layout) -> None:
+    """Let kernel and plain Python learn the same rows, and score them."""
+    block, n_outputs = _block(layout, _targets(parts.loss)), int(getattr(parts.loss, "classes", 1))
+    n_rows, results = len(block.y), []
+    scratch = new_scratch(n_outputs, float, most_entries(block, layout))
+    for run, read in ((fit, score), (_fit_plainly, _plain(score))):
+        state = _state(layout.n_coordinates * n_outputs, parts.optimizer.n_slots)
+        pace = Pace(5, (layout.n_coordinates - 1) * n_outputs, 0.0, 1.0 / n_rows, 1.0)
+        order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
+        _call(run, part, parts, block, order, heads, state, pace, scratch)
+        scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
+        _call(read, part, parts.loss, block, 0, n_rows, state.weights, scores, means, losses, scratch)
+        results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
+    for name, numbers in results[0].items():
+        _close(numbers, results[1][name], 1e-9, f"{part!r}: the kernel's {name} after {n_rows} rows")
+
+
+def _block(layout: Layout, targets: tuple[float, ...]) -> Block:
+    """Return 24 rows of random numbers, categories that have three values each, and weights."""
+    n_rows, rng = 24, np.random.default_rng(7)
+    block = layout.allocate(n_rows, "float64")
+    block.rows.values[:, : layout.width] = rng.normal(size=(n_rows, layout.width))
+    block.y[:], block.weight[:] = np.resize(targets, n_rows), rng.uniform(0.5, 2.0, n_rows)
+    for k in range(len(layout.by)):
+        block.rows.ids[:, layout.width + OWN + k] = layout.width + 3 * k + rng.integers(0, 3, n_rows)
+    return block
+
+
+def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
+    """Do what `fit` does for a block of one tile in order, as Python; prefetching cannot be."""
+    order, _heads, state, pace, scratch = rest
+    learn_row: Any = learn
+    end: Any = end_batch
+    for i in range(len(order)):
+        step, epoch = int(state.clock[STEPS]) + 1, pace.epoch + pace.epoch_per_row * i
+        rate = parts.optimizer.learning_rate * parts.schedule.factor(step, epoch, pace.epochs)
+        value, weight = learn_row(parts, block, [i], 1, state, rate, parts.optimizer.prepare(step), scratch)
+        state.tally[:] += value, weight, 1.0
+        state.clock[FILLED] += 1
+        if state.clock[FILLED] == pace.batch_size:
+            end(parts, state, pace, int(state.clock[FILLED]), pace.epoch)
+
+
+def _check_settled(parts: Parts, part: Any) -> None:
+    """Let a kernel pay what weights owe, and work it out in Python."""
+    n, rng = 6, np.random.default_rng(4)
+    state = make_state(rng.normal(size=n), parts.optimizer.n_slots, np.float64, few=True, lazy=True)
+    state.slots[:] = rng.uniform(0.5, 2.0, state.slots.shape)
+    state.paid[:], state.sums[ETA], state.clock[STEPS] = rng.uniform(0.0, 2.0, n), 3.0, 7
+    got, expected, shared = np.zeros(n), state.weights.copy(), parts.optimizer.prepare(7)
+    _call(settled, part, parts, state, n - 1, got)
+    for j in range(n - 1):
+        duration = (state.sums[ETA] - state.paid[j]) * parts.optimizer.stretch(state.slots, j, shared)
+        expected[j] = parts.penalty.settle(expected[j], duration)
+    _close(got, expected, 1e-12, f"{part!r}: the kernel's weights after all that was owed was paid")
+
+
 def _state(n_weights: int, n_slots: int) -> State:
-    slots = np.zeros((max(1, n_slots), n_weights))
-    return State(np.zeros(n_weights), slots, np.zeros(n_weights), np.zeros(2, np.int64), np.zeros(3))
+    return make_state(np.zeros(n_weights), n_slots, np.float64)
 
 
 def _call(kernel: Any, part: Any, *args: Any) -> None:

@@ -15,7 +15,6 @@ from streamsgd.encode import (
     Encoding,
     NumberColumn,
     Target,
-    allocate,
     as_float,
     encode_target,
     encode_weight,
@@ -124,13 +123,13 @@ def test_scattered_they_are_the_numbers_too(name: str) -> None:
     encoder = Encoder(Encoding((NumberColumn("x", str(kind), 0.0, 1.0, -5.0, indicator=True),)))
     for shape, (column, meant) in shapes_of(pa.array(values, kind), values).items():
         expected = np.array([number(value) for value in meant], np.float64)
-        block = allocate(2, len(expected), "float64")
-        missing, infinite = encoder.scatter([column], np.arange(len(expected), dtype=np.int32), block)
+        block = encoder.encoding.layout().allocate(len(expected), "float64")
+        found = encoder.scatter([column], np.arange(len(expected), dtype=np.int32), block)
         finite = np.isfinite(expected)
         got = block.rows.values
         np.testing.assert_allclose(got[:, 0], np.where(finite, expected, -5.0), rtol=1e-15, err_msg=shape)
         assert got[:, 1].tolist() == (~finite).astype(float).tolist()
-        assert (missing[0], infinite[0]) == (np.isnan(expected).sum(), np.isinf(expected).sum())
+        assert (found.missing[0], found.infinite[0]) == (np.isnan(expected).sum(), np.isinf(expected).sum())
         assert (block.y.tolist(), block.weight.tolist()) == ([0.0] * len(expected), [1.0] * len(expected))
 
 
@@ -162,8 +161,8 @@ def test_random_columns_come_out_as_numpy_says() -> None:
     kept = np.flatnonzero(rng.random(n) < 0.7)
     dest[kept] = rng.permutation(len(kept))
     for precision, tolerance in (("float64", 1e-13), ("float32", 1e-5)):
-        block = allocate(encoding.width, len(kept), precision)
-        missing, _ = Encoder(encoding).scatter(columns, dest, block, y, weight)
+        block = encoding.layout().allocate(len(kept), precision)
+        found = Encoder(encoding).scatter(columns, dest, block, y, weight)
         got = block.rows.values[dest[kept]]
         for k, part in enumerate(parts):
             expected = np.where(nulls[k], part.fill, (raw[k].astype(np.float64) - part.shift) * part.scale)[kept]
@@ -171,7 +170,7 @@ def test_random_columns_come_out_as_numpy_says() -> None:
         for place, k in enumerate((1, 3, 5)):
             assert np.array_equal(got[:, 6 + place], nulls[k][kept])
         np.testing.assert_allclose(np.c_[block.y, block.weight][dest[kept]], np.c_[y, weight][kept], rtol=1e-6)
-        assert missing.tolist() == [mask[kept].sum() for mask in nulls]
+        assert found.missing.tolist() == [mask[kept].sum() for mask in nulls]
     assert encoding.names[6:] == ("x1 is missing", "x3 is missing", "x5 is missing")
 
 

@@ -113,7 +113,7 @@ def test_nobody_holds_global_state() -> None:
 RUN = """
 import json, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
-from streamsgd.kernels.loops import fit, update
+from streamsgd.kernels.loops import fit, settled, update
 from streamsgd.kernels.mixing import hold_out, merge, place
 from streamsgd.kernels.scatter import scatter
 from streamsgd.settings import make_settings
@@ -127,7 +127,7 @@ pq.write_table(table, f"{folder}/data.parquet", row_group_size=40)
 usual = dict(target="y", epochs=2, batch_size=8, precision="float64", executor="inline", memory="2GB",
              penalty="l2", optimizer="sgd", schedule="cosine", learning_rate=0.1, chunk_rows=60,
              validation=0.1)
-kernels = dict(fit=fit, update=update, place=place, merge=merge, scatter=scatter, hold_out=hold_out)
+kernels = dict(fit=fit, update=update, settled=settled, place=place, merge=merge, scatter=scatter, hold_out=hold_out)
 answer = []
 for change in changes:
     model, _ = train_model(f"{folder}/data.parquet", make_settings({**usual, **change}))
@@ -202,10 +202,11 @@ class Own(NamedTuple):
 STEP = """
 import numpy as np
 from own import Own
-from streamsgd.kernels.loops import Pace, Parts, State, update
+from streamsgd.kernels.loops import Pace, Parts, update
+from streamsgd.kernels.state import State
 from streamsgd.registry import make
 parts = Parts(make("loss", "squared"), make("penalty", "none"), Own(), make("schedule", "constant"))
-state = State(np.zeros(1), np.zeros((1, 1)), np.ones(1), np.zeros(2, np.int64), np.zeros(3))
+state = State(np.zeros(1), np.zeros((1, 1)), np.ones(1), np.zeros(3, np.int64), np.zeros(3))
 update(parts, state, Pace(1, 1, 0.0, 0.0, 1.0), 1, 0.0)
 print(state.weights[0], sum(update.stats.cache_hits.values()))
 """

@@ -98,7 +98,7 @@ CASES: dict[str, dict[str, Any]] = {
     "held out, judged within epochs": {"validation": 0.2, "validate_every": 700, "patience": 50},
     "out of patience": {"validation": 0.2, "epochs": 9, "patience": 1, "min_improvement": 0.5},
     "filter": {"filter": "x0 > -1 and x1 < 1"},
-    "indicators": {"indicators": True, "missing": "zero"},
+    "indicators": {"missing": ["indicator", "x1=zero"]},
 }
 
 
@@ -241,7 +241,7 @@ def test_what_a_killed_writer_left_is_ignored_and_cleared(data: Path, saved: Pat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 32}, "batch_size=64, now it is 32"),
+        ({"batch_size": 32}, "batch_size='auto', now it is 32"),
         ({"learning_rate": 0.5}, "learning_rate=None, now it is 0.5"),
         ({"exclude": ["label", "x3"]}, r"exclude=\['label'\], now it is \['label', 'x3'\]"),
         ({"seed": 1, "epochs": 5}, "(seed=0, now it is 1|epochs=2, now it is 5) .and 1 more differ"),

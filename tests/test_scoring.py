@@ -241,7 +241,7 @@ def test_data_without_a_feature_is_refused_by_name(number_model: Model, tmp_path
     with pytest.raises(DataError, match="the data has no column 'b', which the model was trained with"):
         score(number_model, data, tmp_path / "o.parquet")
     text = rows(10).set_column(2, "a", pa.array(["?"] * 10))
-    with pytest.raises(DataError, match="feature 'a' is of type string"):
+    with pytest.raises(DataError, match="column 'a' of the data is of type string; the model needs a number"):
         score(number_model, write(text, tmp_path / "t.parquet"), tmp_path / "o.parquet")
 
 

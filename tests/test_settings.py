@@ -42,9 +42,9 @@ def test_split_list_keeps_quoted_commas() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"batch_size": "many"}, "--batch-size: 'many' is not a whole number of at least 1 or full"),
+        ({"batch_size": "many"}, "--batch-size: 'many' is not a whole number of at least 1 or auto or full"),
         ({"batch_size": 0}, "--batch-size: 0 is not a whole number"),
-        ({"missing": "men"}, "--missing: 'men' is not .*did you mean 'mean'"),
+        ({"missing": "men"}, "--missing: 'men' is none of mean, .*did you mean 'mean'"),
         ({"validation": 1.0}, "--validation: 1.0 is not a number of at least 0 and below 1"),
         ({"learning_rate": -1}, "--learning-rate: -1 is not a number above 0"),
         ({"epoch": 1}, "unknown setting 'epoch', did you mean 'epochs'"),

@@ -1,5 +1,6 @@
 """Laws of validation: held-out rows are scored and never learned from; patience keeps the best weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from streamsgd.evaluation import Evaluator
 from streamsgd.executors import Inline
-from streamsgd.job import prepare
+from streamsgd.job import Job, prepare
 from streamsgd.model import Model
 from streamsgd.settings import make_settings
 from streamsgd.stream import Stream
@@ -123,12 +124,17 @@ class Says:
         return {"rows": 0} if loss is None else {"rows": 5, "loss": loss}
 
 
+def weighing(job: Job, weight: float) -> Model:
+    """Return a model of one weight."""
+    return Model(job.parts.loss, job.encoding, job.target, np.full((1, 1), weight))
+
+
 def judged(data: Path, losses: list[float | None], **settings: Any) -> Judge:
     """Return a judge that was told these losses, of weights 0, 1, 2 ..."""
     job = prepare(str(data), make_settings({**BASE, "valid": str(data), **settings}))
     judge = Judge(job, Says(losses))  # type: ignore[arg-type]
     for k in range(len(losses)):
-        judge.judge(lambda: None, np.array([float(k)]), end_of_epoch=True)  # type: ignore[arg-type,return-value]
+        judge.judge(partial(weighing, job, float(k)), end_of_epoch=True)
         if judge.exhausted:
             break
     return judge

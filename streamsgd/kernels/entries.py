@@ -9,13 +9,13 @@ is that of their sum, so that the weight is what paying after every step would h
 
 import numpy as np
 
-from streamsgd.kernels.jit import inline
+from streamsgd.kernels.jit import lean
 from streamsgd.kernels.memory import touch_item
 from streamsgd.kernels.state import ETA, TOUCHED
 from streamsgd.kernels.verbs import entries, move, settle, slope, slopes, stretch, value
 
 
-@inline
+@lean
 def take(rows, i, weights, index, x, n_outputs):
     """List the entries of a row and ask for their weights; return how many there are."""
     count = entries(rows, i, index, x)
@@ -24,7 +24,7 @@ def take(rows, i, weights, index, x, n_outputs):
     return count
 
 
-@inline
+@lean
 def pay_all(parts, state, index, n, n_outputs, shared):
     """Let the weights of a row's entries pay; the last entry is the intercept, which owes nothing."""
     weights, slots, paid, now = state.weights, state.slots, state.paid, state.sums[ETA]
@@ -37,7 +37,7 @@ def pay_all(parts, state, index, n, n_outputs, shared):
                 paid[j] = now
 
 
-@inline
+@lean
 def remember(touched, n_touched, j):
     """Note that a weight has a gradient now; return how many have, -1 once the list of them is full."""
     if n_touched == touched.shape[0]:
@@ -107,7 +107,7 @@ def learn_entries_many(parts, block, members, n, state, rate, shared, scratch):
     return total_loss, total_weight
 
 
-@inline
+@lean
 def move_touched(parts, state, n_penalised, n_rows, eta, shared):
     """Move all weights that the batch touched."""
     weights, slots, grad, touched, paid = state.weights, state.slots, state.grad, state.touched, state.paid
@@ -125,7 +125,7 @@ def move_touched(parts, state, n_penalised, n_rows, eta, shared):
     state.sums[ETA] = now
 
 
-@inline
+@lean
 def settle_all(parts, state, n_penalised, shared, weights):
     """Fill `weights` with what the weights are once everything is paid."""
     for j in range(weights.shape[0]):

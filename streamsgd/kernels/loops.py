@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
-from streamsgd.kernels.jit import dispatch, inline, kernel
+from streamsgd.kernels.jit import dispatch, lean, lean_kernel
 from streamsgd.kernels.sequential import learn_rows_many, learn_rows_one
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.verbs import (
@@ -79,23 +79,23 @@ class Scratch(NamedTuple):
     numbers: Any
     """Shape (4, SPAN) or (4, n_outputs): scores, slopes, targets and weights of the rows, or for the outputs of one."""
     index: Any
-    """int32 (SPAN, entries): coordinates of the rows' entries."""
+    """uint32 (SPAN, entries): coordinates of the rows' entries; unsigned, so that indexing asks for no sign."""
     x: Any
     """Shape (SPAN, entries): their factors."""
     counts: Any
     """int64 (SPAN,): how many there are."""
     room: Any
-    """Shape (entries,): for what is worked out per entry."""
+    """Shape (3, entries): for what is worked out per entry of a row."""
 
 
 def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
     """Return room for rows of up to so many entries; layouts that meet all weights need none."""
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
-        np.zeros((SPAN, entries), np.int32),
+        np.zeros((SPAN, entries), np.uint32),
         np.zeros((SPAN, entries), kind),
-        np.zeros(SPAN, np.int64),
-        np.zeros(entries, kind),
+        np.zeros(2 * SPAN, np.int64),
+        np.zeros((3, entries), kind),
     )
 
 
@@ -178,7 +178,7 @@ def _rate(parts, pace, step, epoch):
     return parts.optimizer.learning_rate * factor(parts.schedule, step, epoch, pace.epochs)
 
 
-rate_now = inline(_rate)
+rate_now = lean(_rate)
 
 
 def _update(parts, state, pace, n_rows, epoch):
@@ -226,17 +226,17 @@ def _(parts, state, pace, n_rows, epoch):
     return ender if ender is _stay else _update
 
 
-@kernel
+@lean_kernel
 def settled(parts, state, n_penalised, weights):
     """Fill `weights` with what the weights are once all penalties are paid."""
     settle_all(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
 
 
-update = kernel(_update)
+update = lean_kernel(_update)
 """The kernel that ends a batch early, at the end of an epoch: update(parts, state, pace, n_rows, epoch)."""
 
 
-@kernel
+@lean_kernel
 def fit(parts, block, order, heads, state, pace, scratch):
     """Learn the rows named by `order`, updating the weights after every `pace.batch_size` of them.
 
@@ -255,7 +255,7 @@ def fit(parts, block, order, heads, state, pace, scratch):
     rows, clock, tally = block.rows, state.clock, state.tally
     filled = clock[FILLED]
     total_loss, total_weight = 0.0, 0.0
-    members = np.empty(SPAN, np.int64)
+    members = scratch.counts[SPAN:]
     t = 0
     while t < order.shape[0]:
         # Rows of one batch meet the same weights, so some of them can be taken side by side.
@@ -332,7 +332,7 @@ def _(loss, rows, i, y, weights, scores, means_out, scratch):
     return _predictor(loss.instance_class, rows.instance_class)
 
 
-@kernel
+@lean_kernel
 def score(loss, block, start, stop, weights, scores, means_out, losses, scratch):
     """Fill scores and means (n, n_outputs) and losses (n,) of rows start to stop without learning from them."""
     for i in range(start, stop):

@@ -123,14 +123,20 @@ class Logistic(NamedTuple):
 
     def leap(loss, y, score, force):
         sign = 2.0 * y - 1.0
-        odds = math.exp(min(sign * score, 80.0))
-        # The root of x + odds (e^x - 1) = force, by Newton from above, where the function is convex: it never overshoots.
-        x = min(force / (1.0 + odds), math.log1p(force / odds))
+        tail = exp(-abs(score))
+        odds = tail if sign * score < 0.0 else 1.0 / tail
+        # The root of x + odds (e^x - 1) = force: by its series where e^x - 1 would cancel, else by Halley's steps from above.
+        x = force / (1.0 + odds)
+        if x < 1e-5:
+            return sign * (x - 0.5 * x * x * odds / (1.0 + odds))
+        if x > 1.0:
+            x = min(x, math.log1p(force / odds))
         for _ in range(20):
-            rise = math.expm1(x)
-            step = (x + odds * rise - force) / (1.0 + odds + odds * rise)
+            bend = odds * exp(1.0 * x)
+            over, pitch = x + bend - odds - force, 1.0 + bend
+            step = over / (pitch - 0.5 * over * bend / pitch)
             x -= step
-            if abs(step) <= 1e-9 * x:
+            if abs(step) <= 1e-3 * x:  # the next one would be of the third power of this
                 break
         return sign * x
 

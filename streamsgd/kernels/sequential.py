@@ -30,6 +30,7 @@ LEAST_SUM = 1e-30
 def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
     loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
     least = weights.dtype.type(LEAST_SUM)
+    moves, scales, totals = scratch.room[0], scratch.room[1], scratch.room[2]
     total_loss, total_weight = 0.0, 0.0
     for r in range(min(SOON, n)):
         scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
@@ -37,7 +38,7 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
         if r + SOON < n:
             q = r + SOON
             scratch.counts[q] = take(block.rows, members[q], weights, scratch.index[q], scratch.x[q], 1)
-        i, index, x, moves = members[r], scratch.index[r], scratch.x[r], scratch.room
+        i, index, x = members[r], scratch.index[r], scratch.x[r]
         count, y, h = scratch.counts[r], block.y[i], block.weight[i]
         if state.paid.shape[0] > 0:
             pay_all(parts, state, index, count, 1, shared)
@@ -61,8 +62,10 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
                 if scale > 0.0:
                     weights[j] *= scale / size
                 slots[1, j] = scale = size
-            unit = x[e] / scale
-            moves[e] = unit / np.sqrt(max(total, least))
+            scales[e], totals[e] = scale, max(total, least)
+        for e in range(count):  # apart, so that it becomes vector code
+            unit = x[e] / scales[e]
+            moves[e] = unit / np.sqrt(totals[e])
             spread += unit * unit
             reach += x[e] * moves[e]
         sums[SPREAD] += h * spread

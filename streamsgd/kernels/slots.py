@@ -125,3 +125,22 @@ def _cross(crosses, k, n, source, pitch, at):
                 h = absorb(h, np.uint32(source[members[q] * pitch + r]))
                 count += 1
         source[at + r] = crosses.first + (np.int64(finish(h, count * WORD)) & crosses.mask)
+
+
+@kernel
+def find_ranges(numbers, edges, first, null, out):
+    """Fill `out`, int32 (n,), with first + how many edges are at or below each number; with `null` where it is NaN.
+
+    A few edges are compared one by one, which is vector code, faster than to search.
+    """
+    for start in range(0, numbers.shape[0], STRIP):
+        stop = min(numbers.shape[0], start + STRIP)
+        for r in range(start, stop):
+            out[r] = first
+        for k in range(edges.shape[0]):
+            edge = edges[k]
+            for r in range(start, stop):
+                out[r] += numbers[r] >= edge
+        for r in range(start, stop):
+            if np.isnan(numbers[r]):
+                out[r] = null

@@ -18,8 +18,10 @@ MANY = 64
 
 
 class State(NamedTuple):
-    """The weights and what optimizers remember. Where rows touch few of many weights, the first three are columns of one array,
-    so that what belongs to a weight shares a line of memory.
+    """The weights and what optimizers remember.
+
+    Where rows touch few of many weights, the first three are columns of one array, so that what belongs to a weight shares a
+    line of memory.
     """
 
     weights: Any
