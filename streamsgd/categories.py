@@ -176,7 +176,7 @@ class Coder:
         filled = pc.fill_null(entries, b"") if entries.null_count else entries
         if self.column.values:
             found = pc.fill_null(pc.index_in(filled.cast(pa.binary()), value_set=self.values), len(self.values) + 1)
-            table = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
+            table: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
         else:
             table = hash_values(filled, self.seed, self._space)
         if entries.null_count:
@@ -196,7 +196,8 @@ class Coder:
 
     def _of_chunk(self, chunk: Any) -> np.ndarray:
         table, indices = np.append(self.table(chunk.dictionary), np.int32(self.null)), chunk.indices
-        return table[np.asarray(pc.fill_null(indices.cast(pa.int64()), len(table) - 1))]
+        coordinates: np.ndarray = table[np.asarray(pc.fill_null(indices.cast(pa.int64()), len(table) - 1))]
+        return coordinates
 
     def _ranges(self, column: Any) -> np.ndarray:
         numbers = np.asarray(as_float(column))
@@ -207,7 +208,8 @@ class Coder:
     def _parts(self, column: Any) -> np.ndarray:
         found = pc.fill_null(part_of(column, self.column.part), TIME_PARTS[self.column.part])
         found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-        return found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
+        coordinates: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
+        return coordinates
 
 
 def part_of(column: Any, part: str) -> Any:

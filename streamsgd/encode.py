@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -13,13 +13,15 @@ import pyarrow.compute as pc
 from streamsgd.categories import CategoryColumn, Coder, Hashed, address, bitmap, name_seed
 from streamsgd.errors import DataError
 from streamsgd.floats import as_double, as_float, float_address, is_double, nth_item
-from streamsgd.kernels.loops import Block
 from streamsgd.kernels.maths import signed_log1p
 from streamsgd.kernels.rows import OWN
 from streamsgd.kernels.scatter import Columns, scatter
 from streamsgd.kernels.slots import Codes, Crosses, scatter_slots
 from streamsgd.layout import Layout
 from streamsgd.tails import TailColumn, Tailer
+
+if TYPE_CHECKING:
+    from streamsgd.kernels.loops import Block
 
 
 class NumberColumn(msgspec.Struct, frozen=True):
@@ -108,7 +110,7 @@ class Encoding(msgspec.Struct, frozen=True):
     @property
     def sources(self) -> tuple[str, ...]:
         """Columns of the data that are read, each once."""
-        columns = [column.column for column in (*self.columns, *self.categories)]
+        columns = [column.column for column in self.columns] + [column.column for column in self.categories]
         return tuple(dict.fromkeys([*columns, *(tail.name for tail in self.tails)]))
 
     @property
@@ -125,8 +127,9 @@ class Encoding(msgspec.Struct, frozen=True):
         )
 
 
-def _transformed(column: NumberColumn, numbers: Any) -> Any:
-    """Return a float array, or what its transform makes of it; NaN stays."""
+def _number(column: NumberColumn, values: Any) -> Any:
+    """Return a column's values as a float array, transformed; NaN where missing."""
+    numbers = as_float(nth_item(values, column.item))
     if column.transform == "none":
         return numbers
     out = np.empty(len(numbers), np.float64 if is_double(numbers) else np.float32)
@@ -211,9 +214,7 @@ class Encoder:
     def _scatter_numbers(
         self, named: dict[str, Any], dest: np.ndarray, block: Block, y: np.ndarray | None, weight: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        numbers = [
-            _transformed(column, as_float(nth_item(named[column.column], column.item))) for column in self.encoding.columns
-        ]
+        numbers = [_number(column, named[column.column]) for column in self.encoding.columns]
         where = [float_address(column) for column in numbers]
         wide = [is_double(column) for column in numbers]
         own = [y is not None, weight is not None]

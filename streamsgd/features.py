@@ -53,7 +53,7 @@ MOST_EXACT = 1024
 """Distinct values of a column up to which each has a weight of its own ..."""
 
 UNSEEN = 1e-3
-"""... if no larger a share of further rows will bring an unknown value: those seen once, by the rows of the look (Good 1953)."""
+"""... if no larger a share of further rows will bring an unknown value: values seen once, by rows of the look (Good 1953)."""
 
 CATEGORY_ROWS = 1 << 15
 """Rows per piece of the look in which values of categories are counted; all of them where the look sees all of the data."""

@@ -15,7 +15,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
 from streamsgd.look import Look
-from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes
+from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.plan import Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.recipe import Recipe
@@ -148,6 +148,7 @@ def prepare(
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
         precision=settings.precision,
+        at_once=whole_bytes(budgets.parse_limit(settings.memory)),
         by_entries=is_sequential(parts.optimizer),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
@@ -260,7 +261,7 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
-        decode_per_thread=reading_bytes(dataset, names),
+        decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
         model=weights * 8 * copies + valid,

@@ -1,6 +1,6 @@
 """Bytes to Arrow columns: one piece of the plan at a time, within a bound of memory.
 
-A row group of up to `WHOLE_BYTES` decoded is read at once, a larger one in batches of rows through bounded buffers: a
+A row group of up to `whole_bytes` decoded is read at once, a larger one in batches of rows through bounded buffers: a
 little slower to decode (100 against 80 ns per row of 28 float32), but whole rows stay together, and writing those to their
 permuted places costs half of what writing parts of them does.
 
@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from streamsgd.source import FileRef
 
 WHOLE_BYTES = 32 << 20
-"""Decoded bytes up to which a piece is read at once."""
+"""Decoded bytes up to which a piece is read at once in any budget ..."""
+
+MOST_WHOLE_BYTES = 256 << 20
+"""... and in the largest: batches of dictionary-encoded rows come with the whole dictionary each, to be hashed anew."""
+
+WHOLE_SHARE = 32
+"""One part in so many of the budget may be read at once."""
 
 BATCH_BYTES = 8 << 20
 """Decoded bytes of a batch of rows of a larger one."""
@@ -104,13 +110,21 @@ def group_widths(dataset: Dataset, names: Sequence[str], groups: slice = slice(N
     return fixed + n_varying * CODE_BYTES + dataset.bytes[groups] / np.maximum(rows, 1)
 
 
-def reading_bytes(dataset: Dataset, names: Sequence[str]) -> int:
-    """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer."""
+def whole_bytes(limit: int) -> int:
+    """Return the decoded bytes up to which a piece is read at once in a memory budget."""
+    return max(WHOLE_BYTES, min(MOST_WHOLE_BYTES, limit // WHOLE_SHARE))
+
+
+def reading_bytes(dataset: Dataset, names: Sequence[str], at_once: int = WHOLE_BYTES) -> int:
+    """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer.
+
+    Pieces of up to `at_once` bytes are read at once.
+    """
     whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
     footer = int(footers_bytes(dataset).max(initial=0))
-    if whole <= WHOLE_BYTES:
+    if whole <= at_once:
         return 3 * whole + footer + (8 << 20)
-    return 3 * WHOLE_BYTES + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + (8 << 20)
+    return 3 * at_once + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + (8 << 20)
 
 
 def footers_bytes(dataset: Dataset) -> np.ndarray:
@@ -186,6 +200,8 @@ class PieceReader:
 
     dataset: Dataset
     footers: Footers = field(default_factory=Footers)
+    at_once: int = WHOLE_BYTES
+    """Decoded bytes up to which a piece is read at once."""
     keeps_open: bool = True
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
     _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _RowStream] = field(default_factory=dict)
@@ -239,7 +255,7 @@ class PieceReader:
             yield [self._constant(file, name, piece.rows) for name in names]
             return
         widths = group_widths(self.dataset, stored, slice(piece.first, piece.last))
-        large = float(self.dataset.rows[piece.first : piece.last] @ widths) > WHOLE_BYTES
+        large = float(self.dataset.rows[piece.first : piece.last] @ widths) > self.at_once
         streamed = self.is_slice(piece) or (large and piece.last == piece.first + 1)
         as_dictionaries = [name for name in stored if name in texts and is_text(self.dataset.schema.field(name).type)]
         reading = (piece, stored, as_dictionaries)

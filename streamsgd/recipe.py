@@ -22,7 +22,7 @@ from streamsgd.encode import (
 )
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.kernels.mixing import hold_out, place
-from streamsgd.parquet import PieceReader, Spent
+from streamsgd.parquet import WHOLE_BYTES, PieceReader, Spent
 
 if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
@@ -69,6 +69,8 @@ class Recipe:
     skip_unreadable: bool = False
     infinite_is_missing: bool = False
     precision: str = "float32"
+    at_once: int = WHOLE_BYTES
+    """Decoded bytes up to which a piece is read at once."""
     by_entries: bool = False
     """Whether rows are wanted as lists of entries even if they hold numbers only."""
 
@@ -80,7 +82,7 @@ class Recipe:
     @cached_property
     def reader(self) -> PieceReader:
         """The reader of this process."""
-        return PieceReader(self.dataset)
+        return PieceReader(self.dataset, at_once=self.at_once)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -190,6 +190,33 @@ class OtherNames(NamedTuple):
         return score
 
 
+class Overshoots(Squared):
+    """A step along the first slope, however far."""
+
+    def leap(loss, y, score, force):
+        return -force * loss.slope(y, score)
+
+
+class PastTheKink(Quantile):
+    def leap(loss, y, score, force):
+        return -force * loss.slope(y, score)
+
+
+class NoLeapFarOut(Poisson):
+    def leap(loss, y, score, force):
+        return math.log(0.0 * force)
+
+
+class Halves(Squared):
+    def confine(loss, score, limits):
+        return 0.5 * score
+
+
+class Elsewhere(Squared):
+    def confine(loss, score, limits):
+        return min(max(score, 1.0), 2.0)
+
+
 class SkewSoftmax(NamedTuple):
     classes: int = 3
     task = "multiclass"
@@ -210,6 +237,11 @@ class SkewSoftmax(NamedTuple):
         (NoMean(), r"lacks mean\(\.\.\.\)"),
         (WrongTask(), "task is 'ranking'; it must be one of regression"),
         (OtherNames(), "does not run in a kernel"),
+        (Overshoots(), r"the leap of force 0\.001 is .*; small steps come to"),
+        (PastTheKink(), r"score=0\.3 the leap of force 1 is -0\.5; small steps come to -0\.3"),
+        (NoLeapFarOut(), "the leap of force 0 has no value"),
+        (Halves(), "confine moves what it has confined"),
+        (Elsewhere(), "which is not between them and 0"),
         (SkewSoftmax(), "slope 0 is .* but the value rises by"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",

@@ -1,4 +1,4 @@
-"""Optimizers: torch's to the letter, kernels as the Python, and broken ones found out."""
+"""Optimizers: torch's and the papers' to the letter, kernels as the Python, and broken ones found out."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from streamsgd.kernels import optimizers as ours
-from streamsgd.kernels.loops import Pace, Parts, State, update
+from streamsgd.kernels.loops import Pace, Parts, update
 from streamsgd.kernels.losses import Squared
 from streamsgd.kernels.penalties import Free, Ridge
 from streamsgd.kernels.schedules import Constant
+from streamsgd.kernels.state import State, make_state
 from streamsgd.registry import PARTS, make
 from streamsgd.testing import check_optimizer
 
@@ -33,10 +34,11 @@ START = np.random.default_rng(1).normal(size=N)
 GRADIENTS = np.random.default_rng(2).normal(size=(STEPS, N)) * np.geomspace(1e-3, 1e3, N)
 
 
-def ours_after(optimizer: Any, gradients: np.ndarray, kind: str = "float64", penalty: Any = None) -> np.ndarray:
+def ours_after(
+    optimizer: Any, gradients: np.ndarray, kind: str = "float64", penalty: Any = None, start: np.ndarray = START
+) -> np.ndarray:
     parts = Parts(Squared(), Free() if penalty is None else penalty, optimizer, Constant())
-    slots = np.zeros((max(1, optimizer.n_slots), N), kind)
-    state = State(START.astype(kind), slots, np.zeros(N, kind), np.zeros(2, np.int64), np.zeros(3))
+    state = make_state(start.astype(kind), optimizer.n_slots, kind)
     for gradient in gradients:
         state.grad[:] = gradient
         update(parts, state, Pace(1, N, 0.0, 0.0, 1.0), 1, 0.0)
@@ -56,7 +58,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b) / np.abs(b)))
 
 
-# --- law: every optimizer that has a name conforms, and is torch's
+# --- law: every optimizer that has a name conforms, and is torch's, or that of its paper
 
 
 @pytest.mark.parametrize("name", PARTS["optimizer"])
@@ -64,7 +66,11 @@ def test_every_optimizer_conforms(name: str) -> None:
     check_optimizer(make("optimizer", name))
 
 
-@pytest.mark.parametrize("name", PARTS["optimizer"])
+def test_torch_has_all_but_two_that_learn_from_clicks() -> None:
+    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag"}
+
+
+@pytest.mark.parametrize("name", TORCH)
 def test_a_thousand_steps_are_those_of_torch(name: str) -> None:
     optimizer, kind, options = TORCH[name]
     for count in (1, 10, STEPS):
@@ -94,14 +100,51 @@ def test_defaults_other_than_the_rate_are_those_of_torch() -> None:
         assert ((mine.beta1, mine.beta2), mine.epsilon) == (theirs["betas"], theirs["eps"])
 
 
+# --- law: FTRL is that of McMahan et al. 2013
+
+
+def mcmahan_after(gradients: np.ndarray, alpha: float, beta: float, l1: float, l2: float) -> np.ndarray:
+    """Algorithm 1, all coordinates at once."""
+    z, n, w = np.zeros((3, N))
+    for g in gradients:
+        sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / alpha
+        z, n = z + g - sigma * w, n + g * g
+        w = np.where(np.abs(z) <= l1, 0.0, -(z - np.sign(z) * l1) / ((beta + np.sqrt(n)) / alpha + l2))
+    return w
+
+
+@pytest.mark.parametrize("hyper", [(0.1, 1.0, 0.0, 0.0), (0.3, 0.5, 0.0, 2.0), (0.05, 1.0, 3.0, 0.5), (0.1, 0.0, 0.02, 0.0)])
+def test_a_thousand_steps_of_ftrl_are_those_of_the_paper(hyper: tuple[float, ...]) -> None:
+    for count in (1, 10, STEPS):
+        expected = mcmahan_after(GRADIENTS[:count], *hyper)
+        mine = ours_after(ours.FTRL(*hyper), GRADIENTS[:count], start=np.zeros(N))
+        assert ((mine == 0.0) == (expected == 0.0)).all()
+        some = expected != 0.0
+        assert difference(mine[some], expected[some]) <= 1e-10
+
+
+def test_ftrl_makes_true_zeros_of_small_gradients_alone_and_takes_them_back() -> None:
+    optimizer = ours.FTRL(0.1, l1=3.0)
+    weights = ours_after(optimizer, GRADIENTS, start=np.zeros(N))
+    assert (weights == 0.0).tolist() == [True, True, True, False, False, False, False]
+    agreeing = np.concatenate([GRADIENTS, np.ones((5, N))])
+    assert (ours_after(optimizer, agreeing, start=np.zeros(N)) < 0.0)[:3].all()
+
+
+def test_ftrl_starts_where_it_is_told_to() -> None:
+    """With any l1 and l2, and again if it meets no gradient."""
+    for hyper in ((0.1, 1.0, 0.0, 0.0), (0.1, 1.0, 3.0, 0.5)):
+        np.testing.assert_allclose(ours_after(ours.FTRL(*hyper), np.zeros((3, N))), START, rtol=1e-14)
+
+
 # --- law: what an update does besides moving
 
 
 def test_an_update_clears_the_gradient_counts_itself_and_weighs_a_short_batch_less() -> None:
     parts = Parts(Squared(), Free(), ours.SGD(0.5), Constant())
-    state = State(np.zeros(N), np.zeros((1, N)), np.full(N, 6.0), np.array([4, 3]), np.zeros(3))
+    state = State(np.zeros(N), np.zeros((1, N)), np.full(N, 6.0), np.array([4, 3, 0]), np.zeros(3))
     update(parts, state, Pace(8, N - 1, 0.0, 0.0, 1.0), 3, 0.0)
-    assert state.clock.tolist() == [5, 0]
+    assert state.clock.tolist() == [5, 0, 0]
     assert not state.grad.any()
     np.testing.assert_allclose(state.weights, -0.5 * 3 / 8 * 6.0 / 3, rtol=1e-15)
 
@@ -178,6 +221,13 @@ class Greedy(SignSGD):
         return w - eta * g, eta
 
 
+class Overstretched(SignSGD):
+    """Its stride is that of the last gradient, which no memory tells."""
+
+    def stretch(optimizer, slots, j, shared):
+        return 2.0
+
+
 class NoRate(NamedTuple):
     n_slots = 0
 
@@ -186,6 +236,23 @@ class NoRate(NamedTuple):
 
     def move(optimizer, w, g, slots, j, eta, shared):
         return w - eta * g, eta
+
+
+class RowByRow(NamedTuple):
+    """One that moves by the rule of `kernels.sequential`, which needs no `move`."""
+
+    learning_rate: float = 0.5
+    n_slots = 2
+    sequential = True
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+
+class Numb(RowByRow):
+    """It forgets all it met but the last row: no memory, no steps that get smaller."""
+
+    n_slots = 0
 
 
 class Needs(SignSGD):
@@ -206,7 +273,9 @@ class Uncompiled(SignSGD):
         (NoStride(), "must be above 0"),
         (Drifts(), "moves to .* though its gradient is 0"),
         (Greedy(), "uses more slots than n_slots=1"),
+        (Overstretched(), "the rate times the stretch after step 1"),
         (NoRate(), "no field learning_rate"),
+        (Numb(), "does not run in Python"),
         (Needs(), r"Needs lacks prepare\(\.\.\.\)"),
         (Uncompiled(), "does not run in a kernel"),
     ],
@@ -219,3 +288,4 @@ def test_a_broken_optimizer_is_found_out(optimizer: Any, message: str) -> None:
 
 def test_an_optimizer_of_ones_own_conforms() -> None:
     check_optimizer(SignSGD())
+    check_optimizer(RowByRow())

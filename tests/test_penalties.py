@@ -8,10 +8,11 @@ import pytest
 from conftest import as_columns
 from sklearn.linear_model import ElasticNet as SklearnElasticNet
 
-from streamsgd.kernels.loops import Pace, Parts, State, update
+from streamsgd.kernels.loops import Pace, Parts, update
 from streamsgd.kernels.losses import Squared
 from streamsgd.kernels.penalties import ElasticNet, Lasso, Ridge
 from streamsgd.kernels.schedules import Constant
+from streamsgd.kernels.state import make_state
 from streamsgd.registry import PARTS, make
 from streamsgd.testing import check_penalty
 
@@ -41,8 +42,7 @@ def gradient(w: np.ndarray, b: float) -> tuple[np.ndarray, float]:
 def minimise(penalty: Any, optimizer: Any, steps: int = 4000) -> tuple[np.ndarray, float]:
     """Take full-batch steps through the kernel, at a rate that goes down to zero."""
     n = X.shape[1] + 1
-    slots = np.zeros((max(1, optimizer.n_slots), n))
-    state = State(np.zeros(n), slots, np.zeros(n), np.zeros(2, np.int64), np.zeros(3))
+    state = make_state(np.zeros(n), optimizer.n_slots, np.float64)
     for step in range(steps):
         now = optimizer._replace(learning_rate=optimizer.learning_rate * (1.0 - step / steps) ** 2)
         state.grad[:-1], state.grad[-1] = gradient(state.weights[:-1], state.weights[-1])
@@ -71,7 +71,11 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", PARTS["optimizer"])
+def test_one_optimizer_has_penalties_of_its_own_and_one_makes_no_updates() -> None:
+    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag"}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_l1_solutions_satisfy_the_optimality_conditions(name: str) -> None:
     w, b = minimise(Lasso(L1), make("optimizer", OPTIMIZERS[name]))
     assert (w == 0.0).tolist() == [False, True, False, True, True, False]
@@ -148,6 +152,23 @@ class Restless(CappedL1):
         return 0.9 * w
 
 
+class NoFlow(Ridge):
+    """An implicit step: two of them are more than one of both durations."""
+
+    def settle(penalty, w, duration):
+        return w / (1.0 + penalty.l2 * duration)
+
+
+class Hasty(Lasso):
+    def settle(penalty, w, duration):
+        return penalty.shrink(w, 2.0 * duration)
+
+
+class Unsettled(Ridge):
+    def settle(penalty, w, duration):
+        return 0.9 * w
+
+
 class Bare(NamedTuple):
     l1: float = 0.1
 
@@ -163,6 +184,9 @@ class Bare(NamedTuple):
         (Hard(), "pulls weights apart"),
         (PullsAway(), "pull falls somewhere"),
         (Restless(), "moves at a stride of 0"),
+        (NoFlow(), "which is settle for both at once"),
+        (Hasty(), "in a time of 1e-06 settle takes"),
+        (Unsettled(), "settle moves in no time"),
         (Bare(), r"Bare lacks shrink\(\.\.\.\)"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
