@@ -53,6 +53,17 @@ class CategoryColumn(msgspec.Struct, frozen=True):
         return len(self.values) + 2 if self.values else (len(self.edges) + 2 if self.edges else 0)
 
     @property
+    def taken_as(self) -> str:
+        """What the column becomes, in words."""
+        if self.part:
+            return f"its {self.part}, a category"
+        if self.edges:
+            return f"{len(self.edges) + 1} ranges"
+        if self.values:
+            return f"category, {len(self.values):,} values of their own"
+        return f"category, hashed, about {self.distinct:,} values"
+
+    @property
     def own_names(self) -> tuple[str, ...]:
         """What its own weights stand for, in their order."""
         if self.part:
@@ -169,6 +180,10 @@ class Coder:
         if self.space is None:
             raise DataError(f"category {self.column.name!r} is hashed but the model has no hashed space")
         return self.space
+
+    def places(self, values: list[str]) -> np.ndarray:
+        """Return the coordinates of hashed values, int64 (n,)."""
+        return hash_values(pa.array([value.encode() for value in values], pa.binary()), self.seed, self._space).astype(np.int64)
 
     def table(self, dictionary: Any) -> np.ndarray:
         """Return the coordinate of each entry of a dictionary, int32 (n,); null entries are nulls."""

@@ -41,6 +41,7 @@ SECTIONS = {
 SCORED = ("filter", "memory", "threads", "executor")
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),
+    *("categorical", "text", "ngrams", "time_parts", "cross", "bits", "scale", "transform", "missing"),
     *("batch_size", "memory", "chunk_rows", "threads"),
 )
 """Settings that evaluate (and predict), and inspect, take."""
@@ -318,7 +319,7 @@ def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags
 def show(model: str, *, top: int | None, as_json: bool) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     from streamsgd.model import load  # noqa: PLC0415
-    from streamsgd.presentation import model_summary, model_text  # noqa: PLC0415
+    from streamsgd.showing import model_summary, model_text  # noqa: PLC0415
 
     _print(model_summary(load(model), top), model_text, as_json)
 

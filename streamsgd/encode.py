@@ -107,6 +107,19 @@ class Encoding(msgspec.Struct, frozen=True):
         parts += [f"{1 << self.hashed.bits:,} hashed"] if self.hashed else []
         return ", ".join([f"{self.width:,} numbers", *parts])
 
+    def taken_as(self) -> dict[str, list[str]]:
+        """Say what every column of the data becomes."""
+        found: dict[str, list[str]] = {name: [] for name in self.sources}
+        for number in self.columns:
+            transform = "" if number.transform == "none" else f"{number.transform}, "
+            scaling = f"{transform}less {number.shift:.4g}, divided by {1.0 / number.scale:.4g}"
+            found[number.column].append(f"number, {scaling}{', and whether missing' if number.indicator else ''}")
+        for category in self.categories:
+            found[category.column].append(category.taken_as)
+        for tail in self.tails:
+            found[tail.name].append(f"{tail.kind}, hashed, {tail.mean_entries:.1f} entries per row")
+        return found
+
     @property
     def sources(self) -> tuple[str, ...]:
         """Columns of the data that are read, each once."""

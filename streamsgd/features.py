@@ -260,8 +260,8 @@ def _count_entries(column: Any, kind: str) -> Values:
 # --- deciding
 
 
-def choose_encoding(look: Look, roles: Roles) -> Encoding:
-    """Decide how every feature is encoded.
+def choose_encoding(look: Look, roles: Roles) -> tuple[Encoding, dict[str, str]]:
+    """Decide how every feature is encoded, and say why, by column.
 
     Raises
     ------
@@ -293,7 +293,22 @@ def choose_encoding(look: Look, roles: Roles) -> Encoding:
             categories.append(_category(name, str(kind), seen, exact=whole or seen.unseen <= UNSEEN))
     categories += _parts(look, roles)
     crosses = _crosses(settings, numbers, categories, tails)
-    return _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, found, look)
+    encoding = _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, found, look)
+    return encoding, {name: _reason(seen, whole=whole) for name, seen in found.items()}
+
+
+def _reason(seen: Numbers | Values, *, whole: bool) -> str:
+    """Say in what respects a column decides how it is taken."""
+    if isinstance(seen, Numbers):
+        n = seen.raw.n + seen.raw.missing
+        missing = f", {seen.raw.missing / n:.1%} missing" if seen.raw.missing else ""
+        off, logs = farthest(seen.raw), farthest(seen.logs)
+        return f"the farthest value is {off:.1f} deviations off, {logs:.1f} after the logarithm{missing}"
+    told = f"{seen.n_values:,} values in {seen.rows:,} rows"
+    told += ", all of them" if whole else f", of further rows {seen.unseen:.2%} would bring another"
+    if seen.entries:
+        return f"{told}; {seen.entries / max(1, seen.rows):.1f} per row"
+    return f"{told}; {seen.words / max(1, seen.rows - seen.nulls):.1f} words each" if seen.words else told
 
 
 def _column(name: str, roles: Roles) -> str:

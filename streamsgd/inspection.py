@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.columns import expand, is_number
+from streamsgd.columns import choose, expand, is_number, kind_of
 from streamsgd.dataset import Dataset, read_dataset, require
 from streamsgd.errors import DataError, StreamSGDError
+from streamsgd.features import choose_encoding
 from streamsgd.filesystems import first_line
 from streamsgd.floats import as_float
 from streamsgd.footers import encoded_bytes
+from streamsgd.look import Look
 from streamsgd.order import OrderRisk, TargetMix, judge_order
 from streamsgd.parquet import Footers, PieceReader, Spent
 from streamsgd.plan import Piece
@@ -68,6 +70,9 @@ class ColumnSummary:
     std: float | None = None
     distinct: int | None = None
     """Of strings."""
+    taken_as: list[str] = field(default_factory=list)
+    """What it would become in training; only where a target was named."""
+    why: str = ""
     problem: str = ""
     """Why it could not be looked at, or what is wrong with it."""
 
@@ -128,9 +133,18 @@ def inspect_data(data: Any, settings: Settings, progress: Callable[[int, int], N
         try:
             require(dataset, [settings.target])
             found.target, found.order = judge_order(dataset, settings)
+            _add_choices(dataset, settings, found.columns)
         except StreamSGDError as error:
             found.problems.append(str(error))
     return found
+
+
+def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:
+    """Note what training would make of every column, and why."""
+    encoding, reasons = choose_encoding(Look(dataset, settings), choose(settings, dataset.schema))
+    taken = encoding.taken_as()
+    for column in columns:
+        column.taken_as, column.why = taken.get(column.name, []), reasons.get(column.name, "")
 
 
 def sample_pieces(dataset: Dataset, seed: int, most: int = SAMPLE_GROUPS, rows: int = SAMPLE_ROWS) -> list[Piece]:
@@ -148,7 +162,7 @@ def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSumma
     summaries, footers = [], Footers()
     for name in dict.fromkeys(dataset.schema.names):
         kind = dataset.schema.field(dataset.schema.names.index(name)).type
-        summary = ColumnSummary(name, str(kind), is_number(kind), sizes.get(name))
+        summary = ColumnSummary(name, str(kind), kind_of(kind) is not None, sizes.get(name))
         summaries.append(summary)
         summary.problem = _problem(dataset, name)
         if not summary.problem:
@@ -198,11 +212,11 @@ def _look(reader: PieceReader, name: str, kind: Any, pieces: list[Piece], summar
             return
         summary.rows += len(column)
         summary.nulls += column.null_count
-        if summary.usable:
+        if is_number(kind):
             values.append(np.asarray(as_float(column), dtype=np.float64))
         elif _is_text(column.type):
             strings = pc.unique(pa.chunked_array([*column.cast(pa.string()).chunks, strings]))
-    if summary.usable:
+    if is_number(kind):
         _numbers(np.concatenate(values) if values else np.zeros(0), kind, summary)
     elif _is_text(kind):
         summary.distinct = len(strings) - strings.null_count

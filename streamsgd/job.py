@@ -133,7 +133,8 @@ def prepare(
     else:
         look = Look(dataset, settings, expression, columns)
         target = choose_target(look, roles.target, _task(settings))
-        encoding, chunk_rows = choose_encoding(look, roles), settings.chunk_rows
+        encoding, _ = choose_encoding(look, roles)
+        chunk_rows = settings.chunk_rows
     parts = choose_parts(settings, target, encoding.width, wide=encoding.is_wide)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     recipe = Recipe(

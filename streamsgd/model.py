@@ -26,6 +26,31 @@ BATCH_ROWS = 1 << 16
 """Rows of a table that are scored at a time."""
 
 
+@dataclass(frozen=True)
+class Value:
+    """The weight of one value of a column."""
+
+    column: str
+    value: str
+    weights: np.ndarray
+    """(n_outputs,)."""
+    rows: int
+    """How many rows of the first look had it; 0 where they were not counted."""
+
+
+@dataclass(frozen=True)
+class HashedUse:
+    """How full a hashed space is."""
+
+    slots: int
+    used: int
+    """Slots whose weight is not 0."""
+    values: int
+    """Distinct values that took them, estimated."""
+    collisions: float
+    """Share of the values that share their slot with another one, estimated."""
+
+
 @dataclass
 class Model:
     """A trained linear model.
@@ -193,11 +218,47 @@ class Model:
             return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
         return weights, intercepts
 
+    def values(self) -> list[Value]:
+        """Return the weights of categories and of the values, words and keys of hashed columns that the first look kept.
+
+        A hashed weight is also that of any other value with the same hash; see `collisions`.
+        """
+        raw, found = self.weights.astype(np.float64), []
+        for coder in Encoder(self.encoding).coders:
+            column = coder.column
+            if column.own:
+                names: list[tuple[str, int]] = [(name, 0) for name in column.own_names]
+                places = column.first + np.arange(column.own)
+            else:
+                names = [*column.common, ("is missing", 0)]
+                places = np.append(coder.places([name for name, _ in column.common]), coder.null)
+            found += [
+                Value(column.name, name, raw[place], count) for (name, count), place in zip(names, places.tolist(), strict=True)
+            ]
+        for tailer in Encoder(self.encoding).tailers:
+            places = tailer.places([name for name, _ in tailer.column.common])
+            found += [
+                Value(tailer.column.name, name, raw[place], count)
+                for (name, count), place in zip(tailer.column.common, places.tolist(), strict=True)
+            ]
+        return found
+
+    def hashed_use(self) -> HashedUse | None:
+        """Return how full the hashed space is; None if there is none."""
+        space = self.encoding.hashed
+        if space is None:
+            return None
+        size = 1 << space.bits
+        used = int((self.weights[space.first : space.first + size] != 0.0).any(axis=1).sum())
+        # Of n values thrown into m slots m (1 - (1 - 1/m)^n) are taken, and each value is alone with (1 - 1/m)^(n-1).
+        values = -size * np.log1p(-min(used, size - 1) / size)
+        return HashedUse(size, used, round(values), float(1.0 - np.exp(-max(0.0, values - 1.0) / size)))
+
     # --- files
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        return store.pack("model", self.header(), {"weights": np.ascontiguousarray(self.weights)})
+        return store.pack("model", self.header(), _packed(self.weights))
 
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
@@ -232,7 +293,7 @@ def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
 
     """
     header, arrays = store.unpack("model", store.read(path), str(path))
-    return from_header(header, arrays["weights"], loss)
+    return from_header(header, _unpacked(arrays), loss)
 
 
 def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -> Model:
@@ -256,6 +317,22 @@ def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -
         header["metrics"],
         header["provenance"],
     )
+
+
+def _packed(weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arrays of a model file: all weights, or, where most are zero, the rows that are not, and their places."""
+    used = np.flatnonzero((weights != 0.0).any(axis=1))
+    if 2 * len(used) >= len(weights):
+        return {"weights": np.ascontiguousarray(weights)}
+    return {"used": used, "used_weights": np.ascontiguousarray(weights[used]), "shape": np.array(weights.shape)}
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    if "weights" in arrays:
+        return arrays["weights"]
+    weights = np.zeros(tuple(arrays["shape"].tolist()), arrays["used_weights"].dtype)
+    weights[arrays["used"]] = arrays["used_weights"]
+    return weights
 
 
 def _name(loss: Any) -> str:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from streamsgd.inspection import Inspection, Spread
-    from streamsgd.model import Model
     from streamsgd.order import OrderRisk, TargetMix
 
 MOST_ROWS = 40
@@ -71,7 +70,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
     shown, more = _cut(plan["columns"], "columns")
     header = ("column", "role", "type", "decoded", "encoded")
     keys = ("decoded_bytes", "encoded_bytes")
-    rows = [(c["name"], c["role"], _short(c["type"]), *(_bytes(c[key]) for key in keys)) for c in shown]
+    rows = [(c["name"], c["role"], short(c["type"]), *(_bytes(c[key]) for key in keys)) for c in shown]
     parts = [f"{'' if k else 'parts':9} {kind} {spec}" for k, (kind, spec) in enumerate(plan["parts"].items())]
     peak, limit = format_bytes(memory["projected"]), format_bytes(memory["limit"])
     return [
@@ -141,15 +140,30 @@ def _columns_text(found: Inspection) -> list[str]:
     for c in shown:
         counts = (f"{c.nulls:,}", f"{c.nans + c.infinite:,}")
         values = map(number, (c.min, c.max, c.mean, c.std))
-        rows.append((c.name, _short(c.type), _bytes(c.encoded_bytes), *counts, *values))
+        rows.append((c.name, short(c.type), _bytes(c.encoded_bytes), *counts, *values))
     strings = [c for c in found.columns if c.distinct is not None]
     return [
         f"columns, in the sample of {found.sample_rows:,} rows (NaN counts infinite values too)",
         *table(header, rows, left=2),
         *more,
         *(f"{c.name}: {c.distinct:,} distinct strings in the sample" for c in strings[:MOST_ROWS]),
+        *_choices_text(found),
         *(f"{c.name}: {c.problem}" for c in found.columns if c.problem),
     ]
+
+
+def _choices_text(found: Inspection) -> list[str]:
+    """Return what training would make of the columns, and why."""
+    chosen = [c for c in found.columns if c.taken_as]
+    if not chosen:
+        return []
+    shown, more = _cut(chosen, "columns")
+    lines = ["", "in training with these settings"]
+    for c in shown:
+        lines += (
+            [f"  {c.name}: {'; '.join(c.taken_as)}", f"      because {c.why}"] if c.why else [f"  {c.name}: {c.taken_as[0]}"]
+        )
+    return [*lines, *more]
 
 
 def _target_text(target: TargetMix) -> list[str]:
@@ -188,118 +202,8 @@ def _order_text(order: OrderRisk) -> list[str]:
     ]
 
 
-def _short(text: str, most: int = 40) -> str:
+def short(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-# --- show
-
-
-def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
-    """Return what a model is, as plain JSON values.
-
-    Weights are per unit of the column (days of dates, seconds of times), standardised ones per standard
-    deviation of it; columns come by the largest standardised weight, the `top` first.
-    """
-    weights, intercepts = model.coefficients()
-    encoded = model.weights[:-1].astype(float)
-    names = [str(c) for c in model.classes] if model.n_outputs > 1 else [""]
-    columns = []
-    for j, name in enumerate(model.encoding.names):
-        source = model.encoding.columns[j] if j < len(model.encoding.columns) else None
-        columns.append(
-            {
-                "name": name,
-                "type": source.type if source else "indicator",
-                "weight": dict(zip(names, weights[j].tolist(), strict=True)) if model.n_outputs > 1 else float(weights[j, 0]),
-                "standardised": dict(zip(names, encoded[j].tolist(), strict=True))
-                if model.n_outputs > 1
-                else float(encoded[j, 0]),
-                "imputed": source.fill / source.scale + source.shift if source else None,
-                "mean": source.shift if source else None,
-                "std": 1.0 / source.scale if source else None,
-            }
-        )
-    order = sorted(range(len(columns)), key=lambda j: (-abs(encoded[j]).max(), j))
-    return {
-        "loss": type(model.loss).__name__,
-        "target": model.target.name,
-        "task": model.target.task,
-        "classes": list(model.classes),
-        "intercept": dict(zip(names, intercepts.tolist(), strict=True)) if model.n_outputs > 1 else float(intercepts[0]),
-        "n_columns": len(columns),
-        "columns": [columns[j] for j in order[:top]],
-        "metrics": model.metrics,
-        "settings": model.settings,
-        "provenance": model.provenance,
-    }
-
-
-def model_text(summary: dict[str, Any]) -> list[str]:
-    """Return the lines of `show`."""
-    origin, settings = summary["provenance"], summary["settings"]
-    classes = f" ({', '.join(map(str, summary['classes'][:10]))})" if summary["classes"] else ""
-    lines = [f"{summary['task']} model of {summary['target']}{classes}, {summary['n_columns']:,} columns"]
-    if origin:
-        mixed = min(origin["chunk_rows"], origin["rows"])
-        files, epochs = counted(origin["files"], "file"), counted(origin["epochs"], "epoch")
-        named = ("filter", "weight", "scale", "missing", "shuffle", "seed")
-        lines += [
-            (
-                f"trained on {origin['rows']:,} rows in {files}, {epochs}, {origin['steps']:,} steps, "
-                f"batch size {settings['batch_size']}, chunks of up to {mixed:,} rows"
-            ),
-            *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
-            *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) is not None),
-            *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
-        ]
-    lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
-    return [*lines, *_weight_lines(summary)]
-
-
-def _metric_lines(metrics: dict[str, Any], indent: str = "  ") -> list[str]:
-    lines = []
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{name}", *_metric_lines(value, indent + "  ")]
-        elif isinstance(value, list):
-            lines.append(f"{indent}{name:28} {', '.join(map(number, value[-10:]))}")
-        else:
-            lines.append(f"{indent}{name:28} {number(value)}")
-    return lines
-
-
-def _weight_lines(summary: dict[str, Any]) -> list[str]:
-    columns, many = summary["columns"], isinstance(summary["intercept"], dict)
-    outputs = list(summary["intercept"]) if many else [""]
-    lines: list[str] = []
-    for name in outputs:
-        rows = [
-            (
-                "(intercept)",
-                number(summary["intercept"][name] if many else summary["intercept"]),
-                "",
-                "",
-                "",
-                "",
-            )
-        ]
-        rows += [
-            (
-                c["name"],
-                number(c["weight"][name] if many else c["weight"]),
-                number(c["standardised"][name] if many else c["standardised"]),
-                *(number(c[key]) for key in ("imputed", "mean", "std")),
-            )
-            for c in columns
-        ]
-        lines += [
-            *([f"class {name}"] if many else []),
-            *table(("column", "weight", "standardised", "missing as", "mean", "std"), rows),
-            "",
-        ]
-    left = summary["n_columns"] - len(columns)
-    return [*lines[:-1], *([f"... and {left:,} more columns; --top shows more"] if left else [])]
 
 
 # --- parts

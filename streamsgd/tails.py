@@ -82,6 +82,10 @@ class Tailer:
         self.bad = 0
         """Numbers that were infinite so far."""
 
+    def places(self, values: list[str]) -> np.ndarray:
+        """Return the coordinates of single words or values, int64 (n,)."""
+        return hash_values(pa.array([value.encode() for value in values], pa.binary()), self.seed, self.space).astype(np.int64)
+
     def tails(self, column: Any) -> Tails:
         """Return the entries of a column's rows."""
         if self.column.kind == "text":

@@ -1,0 +1,175 @@
+"""What `show` prints: a model in the words of its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.presentation import MOST_ROWS, number, short, table
+from streamsgd.words import counted
+
+if TYPE_CHECKING:
+    from streamsgd.model import Model
+
+
+def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
+    """Return what a model is, as plain JSON values.
+
+    Weights are per unit of the column (days of dates, seconds of times), standardised ones per standard
+    deviation of it; columns come by the largest standardised weight, the `top` first.
+    """
+    weights, intercepts = model.coefficients()
+    encoded = model.weights[: model.encoding.width].astype(float)
+    names = [str(c) for c in model.classes] if model.n_outputs > 1 else [""]
+    columns = []
+    for j, name in enumerate(model.encoding.names):
+        source = model.encoding.columns[j] if j < len(model.encoding.columns) else None
+        columns.append(
+            {
+                "name": name,
+                "type": source.type if source else "indicator",
+                "weight": dict(zip(names, weights[j].tolist(), strict=True)) if model.n_outputs > 1 else float(weights[j, 0]),
+                "standardised": dict(zip(names, encoded[j].tolist(), strict=True))
+                if model.n_outputs > 1
+                else float(encoded[j, 0]),
+                "imputed": source.fill / source.scale + source.shift if source else None,
+                "mean": source.shift if source else None,
+                "std": 1.0 / source.scale if source else None,
+            }
+        )
+    order = sorted(range(len(columns)), key=lambda j: (-abs(encoded[j]).max(), j))
+    values = sorted(model.values(), key=lambda value: -np.abs(value.weights).max())
+    use = model.hashed_use()
+    return {
+        "loss": type(model.loss).__name__,
+        "target": model.target.name,
+        "task": model.target.task,
+        "classes": list(model.classes),
+        "intercept": dict(zip(names, intercepts.tolist(), strict=True)) if model.n_outputs > 1 else float(intercepts[0]),
+        "n_columns": len(columns),
+        "columns": [columns[j] for j in order[:top]],
+        "n_values": len(values),
+        "values": [
+            {
+                "column": value.column,
+                "value": value.value,
+                "weight": dict(zip(names, value.weights.tolist(), strict=True))
+                if model.n_outputs > 1
+                else float(value.weights[0]),
+                "rows_seen": value.rows or None,
+            }
+            for value in values[:top]
+        ],
+        "crosses": [cross.name for cross in model.encoding.crosses],
+        "hashed": None if use is None else asdict(use),
+        "metrics": model.metrics,
+        "settings": model.settings,
+        "provenance": model.provenance,
+    }
+
+
+def model_text(summary: dict[str, Any]) -> list[str]:
+    """Return the lines of `show`."""
+    origin, settings = summary["provenance"], summary["settings"]
+    classes = f" ({', '.join(map(str, summary['classes'][:10]))})" if summary["classes"] else ""
+    lines = [f"{summary['task']} model of {summary['target']}{classes}, {summary['n_columns']:,} columns"]
+    if origin:
+        mixed = min(origin["chunk_rows"], origin["rows"])
+        files, epochs = counted(origin["files"], "file"), counted(origin["epochs"], "epoch")
+        named = ("filter", "weight", "scale", "missing", "shuffle", "seed")
+        lines += [
+            (
+                f"trained on {origin['rows']:,} rows in {files}, {epochs}, {origin['steps']:,} steps, "
+                f"batch size {settings['batch_size']}, chunks of up to {mixed:,} rows"
+            ),
+            *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
+            *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) is not None),
+            *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
+        ]
+    lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
+    return [*lines, *_weight_lines(summary), *_value_lines(summary), *_hashed_lines(summary)]
+
+
+def _value_lines(summary: dict[str, Any]) -> list[str]:
+    """Return the weights of values, the heaviest first; of several classes each has its own column."""
+    values, many = summary["values"], isinstance(summary["intercept"], dict)
+    if not values:
+        return []
+    outputs = list(summary["intercept"]) if many else []
+    shown = values[:MOST_ROWS]
+    rows = [
+        (
+            v["column"],
+            short(v["value"]),
+            *((number(v["weight"][name]) for name in outputs) if many else (number(v["weight"]),)),
+            "" if v["rows_seen"] is None else f"{v['rows_seen']:,}",
+        )
+        for v in shown
+    ]
+    left = summary["n_values"] - len(shown)
+    header = ("column", "value", *(outputs or ["weight"]), "rows in the look")
+    return ["", *table(header, rows, left=2), *([f"... and {left:,} more values; --json has all"] if left else [])]
+
+
+def _hashed_lines(summary: dict[str, Any]) -> list[str]:
+    use = summary["hashed"]
+    if use is None:
+        return []
+    share = use["used"] / use["slots"]
+    return [
+        "",
+        (
+            f"hashed: {use['used']:,} of {use['slots']:,} slots in use ({share:.1%}) by about {use['values']:,} values, of which "
+            f"{use['collisions']:.1%} share theirs with another"
+        ),
+        *([f"crosses in it: {', '.join(summary['crosses'])}"] if summary["crosses"] else []),
+    ]
+
+
+def _metric_lines(metrics: dict[str, Any], indent: str = "  ") -> list[str]:
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", *_metric_lines(value, indent + "  ")]
+        elif isinstance(value, list):
+            lines.append(f"{indent}{name:28} {', '.join(map(number, value[-10:]))}")
+        else:
+            lines.append(f"{indent}{name:28} {number(value)}")
+    return lines
+
+
+def _weight_lines(summary: dict[str, Any]) -> list[str]:
+    columns, many = summary["columns"], isinstance(summary["intercept"], dict)
+    outputs = list(summary["intercept"]) if many else [""]
+    lines: list[str] = []
+    for name in outputs:
+        rows = [
+            (
+                "(intercept)",
+                number(summary["intercept"][name] if many else summary["intercept"]),
+                "",
+                "",
+                "",
+                "",
+            )
+        ]
+        rows += [
+            (
+                c["name"],
+                number(c["weight"][name] if many else c["weight"]),
+                number(c["standardised"][name] if many else c["standardised"]),
+                *(number(c[key]) for key in ("imputed", "mean", "std")),
+            )
+            for c in columns
+        ]
+        lines += [
+            *([f"class {name}"] if many else []),
+            *table(("column", "weight", "standardised", "missing as", "mean", "std"), rows),
+            "",
+        ]
+    left = summary["n_columns"] - len(columns)
+    if not columns and not left and not many:
+        lines = [f"intercept {number(summary['intercept'])}", ""]
+    return [*lines[:-1], *([f"... and {left:,} more columns; --top shows more"] if left else [])]
