@@ -66,6 +66,9 @@ _WORD = re.compile(rb"[a-z0-9_\x80-\xff]+")
 WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 """A string column is text if its values have so many words on average and so large a share of the rows has its own."""
 
+WORTH_SAYING = 1.5
+"""Words per value from which on they are mentioned."""
+
 ROOM = 4
 """Slots per distinct value of the hashed columns, so that few share one ..."""
 
@@ -308,7 +311,8 @@ def _reason(seen: Numbers | Values, *, whole: bool) -> str:
     told += ", all of them" if whole else f", of further rows {seen.unseen:.2%} would bring another"
     if seen.entries:
         return f"{told}; {seen.entries / max(1, seen.rows):.1f} per row"
-    return f"{told}; {seen.words / max(1, seen.rows - seen.nulls):.1f} words each" if seen.words else told
+    words = seen.words / max(1, seen.rows - seen.nulls)
+    return f"{told}; {words:.1f} words each" if words >= WORTH_SAYING else told
 
 
 def _column(name: str, roles: Roles) -> str:
@@ -355,7 +359,7 @@ def _number(look: Look, name: str, roles: Roles, kind: str, seen: Numbers) -> It
             middle = float(seen.quantiles(0.5, transform)) if missing == "median" and seen.raw.n else moments.mean
             fill = ((middle if missing != "zero" else 0.0) - shift) * scale
             indicator = missing == "indicator" and seen.raw.missing > 0 and not (heavy and transform == "log1p")
-            yield NumberColumn(own, kind, shift, scale, fill, indicator, transform, item, source)  # type: ignore[arg-type]
+            yield NumberColumn(own, kind, shift, scale, fill, indicator, transform, item, source)
     # Where rows are lists of entries anyway; data of numbers alone keeps the speed of dense rows.
     wide = any(kind not in ("number", "vector") for kind in roles.kinds.values())
     if (policy == "bins" or (policy == "auto" and scaling != "none" and wide and seen.raw.n)) and item < 0:

@@ -223,7 +223,8 @@ class Model:
 
         A hashed weight is also that of any other value with the same hash; see `collisions`.
         """
-        raw, found = self.weights.astype(np.float64), []
+        # Of a regression in units of its target, of others of the score.
+        raw, found = self.weights.astype(np.float64) / self.target.scale, []
         for coder in Encoder(self.encoding).coders:
             column = coder.column
             if column.own:

@@ -160,9 +160,8 @@ def _choices_text(found: Inspection) -> list[str]:
     shown, more = _cut(chosen, "columns")
     lines = ["", "in training with these settings"]
     for c in shown:
-        lines += (
-            [f"  {c.name}: {'; '.join(c.taken_as)}", f"      because {c.why}"] if c.why else [f"  {c.name}: {c.taken_as[0]}"]
-        )
+        lines += [f"  {c.name}: {'; '.join(c.taken_as)}"]
+        lines += [f"      {c.why}"] if c.why else []
     return [*lines, *more]
 
 
@@ -203,6 +202,7 @@ def _order_text(order: OrderRisk) -> list[str]:
 
 
 def short(text: str, most: int = 40) -> str:
+    """Return a text, or its beginning."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -121,8 +121,8 @@ def _hashed_lines(summary: dict[str, Any]) -> list[str]:
     return [
         "",
         (
-            f"hashed: {use['used']:,} of {use['slots']:,} slots in use ({share:.1%}) by about {use['values']:,} values, of which "
-            f"{use['collisions']:.1%} share theirs with another"
+            f"hashed: {use['used']:,} of {use['slots']:,} slots in use ({share:.1%}) by about {use['values']:,} values, "
+            f"of which {use['collisions']:.1%} share theirs with another"
         ),
         *([f"crosses in it: {', '.join(summary['crosses'])}"] if summary["crosses"] else []),
     ]
