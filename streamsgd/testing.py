@@ -104,7 +104,7 @@ def check_optimizer(optimizer: Any) -> None:
         sequential, a solvable least squares problem in 50 passes; a stride is not a positive number, or not
         what the weight comes to move by for a steady gradient of 1; `stretch`, if it has one, is not that
         stride per unit of the rate; a weight of 0 that never saw a gradient moves; it uses more slots than
-        `n_slots`; a kernel gives other numbers; it does not survive pickling.
+        `n_slots`, or keeps less than two if it is sequential; a kernel gives other numbers; it does not survive pickling.
 
     """
     sequential = bool(getattr(optimizer, "sequential", False))
@@ -115,6 +115,8 @@ def check_optimizer(optimizer: Any) -> None:
     )
     _pickles(optimizer)
     if sequential:
+        enough = f"{optimizer!r}: n_slots is {optimizer.n_slots}; learning row by row keeps at least 2 numbers per weight"
+        _true(optimizer.n_slots >= 2, enough)
         _check_fit(_parts(optimizer=optimizer), optimizer, _MIXED)
         _check_least_squares(optimizer)
     else:

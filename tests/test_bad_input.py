@@ -487,7 +487,7 @@ BAD_MODELS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "damaged, its checksum does not match",
     ),
     "a setting changed": (
-        lambda raw: raw.replace(b'"auto"', b'"auot"', 1),
+        lambda raw: raw.replace(b"auto", b"otto", 1),
         "damaged, its checksum does not match",
     ),
     "newer": (newer, "format 2 is newer than this version reads .1.; upgrade streamsgd"),

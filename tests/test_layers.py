@@ -90,14 +90,18 @@ def test_parts_are_plain_python(module: str) -> None:
     assert {root(name) for name in {*imports_of(module)} - vectors} <= {"math", "typing", "__future__"}
 
 
-@pytest.mark.parametrize("module", ["parquet", "encode", "recipe", "stream", "source", "dataset"])
+@pytest.mark.parametrize(
+    "module", ["parquet", "encode", "recipe", "stream", "source", "dataset", "layout", "categories", "tails"]
+)
 def test_reading_never_knows_a_model(module: str) -> None:
     learning = ("model", "trainer", "registry", "job", "validation", "checkpoint", "settings", "metrics")
     learning += ("kernels.losses", "kernels.optimizers", "kernels.penalties", "kernels.schedules")
     assert not [name for name in imports_of(module) if within(name, *(f"streamsgd.{part}" for part in learning))]
 
 
-@pytest.mark.parametrize("module", ["plan", "samplers", "budget", "registry", "executors", "stream", "testing"])
+@pytest.mark.parametrize(
+    "module", ["plan", "samplers", "budget", "registry", "executors", "stream", "testing", "layout", "policies"]
+)
 def test_arrow_is_known_only_where_bytes_are(module: str) -> None:
     assert "pyarrow" not in {root(name) for name in imports_of(module)}
 

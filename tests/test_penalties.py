@@ -161,7 +161,8 @@ class NoFlow(Ridge):
 
 class Hasty(Lasso):
     def settle(penalty, w, duration):
-        return penalty.shrink(w, 2.0 * duration)
+        t = 2.0 * duration * penalty.l1
+        return w - t if w > t else (w + t if w < -t else 0.0)
 
 
 class Unsettled(Ridge):
