@@ -1,6 +1,6 @@
 """A click log of texts and numbers: speed and log loss against Vowpal Wabbit and the floor (bare decode), in one run.
 
-    python scripts/bench_clicks.py [--rows 2000000] [--repeat 3] [--folder DIR] [--cases decode,ours,defaults,text,cache] [--quick]
+    python scripts/bench_clicks.py [--rows 2000000] [--repeat 3] [--folder DIR] [--cases decode,ours,text,cache] [--quick]
 
 The rows are those of datasets/criteo.py: 13 numbers and 26 texts, both with nulls. Each learner passes over them once, in
 their order, each in a process of its own; imports are not timed. Vowpal Wabbit has its default optimizer; it reads the same

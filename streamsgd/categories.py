@@ -204,10 +204,17 @@ class Coder:
             return self._parts(column)
         if self.column.edges:
             return self._ranges(column)
+        if not self.column.own and is_text(column.type) and not pa.types.is_dictionary(column.type):
+            return self._hash_rows(column)
         chunks = as_dictionary(column)
         if len(chunks) == 1 and chunks[0].indices.type == pa.int32():
             return chunks[0].indices, self.table(chunks[0].dictionary)
         return np.concatenate([np.zeros(0, np.int32), *(self._of_chunk(chunk) for chunk in chunks)])
+
+    def _hash_rows(self, column: Any) -> np.ndarray:
+        """Return the coordinates of strings that come as they are: to find equal ones first would cost more."""
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        return np.concatenate([np.zeros(0, np.int32), *(self.table(chunk) for chunk in chunks)])
 
     def _of_chunk(self, chunk: Any) -> np.ndarray:
         table, indices = np.append(self.table(chunk.dictionary), np.int32(self.null)), chunk.indices

@@ -14,7 +14,7 @@ from streamsgd.categories import CategoryColumn, Coder, Hashed, address, bitmap,
 from streamsgd.errors import DataError
 from streamsgd.floats import as_double, as_float, float_address, is_double, nth_item
 from streamsgd.kernels.maths import signed_log1p
-from streamsgd.kernels.rows import OWN
+from streamsgd.kernels.rows import OWN, TAIL
 from streamsgd.kernels.scatter import Columns, scatter
 from streamsgd.kernels.slots import Codes, Crosses, scatter_slots
 from streamsgd.layout import Layout
@@ -22,6 +22,10 @@ from streamsgd.tails import TailColumn, Tailer
 
 if TYPE_CHECKING:
     from streamsgd.kernels.loops import Block
+
+
+TAIL_SLACK = 1.5
+"""By how much rows may have more entries than in the first look before memory runs short."""
 
 
 class NumberColumn(msgspec.Struct, frozen=True):
@@ -135,8 +139,14 @@ class Encoding(msgspec.Struct, frozen=True):
         """Return how rows lie in memory; as lists of entries if they must, or if asked."""
         places = {name: k for k, name in enumerate(self.names)}
         by = [-1] * len(self.categories) + [places[cross.number] if cross.number else -1 for cross in self.crosses]
+        entries = sum(tail.mean_entries for tail in self.tails)
         return Layout(
-            self.width, tuple(by), len(self.tails), self.n_coordinates, self.is_wide if mixed is None else mixed or self.is_wide
+            width=self.width,
+            by=tuple(by),
+            n_tails=len(self.tails),
+            n_coordinates=self.n_coordinates,
+            mixed=bool(mixed) or self.is_wide,
+            tail_bytes=math.ceil(TAIL * TAIL_SLACK * entries),
         )
 
 

@@ -27,6 +27,8 @@ class Layout:
         Weights per output, the intercept's last.
     mixed
         Whether rows are read as lists of entries even if they hold numbers only.
+    tail_bytes
+        Bytes per row to reckon with for entries elsewhere.
 
     """
 
@@ -35,6 +37,7 @@ class Layout:
     n_tails: int = 0
     n_coordinates: int = 0
     mixed: bool = False
+    tail_bytes: int = 0
 
     @property
     def numbers_per_row(self) -> int:
@@ -42,8 +45,8 @@ class Layout:
         return self.width + OWN + len(self.by)
 
     def row_bytes(self, precision: str) -> int:
-        """Return the bytes that a row takes in a block, without entries elsewhere."""
-        return self.numbers_per_row * np.dtype(precision).itemsize + 16 * self.n_tails
+        """Return the bytes that a row takes in a block, and elsewhere."""
+        return self.numbers_per_row * np.dtype(precision).itemsize + 16 * self.n_tails + self.tail_bytes
 
     @property
     def entries(self) -> int:

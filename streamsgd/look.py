@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from streamsgd.budget import INTERPRETER, parse_limit
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.floats import as_double
-from streamsgd.parquet import PieceReader, Spent, reading_bytes, row_width
+from streamsgd.parquet import PieceReader, Spent, group_widths, reading_bytes
 from streamsgd.plan import Piece, merge_neighbours
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ class Look:
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
         """Return the pieces to look at for these columns: all of small data, else the head of row groups chosen by seed."""
-        most = max(1, min(SAMPLE_ROWS, SAMPLE_BYTES // max(1, row_width(self.dataset, names))))
+        widths, rows = group_widths(self.dataset, names), self.dataset.rows
+        width = float(widths @ rows) / max(1, self.dataset.n_rows)
+        most = max(1, min(SAMPLE_ROWS, round(SAMPLE_BYTES / max(1.0, width))))
         if self.dataset.n_rows <= most and self.dataset.n_row_groups <= MOST_GROUPS:
             return self._pieces(-(-most // SAMPLE_GROUPS))
         pieces = self._pieces(-(-min(most, self.dataset.n_rows) // SAMPLE_RUNS))

@@ -55,6 +55,9 @@ LEAST_BATCH = 64
 CODE_BYTES = 12
 """Bytes that a value of a column read as a dictionary takes beside the value itself: its code, and its part of an index."""
 
+CODED_BYTES = 2.0
+"""Bytes per value in the file up to which a column is taken for a dictionary of a few values."""
+
 PAGE_BYTES = 1 << 20
 """What writers make a data page, uncompressed: one per column is held while batches are read."""
 
@@ -325,6 +328,20 @@ class PieceReader:
         return retry(checked, self.where(piece))
 
 
+def _repetitive(group: Any, texts: list[str]) -> list[str]:
+    """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
+
+    Arrow gives every batch the dictionary of the whole row group, built up to it. Many different values would be held and
+    hashed again and again; a few may be so long that only the dictionary bounds them.
+    """
+    sizes = {}
+    for k in range(group.num_columns):
+        column = group.column(k)
+        if column.path_in_schema in texts:
+            sizes[column.path_in_schema] = column.total_uncompressed_size / max(1, group.num_rows)
+    return [name for name in texts if sizes.get(name, 0.0) <= CODED_BYTES]
+
+
 class _RowStream:
     """A row group that gives its rows in order, some at a time, from row `at` on."""
 
@@ -349,14 +366,15 @@ class _RowStream:
         dataset = self.dataset
         handle = dataset.source.open(dataset.source.files[int(dataset.file[self.group])])
         width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
-        self.held, self.batches = (
-            None,
-            pq.ParquetFile(handle, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=self.texts).iter_batches(
-                batch_size=max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width))),
-                row_groups=[int(dataset.index[self.group])],
-                columns=list(self.names),
-                use_threads=False,
-            ),
+        number, metadata = int(dataset.index[self.group]), pq.read_metadata(handle)
+        texts = _repetitive(metadata.row_group(number), self.texts)
+        opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=texts)
+        self.held = None
+        self.batches = opened.iter_batches(
+            batch_size=max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width))),
+            row_groups=[number],
+            columns=list(self.names),
+            use_threads=False,
         )
         done = 0
         while done < self.at:  # decoded and dropped: what a resumed run pays once

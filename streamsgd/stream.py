@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.errors import DataError
+from streamsgd.errors import BudgetError, DataError
 from streamsgd.kernels.mixing import merge
 from streamsgd.parquet import Spent
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamsgd")
 
 HELD_ROWS = 1 << 16
+
+TAIL_FLOOR = 32 << 20
+"""Bytes of texts and lists that any chunk may hold."""
 
 DEADLINE = 1800.0
 """Seconds that one chunk may take to arrive before the run gives up rather than hang."""
@@ -114,6 +117,7 @@ class _Job:
         for loaded in self.loaded:
             if isinstance(loaded, Exception):
                 raise loaded
+        self._check_tails()
         starts, counts, helds = (
             np.concatenate([getattr(piece, name) for piece in self.loaded]) for name in ("starts", "counts", "helds")
         )
@@ -121,6 +125,16 @@ class _Job:
         key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
         merge(counts, key, self.shuffled, order)
         return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, waited)
+
+    def _check_tails(self) -> None:
+        """Refuse a chunk whose texts and lists are so much longer than in the first look that the budget would not hold."""
+        rows = max(self.plan.chunk_rows, 1)
+        held = sum(pool.nbytes for piece in self.loaded for pool in piece.pools)
+        if held > max(TAIL_FLOOR, rows * self.recipe.layout.tail_bytes):
+            raise BudgetError(
+                f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
+                f"per row than those of the first look; start anew with --chunk-rows {max(1, rows // 4)}, or more --memory"
+            )
 
 
 class Stream:

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.jit import dispatch, lean, lean_kernel
+from streamsgd.kernels.memory import SIDE
 from streamsgd.kernels.sequential import learn_rows_many, learn_rows_one
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.verbs import (
@@ -85,17 +86,18 @@ class Scratch(NamedTuple):
     counts: Any
     """int64 (SPAN,): how many there are."""
     room: Any
-    """Shape (3, entries): for what is worked out per entry of a row."""
+    """Shape (4, entries): for what is worked out per entry of a row."""
 
 
 def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
     """Return room for rows of up to so many entries; layouts that meet all weights need none."""
+    room = -(-entries // SIDE) * SIDE
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
-        np.zeros((SPAN, entries), np.uint32),
-        np.zeros((SPAN, entries), kind),
+        np.zeros((SPAN, room), np.uint32),
+        np.zeros((SPAN, room), kind),
         np.zeros(2 * SPAN, np.int64),
-        np.zeros((3, entries), kind),
+        np.zeros((4, room), kind),
     )
 
 

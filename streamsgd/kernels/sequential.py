@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from streamsgd.kernels.entries import pay_all, take
+from streamsgd.kernels.memory import SIDE
 from streamsgd.kernels.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS
 from streamsgd.kernels.verbs import confine, leap, slope, slopes, value
 
@@ -30,7 +31,7 @@ LEAST_SUM = 1e-30
 def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
     loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
     least = weights.dtype.type(LEAST_SUM)
-    moves, scales, totals = scratch.room[0], scratch.room[1], scratch.room[2]
+    moves, scales, totals, units = scratch.room[0], scratch.room[1], scratch.room[2], scratch.room[3]
     total_loss, total_weight = 0.0, 0.0
     for r in range(min(SOON, n)):
         scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
@@ -63,10 +64,14 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
                     weights[j] *= scale / size
                 slots[1, j] = scale = size
             scales[e], totals[e] = scale, max(total, least)
-        for e in range(count):  # apart, so that it becomes vector code
-            unit = x[e] / scales[e]
-            moves[e] = unit / np.sqrt(totals[e])
-            spread += unit * unit
+        # Apart, and by a known number at a time, so that it becomes vector code to the last entry: roots and quotients are dear.
+        # What stands after the last entry is of an earlier row, or 0, and is not used.
+        for first in range(0, count, SIDE):
+            for e in range(first, first + SIDE):
+                units[e] = x[e] / scales[e]
+                moves[e] = units[e] / np.sqrt(totals[e])
+        for e in range(count):
+            spread += units[e] * units[e]
             reach += x[e] * moves[e]
         sums[SPREAD] += h * spread
         sums[SEEN] += h
