@@ -64,7 +64,7 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
                     weights[j] *= scale / size
                 slots[1, j] = scale = size
             scales[e], totals[e] = scale, max(total, least)
-        # Apart, and by a known number at a time, so that it becomes vector code to the last entry: roots and quotients are dear.
+        # Apart, and by a known number at a time, so that it is vector code to the last entry: roots and quotients are dear.
         # What stands after the last entry is of an earlier row, or 0, and is not used.
         for first in range(0, count, SIDE):
             for e in range(first, first + SIDE):
