@@ -58,6 +58,9 @@ UNSEEN = 1e-3
 CATEGORY_ROWS = 1 << 15
 """Rows per piece of the look in which values of categories are counted; all of them where the look sees all of the data."""
 
+MOST_TEXTS, FEW_TEXTS = 1 << 15, 1 << 11
+"""Texts of the look whose entries are counted, and whose words are."""
+
 MOST_COMMON = 100
 """Values of a hashed column that are kept by name."""
 
@@ -158,9 +161,7 @@ class Values:
     @property
     def distinct(self) -> int:
         """Distinct values in all the data, estimated from those seen once and twice (Chao 1984)."""
-        counts = self.counted[1]
-        once, twice = int(np.sum(counts == 1)), int(np.sum(counts == 2))
-        return len(counts) + once * once // max(1, 2 * twice)
+        return chao(self.counted[1])
 
     @property
     def unseen(self) -> float:
@@ -180,6 +181,12 @@ class Values:
         values, counts = self.counted
         named = (value.decode(errors="backslashreplace") for value in values[:MOST_COMMON].to_pylist())
         return tuple(zip(named, counts[:MOST_COMMON].tolist(), strict=True))
+
+
+def chao(counts: np.ndarray) -> int:
+    """Return about how many distinct values there are, from how often those seen came (Chao 1984)."""
+    once, twice = int(np.sum(counts == 1)), int(np.sum(counts == 2))
+    return len(counts) + once * once // max(1, 2 * twice)
 
 
 # --- looking
@@ -289,14 +296,16 @@ def choose_encoding(look: Look, roles: Roles) -> tuple[Encoding, dict[str, str]]
                 (categories if isinstance(one, CategoryColumn) else numbers).append(one)  # type: ignore[arg-type]
         elif roles.kinds[name] in ("list", "map"):
             mean = seen.entries / max(1, seen.rows)
-            tails.append(TailColumn(name, str(kind), roles.kinds[name], common=seen.common, mean_entries=mean))  # type: ignore[arg-type]
+            tails.append(
+                TailColumn(name, str(kind), roles.kinds[name], common=seen.common, mean_entries=mean, distinct=seen.distinct)
+            )  # type: ignore[arg-type]
         elif roles.kinds[name] == "text" or (seen.is_prose and name not in roles.named_categories):
             tails.append(_text(look, name, str(kind), seen))
         else:
             categories.append(_category(name, str(kind), seen, exact=whole or seen.unseen <= UNSEEN))
     categories += _parts(look, roles)
     crosses = _crosses(settings, numbers, categories, tails)
-    encoding = _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, found, look)
+    encoding = _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, look.dataset.n_rows)
     return encoding, {name: _reason(seen, whole=whole) for name, seen in found.items()}
 
 
@@ -421,17 +430,23 @@ def _own_values(seen: Values) -> tuple[str, ...]:
 
 
 def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:
-    """Decide on a text, and count the words of what was seen of it."""
+    """Decide on a text, and count the entries and words of what was seen of it."""
     column = TailColumn(name, kind, "text", longest=look.settings.ngrams)
     texts, times = seen.counted
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    _, _, sizes = Tailer(column, Hashed(0, 31)).tokens(texts)
+    some = np.random.default_rng(look.settings.seed).permutation(len(texts))[:MOST_TEXTS]
+    texts, times = texts.take(pa.array(some)), times[some]
+    pool, _, sizes = Tailer(column, Hashed(0, 31)).tokens(texts)
     words: Counter[bytes] = Counter()
-    for text, count in zip(texts.to_pylist(), times.tolist(), strict=True):
-        for word in set(_words(text)):
-            words[word] += count
+    for text in texts[:FEW_TEXTS].to_pylist():
+        words.update(set(_words(text)))
     common = tuple((word.decode(errors="backslashreplace"), count) for word, count in words.most_common(MOST_COMMON))
-    return msgspec.structs.replace(column, common=common, mean_entries=float(sizes @ times) / max(1, int(times.sum())))
+    return msgspec.structs.replace(
+        column,
+        common=common,
+        mean_entries=float(sizes @ times) / max(1, int(times.sum())),
+        distinct=chao(np.unique(pool[:, 0], return_counts=True)[1]),
+    )
 
 
 def _words(text: bytes) -> list[bytes]:
@@ -478,7 +493,7 @@ def _crosses(
     return tuple(sorted(crosses, key=lambda cross: bool(cross.number)))
 
 
-def _placed(encoding: Encoding, settings: Settings, found: dict[str, Any], look: Look) -> Encoding:
+def _placed(encoding: Encoding, settings: Settings, n_rows: int) -> Encoding:
     """Give every category its coordinates and the hashed space its size."""
     at, placed = encoding.width, []
     for category in encoding.categories:
@@ -489,18 +504,10 @@ def _placed(encoding: Encoding, settings: Settings, found: dict[str, Any], look:
         return msgspec.structs.replace(encoding, categories=tuple(placed))
     bits = settings.bits
     if bits == "auto":
-        n_rows = look.dataset.n_rows
         sizes = {c.name: (c.own or max(1, c.distinct)) for c in placed}
         wanted = sum(sizes[c.name] for c in open_ended)
-        wanted += sum(_tokens(tail, found[tail.name], n_rows) for tail in encoding.tails)
+        wanted += sum(tail.distinct for tail in encoding.tails)
         wanted += sum(min(n_rows, math.prod(sizes[name] for name in cross.members)) for cross in encoding.crosses)
         bits = max(LEAST_BITS, min(MOST_BITS, math.ceil(math.log2(max(2, ROOM * wanted)))))
     hashed = Hashed(at, int(bits))
     return msgspec.structs.replace(encoding, categories=tuple(placed), hashed=hashed)
-
-
-def _tokens(tail: TailColumn, seen: Values, n_rows: int) -> int:
-    """Return about how many distinct entries a column has: sequences of tokens are counted as all different."""
-    if tail.kind != "text":
-        return seen.distinct
-    return round(n_rows * tail.mean_entries * min(1.0, 0.1 * tail.longest))

@@ -30,6 +30,8 @@ class TailColumn(msgspec.Struct, frozen=True):
     """Of text: whether capitals count as small letters."""
     common: tuple[tuple[str, int], ...] = ()
     """The most frequent tokens or values in the first look, and how often they came."""
+    distinct: int = 0
+    """Distinct entries in all the data, estimated from the first look."""
     mean_entries: float = 0.0
     """Entries per row in the first look."""
 
