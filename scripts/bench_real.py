@@ -169,7 +169,7 @@ class Fit(NamedTuple):
 
 
 def text_columns(schema: pa.Schema, target: str) -> list[str]:
-    """Return the columns that cannot be features yet."""
+    """Return the columns that are not numbers, which scripts/bench_tables.py is for."""
     return [f.name for f in schema if f.name != target and (pa.types.is_string(f.type) or pa.types.is_large_string(f.type))]
 
 
@@ -185,7 +185,8 @@ def train(table: pa.Table, problem: Problem, scratch: Path) -> tuple[Model, int]
 
 def encoded(model: Model, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return features (n_rows, n_columns) and targets (n_rows,) as the model learned them, in float64."""
-    features = model.encode(table).rows.values[:, : model.encoding.width].astype(np.float64)
+    block, _pools = model.encode(table)
+    features = block.rows.values[:, : model.encoding.width].astype(np.float64)
     y, usable = encode_target(model.target, table[model.target.name])
     if not usable.all():
         raise ValueError(f"{np.sum(~usable)} rows have no usable target")

@@ -295,10 +295,7 @@ def choose_encoding(look: Look, roles: Roles) -> tuple[Encoding, dict[str, str]]
             for one in _number(look, name, roles, str(kind), _searched(look, name, seen)):
                 (categories if isinstance(one, CategoryColumn) else numbers).append(one)  # type: ignore[arg-type]
         elif roles.kinds[name] in ("list", "map"):
-            mean = seen.entries / max(1, seen.rows)
-            tails.append(
-                TailColumn(name, str(kind), roles.kinds[name], common=seen.common, mean_entries=mean, distinct=seen.distinct)
-            )  # type: ignore[arg-type]
+            tails.append(_listed(name, str(kind), roles.kinds[name], seen))
         elif roles.kinds[name] == "text" or (seen.is_prose and name not in roles.named_categories):
             tails.append(_text(look, name, str(kind), seen))
         else:
@@ -427,6 +424,11 @@ def _own_values(seen: Values) -> tuple[str, ...]:
         return tuple(value.decode() for value in sorted(seen.counted[0].to_pylist()))
     except UnicodeDecodeError:
         return ()
+
+
+def _listed(name: str, kind: str, of: Any, seen: Values) -> TailColumn:
+    mean = seen.entries / max(1, seen.rows)
+    return TailColumn(name, kind, of, common=seen.common, distinct=seen.distinct, mean_entries=mean)
 
 
 def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:

@@ -8,7 +8,8 @@ mean(loss, score)       the prediction: the score behind the inverse link
 
 and the class attributes `task` (what kind of target it takes), `title` and `source`. `y` is 0 or 1 for binary
 losses and the index of the class for `Softmax`. A loss with several scores per row has, in the place of the last
-two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,).
+two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,); none of them
+may make an array, or call what does (`scores.max()`).
 
 Optionally, for optimizers that learn row by row,
 
@@ -224,14 +225,18 @@ class Softmax(NamedTuple):
     source = "Bridle 1990"
 
     def value(loss, y, score):
-        top = score.max()
+        top = score[0]
+        for k in range(1, score.shape[0]):
+            top = max(top, score[k])
         total = 0.0
         for k in range(score.shape[0]):
             total += math.exp(score[k] - top)
         return math.log(total) + top - score[int(y)]
 
     def slopes(loss, y, scores, out):
-        top = scores.max()
+        top = scores[0]
+        for k in range(1, scores.shape[0]):
+            top = max(top, scores[k])
         total = 0.0
         for k in range(scores.shape[0]):
             out[k] = math.exp(scores[k] - top)
@@ -241,7 +246,9 @@ class Softmax(NamedTuple):
         out[int(y)] -= 1.0
 
     def means(loss, scores, out):
-        top = scores.max()
+        top = scores[0]
+        for k in range(1, scores.shape[0]):
+            top = max(top, scores[k])
         total = 0.0
         for k in range(scores.shape[0]):
             out[k] = math.exp(scores[k] - top)
