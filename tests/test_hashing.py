@@ -87,7 +87,7 @@ def test_equal_values_of_two_columns_are_apart() -> None:
 
 
 def test_hashes_fill_their_space_evenly() -> None:
-    """Of 2^16 values in 2^16 slots 1 - 1/e are taken; of the chi square statistic the deviation is the root of twice its mean."""
+    """Of 2^16 values in 2^16 slots 1 - 1/e are taken; chi square of 255 degrees of freedom has a deviation of sqrt(510)."""
     places = hash_values(as_bytes(pa.array([f"value {k}" for k in range(1 << 16)])), name_seed("c"), Hashed(0, 16))
     assert len(np.unique(places)) / 65536 == pytest.approx(1 - np.exp(-1), abs=0.005)
     counts = np.bincount(places >> 8, minlength=256)
