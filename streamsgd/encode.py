@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from streamsgd.categories import CategoryColumn, Coder, Hashed, address, bitmap, name_seed
 from streamsgd.errors import DataError
-from streamsgd.floats import as_double, as_float, float_address, is_double, nth_item
+from streamsgd.floats import as_double, as_float, float_address, has_nulls, is_double, nth_item
 from streamsgd.kernels.maths import signed_log1p
 from streamsgd.kernels.rows import OWN, TAIL
 from streamsgd.kernels.scatter import Columns, scatter
@@ -254,6 +254,7 @@ class Encoder:
             self.shift[chosen],
             self.scale[chosen],
             self.fill[chosen],
+            np.array([has_nulls(named[column.column]) for column in self.encoding.columns] + [False] * len(extra), np.bool_),
         )
         missing, infinite = np.zeros(len(where), np.int64), np.zeros(len(where), np.int64)
         scatter(bound, dest, block.rows.values, missing, infinite)

@@ -58,6 +58,11 @@ def float_address(numbers: Any) -> int:
     return int(numbers.buffers()[1].address + numbers.offset * numbers.type.bit_width // 8)
 
 
+def has_nulls(column: Any) -> bool:
+    """Whether an Arrow column has nulls."""
+    return bool(column.null_count)
+
+
 def is_double(numbers: Any) -> bool:
     """Whether a float array, Arrow's or NumPy's, is of float64."""
     return numbers.dtype == np.float64 if isinstance(numbers, np.ndarray) else bool(pa.types.is_float64(numbers.type))

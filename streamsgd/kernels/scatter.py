@@ -29,6 +29,8 @@ class Columns(NamedTuple):
     """float64 (n,): multiplied then."""
     fill: np.ndarray
     """float64 (n,): what a missing value becomes, in block units."""
+    holes: np.ndarray
+    """bool (n,): whether many values may be missing, so that it pays to fill them before rows are written."""
 
 
 LEAD = 256 << 10
@@ -68,6 +70,7 @@ def scatter(columns, dest, values, missing, infinite):
     n, n_rows = columns.place.shape[0], dest.shape[0]
     # float32 columns are shifted and scaled in the precision of the block: converting each value would cost a third more.
     shift, scale = columns.shift.astype(values.dtype), columns.scale.astype(values.dtype)
+    fill = columns.fill.astype(values.dtype)
     eights, n_eights, singles, n_singles = runs_of_eight(columns.place)
     strip = max(SIDE, min(STRIP, STRIP_NUMBERS // max(n, 1) // SIDE * SIDE))
     pitch = strip + PAD
@@ -84,6 +87,10 @@ def scatter(columns, dest, values, missing, infinite):
             ahead = columns.address[after] + (first if after else last) * size
             _touch_all(ahead, ahead + (last - first) * size)
             _encode(columns, c, first, last, shift[c], scale[c], source, c * pitch)
+        if lowest_of(dest, first, last) >= 0:  # those of dropped rows are not counted
+            for c in range(n):
+                if columns.holes[c]:
+                    missing[c] += _fill(source, c * pitch, last - first, fill[c])
         for r in range(first, last, SIDE):
             if lowest(dest, r) < 0:
                 _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite)
@@ -120,6 +127,26 @@ def _encode(columns, c, first, last, shift, scale, source, at):
         while r < last:
             ramp32(address, r, shift, scale, source, at + r)
             r += SIDE
+
+
+@inline
+def _fill(source, at, n, fill):
+    """Fill the NaN of some numbers; return how many there were."""
+    count = 0
+    for q in range(at, at + n):
+        bad = np.isnan(source[q])
+        count += bad
+        source[q] = fill if bad else source[q]
+    return count
+
+
+@inline
+def lowest_of(dest, first, last):
+    """Return the least place of some rows."""
+    least = dest[first]
+    for r in range(first, last):
+        least = min(least, dest[r])
+    return least
 
 
 @inline
