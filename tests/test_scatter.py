@@ -12,7 +12,7 @@ INF, NAN = np.inf, np.nan
 
 def columns_of(arrays: list[np.ndarray], **given: Any) -> Columns:
     n = len(arrays)
-    usual = {"shift": np.zeros(n), "scale": np.ones(n), "fill": np.zeros(n)}
+    usual: dict[str, Any] = {"shift": np.zeros(n), "scale": np.ones(n), "fill": np.zeros(n), "holes": np.arange(n) % 2 == 0}
     usual |= {"place": np.arange(n), "flag": np.full(n, -1)}
     address = np.array([a.ctypes.data for a in arrays], np.int64)
     wide = np.array([a.dtype == np.float64 for a in arrays])

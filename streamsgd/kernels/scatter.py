@@ -87,13 +87,14 @@ def scatter(columns, dest, values, missing, infinite):
             ahead = columns.address[after] + (first if after else last) * size
             _touch_all(ahead, ahead + (last - first) * size)
             _encode(columns, c, first, last, shift[c], scale[c], source, c * pitch)
-        if lowest_of(dest, first, last) >= 0:  # those of dropped rows are not counted
+        filled = lowest_of(dest, first, last) >= 0  # those of dropped rows are not counted
+        if filled:
             for c in range(n):
                 if columns.holes[c]:
                     missing[c] += _fill(source, c * pitch, last - first, fill[c])
         for r in range(first, last, SIDE):
             if lowest(dest, r) < 0:
-                _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite)
+                _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite, filled)
                 continue
             check, at = values.dtype.type(0.0), r - first
             for e in range(n_eights):
@@ -106,8 +107,8 @@ def scatter(columns, dest, values, missing, infinite):
                     check += z
                     values[dest[r + q], columns.place[c]] = z
             if not _is_finite(check):
-                _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite)
-    _scatter_rows(columns, whole, n_rows, dest, values, missing, infinite)
+                _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite, filled)
+    _scatter_rows(columns, whole, n_rows, dest, values, missing, infinite, False)
     for c in range(n):
         if columns.flag[c] >= 0:
             _flag_missing(columns, c, dest, values)
@@ -204,8 +205,8 @@ def _is_finite(x):
 
 
 @inline
-def _scatter_rows(columns, first, last, dest, values, missing, infinite):
-    """Write some rows with care: drop, impute, count."""
+def _scatter_rows(columns, first, last, dest, values, missing, infinite, filled):
+    """Write some rows with care: drop, impute, count, but for what was `filled` and counted before."""
     for r in range(first, last):
         i = dest[r]
         if i < 0:
@@ -222,7 +223,7 @@ def _scatter_rows(columns, first, last, dest, values, missing, infinite):
                 values[i, columns.place[c]] = z
             else:
                 values[i, columns.place[c]] = columns.fill[c]
-                missing[c] += np.isnan(x)
+                missing[c] += np.isnan(x) and not (filled and columns.holes[c])
                 infinite[c] += not np.isnan(x)
 
 
