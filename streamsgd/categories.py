@@ -40,8 +40,6 @@ class CategoryColumn(msgspec.Struct, frozen=True):
     """Ascending: a number is in range k if k edges are at or below it."""
     part: str = ""
     """Which part of a moment is taken, a key of `TIME_PARTS`."""
-    common: tuple[tuple[str, int], ...] = ()
-    """The most frequent values of a hashed column in the first look, and how many rows there had them: for people."""
     distinct: int = 0
     """Distinct values in the first look."""
 

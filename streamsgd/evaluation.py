@@ -77,7 +77,9 @@ class Evaluator:
     def for_job(cls, job: Job, data: Any, executor: Executor, *, block_bytes: int) -> Evaluator:
         """Return the evaluator of a training run's validation set."""
         dataset, expression, columns = open_data(data, job.settings.filter)
-        recipe = replace(job.recipe, dataset=dataset, held_share=0.0, filter=expression, filter_columns=columns)
+        recipe = replace(
+            job.recipe, dataset=dataset, held_share=0.0, names_values=False, filter=expression, filter_columns=columns
+        )
         return cls(check_recipe(recipe), executor, block_bytes)
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -58,13 +57,8 @@ UNSEEN = 1e-3
 CATEGORY_ROWS = 1 << 15
 """Rows per piece of the look in which values of categories are counted; all of them where the look sees all of the data."""
 
-MOST_TEXTS, FEW_TEXTS = 1 << 15, 1 << 11
-"""Texts of the look whose entries are counted, and whose words are."""
-
-MOST_COMMON = 100
-"""Values of a hashed column that are kept by name."""
-
-_WORD = re.compile(rb"[a-z0-9_\x80-\xff]+")
+MOST_TEXTS = 1 << 15
+"""Texts of the look whose entries are counted."""
 
 WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 """A string column is text if its values have so many words on average and so large a share of the rows has its own."""
@@ -174,13 +168,6 @@ class Values:
         """Whether values are sentences rather than names."""
         filled = self.rows - self.nulls
         return filled > 0 and self.words >= WORDS_OF_TEXT * filled and self.n_values >= DISTINCT_TEXT * filled
-
-    @property
-    def common(self) -> tuple[tuple[str, int], ...]:
-        """The most frequent values."""
-        values, counts = self.counted
-        named = (value.decode(errors="backslashreplace") for value in values[:MOST_COMMON].to_pylist())
-        return tuple(zip(named, counts[:MOST_COMMON].tolist(), strict=True))
 
 
 def chao(counts: np.ndarray) -> int:
@@ -415,7 +402,7 @@ def _category(name: str, kind: str, seen: Values, *, exact: bool) -> CategoryCol
     values = _own_values(seen) if exact and 0 < seen.n_values <= MOST_EXACT else ()
     if values:
         return CategoryColumn(name, name, kind, values=values, distinct=len(values))
-    return CategoryColumn(name, name, kind, common=seen.common, distinct=seen.distinct)
+    return CategoryColumn(name, name, kind, distinct=seen.distinct)
 
 
 def _own_values(seen: Values) -> tuple[str, ...]:
@@ -428,7 +415,7 @@ def _own_values(seen: Values) -> tuple[str, ...]:
 
 def _listed(name: str, kind: str, of: Any, seen: Values) -> TailColumn:
     mean = seen.entries / max(1, seen.rows)
-    return TailColumn(name, kind, of, common=seen.common, distinct=seen.distinct, mean_entries=mean)
+    return TailColumn(name, kind, of, distinct=seen.distinct, mean_entries=mean)
 
 
 def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:
@@ -439,20 +426,11 @@ def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:
     some = np.random.default_rng(look.settings.seed).permutation(len(texts))[:MOST_TEXTS]
     texts, times = texts.take(pa.array(some)), times[some]
     pool, _, sizes = Tailer(column, Hashed(0, 31)).tokens(texts)
-    words: Counter[bytes] = Counter()
-    for text in texts[:FEW_TEXTS].to_pylist():
-        words.update(set(_words(text)))
-    common = tuple((word.decode(errors="backslashreplace"), count) for word, count in words.most_common(MOST_COMMON))
     return msgspec.structs.replace(
         column,
-        common=common,
         mean_entries=float(sizes @ times) / max(1, int(times.sum())),
         distinct=chao(np.unique(pool[:, 0], return_counts=True)[1]),
     )
-
-
-def _words(text: bytes) -> list[bytes]:
-    return _WORD.findall(text.lower())
 
 
 def _parts(look: Look, roles: Roles) -> list[CategoryColumn]:

@@ -149,6 +149,7 @@ def prepare(
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
         precision=settings.precision,
+        names_values=True,
         at_once=whole_bytes(budgets.parse_limit(settings.memory)),
         by_entries=is_sequential(parts.optimizer),
     )

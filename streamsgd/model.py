@@ -35,7 +35,7 @@ class Value:
     weights: np.ndarray
     """(n_outputs,)."""
     rows: int
-    """How many rows of the first look had it; 0 where they were not counted."""
+    """How many of the rows that were counted in training had it; 0 where none were."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Model:
         space; the last row is the intercept.
     settings, metrics, provenance
         As trained, as measured, and of what: plain JSON values.
+    common
+        The most frequent values of hashed columns, each with how often it was counted; see `common`.
 
     """
 
@@ -76,6 +78,7 @@ class Model:
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    common: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
 
     @property
     def n_outputs(self) -> int:
@@ -219,7 +222,7 @@ class Model:
         return weights, intercepts
 
     def values(self) -> list[Value]:
-        """Return the weights of categories and of the values, words and keys of hashed columns that the first look kept.
+        """Return the weights of categories and of the values, words and keys of hashed columns that were kept while training.
 
         A hashed weight is also that of any other value with the same hash; see `collisions`.
         """
@@ -231,16 +234,18 @@ class Model:
                 names: list[tuple[str, int]] = [(name, 0) for name in column.own_names]
                 places = column.first + np.arange(column.own)
             else:
-                names = [*column.common, ("is missing", 0)]
-                places = np.append(coder.places([name for name, _ in column.common]), coder.null)
+                common = self.common.get(column.name, [])
+                names = [*common, ("is missing", 0)]
+                places = np.append(coder.places([name for name, _ in common]), coder.null)
             found += [
                 Value(column.name, name, raw[place], count) for (name, count), place in zip(names, places.tolist(), strict=True)
             ]
         for tailer in Encoder(self.encoding).tailers:
-            places = tailer.places([name for name, _ in tailer.column.common])
+            common = self.common.get(tailer.column.name, [])
+            places = tailer.places([name for name, _ in common])
             found += [
                 Value(tailer.column.name, name, raw[place], count)
-                for (name, count), place in zip(tailer.column.common, places.tolist(), strict=True)
+                for (name, count), place in zip(common, places.tolist(), strict=True)
             ]
         return found
 
@@ -270,6 +275,7 @@ class Model:
             "settings": self.settings,
             "metrics": self.metrics,
             "provenance": self.provenance,
+            "common": self.common,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -317,6 +323,7 @@ def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -
         header["settings"],
         header["metrics"],
         header["provenance"],
+        {name: [(value, count) for value, count in pairs] for name, pairs in header.get("common", {}).items()},
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.baseline import join, target_sums
+from streamsgd.common import Common, count_common
 from streamsgd.encode import (
     Encoder,
     Encoding,
@@ -51,6 +52,8 @@ class Loaded:
     spent: Spent = field(default_factory=Spent)
     pools: list[np.ndarray] = field(default_factory=list, repr=False)
     """Memory that its rows point to."""
+    common: dict[str, list[tuple[str, int]]] = field(default_factory=dict, repr=False)
+    """Its most frequent values, by hashed column."""
 
 
 @dataclass
@@ -69,6 +72,8 @@ class Recipe:
     skip_unreadable: bool = False
     infinite_is_missing: bool = False
     precision: str = "float32"
+    names_values: bool = False
+    """Whether the most frequent values of hashed columns are wanted."""
     at_once: int = WHOLE_BYTES
     """Decoded bytes up to which a piece is read at once."""
     by_entries: bool = False
@@ -140,7 +145,7 @@ class Recipe:
             loaded.starts, loaded.counts, loaded.helds,
         )  # fmt: skip
         spent.encode += time.perf_counter() - began
-        loaded.missing, loaded.pools = self._rows(piece, block, dest, y, weight, spent=spent)
+        loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         return loaded
 
     def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:
@@ -222,11 +227,13 @@ class Recipe:
         y: np.ndarray | None,
         weight: np.ndarray | None,
         *,
-        spent: Spent,
-    ) -> tuple[int, list[np.ndarray]]:
-        at, n_missing, pools = 0, 0, []
+        loaded: Loaded,
+    ) -> int:
+        at, n_missing, spent = 0, 0, loaded.spent
         for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.texts):
             began = time.perf_counter()
+            if self.names_values and not at:
+                loaded.common = count_common(self.encoding, dict(zip(self.encoder.sources, columns, strict=True)))
             some = slice(at, at + len(columns[0]))
             found = self.encoder.scatter(
                 columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
@@ -235,9 +242,9 @@ class Recipe:
             if not self.infinite_is_missing:
                 self.encoder.check_infinite(found.infinite, self.reader.where(piece))
             n_missing += int(found.missing.sum()) + int(found.infinite.sum())
-            pools += found.pools
+            loaded.pools += found.pools
             spent.encode += time.perf_counter() - began
-        return n_missing, pools
+        return n_missing
 
 
 def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
@@ -250,11 +257,14 @@ def _joined(parts: list[Loaded], n_classes: int) -> Loaded:
         missing=sum(part.missing for part in parts),
         problem="; ".join(part.problem for part in parts if part.problem),
     )
+    total = Common()
     for part in parts:
         whole.spent.add(part.spent)
         whole.pools += part.pools
+        total.add(part.common)
         if part.targets is not None:
             whole.targets = part.targets if whole.targets is None else join(whole.targets, part.targets, n_classes)
+    whole.common = total.best()
     return whole
 
 

@@ -58,7 +58,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
                 "weight": dict(zip(names, value.weights.tolist(), strict=True))
                 if model.n_outputs > 1
                 else float(value.weights[0]),
-                "rows_seen": value.rows or None,
+                "counted": value.rows or None,
             }
             for value in values[:top]
         ],
@@ -104,12 +104,12 @@ def _value_lines(summary: dict[str, Any]) -> list[str]:
             v["column"],
             short(v["value"]),
             *((number(v["weight"][name]) for name in outputs) if many else (number(v["weight"]),)),
-            "" if v["rows_seen"] is None else f"{v['rows_seen']:,}",
+            "" if v["counted"] is None else f"{v['counted']:,}",
         )
         for v in shown
     ]
     left = summary["n_values"] - len(shown)
-    header = ("column", "value", *(outputs or ["weight"]), "rows in the look")
+    header = ("column", "value", *(outputs or ["weight"]), "counted")
     return ["", *table(header, rows, left=2), *([f"... and {left:,} more values; --json has all"] if left else [])]
 
 

@@ -28,8 +28,6 @@ class TailColumn(msgspec.Struct, frozen=True):
     """Of text: tokens of the longest sequences."""
     fold: bool = True
     """Of text: whether capitals count as small letters."""
-    common: tuple[tuple[str, int], ...] = ()
-    """The most frequent tokens or values in the first look, and how often they came."""
     distinct: int = 0
     """Distinct entries in all the data, estimated from the first look."""
     mean_entries: float = 0.0
@@ -98,10 +96,11 @@ class Tailer:
         offsets = np.asarray(column.offsets, dtype=np.int64) if len(column) else np.zeros(1, np.int64)
         # Cells that are null may span values that are not there.
         counts = np.where(np.asarray(column.is_valid()), np.diff(offsets), 0)
+        first, n = int(offsets[0]), int(offsets[-1] - offsets[0])
         if self.column.kind == "list":
-            return Tails(self._entries(column.values, None), offsets[:-1], counts)
+            return Tails(self._entries(column.values.slice(first, n), None), offsets[:-1] - first, counts)
         keys, numbers = (column.keys, column.items) if pa.types.is_map(column.type) else _fields(column.values)
-        return Tails(self._entries(keys, numbers), offsets[:-1], counts)
+        return Tails(self._entries(keys.slice(first, n), numbers.slice(first, n)), offsets[:-1] - first, counts)
 
     def _entries(self, values: Any, numbers: Any) -> np.ndarray:
         pool = np.empty((len(values), 2), np.int32)

@@ -16,6 +16,7 @@ import numpy as np
 from streamsgd import __version__
 from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
+from streamsgd.common import Common
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.executors import EXECUTORS
@@ -119,6 +120,7 @@ class Run:
         self.totals = np.zeros(3)
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
         self.problems: list[str] = []
+        self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor)
         self.report = Report()
@@ -187,6 +189,8 @@ class Run:
             self.counts["filtered"] += piece.filtered if not filled.chunk.epoch else 0
             self.counts["skipped"] += piece.skipped if not filled.chunk.epoch else 0
             self.counts["missing"] += piece.missing if not filled.chunk.epoch else 0
+            if not filled.chunk.epoch:
+                self.common.add(piece.common)
             if piece.problem and not filled.chunk.epoch:
                 self.problems.append(piece.problem)
                 log.warning("left out: %s", piece.problem)
@@ -299,6 +303,7 @@ class Run:
             "cursor": [self.epoch, self.chunk],
             "counts": self.counts,
             "problems": self.problems,
+            "common": self.common.kept(),
             "judge": self.judge.header(),
         }
         arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
@@ -313,6 +318,7 @@ class Run:
         self.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
         self.epoch, self.chunk = header["cursor"]
         self.counts, self.problems = dict(header["counts"]), list(header["problems"])
+        self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
@@ -336,7 +342,7 @@ class Run:
         job, model = self.job, self.model_now()
         if self.judge.best_weights is not None:
             model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
-        model.settings = identity(job.settings)
+        model.settings, model.common = identity(job.settings), self.common.best()
         rows, weight = int(self.totals[ROWS]), float(self.totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
         model.metrics = {"progressive_loss": float(self.totals[LOSS]) / weight if weight else None}

@@ -144,7 +144,7 @@ def test_each_column_can_have_its_own() -> None:
 def test_log1p_is_that_of_numpy_with_the_sign_kept() -> None:
     signed = HEAVY * np.where(np.arange(N) % 3 == 0, -1, 1)
     for kind, rtol in ((np.float64, 1e-14), (np.float32, 1e-6)):
-        column, got = number("log1p(x)" if False else "x", {"x": signed.astype(kind)}, transform="log1p", scale="none")
+        column, got = number("x", {"x": signed.astype(kind)}, transform="log1p", scale="none")
         np.testing.assert_allclose(got, np.sign(signed) * np.log1p(np.abs(signed)), rtol=rtol)
         assert column.transform == "log1p"
     column, got = number("x", {"x": signed}, transform="log1p")
