@@ -27,7 +27,7 @@ MOST_NAMED = 100
 MOST_KEPT = 1000
 """Values of a column that are kept while training."""
 
-ROWS, TEXTS = 1 << 13, 1 << 8
+ROWS, TEXTS = 1 << 13, 1 << 10
 """Rows of a piece whose values are counted, and texts whose words are."""
 
 WORD = re.compile(r"\w+")
