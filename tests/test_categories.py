@@ -18,7 +18,6 @@ from streamsgd.features import LEAST_BITS, MOST_BITS, MOST_EXACT
 RNG = np.random.default_rng(4)
 N = 400
 COLOURS = np.array(["red", "Red", "", "blau", "été", "日本", "a b"])
-UTC = dt.UTC
 
 
 def names(prefix: str, n: int) -> list[str]:
@@ -123,7 +122,7 @@ def test_of_a_sample_it_matters_too_whether_new_values_will_come(rare: int, exac
     job = job_of(data)
     assert bool(job.encoding.categories[0].values) is exact
     if not exact:
-        assert 60 < job.encoding.categories[0].distinct
+        assert job.encoding.categories[0].distinct > 60
         assert job.encoding.categories[0].common[0][0] in "abcd"
 
 
@@ -150,7 +149,8 @@ def test_bits_can_be_said(bits: int) -> None:
 
 
 DAY = dt.date(2024, 2, 29)
-NOON = dt.datetime(2024, 2, 29, 12, 30, 15)
+NOON = dt.datetime(2024, 2, 29, 12, 30, 15, tzinfo=dt.UTC)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 TYPES: dict[str, tuple[Any, list[Any], list[bytes]]] = {
     "string": (pa.string(), ["a", ""], [b"a", b""]),
     "large_string": (pa.large_string(), ["a", ""], [b"a", b""]),
@@ -172,10 +172,10 @@ TYPES: dict[str, tuple[Any, list[Any], list[bytes]]] = {
     "date64": (pa.date64(), [DAY, dt.date(1969, 12, 31)], [b"2024-02-29", b"1969-12-31"]),
     "time32": (pa.time32("s"), [dt.time(1, 2, 3), dt.time(0)], [b"01:02:03", b"00:00:00"]),
     "time64": (pa.time64("us"), [dt.time(1, 2, 3, 4), dt.time(0)], [b"01:02:03.000004", b"00:00:00.000000"]),
-    "timestamp[s]": (pa.timestamp("s"), [NOON, dt.datetime(1970, 1, 1)], [b"2024-02-29 12:30:15", b"1970-01-01 00:00:00"]),
+    "timestamp[s]": (pa.timestamp("s"), [NOON, EPOCH], [b"2024-02-29 12:30:15", b"1970-01-01 00:00:00"]),
     "timestamp[s, UTC]": (
         pa.timestamp("s", "UTC"),
-        [NOON.replace(tzinfo=UTC), dt.datetime(1970, 1, 1, tzinfo=UTC)],
+        [NOON, EPOCH],
         [b"2024-02-29 12:30:15Z", b"1970-01-01 00:00:00Z"],
     ),
     "duration[s]": (pa.duration("s"), [dt.timedelta(seconds=5), dt.timedelta(-1)], [b"5", b"-86400"]),

@@ -1,4 +1,4 @@
-"""Storage: the same values give the same block bit for bit, whatever Arrow or Parquet holds them in, read whole or in slices."""
+"""Storage: the same values give the same block bit for bit, whatever holds them, read whole or in slices."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ def expected(encoding: Encoding) -> np.ndarray:
 # --- law: in Arrow
 
 
-def dictionaries(index: Any, value: Any = pa.string(), pieces: int = 1) -> Callable[[list[Any]], Any]:
+def dictionaries(index: Any, value: Any = None, pieces: int = 1) -> Callable[[list[Any]], Any]:
     """Encode each piece apart: the dictionaries differ."""
 
     def encode(values: list[Any]) -> Any:
@@ -50,7 +50,7 @@ def dictionaries(index: Any, value: Any = pa.string(), pieces: int = 1) -> Calla
         for part in np.array_split(np.array(values, object), pieces):
             own = sorted({v for v in part if v is not None}, key=lambda v: (len(v), v))
             codes = pa.array([None if v is None else own.index(v) for v in part], index)
-            parts.append(pa.DictionaryArray.from_arrays(codes, pa.array(own, value)))
+            parts.append(pa.DictionaryArray.from_arrays(codes, pa.array(own, value or pa.string())))
         return pa.chunked_array(parts)
 
     return encode
@@ -128,12 +128,13 @@ def test_an_empty_chunk_of_one_column_does_not_hurt_another() -> None:
 
 
 def written_as(encoding: str) -> Callable[[pa.Table, Path], None]:
-    return lambda table, path: pq.write_table(table, path, use_dictionary=False, column_encoding=dict.fromkeys(VALUES, encoding))
+    own = dict.fromkeys(VALUES, encoding)
+    return lambda table, path: pq.write_table(table, path, use_dictionary=False, column_encoding=own)
 
 
 PARQUET: dict[str, Callable[[pa.Table, Path], None]] = {
     "plain": lambda table, path: pq.write_table(table, path, use_dictionary=False),
-    "dictionary": lambda table, path: pq.write_table(table, path),
+    "dictionary": pq.write_table,
     "large_string": lambda table, path: pq.write_table(
         table.cast(pa.schema([(n, pa.float64() if n == "y" else pa.large_string()) for n in table.column_names])), path
     ),

@@ -79,11 +79,9 @@ def test_a_cross_with_a_number_is_the_number_where_the_category_is() -> None:
 
 
 def test_parts_of_moments_and_ranges_can_be_crossed() -> None:
-    moments = pa.array([dt.datetime(2024, 1, 1 + k % 20, k % 24) for k in range(N)])
+    moments = pa.array([dt.datetime(2024, 1, 1 + k % 20, k % 24, tzinfo=dt.UTC) for k in range(N)])
     columns = {"t": moments, "x": COLUMNS["x"], "a": A}
-    encoding = encoding_of(
-        columns, time_parts=["t"], transform=["none", "x=bins"], cross=["t.hour*t.weekday", "x*a"], bits=20
-    )
+    encoding = encoding_of(columns, time_parts=["t"], transform=["none", "x=bins"], cross=["t.hour*t.weekday", "x*a"], bits=20)
     assert [cross.number for cross in encoding.crosses] == ["", ""]
     _, ids = rows_of(encoding, columns)
     place = {category.name: k for k, category in enumerate(encoding.categories)}
@@ -123,17 +121,18 @@ def test_a_near_name_is_suggested_and_a_cross_given_twice_refused() -> None:
 
 
 MOMENTS = [
-    dt.datetime(2024, 2, 29, 23, 59, 59),
-    dt.datetime(1969, 12, 31, 23, 0, 1),
-    dt.datetime(1900, 1, 1),
-    dt.datetime(2024, 3, 31, 0, 59, 59),
-    dt.datetime(2024, 3, 31, 1),
-    dt.datetime(2024, 10, 27, 0, 30),
-    dt.datetime(2024, 10, 27, 1, 30),
-    dt.datetime(2038, 1, 19, 3, 14, 8),
-    dt.datetime(2024, 7, 4, 12),
+    dt.datetime(2024, 2, 29, 23, 59, 59, tzinfo=dt.UTC),
+    dt.datetime(1969, 12, 31, 23, 0, 1, tzinfo=dt.UTC),
+    dt.datetime(1900, 1, 1, tzinfo=dt.UTC),
+    dt.datetime(2024, 3, 31, 0, 59, 59, tzinfo=dt.UTC),
+    dt.datetime(2024, 3, 31, 1, tzinfo=dt.UTC),
+    dt.datetime(2024, 10, 27, 0, 30, tzinfo=dt.UTC),
+    dt.datetime(2024, 10, 27, 1, 30, tzinfo=dt.UTC),
+    dt.datetime(2038, 1, 19, 3, 14, 8, tzinfo=dt.UTC),
+    dt.datetime(2024, 7, 4, 12, tzinfo=dt.UTC),
 ]
 """Around midnights, epochs and changes to summer time and back, in UTC."""
+
 
 def parts_of(moment: dt.date | None) -> list[int]:
     """Hour, weekday from Monday, month from January; of null the number of values."""

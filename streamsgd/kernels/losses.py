@@ -210,7 +210,10 @@ class Poisson(NamedTuple):
         # v = e^-score follows dv/dt = 1 - y v.
         if y == 0.0:
             return -math.log1p(force * math.exp(score))
-        return -math.log1p((math.exp(score) / y - 1.0) * -math.expm1(-y * force))
+        ratio, gone = math.exp(score) / y, -math.expm1(-y * force)
+        growth = (ratio - 1.0) * gone
+        # Near 0 the logarithm of a sum of positive numbers keeps what 1 + growth would cancel.
+        return -math.log1p(growth) if growth > -0.5 else -math.log(ratio * gone + math.exp(-y * force))
 
     def confine(loss, score, limits):
         return min(max(score, -50.0), 50.0)

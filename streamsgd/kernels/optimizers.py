@@ -203,12 +203,12 @@ class FTRL(NamedTuple):
         return 0.0, 0.0
 
     def move(optimizer, w, g, slots, j, eta, shared):
-        alpha, z, n = optimizer.learning_rate, slots[0, j], slots[1, j]
-        if n == 0.0 and z == 0.0 and w != 0.0:
-            # A weight that starts elsewhere than at 0 is what its z makes it.
-            z = -w * (optimizer.beta / alpha + optimizer.l2) - (optimizer.l1 if w > 0.0 else -optimizer.l1)
+        alpha, before, n = optimizer.learning_rate, slots[0, j], slots[1, j]
+        # A weight that starts elsewhere than at 0 is what its z makes it.
+        start = -w * (optimizer.beta / alpha + optimizer.l2) - (optimizer.l1 if w > 0.0 else -optimizer.l1)
+        fresh = n == 0.0 and before == 0.0 and w != 0.0
         root = math.sqrt(n + g * g)
-        z += g - (root - math.sqrt(n)) / alpha * w
+        z = (start if fresh else before) + g - (root - math.sqrt(n)) / alpha * w
         slots[0, j] = z
         slots[1, j] = n + g * g
         stride = 1.0 / ((optimizer.beta + root) / alpha + optimizer.l2)

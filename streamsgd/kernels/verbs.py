@@ -152,21 +152,38 @@ def _(rows, i, index, x):
 
 
 def settle(penalty, w, duration):
-    return penalty.settle(w, duration)
+    return _settle(type(penalty))(penalty, w, duration)
+
+
+def _settle(penalty_class):
+    # A run that would need what a part lacks is refused before it starts (`job`).
+    return getattr(penalty_class, "settle", _no_settling)
+
+
+def _no_settling(penalty, w, duration):
+    return w
 
 
 @dispatch(settle)
 def _(penalty, w, duration):
-    return penalty.instance_class.settle
+    return _settle(penalty.instance_class)
 
 
 def stretch(optimizer, slots, j, shared):
-    return optimizer.stretch(slots, j, shared)
+    return _stretch(type(optimizer))(optimizer, slots, j, shared)
+
+
+def _stretch(optimizer_class):
+    return getattr(optimizer_class, "stretch", _no_stretch)
+
+
+def _no_stretch(optimizer, slots, j, shared):
+    return 1.0
 
 
 @dispatch(stretch)
 def _(optimizer, slots, j, shared):
-    return optimizer.instance_class.stretch
+    return _stretch(optimizer.instance_class)
 
 
 def leap(loss, y, score, force):
