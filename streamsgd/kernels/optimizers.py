@@ -205,16 +205,14 @@ class FTRL(NamedTuple):
     def move(optimizer, w, g, slots, j, eta, shared):
         alpha, before, n = optimizer.learning_rate, slots[0, j], slots[1, j]
         # A weight that starts elsewhere than at 0 is what its z makes it.
-        start = -w * (optimizer.beta / alpha + optimizer.l2) - (optimizer.l1 if w > 0.0 else -optimizer.l1)
-        fresh = n == 0.0 and before == 0.0 and w != 0.0
+        start = -w * (optimizer.beta / alpha + optimizer.l2) - math.copysign(optimizer.l1, w)
+        fresh = (n == 0.0) & (before == 0.0) & (w != 0.0)
         root = math.sqrt(n + g * g)
-        z = (start if fresh else before) + g - (root - math.sqrt(n)) / alpha * w
+        z = before + fresh * start + g - (root - math.sqrt(n)) / alpha * w
         slots[0, j] = z
         slots[1, j] = n + g * g
         stride = 1.0 / ((optimizer.beta + root) / alpha + optimizer.l2)
-        if abs(z) <= optimizer.l1:
-            return 0.0, stride
-        return -(z - (optimizer.l1 if z > 0.0 else -optimizer.l1)) * stride, stride
+        return -math.copysign(max(abs(z) - optimizer.l1, 0.0), z) * stride, stride
 
     def stretch(optimizer, slots, j, shared):
         alpha = optimizer.learning_rate
