@@ -88,7 +88,8 @@ DATA = {"scales and categories": scales_and_categories, "words": words, "weighte
 def targets(loss: str, signal: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(4)
     if loss in ("logistic", "hinge"):
-        return (rng.random(N) < 1 / (1 + np.exp(-signal))).astype(int)
+        # Both classes come first: theirs confines a margin to the labels so far, ours to -1 and 1.
+        return np.append([1, 0], rng.random(N - 2) < 1 / (1 + np.exp(-signal[2:]))).astype(int)
     if loss == "poisson":
         return np.minimum(np.floor(np.exp(signal / 3) * rng.random(N) * 2), 5).astype(int)
     return (signal + rng.normal(size=N)).astype(np.float32)
