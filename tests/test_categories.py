@@ -123,7 +123,6 @@ def test_of_a_sample_it_matters_too_whether_new_values_will_come(rare: int, exac
     assert bool(job.encoding.categories[0].values) is exact
     if not exact:
         assert job.encoding.categories[0].distinct > 60
-        assert job.encoding.categories[0].common[0][0] in "abcd"
 
 
 def test_of_data_that_is_seen_as_a_whole_the_distinct_values_are_counted_not_guessed() -> None:
