@@ -122,7 +122,7 @@ def is_bytes(kind: Any) -> bool:
         pa.types.is_binary,
         pa.types.is_large_binary,
         pa.types.is_fixed_size_binary,
-        getattr(pa.types, "is_binary_view", lambda _kind: False),
+        pa.types.is_binary_view,
     )
     return any(test(kind) for test in tests) and not pa.types.is_decimal(kind)
 
@@ -157,6 +157,8 @@ def _encoded(chunk: Any) -> Any:
         return pa.DictionaryArray.from_arrays(pa.nulls(len(chunk), pa.int32()), pa.array([], pa.string()))
     if pa.types.is_string_view(chunk.type):
         chunk = chunk.cast(pa.large_string())
+    if pa.types.is_binary_view(chunk.type):
+        chunk = chunk.cast(pa.large_binary())
     return pc.dictionary_encode(chunk)
 
 

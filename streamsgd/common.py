@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamsgd.categories import as_bytes, as_dictionary
+from streamsgd.tails import elements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,9 +58,8 @@ def count_common(encoding: Encoding, named: Mapping[str, Any]) -> dict[str, list
 
 
 def _elements(column: Any, kind: str) -> Any:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values = pc.list_flatten(column) if len(column) else pa.array([], pa.string())
-    return values.flatten()[0] if kind == "map" and pa.types.is_struct(values.type) else values
+    keys, _, _, _ = elements(column, kind)
+    return keys
 
 
 def _values(column: Any) -> list[tuple[str, int]]:

@@ -22,7 +22,7 @@ from streamsgd.floats import as_float
 from streamsgd.kernels.maths import signed_log1p
 from streamsgd.look import Moments, check_moments
 from streamsgd.policies import check_policies, policy_of
-from streamsgd.tails import TailColumn, Tailer
+from streamsgd.tails import TailColumn, Tailer, elements
 from streamsgd.words import nearest
 
 if TYPE_CHECKING:
@@ -243,12 +243,9 @@ def _count(column: Any) -> Values:
 
 
 def _count_entries(column: Any, kind: str) -> Values:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(column):
         return Values()
-    values = column.keys if pa.types.is_map(column.type) else pc.list_flatten(column)
-    if kind == "map" and pa.types.is_struct(values.type):
-        values = values.flatten()[0]
+    values, _, _, _ = elements(column, kind)
     seen = _count(values)
     seen.rows, seen.nulls, seen.entries = len(column), column.null_count, len(values)
     return seen
@@ -282,11 +279,11 @@ def choose_encoding(look: Look, roles: Roles) -> tuple[Encoding, dict[str, str]]
             for one in _number(look, name, roles, str(kind), _searched(look, name, seen)):
                 (categories if isinstance(one, CategoryColumn) else numbers).append(one)  # type: ignore[arg-type]
         elif roles.kinds[name] in ("list", "map"):
-            tails.append(_listed(name, str(kind), roles.kinds[name], seen))
+            tails.append(_listed(name, str(kind), roles.kinds[name], seen, whole=whole))
         elif roles.kinds[name] == "text" or (seen.is_prose and name not in roles.named_categories):
             tails.append(_text(look, name, str(kind), seen))
         else:
-            categories.append(_category(name, str(kind), seen, exact=whole or seen.unseen <= UNSEEN))
+            categories.append(_category(name, str(kind), seen, whole=whole))
     categories += _parts(look, roles)
     crosses = _crosses(settings, numbers, categories, tails)
     encoding = _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, look.dataset.n_rows)
@@ -333,14 +330,17 @@ def _number(look: Look, name: str, roles: Roles, kind: str, seen: Numbers) -> It
     `auto` is itself, its logarithm too if its tail is heavy, and its ranges too if the data has categories.
     """
     settings = look.settings
-    missing, scaling = policy_of("missing", settings.missing, name), policy_of("scale", settings.scale, name)
+    missing, scaling = (
+        policy_of("missing", settings.missing, name, _column(name, roles)),
+        policy_of("scale", settings.scale, name, _column(name, roles)),
+    )
     if seen.raw.missing and missing == "error":
         raise DataError(
             f"feature {name!r} has {seen.raw.missing:,} missing values in the first look; impute it with --missing mean "
             f"or zero, or leave it out with --exclude '{name}'"
         )
     check_moments(seen.raw, f"feature {name!r}")
-    policy = policy_of("transform", settings.transform, name)
+    policy = policy_of("transform", settings.transform, name, _column(name, roles))
     heavy = policy == "auto" and scaling != "none" and is_heavy(seen)
     item, column = _item(name, roles), _column(name, roles)
     for transform in ("none", "log1p"):
@@ -398,11 +398,11 @@ def _scaling(policy: str, moments: Moments, seen: Numbers, transform: str) -> tu
     return (usual if share >= USUAL else moments.mean), standard_scale(moments)
 
 
-def _category(name: str, kind: str, seen: Values, *, exact: bool) -> CategoryColumn:
-    values = _own_values(seen) if exact and 0 < seen.n_values <= MOST_EXACT else ()
+def _category(name: str, kind: str, seen: Values, *, whole: bool) -> CategoryColumn:
+    values = _own_values(seen) if (whole or seen.unseen <= UNSEEN) and 0 < seen.n_values <= MOST_EXACT else ()
     if values:
         return CategoryColumn(name, name, kind, values=values, distinct=len(values))
-    return CategoryColumn(name, name, kind, distinct=seen.distinct)
+    return CategoryColumn(name, name, kind, distinct=seen.n_values if whole else seen.distinct)
 
 
 def _own_values(seen: Values) -> tuple[str, ...]:
@@ -413,9 +413,9 @@ def _own_values(seen: Values) -> tuple[str, ...]:
         return ()
 
 
-def _listed(name: str, kind: str, of: Any, seen: Values) -> TailColumn:
+def _listed(name: str, kind: str, of: Any, seen: Values, *, whole: bool) -> TailColumn:
     mean = seen.entries / max(1, seen.rows)
-    return TailColumn(name, kind, of, distinct=seen.distinct, mean_entries=mean)
+    return TailColumn(name, kind, of, distinct=seen.n_values if whole else seen.distinct, mean_entries=mean)
 
 
 def _text(look: Look, name: str, kind: str, seen: Values) -> TailColumn:

@@ -275,7 +275,7 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
 
 def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
     """Set the intercepts to the score of the best constant prediction of the first look."""
-    if policy_of("scale", job.settings.scale, None) == "none":
+    if policy_of("scale", job.settings.scale) == "none":
         return
     look = Look(job.dataset, job.settings, job.recipe.filter, job.recipe.filter_columns)
     shares = target_shares(look, job.target)

@@ -282,14 +282,15 @@ class PieceReader:
     def _whole(self, piece: Piece, names: list[str], texts: list[str], spent: Spent) -> Iterator[list[Any]]:
         groups = self.dataset.index[piece.first : piece.last].tolist()
 
-        def read() -> Any:
+        def read(as_dictionaries: list[str]) -> Any:
             began = time.perf_counter()
-            opened, numbers = self.footers.open(self.dataset, int(self.dataset.file[piece.first]), groups, texts)
+            file = int(self.dataset.file[piece.first])
+            opened, numbers = self.footers.open(self.dataset, file, groups, as_dictionaries)
             with opened:
                 spent.open += time.perf_counter() - began
                 return opened.read_row_groups(numbers, columns=names, use_threads=False)
 
-        table = self._guard(piece, names, read)
+        table = self._guard(piece, names, partial(_or_plainly, read, texts))
         if table.num_rows != piece.rows:
             raise UnreadableError(
                 f"{self.where(piece)}: the footer promises {piece.rows:,} rows but {table.num_rows:,} were read; "
@@ -328,6 +329,16 @@ class PieceReader:
         return retry(checked, self.where(piece))
 
 
+def _or_plainly(read: Any, texts: list[str]) -> Any:
+    """Read columns as dictionaries, or as they are if Arrow cannot make any of their encoding (delta strings)."""
+    try:
+        return read(texts)
+    except OSError as error:
+        if not texts or "DictAccumulator" not in str(error):
+            raise
+        return read([])
+
+
 def _repetitive(group: Any, texts: list[str]) -> list[str]:
     """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
 
@@ -353,14 +364,19 @@ class _RowStream:
     def next(self, most: int) -> Any:
         """Return the next rows, at most that many; after a failed read, from the file opened anew."""
         try:
-            if self.batches is None:
-                self._open()
-            batch = self._take(most)
+            batch = _or_plainly(partial(self._next, most), self.texts)
         except BaseException:
             self.batches = None  # an iterator that failed says no more than that it has ended
             raise
         self.at += batch.num_rows
         return batch
+
+    def _next(self, most: int, texts: list[str]) -> Any:
+        if texts != self.texts:
+            self.texts, self.batches = texts, None
+        if self.batches is None:
+            self._open()
+        return self._take(most)
 
     def _open(self) -> None:
         dataset = self.dataset

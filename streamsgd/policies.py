@@ -22,12 +22,12 @@ POLICIES: dict[str, tuple[str, ...]] = {
 """What can be chosen, by setting; the first is the default."""
 
 
-def policy_of(setting: str, entries: Iterable[str], name: str | None) -> str:
-    """Return the policy of a column, or with None that of all columns without one of their own."""
+def policy_of(setting: str, entries: Iterable[str], *names: str) -> str:
+    """Return the policy of a column, which may go by several names, or without one that of all columns."""
     found = POLICIES[setting][0]
     for entry in entries:
         pattern, _, policy = entry.rpartition("=")
-        if not pattern or (name is not None and (pattern == name or fnmatchcase(name, pattern))):
+        if not pattern or any(pattern == name or fnmatchcase(name, pattern) for name in names):
             found = policy
     return found
 

@@ -90,17 +90,8 @@ class Tailer:
         """Return the entries of a column's rows."""
         if self.column.kind == "text":
             return self._text(column)
-        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(column, pa.ChunkedArray):  # of no chunk
-            column = pa.array([], column.type)
-        offsets = np.asarray(column.offsets, dtype=np.int64) if len(column) else np.zeros(1, np.int64)
-        # Cells that are null may span values that are not there.
-        counts = np.where(np.asarray(column.is_valid()), np.diff(offsets), 0)
-        first, n = int(offsets[0]), int(offsets[-1] - offsets[0])
-        if self.column.kind == "list":
-            return Tails(self._entries(column.values.slice(first, n), None), offsets[:-1] - first, counts)
-        keys, numbers = (column.keys, column.items) if pa.types.is_map(column.type) else _fields(column.values)
-        return Tails(self._entries(keys.slice(first, n), numbers.slice(first, n)), offsets[:-1] - first, counts)
+        keys, numbers, starts, counts = elements(column, self.column.kind)
+        return Tails(self._entries(keys, numbers), starts, counts)
 
     def _entries(self, values: Any, numbers: Any) -> np.ndarray:
         pool = np.empty((len(values), 2), np.int32)
@@ -162,13 +153,53 @@ class Tailer:
         kind = pa.large_string() if wide else pa.string()
         try:
             folded = pc.utf8_lower(texts.cast(kind))
-        except pa.ArrowInvalid:  # not UTF-8: what is ASCII in it is folded
-            buffers = texts.buffers()
-            folded = pc.ascii_lower(pa.Array.from_buffers(kind, len(texts), buffers, offset=texts.offset))
+        except pa.ArrowInvalid:
+            folded = _folded_apart(texts, kind)
         return folded.cast(pa.large_binary() if wide else pa.binary())
 
 
-def _fields(structs: Any) -> tuple[Any, Any]:
-    """Return the two fields of an array of structs; where a struct is null, so are they."""
-    keys, numbers = structs.flatten()
-    return keys, numbers
+def _folded_apart(texts: Any, kind: Any) -> Any:
+    """Fold texts of which some are not UTF-8: of those only what is ASCII."""
+    valid = np.array([_is_utf8(text) for text in texts.to_pylist()], np.bool_)
+    order = np.argsort(np.concatenate([np.flatnonzero(valid), np.flatnonzero(~valid)]), kind="stable")
+    good = pc.utf8_lower(texts.filter(pa.array(valid)).cast(kind))
+    bad = texts.filter(pa.array(~valid))
+    bad = pa.array([text.lower() for text in bad.to_pylist()], texts.type)
+    return pa.concat_arrays([good.cast(texts.type), bad]).take(pa.array(order))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def elements(column: Any, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """Return what the cells of a list or map column hold one after another, and where each cell's part begins.
+
+    Returns
+    -------
+    keys, numbers
+        Arrow arrays of equal length; None for the numbers of a list.
+    starts, counts
+        int64 (n_rows,): of each cell its first element, and how many there are.
+
+    """
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ChunkedArray):  # of no chunk
+        column = pa.array([], column.type)
+    offsets = np.asarray(column.offsets, dtype=np.int64) if len(column) else np.zeros(1, np.int64)
+    # Cells that are null may span values that are not there.
+    counts = np.where(np.asarray(column.is_valid()), np.diff(offsets), 0)
+    first, n = int(offsets[0]), int(offsets[-1] - offsets[0])
+    numbers = None
+    if pa.types.is_map(column.type):
+        keys, numbers = column.keys, column.items
+    elif kind == "map":
+        # Where a pair is null, so are its parts.
+        keys, numbers = column.values.flatten()
+    else:
+        keys = column.values
+    return keys.slice(first, n), None if numbers is None else numbers.slice(first, n), offsets[:-1] - first, counts

@@ -57,7 +57,7 @@ def _choose_by_value(look: Look, name: str, task: str) -> Target:
     moments = Moments()
     moments.add(values)
     check_moments(moments, f"target {name!r}")
-    if policy_of("scale", look.settings.scale, None) == "none":
+    if policy_of("scale", look.settings.scale) == "none":
         return Target(name, "regression")
     return Target(name, "regression", (), moments.mean, 1.0 / moments.deviation)
 

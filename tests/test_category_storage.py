@@ -111,7 +111,7 @@ def test_in_memory_it_does_not_matter_what_holds_them(form: str, encoding: Encod
 @pytest.mark.parametrize("form", [form for form in ARROW if form != "binary" and "of binary" not in form])
 def test_nor_to_the_first_look(form: str, encoding: Encoding) -> None:
     found = encoding_of({name: ARROW[form](values) for name, values in VALUES.items()}, bits=16)
-    assert found == encoding
+    assert [(c.values, c.distinct) for c in found.categories] == [(c.values, c.distinct) for c in encoding.categories]
 
 
 def test_an_empty_chunk_of_one_column_does_not_hurt_another() -> None:

@@ -256,6 +256,19 @@ def test_rows_without_slope_are_no_rows(loss: str) -> None:
     assert whole.metrics["progressive_loss"] * N == pytest.approx(rest.metrics["progressive_loss"] * (N - 200), rel=1e-12)
 
 
+def test_entries_of_zero_are_no_entries() -> None:
+    """Numbers of a map may be 0, or null, which counts as 0; also where a key comes for the first time."""
+    rng = np.random.default_rng(6)
+    full = [[("k0", 1.0), *((f"k{k}", (None, 0.0, 2.0, -1.5)[rng.integers(0, 4)]) for k in range(1, 6))] for _ in range(300)]
+    sparse = [[(key, value) for key, value in row if value] for row in full]
+    y = np.array([sum(value for _, value in row) for row in sparse])
+    models = [
+        train(pa.table({"m": [[{"key": k, "value": v} for k, v in row] for row in rows], "y": y}), "squared", bits=18)
+        for rows in (full, sparse)
+    ]
+    assert np.array_equal(models[0].weights, models[1].weights)
+
+
 # --- law: nothing blows up
 
 

@@ -43,7 +43,8 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
         count, y, h = scratch.counts[r], block.y[i], block.weight[i]
         if state.paid.shape[0] > 0:
             pay_all(parts, state, index, count, 1, shared)
-        sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
+        if h > 0.0:
+            sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
         score = weights.dtype.type(0.0)
         for e in range(count):
             score += weights[index[e]] * x[e]
