@@ -39,8 +39,14 @@ MOST_DEVIATIONS = 10.0
 TAMED = 0.5
 """A column with values beyond `MOST_DEVIATIONS` is taken by its logarithm if that brings the farthest nearer by this factor."""
 
+QUANTILE_BYTES = 32 << 20
+"""Bytes of values of all columns that are kept for medians, quartiles and bins ..."""
+
 QUANTILE_VALUES = 1 << 13
-"""Values per piece of the look from which medians, quartiles and bins are taken."""
+"""... at most so many of each column and piece of the look, and at least ..."""
+
+LEAST_VALUES = 16
+"""... so many."""
 
 N_BINS = 16
 
@@ -80,6 +86,8 @@ class Numbers:
     raw: Moments = field(default_factory=Moments)
     logs: Moments = field(default_factory=Moments)
     """Of sign(x) log(1 + |x|)."""
+    most: int = QUANTILE_VALUES
+    """Values that are kept of each piece."""
     some: list[np.ndarray] = field(default_factory=list)
     """Finite values, evenly spread over the pieces."""
 
@@ -90,7 +98,7 @@ class Numbers:
         signed_log1p(values, logs)
         self.logs.add(logs)
         finite = values[np.isfinite(values)]
-        self.some.append(finite[:: max(1, len(finite) // QUANTILE_VALUES)].astype(np.float64))
+        self.some.append(finite[:: max(1, -(-len(finite) // self.most))].astype(np.float64))
 
     def join(self, other: Numbers) -> None:
         """Take in what another one saw."""
@@ -186,9 +194,11 @@ def look_at(look: Look, roles: Roles) -> dict[str, Any]:
     found |= {item: Numbers() for name in _vectors(roles) for item in _items(look, name)}
     for name in _vectors(roles):
         del found[name]
+    n_numbers = sum(isinstance(one, Numbers) for one in found.values())
+    values = max(LEAST_VALUES, min(QUANTILE_VALUES, QUANTILE_BYTES // (8 * max(1, n_numbers) * len(pieces))))
     most = None if look.sees_all(roles.features) else CATEGORY_ROWS
     with ThreadPoolExecutor(look.threads(roles.features)) as pool:
-        for part in pool.map(partial(_look_at_piece, look, roles, most), pieces):
+        for part in pool.map(partial(_look_at_piece, look, roles, most, values), pieces):
             for name, seen in part.items():
                 found[name].join(seen)
     # What Arrow's allocator keeps of a sample of wide rows would count against the budget for the whole run.
@@ -208,17 +218,17 @@ def _items(look: Look, name: str) -> list[str]:
     return [f"{name}[{k}]" for k in range(look.dataset.schema.field(name).type.list_size)]
 
 
-def _look_at_piece(look: Look, roles: Roles, most: int | None, piece: Piece) -> dict[str, Any]:
+def _look_at_piece(look: Look, roles: Roles, most: int | None, values: int, piece: Piece) -> dict[str, Any]:
     found: dict[str, Any] = {}
     texts = frozenset(name for name, kind in roles.kinds.items() if kind in ("category", "text"))
     for name, column in look.columns(piece, roles.features, texts).items():
         kind = roles.kinds.get(name)
         if kind == "number":
-            found[name] = Numbers()
+            found[name] = Numbers(most=values)
             found[name].add(np.asarray(as_float(column)))
         elif kind == "vector":
             for k, item in enumerate(_items(look, name)):
-                found[item] = Numbers()
+                found[item] = Numbers(most=values)
                 found[item].add(np.asarray(as_float(pc.list_element(column, k))))
         elif kind in ("category", "text"):
             found[name] = _count(column.slice(0, most))
@@ -330,10 +340,8 @@ def _number(look: Look, name: str, roles: Roles, kind: str, seen: Numbers) -> It
     `auto` is itself, its logarithm too if its tail is heavy, and its ranges too if the data has categories.
     """
     settings = look.settings
-    missing, scaling = (
-        policy_of("missing", settings.missing, name, _column(name, roles)),
-        policy_of("scale", settings.scale, name, _column(name, roles)),
-    )
+    names = (name, _column(name, roles))
+    missing, scaling = policy_of("missing", settings.missing, *names), policy_of("scale", settings.scale, *names)
     if seen.raw.missing and missing == "error":
         raise DataError(
             f"feature {name!r} has {seen.raw.missing:,} missing values in the first look; impute it with --missing mean "

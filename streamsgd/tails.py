@@ -202,4 +202,9 @@ def elements(column: Any, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
         keys, numbers = column.values.flatten()
     else:
         keys = column.values
-    return keys.slice(first, n), None if numbers is None else numbers.slice(first, n), offsets[:-1] - first, counts
+    keys, numbers = keys.slice(first, n), None if numbers is None else numbers.slice(first, n)
+    starts = offsets[:-1] - first
+    if counts.sum() == n:
+        return keys, numbers, starts, counts
+    seen = pa.array(np.repeat(np.asarray(column.is_valid()), np.diff(offsets)))
+    return keys.filter(seen), None if numbers is None else numbers.filter(seen), np.cumsum(counts) - counts, counts

@@ -22,7 +22,7 @@ def run(*arguments: str) -> Any:
 def test_clicks_are_learned_at_a_speed_that_is_measured_against_decoding_and_vowpal_wabbit() -> None:
     pytest.importorskip("vowpalwabbit")
     found = run()
-    assert set(found["rows_per_second"]) == {"decode", "ours", "loop", "text", "cache"}
+    assert set(found["rows_per_second"]) == {"decode", "ours", "defaults", "loop", "text", "cache"}
     assert all(rate > 0 for rate in found["rows_per_second"].values())
     assert set(found["ratios"]) == {"ours / decode", "ours / text", "ours / cache"}
     loss = found["loss"]

@@ -16,7 +16,7 @@ adds(rows, i, slopes, grad)               grad += row i (x) slopes
 and `Mixed`, which meets a few of millions,
 
 entries(rows, i, index, x)                fill coordinates and factors of row i, the intercept last; return how many. A
-                                          coordinate may come twice: both count. Factors of the numbers are never 0.
+                                          coordinate may come twice: both count. No factor is 0.
 """
 
 from typing import Any, NamedTuple
@@ -121,8 +121,9 @@ class Mixed(NamedTuple):
         for k in range(rows.tails.shape[1]):
             at = rows.tails[i, k, 0]
             for e in range(rows.tails[i, k, 1]):
-                index[n], x[n] = load_int32(at, 2 * e), load32(at, 2 * e + 1)
-                n += 1
+                if load32(at, 2 * e + 1) != 0.0:
+                    index[n], x[n] = load_int32(at, 2 * e), load32(at, 2 * e + 1)
+                    n += 1
         index[n], x[n] = rows.intercept, 1.0
         return n + 1
 
