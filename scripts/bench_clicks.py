@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import runpy
 import statistics
 import subprocess
@@ -44,8 +43,6 @@ OURS = {
 """Settings of streamsgd: as many features as Vowpal Wabbit has; whatever is not here has its default."""
 DEFAULTS = {key: value for key, value in OURS.items() if key != "transform"}
 """Numbers as themselves, as logarithms and as ranges, which is more features."""
-ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "jemalloc"}
-"""What the command line sets for itself; for bare decode too."""
 VOWPAL = f"--quiet --loss_function logistic -b {BITS} --holdout_off"
 NAMES = {
     "decode": "bare decode",
@@ -169,10 +166,7 @@ def lines(batch: pa.RecordBatch) -> pa.StringArray:
 
 def run(code: str, *arguments: str) -> dict:
     """Run Python code in a new process and return its JSON."""
-    environment = {**os.environ, **ALLOCATOR}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

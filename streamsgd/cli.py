@@ -391,10 +391,6 @@ def _print_json(result: dict[str, Any], indent: int | None = None) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code."""
-    if sys.platform == "linux":
-        # Of Arrow's allocators this one neither keeps the most nor gives back to the system what it asks for again at once:
-        # a fifth less CPU on click logs than with the default, 30 to 100 MB less at the peak. Only before pyarrow is imported.
-        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     if "_STREAMSGD_COMPLETE" in os.environ:  # the shell asks for completions
         cli.main(prog_name="streamsgd")
     try:
