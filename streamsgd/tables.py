@@ -44,6 +44,11 @@ def table_dataset(stream: Any) -> Dataset:
     twice = {name for name in table.column_names if table.column_names.count(name) > 1}
     if twice:
         raise DataError(f"the table has two columns named {min(twice)!r}; rename one")
+    # Arrow cannot join imported chunks without rows to others.
+    table = pa.table(
+        [pa.chunked_array([chunk for chunk in column.chunks if len(chunk)], column.type) for column in table.columns],
+        schema=table.schema,
+    )
     n_groups = -(-table.num_rows // GROUP_ROWS)
     rows = np.full(n_groups, GROUP_ROWS, np.int64)
     if n_groups:
