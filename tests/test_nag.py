@@ -272,6 +272,19 @@ def test_entries_of_zero_are_no_entries() -> None:
 # --- law: nothing blows up
 
 
+@pytest.mark.parametrize("times", [10, 300])
+def test_a_word_that_a_text_repeats_is_learned_as_well_as_one_that_it_does_not(times: int) -> None:
+    """No step overshoots: the entries of one coordinate move its weight together."""
+    rng = np.random.default_rng(7)
+    kinds = rng.integers(0, 5, 300)
+    y, errors = kinds + rng.normal(size=300) / 10, []
+    for repeated in (1, times):
+        table = pa.table({"t": [" ".join([f"word{k}"] * repeated) for k in kinds], "y": y})
+        model = train(table, "squared", text=["t"], bits=18)
+        errors.append(float(np.sqrt(np.mean((model.predict(table) - y) ** 2))))
+    assert errors[1] < 2 * errors[0]
+
+
 @pytest.mark.parametrize("rate", [1e-6, 1e3, 1e12])
 @pytest.mark.parametrize("loss", SPECS)
 def test_at_any_rate_the_weights_stay_finite(loss: str, rate: float) -> None:

@@ -292,6 +292,12 @@ def test_inspect_says_what_would_be_chosen(data: Path, capsys: pytest.CaptureFix
     assert re.match(r"1,\d{3} values in 3,000 rows, all of them", columns["site"]["why"])
 
 
+def test_the_command_line_makes_the_same_model(data: Path, model: Model, tmp_path: Path) -> None:
+    flags = [f"--{k.replace('_', '-')}={','.join(v) if isinstance(v, list) else v}" for k, v in BASE.items()]
+    assert main(["train", str(data), "-o", str(tmp_path / "m.sgd"), "--quiet", *flags]) == 0
+    assert (tmp_path / "m.sgd").read_bytes() == model.to_bytes()
+
+
 # --- law: new data need not be like the old
 
 
