@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import parse_limit
 from streamsgd.errors import DataError
-from streamsgd.evaluation import Evaluator
+from streamsgd.evaluation import Evaluator, check_recipe
 from streamsgd.executors import EXECUTORS, Inline
 from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
-from streamsgd.plan import make_plan
+from streamsgd.planning import make_plan
 from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
 from streamsgd.tables import table_dataset
@@ -270,11 +270,7 @@ class Trainer:
 
 def _with_table(job: Job, table: Any) -> Job:
     dataset = table_dataset(table)
-    needed = [job.roles.target, *job.roles.features, *((job.roles.weight,) if job.roles.weight else ())]
-    for name in needed:
-        if name not in dataset.schema.names:
-            raise DataError(f"the table has no column {name!r}, which the first one had")
-    recipe = replace(job.recipe, dataset=dataset)
+    recipe = check_recipe(replace(job.recipe, dataset=dataset))
     again = make_plan(
         dataset.rows,
         dataset.file,

@@ -39,7 +39,9 @@ class CategoryColumn(msgspec.Struct, frozen=True):
     edges: tuple[float, ...] = ()
     """Ascending: a number is in range k if k edges are at or below it."""
     part: str = ""
-    """Which part of a moment is taken, a key of `TIME_PARTS`."""
+    """Which part of a moment is taken, a key of `TIME_PARTS` ..."""
+    zone: str = ""
+    """... in which time zone; none if its moments have none."""
     distinct: int = 0
     """Distinct values in the first look."""
 
@@ -131,11 +133,15 @@ def is_category(kind: Any) -> bool:
     """Whether values of this Arrow type can be a category."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     simple = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_temporal)
-    return is_text(kind) or pa.types.is_null(kind) or any(test(kind) for test in simple)
+    known = is_text(kind) or pa.types.is_null(kind) or any(test(kind) for test in simple)
+    return bool(known and not pa.types.is_interval(kind))
 
 
 def as_bytes(values: Any) -> Any:
-    """Return an Arrow array as bytes: text as it is in memory, other values as the text that Arrow makes of them."""
+    """Return an Arrow array as bytes: text as it is in memory, other values as text that says the value, not the type.
+
+    So files, tables and runs may differ in the width of numbers, the scale of decimals and the unit of times.
+    """
     kind = values.type
     if pa.types.is_null(kind):
         return pa.nulls(len(values), pa.binary())
@@ -143,7 +149,30 @@ def as_bytes(values: Any) -> Any:
         return values.cast(pa.large_binary())
     if is_text(kind):
         return values.cast(pa.binary())
-    return values.cast(pa.string()).cast(pa.binary())
+    return _said(values, kind).cast(pa.binary())
+
+
+def _said(values: Any, kind: Any) -> Any:
+    if pa.types.is_floating(kind):
+        return pc.add(values.cast(pa.float64()), 0.0).cast(pa.string())  # -0 is 0
+    if pa.types.is_duration(kind):
+        return as_float(values).cast(pa.string())
+    if pa.types.is_timestamp(kind) and kind.tz:
+        values = values.cast(pa.timestamp(kind.unit, "UTC"))
+    said = values.cast(pa.string())
+    if pa.types.is_decimal(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        for pattern, short in _SHORTER:
+            said = pc.replace_substring_regex(said, pattern, short)
+    return said
+
+
+_SHORTER = (
+    (r"^0E.*$", "0"),
+    (r"\.0+(Z|E.*)?$", r"\1"),
+    (r"(\.[0-9]*[1-9])0+(Z|E.*)?$", r"\1\2"),
+    (r"^([^ ]+) 00:00:00$", r"\1"),
+)
+"""Zeros of a decimal or a time that its type adds, and a moment that is a date."""
 
 
 def as_dictionary(column: Any) -> list[Any]:
@@ -228,29 +257,36 @@ class Coder:
         return found
 
     def _parts(self, column: Any) -> np.ndarray:
-        found = pc.fill_null(part_of(column, self.column.part), TIME_PARTS[self.column.part])
+        found = pc.fill_null(part_of(column, self.column.part, self.column.zone), TIME_PARTS[self.column.part])
         found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
         coordinates: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
         return coordinates
 
 
-def part_of(column: Any, part: str) -> Any:
-    """Return the hour, the weekday (Monday is 0) or the month (January is 0) of moments, in their own time zone.
+def part_of(column: Any, part: str, zone: str = "") -> Any:
+    """Return the hour, the weekday (Monday is 0) or the month (January is 0) of moments in a time zone, or as they are.
 
     Raises
     ------
     DataError
-        The column's time zone is not known to this system.
+        The time zone is not known to this system.
 
     """
-    if part == "hour" and pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("s"))
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("s" if pa.types.is_date32(column.type) else "ms"))
     try:
+        if zone and column.type.tz != zone:
+            column = column.cast(pa.timestamp(column.type.unit, zone))
         if part == "hour":
             return pc.hour(column)
         return pc.day_of_week(column) if part == "weekday" else pc.subtract(pc.month(column), 1)
     except pa.ArrowInvalid as error:
         raise DataError(f"parts of a moment of type {column.type} cannot be taken: {error}; is tzdata installed?") from error
+
+
+def zone_of(kind: Any) -> str:
+    """Return the time zone of moments of this Arrow type, or ''."""
+    return (kind.tz or "") if pa.types.is_timestamp(kind) else ""
 
 
 def address(array: Any) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from streamsgd.categories import is_category, is_text
+from streamsgd.categories import is_category, is_text, zone_of
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.tails import is_list, is_map
 
@@ -23,6 +23,7 @@ Kind = Literal["number", "category", "text", "list", "map", "vector"]
 
 WHAT = {
     "number": "a number, a boolean, a date or a timestamp",
+    "moment": "a date or a timestamp",
     "category": "a category",
     "text": "a string",
     "list": "a list of strings or numbers",
@@ -128,6 +129,8 @@ def fits(what: str, kind: Any) -> bool:
     """Whether a column of an Arrow type can be this."""
     if what == "vector":
         return bool(pa.types.is_fixed_size_list(kind) and is_number(kind.value_type))
+    if what == "moment":
+        return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
     tests = {"number": is_number, "category": is_category, "text": is_text, "list": is_list, "map": is_map}
     return bool(tests[what](kind))
 
@@ -142,15 +145,33 @@ def check_columns(encoding: Encoding, schema: Any, what: str) -> None:
 
     """
     wanted = [(column.column, "number" if column.item < 0 else "vector") for column in encoding.columns]
-    wanted += [(column.column, "number" if column.edges or column.part else "category") for column in encoding.categories]
+    wanted += [(c.column, "moment" if c.part else "number" if c.edges else "category") for c in encoding.categories]
     wanted += [(tail.name, tail.kind) for tail in encoding.tails]
     for name, kind in wanted:
         if name not in schema.names:
             raise DataError(f"{what} has no column {name!r}, which the model was trained with")
-        if not fits(kind, schema.field(name).type):
+        found = schema.field(name).type
+        if not fits(kind, found):
+            raise DataError(f"column {name!r} of {what} is of type {found}; the model needs {WHAT[kind]} there")
+    for name, size in _sizes(encoding).items():
+        found = schema.field(name).type.list_size
+        if found != size:
+            raise DataError(f"column {name!r} of {what} has lists of {found} numbers; the model needs {size}")
+    for category in encoding.categories:
+        if category.part and bool(category.zone) != bool(zone_of(schema.field(category.column).type)):
             raise DataError(
-                f"column {name!r} of {what} is of type {schema.field(name).type}; the model needs {WHAT[kind]} there"
+                f"column {category.column!r} of {what} has {'no' if category.zone else 'a'} time zone; in training it had "
+                f"{category.zone or 'none'}"
             )
+
+
+def _sizes(encoding: Encoding) -> dict[str, int]:
+    """Return how long the vectors of each column are that has some."""
+    sizes: dict[str, int] = {}
+    for column in encoding.columns:
+        if column.item >= 0:
+            sizes[column.column] = max(sizes.get(column.column, 0), column.item + 1)
+    return sizes
 
 
 def expand(patterns: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from streamsgd.categories import as_bytes, as_dictionary
-from streamsgd.tails import elements
+from streamsgd.tails import elements, prepare_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from streamsgd.encode import Encoding
+
+T = TypeVar("T", str, bytes)
 
 MOST_NAMED = 100
 """Values of a column that a model names, and that a piece reports."""
@@ -27,71 +31,103 @@ MOST_NAMED = 100
 MOST_KEPT = 1000
 """Values of a column that are kept while training."""
 
-ROWS, TEXTS = 1 << 13, 1 << 10
-"""Rows of a piece whose values are counted, and texts whose words are."""
+COUNTED_ROWS, COUNTED_TEXTS = 1 << 13, 1 << 10
+"""Rows of a piece whose values are counted, and texts whose words are ..."""
 
-WORD = re.compile(r"\w+")
+COUNTED_BYTES = 4 << 20
+"""... as long as they take no more than this."""
+
+WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+"""A token, as `kernels.text` cuts them."""
 
 
-def count_common(encoding: Encoding, named: Mapping[str, Any]) -> dict[str, list[tuple[str, int]]]:
-    """Return the most frequent values of every hashed column among the first rows.
+class FirstRows:
+    """Counts the values of every hashed column among the first rows of a piece, however it comes in batches.
 
     Parameters
     ----------
     encoding
         Whose hashed columns are meant.
-    named
-        Arrow columns by name.
+    rows
+        How many rows are counted.
 
     """
-    found = {}
-    for category in encoding.categories:
-        if not category.own:
-            found[category.name] = _values(named[category.column].slice(0, ROWS))
-    for tail in encoding.tails:
-        column = named[tail.name]
-        if tail.kind == "text":
-            found[tail.name] = _words(column.slice(0, TEXTS), fold=tail.fold)
-        else:
-            found[tail.name] = _values(_elements(column.slice(0, ROWS), tail.kind))
+
+    def __init__(self, encoding: Encoding, rows: int) -> None:
+        self.encoding, self.rows = encoding, rows
+        self.at = 0
+        self.parts: dict[str, list[Any]] = {}
+
+    def add(self, columns: list[Any]) -> None:
+        """Take in the next rows: one Arrow column per source of the encoding."""
+        if self.at >= self.rows:
+            return
+        named = dict(zip(self.encoding.sources, columns, strict=True))
+        for name, column in named.items():
+            if name in self._hashed:
+                self.parts.setdefault(name, []).append(column.slice(0, self.rows - self.at))
+        self.at += len(columns[0])
+
+    @cached_property
+    def _hashed(self) -> frozenset[str]:
+        categories = [category.column for category in self.encoding.categories if not category.own]
+        return frozenset([*categories, *(tail.name for tail in self.encoding.tails)])
+
+    def counts(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the most frequent values of each column, with how often they came."""
+        found = {c.name: _values(self.parts.get(c.column, [])) for c in self.encoding.categories if not c.own}
+        for tail in self.encoding.tails:
+            parts = self.parts.get(tail.name, [])
+            if tail.kind == "text":
+                found[tail.name] = _words(parts, fold=tail.fold)
+            else:
+                found[tail.name] = _values([elements(part, tail.kind)[0] for part in parts])
+        return found
+
+
+def _values(parts: list[Any]) -> list[tuple[str, int]]:
+    tables = [_counted(chunk) for part in parts for chunk in as_dictionary(part)]
+    if not tables:
+        return []
+    table = tables[0]
+    if len(tables) > 1:
+        table = pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")]).rename_columns(["value", "count"])
+    counts = table["count"].to_numpy()
+    if len(counts) > MOST_NAMED:  # to sort all values would cost more than to count them
+        table = table.filter(pa.array(counts >= np.partition(counts, -MOST_NAMED)[-MOST_NAMED]))
+    table = table.sort_by([("count", "descending"), ("value", "ascending")]).slice(0, MOST_NAMED)
+    return _decoded(zip(table["value"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+
+def _counted(chunk: Any) -> Any:
+    """Return the values of a dictionary array that are not null, as bytes, each with how often it is there."""
+    codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
+    values, counts = np.unique(codes, return_counts=True)
+    table = pa.table({"value": as_bytes(chunk.dictionary.take(pa.array(values))).cast(pa.large_binary()), "count": counts})
+    return table.filter(table["value"].is_valid()) if table["value"].null_count else table
+
+
+def _words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
+    total: Counter[bytes] = Counter()
+    left = COUNTED_TEXTS
+    for chunk in (chunk for part in parts for chunk in as_dictionary(part)):
+        some = chunk.slice(0, left)
+        for text in prepare_texts(some.dictionary.take(some.indices), fold=fold).to_pylist():
+            total.update(set(WORD.findall(text or b"")))
+        left -= len(some)
+    return _decoded(_best(total))
+
+
+def _decoded(counts: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
+    """Return what is UTF-8; the rest has no name."""
+    found = []
+    for value, count in counts:
+        with suppress(UnicodeDecodeError):
+            found.append((value.decode(), count))
     return found
 
 
-def _elements(column: Any, kind: str) -> Any:
-    keys, _, _, _ = elements(column, kind)
-    return keys
-
-
-def _values(column: Any) -> list[tuple[str, int]]:
-    total: Counter[str] = Counter()
-    for chunk in as_dictionary(column):
-        codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
-        used = np.bincount(codes, minlength=len(chunk.dictionary))
-        some = np.argsort(-used, kind="stable")[: 2 * MOST_NAMED]
-        some = some[used[some] > 0]
-        for value, count in zip(as_bytes(chunk.dictionary.take(pa.array(some))).to_pylist(), used[some].tolist(), strict=True):
-            total.update(_decoded(value, count))
-    return _best(total)
-
-
-def _words(texts: Any, *, fold: bool) -> list[tuple[str, int]]:
-    total: Counter[str] = Counter()
-    for chunk in as_dictionary(texts):
-        values = as_bytes(chunk.dictionary.take(chunk.indices)).to_pylist()
-        for text in (next(iter(_decoded(value, 1)), "") for value in values):
-            total.update(set(WORD.findall(text.lower() if fold else text)))
-    return _best(total)
-
-
-def _decoded(value: bytes | None, count: int) -> dict[str, int]:
-    """Return a value and its count; nothing for null, or what is no UTF-8, which has no name."""
-    try:
-        return {} if value is None else {value.decode(): count}
-    except UnicodeDecodeError:
-        return {}
-
-
-def _best(counts: Mapping[str, int], most: int = MOST_NAMED) -> list[tuple[str, int]]:
+def _best(counts: Mapping[T, int], most: int = MOST_NAMED) -> list[tuple[T, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
 

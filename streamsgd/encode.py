@@ -29,6 +29,10 @@ TAIL_SLACK = 1.5
 """By how much rows may have more entries than in the first look before memory runs short."""
 
 
+RARE = 8
+"""If fewer than one row in 2 * `RARE` has two values of one hash, it is not looked for: n^2 / 2 pairs of n, per coordinate."""
+
+
 class NumberColumn(msgspec.Struct, frozen=True):
     """A feature as (value - shift) * scale, with a missing value as `fill` in these units."""
 
@@ -71,6 +75,11 @@ class Target(msgspec.Struct, frozen=True):
     shift: float = 0.0
     scale: float = 1.0
     """A regression target is learned as (y - shift) * scale and predicted in its own units."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether its classes are strings."""
+        return bool(self.classes) and isinstance(self.classes[0], str)
 
 
 class Encoding(msgspec.Struct, frozen=True):
@@ -141,6 +150,7 @@ class Encoding(msgspec.Struct, frozen=True):
         places = {name: k for k, name in enumerate(self.names)}
         by = [-1] * len(self.categories) + [places[cross.number] if cross.number else -1 for cross in self.crosses]
         entries = sum(tail.mean_entries for tail in self.tails)
+        n_hashed = len(self.crosses) + sum(not category.own for category in self.categories)
         return Layout(
             width=self.width,
             by=tuple(by),
@@ -148,6 +158,7 @@ class Encoding(msgspec.Struct, frozen=True):
             n_coordinates=self.n_coordinates,
             mixed=bool(mixed) or self.is_wide,
             tail_bytes=math.ceil(TAIL * TAIL_SLACK * entries),
+            doubles=bool(self.tails) or n_hashed**2 * RARE > self.n_coordinates,
         )
 
 
@@ -166,9 +177,9 @@ class Scattered:
     """What writing rows into a block found."""
 
     missing: np.ndarray
-    """int64 (n_numbers,): missing values among the rows kept ..."""
+    """int64 (n_numbers,): missing values among the rows kept."""
     infinite: np.ndarray
-    """... and infinite ones."""
+    """int64 (n_numbers + n_tails,): infinite ones, or rows that have one."""
     pools: list[np.ndarray]
     """Memory that rows point to: to be kept as long as they are."""
 
@@ -180,9 +191,8 @@ class Encoder:
         columns, width = encoding.columns, encoding.width
         flags = {name: len(columns) + k for k, name in enumerate(encoding.indicators)}
         self.encoding, self.sources = encoding, encoding.sources
-        self.names = tuple(column.name for column in columns)
         self.place = np.array([*range(len(columns)), width, width + 1], np.int64)
-        self.flag = np.array([*(flags.get(name, -1) for name in self.names), -1, -1], np.int64)
+        self.flag = np.array([*(flags.get(column.name, -1) for column in columns), -1, -1], np.int64)
         self.shift = np.array([*(column.shift for column in columns), 0.0, 0.0])
         self.scale = np.array([*(column.scale for column in columns), 1.0, 1.0])
         self.fill = np.array([*(column.fill for column in columns), 0.0, 1.0])
@@ -233,7 +243,8 @@ class Encoder:
         missing, infinite = self._scatter_numbers(named, dest, block, y, weight)
         if self.encoding.categories:
             self._scatter_slots(named, dest, block)
-        return Scattered(missing, infinite, self._scatter_tails(named, dest, block))
+        pools, infinite_rows = self._scatter_tails(named, dest, block)
+        return Scattered(missing, np.concatenate([infinite, infinite_rows]), pools)
 
     def _scatter_numbers(
         self, named: dict[str, Any], dest: np.ndarray, block: Block, y: np.ndarray | None, weight: np.ndarray | None
@@ -274,15 +285,16 @@ class Encoder:
         )
         scatter_slots(bound, self.crosses, dest, self.encoding.width + OWN, block.rows.ids)
 
-    def _scatter_tails(self, named: dict[str, Any], dest: np.ndarray, block: Block) -> list[np.ndarray]:
+    def _scatter_tails(self, named: dict[str, Any], dest: np.ndarray, block: Block) -> tuple[list[np.ndarray], np.ndarray]:
         kept = dest >= 0
-        places, pools = dest[kept], []
+        places, pools, infinite = dest[kept], [], np.zeros(len(self.tailers), np.int64)
         for k, tailer in enumerate(self.tailers):
             tails = tailer.tails(named[tailer.column.name])
             block.rows.tails[places, k, 0] = tails.addresses[kept]
             block.rows.tails[places, k, 1] = tails.counts[kept]
+            infinite[k] = kept[tails.infinite].sum()
             pools.append(tails.pool)
-        return pools
+        return pools, infinite
 
     def check_infinite(self, infinite: np.ndarray, where: str) -> None:
         """Refuse infinite feature values by name.
@@ -295,9 +307,11 @@ class Encoder:
         """
         if infinite.any():
             worst = int(np.flatnonzero(infinite)[0])
+            names = [column.column for column in self.encoding.columns] + [tail.name for tail in self.encoding.tails]
+            name = names[worst]
             raise DataError(
-                f"{where}: feature {self.names[worst]!r} is infinite in {int(infinite[worst]):,} rows; clean it, or leave it "
-                f"out with --exclude '{self.names[worst]}', or take infinite values as missing with --infinite missing"
+                f"{where}: feature {name!r} is infinite in {int(infinite[worst]):,} rows; clean it, or leave it out with "
+                f"--exclude '{name}', or take infinite values as missing with --infinite missing"
             )
 
 
@@ -314,7 +328,7 @@ def encode_target(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(target.classes[0], str):
+    if target.of_text:
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values = column.cast(pa.string())
         index = pc.fill_null(pc.index_in(values, value_set=pa.array(target.classes, pa.string())), -1)

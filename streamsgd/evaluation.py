@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.account import Account
 from streamsgd.budget import tile_rows
-from streamsgd.columns import check_columns
+from streamsgd.columns import WHAT, check_columns, fits
 from streamsgd.dataset import require
 from streamsgd.errors import DataError
 from streamsgd.metrics import Metrics
-from streamsgd.plan import make_plan
+from streamsgd.planning import make_plan
 from streamsgd.recipe import Recipe
 from streamsgd.samplers import Sequential
 from streamsgd.stream import Stream
@@ -138,5 +138,11 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name in extra:
         if name not in recipe.dataset.schema.names:
             raise DataError(f"the data has no column {name!r}, which the model was trained with")
+        kind = recipe.dataset.schema.field(name).type
+        of_text = recipe.target is not None and name == recipe.target.name and recipe.target.of_text
+        if not fits("text" if of_text else "number", kind):
+            raise DataError(
+                f"column {name!r} of the data is of type {kind}; the model needs {WHAT['text' if of_text else 'number']}"
+            )
     require(recipe.dataset, [*names, *extra])
     return recipe

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.categories import TIME_PARTS, CategoryColumn, Hashed, as_bytes, as_dictionary, is_text
+from streamsgd.categories import TIME_PARTS, CategoryColumn, Hashed, as_bytes, as_dictionary, is_text, zone_of
 from streamsgd.columns import Kind, expand
 from streamsgd.encode import Cross, Encoding, NumberColumn
 from streamsgd.errors import DataError, SettingsError
@@ -26,11 +26,11 @@ from streamsgd.tails import TailColumn, Tailer, elements
 from streamsgd.words import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from streamsgd.columns import Roles
     from streamsgd.look import Look
-    from streamsgd.plan import Piece
+    from streamsgd.planning import Piece
     from streamsgd.settings import Settings
 
 MOST_DEVIATIONS = 10.0
@@ -191,7 +191,14 @@ def look_at(look: Look, roles: Roles) -> dict[str, Any]:
     """Return `Numbers` or `Values` of every feature over the sample."""
     pieces = look.sample(roles.features)
     found: dict[str, Any] = {name: Numbers() if _is_numeric(kind) else Values() for name, kind in roles.kinds.items()}
-    found |= {item: Numbers() for name in _vectors(roles) for item in _items(look, name)}
+    for name in _vectors(roles):
+        both = [item for item in _items(look, name) if item in roles.kinds]
+        if both:
+            raise DataError(
+                f"numbers of the lists {name!r} and the column {both[0]!r} would have one name; rename one, or leave "
+                f"it out with --exclude '{both[0]}'"
+            )
+        found |= {item: Numbers() for item in _items(look, name)}
     for name in _vectors(roles):
         del found[name]
     n_numbers = sum(isinstance(one, Numbers) for one in found.values())
@@ -295,9 +302,22 @@ def choose_encoding(look: Look, roles: Roles) -> tuple[Encoding, dict[str, str]]
         else:
             categories.append(_category(name, str(kind), seen, whole=whole))
     categories += _parts(look, roles)
+    _check_names(numbers)
+    _check_names(categories)
     crosses = _crosses(settings, numbers, categories, tails)
     encoding = _placed(Encoding(tuple(numbers), tuple(categories), crosses, tuple(tails)), settings, look.dataset.n_rows)
     return encoding, {name: _reason(seen, whole=whole) for name, seen in found.items()}
+
+
+def _check_names(columns: Sequence[NumberColumn | CategoryColumn]) -> None:
+    """Refuse two features of one name, such as the first item of the vectors `e` and a column `e[0]`."""
+    name, times = Counter(column.name for column in columns).most_common(1)[0] if columns else ("", 0)
+    if times > 1:
+        sources = [column.column for column in columns if column.name == name]
+        raise DataError(
+            f"two features would be called {name!r}, of columns {sources[0]!r} and {sources[1]!r}; rename one, or leave it out "
+            f"with --exclude '{sources[1]}'"
+        )
 
 
 def _reason(seen: Numbers | Values, *, whole: bool) -> str:
@@ -450,7 +470,7 @@ def _parts(look: Look, roles: Roles) -> list[CategoryColumn]:
             kind = look.dataset.schema.field(column).type
             if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
                 raise SettingsError(f"--time-parts {entry}: column {column!r} is of type {kind}, not a date or timestamp")
-            found += [CategoryColumn(f"{column}.{one}", column, str(kind), part=one) for one in parts]
+            found += [CategoryColumn(f"{column}.{one}", column, str(kind), part=one, zone=zone_of(kind)) for one in parts]
     return found
 
 

@@ -23,7 +23,7 @@ from streamsgd.footers import encoded_bytes
 from streamsgd.look import Look
 from streamsgd.order import OrderRisk, TargetMix, judge_order
 from streamsgd.parquet import Footers, PieceReader, Spent
-from streamsgd.plan import Piece
+from streamsgd.planning import Piece
 from streamsgd.survey import open_data
 from streamsgd.tables import TableSource
 

@@ -16,7 +16,7 @@ from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
 from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
-from streamsgd.plan import Plan, make_plan
+from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make

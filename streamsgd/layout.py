@@ -29,6 +29,8 @@ class Layout:
         Whether rows are read as lists of entries even if they hold numbers only.
     tail_bytes
         Bytes per row to reckon with for entries elsewhere.
+    doubles
+        Whether rows may well have two entries of one coordinate.
 
     """
 
@@ -38,6 +40,7 @@ class Layout:
     n_coordinates: int = 0
     mixed: bool = False
     tail_bytes: int = 0
+    doubles: bool = False
 
     @property
     def numbers_per_row(self) -> int:
@@ -67,7 +70,8 @@ class Layout:
         ids = values.view(np.int32 if values.itemsize == 4 else np.int64)
         n_plain = sum(number < 0 for number in self.by)
         by = np.array(self.by, np.int32)
-        return Block(Mixed(values, ids, by, tails, self.width, n_plain, self.n_coordinates - 1), y, weight)
+        mixed = Mixed(values, ids, by, tails, self.width, n_plain, self.n_coordinates - 1, self.doubles)
+        return Block(mixed, y, weight)
 
     def choose(self, block: Block, rows: Any) -> Block:
         """Return some rows of a block: shared memory for a slice, copies for numbers of rows."""

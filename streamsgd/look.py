@@ -17,7 +17,7 @@ from streamsgd.budget import INTERPRETER, parse_limit
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.floats import as_double
 from streamsgd.parquet import PieceReader, Spent, group_widths, reading_bytes
-from streamsgd.plan import Piece, merge_neighbours
+from streamsgd.planning import Piece, merge_neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,7 @@ from streamsgd.errors import DataError, SchemaError
 from streamsgd.job import choose_parts, size
 from streamsgd.look import Look
 from streamsgd.parquet import PieceReader, Spent
-from streamsgd.plan import Piece, Plan, make_plan
+from streamsgd.planning import Piece, Plan, make_plan
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.targets import choose_target

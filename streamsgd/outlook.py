@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamsgd.footers import encoded_bytes
 from streamsgd.parquet import Footers, PieceReader, Spent, column_bytes
-from streamsgd.plan import Piece
+from streamsgd.planning import Piece
 from streamsgd.registry import spec_of
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamsgd.dataset import Dataset
-    from streamsgd.plan import Piece
+    from streamsgd.planning import Piece
     from streamsgd.source import FileRef
 
 WHOLE_BYTES = 32 << 20

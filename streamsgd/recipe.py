@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.baseline import join, target_sums
-from streamsgd.common import Common, count_common
+from streamsgd.common import COUNTED_BYTES, COUNTED_ROWS, Common, FirstRows
 from streamsgd.encode import (
     Encoder,
     Encoding,
@@ -23,13 +23,13 @@ from streamsgd.encode import (
 )
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.kernels.mixing import hold_out, place
-from streamsgd.parquet import WHOLE_BYTES, PieceReader, Spent
+from streamsgd.parquet import WHOLE_BYTES, PieceReader, Spent, group_widths
 
 if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
     from streamsgd.kernels.loops import Block
     from streamsgd.layout import Layout
-    from streamsgd.plan import Piece
+    from streamsgd.planning import Piece
 
 
 @dataclass
@@ -230,10 +230,11 @@ class Recipe:
         loaded: Loaded,
     ) -> int:
         at, n_missing, spent = 0, 0, loaded.spent
+        first = FirstRows(self.encoding, self._first_rows(piece)) if self.names_values else None
         for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.texts):
             began = time.perf_counter()
-            if self.names_values and not at:
-                loaded.common = count_common(self.encoding, dict(zip(self.encoder.sources, columns, strict=True)))
+            if first:
+                first.add(columns)
             some = slice(at, at + len(columns[0]))
             found = self.encoder.scatter(
                 columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
@@ -244,7 +245,16 @@ class Recipe:
             n_missing += int(found.missing.sum()) + int(found.infinite.sum())
             loaded.pools += found.pools
             spent.encode += time.perf_counter() - began
+        if first:
+            loaded.common = first.counts()
         return n_missing
+
+    def _first_rows(self, piece: Piece) -> int:
+        """Return how many rows of a piece have their values counted: however it is read, the same."""
+        some = slice(piece.first, piece.last)
+        rows = self.dataset.rows[some]
+        width = float(rows @ group_widths(self.dataset, self.encoder.sources, some)) / max(1, int(rows.sum()))
+        return min(COUNTED_ROWS, piece.rows, max(1, int(COUNTED_BYTES / max(1.0, width))))
 
 
 def _joined(parts: list[Loaded], n_classes: int) -> Loaded:

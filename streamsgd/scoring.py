@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
     from streamsgd.executors import Executor
     from streamsgd.model import Model
-    from streamsgd.plan import Piece
+    from streamsgd.planning import Piece
     from streamsgd.stream import Filled
 
 MARK = b"streamsgd"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamsgd.executors import Executor
     from streamsgd.kernels.loops import Block
     from streamsgd.layout import Layout
-    from streamsgd.plan import Chunk, Plan
+    from streamsgd.planning import Chunk, Plan
     from streamsgd.recipe import Loaded, Recipe
 
 log = logging.getLogger("streamsgd")

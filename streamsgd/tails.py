@@ -1,6 +1,7 @@
 """Columns with any number of values per cell: text, lists, and maps from keys to numbers.
 
-Their entries live in memory beside the block, and rows point to them. A text that many rows share is cut into tokens once.
+Their entries live in memory beside the block, and rows point to them. A text that many rows share is cut into tokens once. What
+a cell holds several times is an entry each time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.categories import NULL, Hashed, as_bytes, as_dictionary, hash_values, is_category, is_text, name_seed
+from streamsgd.floats import as_double
 from streamsgd.kernels.rows import TAIL
 from streamsgd.kernels.text import count_tokens, hash_tokens
 
@@ -44,6 +46,8 @@ class Tails:
     """int64 (n_rows,): the first entry of each row ..."""
     counts: np.ndarray
     """int64 (n_rows,): ... and how many there are."""
+    infinite: np.ndarray
+    """int64: rows with a number that was infinite, which count as 0."""
 
     @property
     def addresses(self) -> np.ndarray:
@@ -79,8 +83,6 @@ class Tailer:
     def __init__(self, column: TailColumn, space: Hashed) -> None:
         self.column, self.space, self.seed = column, space, name_seed(column.name)
         self.null = int(hash_values(pa.array([NULL], pa.binary()), self.seed, space)[0])
-        self.bad = 0
-        """Numbers that were infinite so far."""
 
     def places(self, values: list[str]) -> np.ndarray:
         """Return the coordinates of single words or values, int64 (n,)."""
@@ -91,7 +93,11 @@ class Tailer:
         if self.column.kind == "text":
             return self._text(column)
         keys, numbers, starts, counts = elements(column, self.column.kind)
-        return Tails(self._entries(keys, numbers), starts, counts)
+        pool = self._entries(keys, numbers)
+        infinite = np.flatnonzero(~np.isfinite(factors_of(pool)))
+        factors_of(pool)[infinite] = 0.0
+        # Cells without entries begin where others do; the last that begins there is not without.
+        return Tails(pool, starts, counts, np.unique(np.searchsorted(starts, infinite, side="right") - 1))
 
     def _entries(self, values: Any, numbers: Any) -> np.ndarray:
         pool = np.empty((len(values), 2), np.int32)
@@ -102,14 +108,12 @@ class Tailer:
         pool[:, 0] = hash_values(filled, self.seed, self.space)
         if texts.null_count:
             pool[np.asarray(texts.is_null()), 0] = self.null
-        factors = pool[:, 1].view(np.float32)
         if numbers is None:
-            factors[:] = 1.0
+            factors_of(pool)[:] = 1.0
             return pool
         with np.errstate(over="ignore"):
-            given = np.asarray(numbers.cast(pa.float64()), dtype=np.float64).astype(np.float32)
-        self.bad += int(np.isinf(given).sum())
-        factors[:] = np.where(np.isfinite(given), given, 0.0)
+            given = as_double(numbers).astype(np.float32)
+        factors_of(pool)[:] = np.where(np.isnan(given), np.float32(0.0), given)
         return pool
 
     def _text(self, column: Any) -> Tails:
@@ -121,16 +125,17 @@ class Tailer:
             np.concatenate([np.zeros((0, 2), np.int32), *(part.pool for part in parts)]),
             np.concatenate([np.zeros(0, np.int64), *(part.starts + first for part, first in zip(parts, firsts, strict=True))]),
             np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]),
+            np.zeros(0, np.int64),
         )
 
     def _of_chunk(self, chunk: Any) -> Tails:
         pool, starts, counts = self.tokens(chunk.dictionary)
         codes = np.asarray(pc.fill_null(chunk.indices.cast(pa.int64()), len(starts)))
-        return Tails(pool, np.append(starts, 0)[codes], np.append(counts, 0)[codes])
+        return Tails(pool, np.append(starts, 0)[codes], np.append(counts, 0)[codes], np.zeros(0, np.int64))
 
     def tokens(self, texts: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the entries of some texts, and for each text the first of them and their number."""
-        texts = self._folded(texts)
+        """Return the entries of some texts, one per token, and for each text the first of them and their number."""
+        texts = prepare_texts(texts, fold=self.column.fold)
         wide = pa.types.is_large_binary(texts.type)
         _, offsets, data = texts.buffers()
         place = offsets.address + texts.offset * (8 if wide else 4) if offsets is not None else 0
@@ -140,22 +145,29 @@ class Tailer:
         count_tokens(place, wide, where, n, longest, counts)
         starts = np.cumsum(counts) - counts
         pool = np.empty((int(counts.sum()), 2), np.int32)
-        index, x = pool[:, 0], pool[:, 1].view(np.float32)
-        space = self.space
+        index, x, space = pool[:, 0], factors_of(pool), self.space
         hash_tokens(place, wide, where, n, longest, np.uint32(self.seed), space.first, space.mask, starts, index, x)
         return pool, starts, counts
 
-    def _folded(self, texts: Any) -> Any:
-        texts = as_bytes(pc.fill_null(texts, "") if is_text(texts.type) and texts.null_count else texts)
-        if not self.column.fold:
-            return texts
-        wide = pa.types.is_large_binary(texts.type)
-        kind = pa.large_string() if wide else pa.string()
-        try:
-            folded = pc.utf8_lower(texts.cast(kind))
-        except pa.ArrowInvalid:
-            folded = _folded_apart(texts, kind)
-        return folded.cast(pa.large_binary() if wide else pa.binary())
+
+def factors_of(pool: np.ndarray) -> np.ndarray:
+    """Return the factors of entries, float32 (n_entries,), which share their memory."""
+    factors: np.ndarray = pool[:, 1].view(np.float32)
+    return factors
+
+
+def prepare_texts(texts: Any, *, fold: bool) -> Any:
+    """Return an Arrow array of texts as bytes, null as no text, in small letters if `fold`."""
+    texts = as_bytes(pc.fill_null(texts, "") if is_text(texts.type) and texts.null_count else texts)
+    if not fold:
+        return texts
+    wide = pa.types.is_large_binary(texts.type)
+    kind = pa.large_string() if wide else pa.string()
+    try:
+        folded = pc.utf8_lower(texts.cast(kind))
+    except pa.ArrowInvalid:
+        folded = _folded_apart(texts, kind)
+    return folded.cast(pa.large_binary() if wide else pa.binary())
 
 
 def _folded_apart(texts: Any, kind: Any) -> Any:

@@ -80,7 +80,10 @@ def discover(look: Look, name: str) -> tuple[Any, ...]:
     """Return the sorted distinct values of the target, reading its column alone."""
     found: set[Any] = set()
     for column in look.scan(name):
-        found.update(value for value in pc.unique(_plain(column)).to_pylist() if not _is_missing(value))
+        try:
+            found.update(value for value in pc.unique(_plain(column)).to_pylist() if not _is_missing(value))
+        except UnicodeDecodeError as error:
+            raise DataError(f"target {name!r} holds bytes that are not UTF-8 ({error}): write its classes as text") from error
         if len(found) > MOST_CLASSES:
             raise DataError(
                 f"target {name!r} has more than {MOST_CLASSES:,} distinct values; if it is a number to predict, "

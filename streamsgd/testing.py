@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.kernels.loops import Pace, Parts, end_batch, fit, learn, new_scratch, score, settled, update
+from streamsgd.kernels.loops import Parts, end_batch, fit, learn, new_scratch, score, settled, update
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.rows import OWN
 from streamsgd.kernels.state import ETA, FILLED, STEPS, State, make_state
 from streamsgd.layout import Layout, most_entries
-from streamsgd.plan import Plan, make_plan
+from streamsgd.planning import Plan, make_plan
 from streamsgd.registry import make
 
 if TYPE_CHECKING:
@@ -615,8 +616,7 @@ def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
     end: Any = end_batch
     for i in range(len(order)):
         step, epoch = int(state.clock[STEPS]) + 1, pace.epoch + pace.epoch_per_row * i
-        rate = parts.optimizer.learning_rate * parts.schedule.factor(step, epoch, pace.epochs)
-        value, weight = learn_row(parts, block, [i], 1, state, rate, parts.optimizer.prepare(step), scratch)
+        value, weight = learn_row(parts, block, [i], 1, state, pace, epoch, parts.optimizer.prepare(step), scratch)
         state.tally[:] += value, weight, 1.0
         state.clock[FILLED] += 1
         if state.clock[FILLED] == pace.batch_size:

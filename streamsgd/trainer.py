@@ -22,7 +22,8 @@ from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, prepare, start_at_best_constant
 from streamsgd.kernels.jit import CompileClock
-from streamsgd.kernels.loops import Pace, fit, new_scratch, settled, update
+from streamsgd.kernels.loops import fit, new_scratch, settled, update
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, make_state
 from streamsgd.layout import most_entries
 from streamsgd.model import Model
@@ -117,6 +118,8 @@ class Run:
         self.entries = 0
         """Entries per row that there is room for."""
         self.epoch, self.chunk = 0, 0
+        self.all_new = False
+        """Whether every epoch brings rows of its own."""
         self.totals = np.zeros(3)
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
         self.problems: list[str] = []
@@ -167,8 +170,8 @@ class Run:
         return self.finish()
 
     def pass_over(self, epoch: int) -> None:
-        """Learn the job's data once, as this epoch, apart from any plan of epochs."""
-        self.epoch = epoch
+        """Learn the job's data, which nobody saw before, as this epoch, apart from any plan of epochs."""
+        self.epoch, self.all_new = epoch, True
         for filled in self._ahead(Stream(self.job.recipe, self.job.plan, self.executor).chunks(epoch, 0, epoch + 1)):
             self._learn(filled)
         self._end_epoch()
@@ -183,19 +186,19 @@ class Run:
         self.report.wait_seconds += filled.waited
         self.report.spent.add(filled.spent)
         self.report.bytes += filled.chunk.rows * self._row_bytes
+        new = self.all_new or not filled.chunk.epoch
         for piece in filled.pieces:
             if piece.targets is not None:
                 self.targets = join(self.targets, piece.targets, len(self.job.target.classes))
-            self.counts["filtered"] += piece.filtered if not filled.chunk.epoch else 0
-            self.counts["skipped"] += piece.skipped if not filled.chunk.epoch else 0
-            self.counts["missing"] += piece.missing if not filled.chunk.epoch else 0
-            if not filled.chunk.epoch:
+            if new:
+                self.counts["filtered"] += piece.filtered
+                self.counts["skipped"] += piece.skipped
+                self.counts["missing"] += piece.missing
                 self.common.add(piece.common)
-            if piece.problem and not filled.chunk.epoch:
+            if piece.problem and new:
                 self.problems.append(piece.problem)
                 log.warning("left out: %s", piece.problem)
-        if not filled.chunk.epoch:
-            self.counts["held"] += int(filled.helds.sum())
+        self.counts["held"] += int(filled.helds.sum()) if new else 0
         began = time.perf_counter()
         self._fit(filled)
         self.judge.watch(filled, self.model_now)

@@ -45,7 +45,7 @@ def within(module: str, *prefixes: str) -> bool:
 # --- law: layers
 
 
-@pytest.mark.parametrize("module", ["plan", "samplers", "budget", "sizes", "errors"])
+@pytest.mark.parametrize("module", ["planning", "samplers", "budget", "sizes", "errors"])
 def test_planning_knows_only_integers(module: str) -> None:
     """The standard library, NumPy, our errors and sizes; psutil where the machine is asked for its memory."""
     ours = {"streamsgd.errors", "streamsgd.sizes"}
@@ -100,7 +100,7 @@ def test_reading_never_knows_a_model(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["plan", "samplers", "budget", "registry", "executors", "stream", "testing", "layout", "policies"]
+    "module", ["planning", "samplers", "budget", "registry", "executors", "stream", "testing", "layout", "policies"]
 )
 def test_arrow_is_known_only_where_bytes_are(module: str) -> None:
     assert "pyarrow" not in {root(name) for name in imports_of(module)}
@@ -206,7 +206,8 @@ class Own(NamedTuple):
 STEP = """
 import numpy as np
 from own import Own
-from streamsgd.kernels.loops import Pace, Parts, update
+from streamsgd.kernels.loops import Parts, update
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.state import State
 from streamsgd.registry import make
 parts = Parts(make("loss", "squared"), make("penalty", "none"), Own(), make("schedule", "constant"))

@@ -285,6 +285,23 @@ def test_a_word_that_a_text_repeats_is_learned_as_well_as_one_that_it_does_not(t
     assert errors[1] < 2 * errors[0]
 
 
+def test_values_that_share_a_coordinate_do_not_overshoot_either() -> None:
+    """Eighty columns of many values in 256 coordinates."""
+    rng = np.random.default_rng(8)
+    columns = {f"c{k}": [f"v{v}" for v in rng.integers(0, 2000, 3000)] for k in range(80)}
+    y = 100.0 + rng.normal(size=3000)
+    model = train(pa.table({**columns, "y": y}), "squared", bits=8)
+    assert np.sqrt(np.mean((model.predict(pa.table(columns)) - y) ** 2)) < 1.5
+
+
+def test_the_rate_is_that_of_the_row_however_rows_are_cut_into_chunks() -> None:
+    data = scales_and_categories()
+    table = pa.table({**data.columns, "y": data.signal})
+    settings = {"schedule": "inverse-scaling:power=0.5", "shuffle": "none"}
+    whole, cut = train(table, "squared", **settings), train(table, "squared", chunk_rows=100, **settings)
+    np.testing.assert_allclose(cut.weights, whole.weights, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("rate", [1e-6, 1e3, 1e12])
 @pytest.mark.parametrize("loss", SPECS)
 def test_at_any_rate_the_weights_stay_finite(loss: str, rate: float) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from streamsgd.kernels import optimizers as ours
-from streamsgd.kernels.loops import Pace, Parts, update
+from streamsgd.kernels.loops import Parts, update
 from streamsgd.kernels.losses import Squared
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.penalties import Free, Ridge
 from streamsgd.kernels.schedules import Constant
 from streamsgd.kernels.state import State, make_state

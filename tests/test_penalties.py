@@ -8,8 +8,9 @@ import pytest
 from conftest import as_columns
 from sklearn.linear_model import ElasticNet as SklearnElasticNet
 
-from streamsgd.kernels.loops import Pace, Parts, update
+from streamsgd.kernels.loops import Parts, update
 from streamsgd.kernels.losses import Squared
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.penalties import ElasticNet, Lasso, Ridge
 from streamsgd.kernels.schedules import Constant
 from streamsgd.kernels.state import make_state

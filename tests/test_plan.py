@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsgd.plan import UNITS_PER_CHUNK, Plan, make_plan
+from streamsgd.planning import UNITS_PER_CHUNK, Plan, make_plan
 from streamsgd.registry import PARTS, make
 from streamsgd.samplers import Corgi, Sequential
 from streamsgd.testing import check_plan, check_sampler
@@ -126,7 +126,7 @@ def test_no_rows_are_no_chunks() -> None:
 MILLION = """
 import json, re, sys, time
 import numpy as np
-from streamsgd.plan import make_plan
+from streamsgd.planning import make_plan
 from streamsgd.samplers import Corgi
 high, chunk_rows = int(sys.argv[1]), int(sys.argv[2])
 rows, file = np.random.default_rng(0).integers(1, high, 1_000_000), np.arange(1_000_000) // 100

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamsgd.kernels.loops import Block, Pace, Parts, fit, new_scratch, settled
+from streamsgd.kernels.loops import Block, Parts, fit, new_scratch, settled
 from streamsgd.kernels.losses import Softmax, Squared
 from streamsgd.kernels.optimizers import FTRL, NAG, SGD, Adagrad, Adam, Momentum, RMSprop
+from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.penalties import ElasticNet, Free, Lasso, Ridge
 from streamsgd.kernels.rows import OWN, TAIL
 from streamsgd.kernels.schedules import Constant, InverseScaling
@@ -250,8 +251,7 @@ def nag_by_hand(rate: float, penalty: Any, rows: Rows, power: float, n: int = 3)
     w, total, scale = np.zeros((3, SIZE))
     spread, seen, low, high = 0.0, 0.0, 0.0, 0.0
     for step in range(n * N):
-        # The rate is asked for once per sixteen rows.
-        eta = rate * (step // 16 * 16 + 1) ** -power
+        eta = rate * (step + 1) ** -power
         a, y, h = rows.design[step % N], rows.y[step % N], rows.weight[step % N]
         low, high = min(low, y), max(high, y)
         score = min(max(a @ w, low), high)

@@ -62,7 +62,7 @@ LISTS: dict[str, tuple[Any, list[Any], Callable[[Any], bytes]]] = {
     "uint8": (pa.uint8(), [0, 255, None], utf8),
     "bool": (pa.bool_(), [True, False, None], lambda v: str(v).lower().encode()),
     "float64": (pa.float64(), [0.5, -1.25, None], utf8),
-    "decimal": (pa.decimal128(5, 2), [decimal.Decimal("1.50"), None], utf8),
+    "decimal": (pa.decimal128(5, 2), [decimal.Decimal("1.25"), None], utf8),
     "date": (pa.date32(), DAYS, utf8),
     "null": (pa.null(), [None], utf8),
 }

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
+from streamsgd.categories import as_bytes
 from streamsgd.errors import DataError
 from streamsgd.model import Model
 
 N = 120
+DAY = dt.date(2024, 2, 29)
 Y = np.sin(np.arange(N))
 PLAIN = {"executor": "inline", "memory": "2GB", "precision": "float64", "bits": 16, "epochs": 2}
 COLUMNS: dict[str, Any] = {
@@ -126,6 +128,52 @@ def test_a_null_column_in_one_file_is_missing_there(tmp_path: Path) -> None:
     weights = {value.value: value.weights[0] for value in model.values()}
     assert weights["is missing"] != 0.0
     assert weights["a"] != 0.0
+
+
+SAID: dict[str, tuple[Any, ...]] = {
+    "decimals": (
+        pa.array(["0", "-1.50", "0.0000000012", "100"]).cast(pa.decimal128(20, 10)),
+        pa.array(["0", "-1.50", "0.0000000012", "100"]).cast(pa.decimal256(40, 18)),
+    ),
+    "small decimals": (pa.array(["0", "-12.5", "100"]).cast(pa.decimal128(9, 2)), pa.array([0.0, -12.5, 100.0])),
+    "times": tuple(pa.array([dt.time(1, 2, 0), dt.time(0)]).cast(kind) for kind in (pa.time32("s"), pa.time64("ns"))),
+    "moments": tuple(
+        pa.array([dt.datetime(2024, 2, 29, 12, 30), dt.datetime(2024, 2, 29)], pa.timestamp(unit)) for unit in ("s", "ms", "ns")
+    ),
+    "moments of a zone": (
+        pa.array([dt.datetime(2024, 2, 29, 23, 30, tzinfo=dt.UTC)], pa.timestamp("us", "UTC")),
+        pa.array([dt.datetime(2024, 2, 29, 23, 30, tzinfo=dt.UTC)], pa.timestamp("s", "Asia/Tokyo")),
+    ),
+    "days": (pa.array([DAY], pa.date32()), pa.array([DAY], pa.date64()), pa.array([DAY]).cast(pa.timestamp("us"))),
+    "durations": (pa.array([5, -86400], pa.duration("s")), pa.array([5 * 10**9, -86400 * 10**9], pa.duration("ns"))),
+    "numbers": (pa.array([0, 3], pa.int8()), pa.array([-0.0, 3.0], pa.float32()), pa.array([0, 3], pa.uint64())),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_a_category_is_its_value_not_its_type(case: str) -> None:
+    texts = [as_bytes(values).to_pylist() for values in SAID[case]]
+    assert all(text == texts[0] for text in texts)
+    assert len(set(texts[0])) == len(texts[0])
+
+
+def test_parts_of_a_moment_are_of_the_zone_of_training() -> None:
+    paris = pa.array(MOMENTS, pa.timestamp("s", "Europe/Paris"))
+    y = np.array([moment.hour for moment in MOMENTS], float)
+    model = streamsgd.train(pa.table({"t": paris, "y": y}), "y", time_parts=["t.hour"], **PLAIN)
+    expected = model.predict(pa.table({"t": paris}))
+    assert np.array_equal(model.predict(pa.table({"t": pa.array(MOMENTS, pa.timestamp("us", "UTC"))})), expected)
+    with pytest.raises(DataError, match="'t' .*no time zone.*Europe/Paris"):
+        model.predict(pa.table({"t": paris.cast(pa.timestamp("s"))}))
+
+
+@pytest.mark.parametrize("other", [["a", "b"] * 60, [[1.0]] * N], ids=["strings", "lists"])
+def test_a_target_of_another_type_is_refused_by_name(other: Any, model: Model) -> None:
+    table = pa.table({**COLUMNS, "y": other})
+    trainer = streamsgd.Trainer("y", text=["w"], memory="2GB").partial_fit(pa.table({**COLUMNS, "y": Y}))
+    for learn in (trainer.partial_fit, model.evaluate):
+        with pytest.raises(DataError, match="'y' .*type"):
+            learn(table)
 
 
 # --- law: names that come from two places

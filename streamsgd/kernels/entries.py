@@ -1,7 +1,7 @@
 """Batches whose rows touch a few of many weights: only those have a gradient, and only those move.
 
 A weight counts as touched if its gradient is not zero. Optimizers whose memory fades (momentum, Adam) let it fade only where it
-is touched, as torch.optim.SparseAdam does; the others move as if every weight were updated.
+is touched, as torch.optim.SparseAdam does (but for where epsilon stands); the others move as if every weight were updated.
 
 A penalty is paid late: by its flow, when a weight is next read, for all the steps that passed it by. The flow of two durations
 is that of their sum, so that the weight is what paying after every step would have made it.
@@ -46,7 +46,7 @@ def remember(touched, n_touched, j):
     return n_touched + 1
 
 
-def learn_entries_one(parts, block, members, n, state, rate, shared, scratch):
+def learn_entries_one(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights = parts.loss, state.weights
     grad, touched, n_touched = state.grad, state.touched, state.clock[TOUCHED]
     total_loss, total_weight = 0.0, 0.0
@@ -77,7 +77,7 @@ def learn_entries_one(parts, block, members, n, state, rate, shared, scratch):
     return total_loss, total_weight
 
 
-def learn_entries_many(parts, block, members, n, state, rate, shared, scratch):
+def learn_entries_many(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights = parts.loss, state.weights
     scores, gradient = scratch.numbers[0], scratch.numbers[1]
     grad, touched, n_touched = state.grad, state.touched, state.clock[TOUCHED]

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
-from streamsgd.kernels.jit import dispatch, lean, lean_kernel
+from streamsgd.kernels.jit import dispatch, lean_kernel
 from streamsgd.kernels.memory import SIDE
+from streamsgd.kernels.pace import rate_now
 from streamsgd.kernels.sequential import learn_rows_many, learn_rows_one
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.verbs import (
@@ -20,7 +21,6 @@ from streamsgd.kernels.verbs import (
     dot,
     dots,
     entries,
-    factor,
     mean,
     means,
     move,
@@ -59,21 +59,6 @@ class Block(NamedTuple):
     """Row weights, shape (n_rows,)."""
 
 
-class Pace(NamedTuple):
-    """Where this call stands in the run, for batches and schedules."""
-
-    batch_size: int
-    """Rows per update."""
-    n_penalised: int
-    """Leading weights that the penalty sees: all but the intercepts."""
-    epoch: float
-    """Passes over the data done before this call, as a fraction."""
-    epoch_per_row: float
-    """What one row adds to it."""
-    epochs: float
-    """Passes planned."""
-
-
 class Scratch(NamedTuple):
     """Room for a span of rows."""
 
@@ -86,7 +71,7 @@ class Scratch(NamedTuple):
     counts: Any
     """int64 (SPAN,): how many there are."""
     room: Any
-    """Shape (4, entries): for what is worked out per entry of a row."""
+    """Shape (4, entries): for what is worked out per entry of a row; beyond them nothing that cannot be a divisor."""
 
 
 def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
@@ -97,11 +82,11 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
         np.zeros((SPAN, room), np.uint32),
         np.zeros((SPAN, room), kind),
         np.zeros(2 * SPAN, np.int64),
-        np.zeros((4, room), kind),
+        np.ones((4, room), kind),
     )
 
 
-def learn(parts, block, members, n, state, rate, shared, scratch):
+def learn(parts, block, members, n, state, pace, epoch, shared, scratch):
     """Learn the rows `members[:n]`: add their gradients, or move by them one after another.
 
     Parameters
@@ -110,8 +95,10 @@ def learn(parts, block, members, n, state, rate, shared, scratch):
         As their classes say.
     members, n
         Rows of the block, of one batch.
-    rate, shared
-        The learning rate now, and what the optimizer prepared, for those who move or catch up.
+    pace, epoch
+        As its class says, and the passes done before the first of the rows, for those who move.
+    shared
+        What the optimizer prepared, for those who catch up.
 
     Returns
     -------
@@ -120,11 +107,11 @@ def learn(parts, block, members, n, state, rate, shared, scratch):
 
     """
     return _learner(type(parts.optimizer), type(block.rows), type(parts.loss))(
-        parts, block, members, n, state, rate, shared, scratch
+        parts, block, members, n, state, pace, epoch, shared, scratch
     )
 
 
-def _learn_one(parts, block, members, n, state, rate, shared, scratch):
+def _learn_one(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights, grad = parts.loss, state.weights, state.grad
     # Three short loops, not one: the middle one becomes vector code, worth half of a logistic row.
     rows, scores, slopes = block.rows, scratch.numbers[0], scratch.numbers[1]
@@ -143,7 +130,7 @@ def _learn_one(parts, block, members, n, state, rate, shared, scratch):
     return total_loss, total_weight
 
 
-def _learn_many(parts, block, members, n, state, rate, shared, scratch):
+def _learn_many(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights, grad = parts.loss, state.weights, state.grad
     scores, gradient = scratch.numbers[0], scratch.numbers[1]
     total_loss, total_weight = 0.0, 0.0
@@ -170,17 +157,10 @@ def _learner(optimizer, rows, loss):
 
 
 @dispatch(learn)
-def _(parts, block, members, n, state, rate, shared, scratch):
+def _(parts, block, members, n, state, pace, epoch, shared, scratch):
     kinds = dict(zip(parts.fields, parts.types, strict=True))
     rows = block.types[block.fields.index("rows")]
     return _learner(kinds["optimizer"].instance_class, rows.instance_class, kinds["loss"].instance_class)
-
-
-def _rate(parts, pace, step, epoch):
-    return parts.optimizer.learning_rate * factor(parts.schedule, step, epoch, pace.epochs)
-
-
-rate_now = lean(_rate)
 
 
 def _update(parts, state, pace, n_rows, epoch):
@@ -267,9 +247,9 @@ def fit(parts, block, order, heads, state, pace, scratch):
             members[k] = heads[tile]
             heads[tile] += 1
             ahead(rows, members[k] + AHEAD)
-        rate = rate_now(parts, pace, clock[STEPS] + 1, pace.epoch + pace.epoch_per_row * t)
         shared = prepare(parts.optimizer, clock[STEPS] + 1)
-        loss, weight = learn(parts, block, members, n, state, rate, shared, scratch)
+        epoch = pace.epoch + pace.epoch_per_row * t
+        loss, weight = learn(parts, block, members, n, state, pace, epoch, shared, scratch)
         total_loss += loss
         total_weight += weight
         t += n

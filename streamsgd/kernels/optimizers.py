@@ -188,7 +188,8 @@ class FTRL(NamedTuple):
     sigma = (sqrt(n + g^2) - sqrt(n)) / learning_rate;  z <- z + g - sigma w;  n <- n + g^2;
     w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / learning_rate + l2).
 
-    `l1` and `l2` weigh against the sum of all gradients so far, not their mean. Schedules do not apply.
+    `l1` and `l2` weigh against the sum of all gradients so far, not their mean, and the intercept is a weight like any other to
+    them. Schedules do not apply.
     """
 
     learning_rate: float = 0.1

@@ -102,6 +102,8 @@ class Mixed(NamedTuple):
     """Leading slots that are not multiplied."""
     intercept: int
     """Coordinate of the intercept."""
+    doubles: bool
+    """Whether rows may well have two entries of one coordinate: a word that a text repeats, values of one hash."""
 
     def entries(rows, i, index, x):
         values, ids = rows.values, rows.ids

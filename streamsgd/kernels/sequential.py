@@ -5,8 +5,9 @@ For a row of weight h with entries x_j, score p and slope g = d loss / d score:
     G_j += h g^2 x_j^2
     s_j  = max(s_j, |x_j|), the weight being rescaled by the ratio of the old to the new
     N   += h sum (x_j / s_j)^2;  T += h;  m = sqrt(T / N)
-    q    = m sum x_j^2 / (s_j sqrt(G_j))                    how far a step of 1 along the direction below moves the score
-    w_j += leap(loss, y, p, rate h q) / q  m x_j / (s_j sqrt(G_j))
+    d_j  = m x_j / (s_j sqrt(G_j))                          summed over the entries of a coordinate, if it has several
+    q    = sum x_j d_j                                      how far a step of 1 along d moves the score
+    w_j += leap(loss, y, p, rate h q) / q  d_j
 
 The leap is where infinitely many small steps would bring the score, so that no step overshoots, whatever the rate or h.
 Everything stays the same if a column is multiplied by a constant. A row without slope changes nothing.
@@ -17,7 +18,9 @@ import math
 import numpy as np
 
 from streamsgd.kernels.entries import pay_all, take
+from streamsgd.kernels.jit import lean
 from streamsgd.kernels.memory import SIDE
+from streamsgd.kernels.pace import rate_now
 from streamsgd.kernels.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS
 from streamsgd.kernels.verbs import confine, leap, slope, slopes, value
 
@@ -28,7 +31,7 @@ LEAST_SUM = 1e-30
 """What a sum of squares is taken for that underflows."""
 
 
-def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
+def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
     least = weights.dtype.type(LEAST_SUM)
     moves, scales, totals, units = scratch.room[0], scratch.room[1], scratch.room[2], scratch.room[3]
@@ -39,6 +42,7 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
         if r + SOON < n:
             q = r + SOON
             scratch.counts[q] = take(block.rows, members[q], weights, scratch.index[q], scratch.x[q], 1)
+        rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r)
         i, index, x = members[r], scratch.index[r], scratch.x[r]
         count, y, h = scratch.counts[r], block.y[i], block.weight[i]
         if state.paid.shape[0] > 0:
@@ -66,7 +70,7 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
                 slots[1, j] = scale = size
             scales[e], totals[e] = scale, max(total, least)
         # Apart, and by a known number at a time, so that it is vector code to the last entry: roots and quotients are dear.
-        # What stands after the last entry is of an earlier row, or 0, and is not used.
+        # What stands after the last entry is of an earlier row, and is not used.
         for first in range(0, count, SIDE):
             for e in range(first, first + SIDE):
                 units[e] = x[e] / scales[e]
@@ -74,6 +78,8 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
         for e in range(count):
             spread += units[e] * units[e]
             reach += x[e] * moves[e]
+        if block.rows.doubles:
+            reach = joint_reach(index, x, moves, count, state.grad)
         sums[SPREAD] += h * spread
         sums[SEEN] += h
         m = math.sqrt(sums[SEEN] / sums[SPREAD])
@@ -86,14 +92,31 @@ def learn_rows_one(parts, block, members, n, state, rate, shared, scratch):
     return total_loss, total_weight
 
 
-def learn_rows_many(parts, block, members, n, state, rate, shared, scratch):
-    """Take plain steps: the loss of several scores has no closed leap."""
+@lean
+def joint_reach(index, x, moves, count, room):
+    """Return sum x_e d_e where d_e is the sum of the moves of all entries of that coordinate; `room` is 0 before and after."""
+    for e in range(count):
+        room[index[e]] += moves[e]
+    reach = room.dtype.type(0.0)
+    for e in range(count):
+        reach += x[e] * room[index[e]]
+    for e in range(count):
+        room[index[e]] = 0.0
+    return reach
+
+
+def learn_rows_many(parts, block, members, n, state, pace, epoch, shared, scratch):
+    """Take plain steps: the loss of several scores has no closed leap.
+
+    Entries of one coordinate share a step.
+    """
     loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
     least = weights.dtype.type(LEAST_SUM)
     scores, gradient = scratch.numbers[0], scratch.numbers[1]
     n_outputs = scores.shape[0]
     total_loss, total_weight = 0.0, 0.0
     for r in range(n):
+        rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r)
         i, index, x = members[r], scratch.index[0], scratch.x[0]
         count, y, h = take(block.rows, i, weights, index, x, n_outputs), block.y[i], block.weight[i]
         if state.paid.shape[0] > 0:
@@ -115,6 +138,13 @@ def learn_rows_many(parts, block, members, n, state, rate, shared, scratch):
         sums[SPREAD] += h * spread
         sums[SEEN] += h
         m = math.sqrt(sums[SEEN] / sums[SPREAD])
+        times = scratch.room[0]
+        for e in range(count):
+            state.grad[index[e] * n_outputs] += 1.0
+        for e in range(count):
+            times[e] = state.grad[index[e] * n_outputs]
+        for e in range(count):
+            state.grad[index[e] * n_outputs] = 0.0
         for e in range(count):
             for k in range(n_outputs):
                 g = gradient[k]
@@ -126,7 +156,7 @@ def learn_rows_many(parts, block, members, n, state, rate, shared, scratch):
                         if scale > 0.0:
                             weights[j] *= scale / size
                         slots[1, j] = scale = size
-                    weights[j] -= rate * h * m * g * x[e] / (scale * np.sqrt(max(total, least)))
+                    weights[j] -= rate * h * m * g * x[e] / (times[e] * scale * np.sqrt(max(total, least)))
         sums[ETA] += rate * h * m
     state.clock[STEPS] += n
     return total_loss, total_weight

@@ -38,7 +38,7 @@ class State(NamedTuple):
     """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights, the least and the greatest target; the sum of
     all rates so far, by which penalties are paid late."""
     touched: Any = np.zeros(0, np.int32)
-    """int32: weights that the running batch has a gradient for, where not all are updated."""
+    """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated."""
     paid: Any = np.zeros(0)
     """float64, shape of `weights`: the sum of rates up to which each weight has paid its penalty; empty without penalty."""
 
@@ -73,7 +73,7 @@ def make_state(
     cells = _aligned(n, size, kind)
     cells[:, 0] = weights
     columns = cells.T
-    touched, paid = np.zeros(n if batches else 0, np.int32), np.zeros(n if lazy else 0)
+    touched, paid = np.zeros(n if batches else 0, np.int32 if n < 1 << 31 else np.int64), np.zeros(n if lazy else 0)
     return State(columns[0], columns[1 : 1 + n_memories], columns[size - 1], clock, tally, sums, touched, paid)
 
 

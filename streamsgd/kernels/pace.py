@@ -1,0 +1,27 @@
+"""Where a call of the training loop stands in the run, and the learning rate there."""
+
+from typing import NamedTuple
+
+from streamsgd.kernels.jit import lean
+from streamsgd.kernels.verbs import factor
+
+
+class Pace(NamedTuple):
+    """Where this call stands in the run, for batches and schedules."""
+
+    batch_size: int
+    """Rows per update."""
+    n_penalised: int
+    """Leading weights that the penalty sees: all but the intercepts."""
+    epoch: float
+    """Passes over the data done before this call, as a fraction."""
+    epoch_per_row: float
+    """What one row adds to it."""
+    epochs: float
+    """Passes planned."""
+
+
+@lean
+def rate_now(parts, pace, step, epoch):
+    """Return the learning rate of a step, the first being 1, after some passes over the data."""
+    return parts.optimizer.learning_rate * factor(parts.schedule, step, epoch, pace.epochs)
