@@ -138,7 +138,7 @@ SAID: dict[str, tuple[Any, ...]] = {
     "small decimals": (pa.array(["0", "-12.5", "100"]).cast(pa.decimal128(9, 2)), pa.array([0.0, -12.5, 100.0])),
     "times": tuple(pa.array([dt.time(1, 2, 0), dt.time(0)]).cast(kind) for kind in (pa.time32("s"), pa.time64("ns"))),
     "moments": tuple(
-        pa.array([dt.datetime(2024, 2, 29, 12, 30), dt.datetime(2024, 2, 29)], pa.timestamp(unit)) for unit in ("s", "ms", "ns")
+        pa.array(["2024-02-29 12:30:00", "2024-02-29 00:00:00"]).cast(pa.timestamp(unit)) for unit in ("s", "ms", "ns")
     ),
     "moments of a zone": (
         pa.array([dt.datetime(2024, 2, 29, 23, 30, tzinfo=dt.UTC)], pa.timestamp("us", "UTC")),
@@ -163,7 +163,7 @@ def test_parts_of_a_moment_are_of_the_zone_of_training() -> None:
     model = streamsgd.train(pa.table({"t": paris, "y": y}), "y", time_parts=["t.hour"], **PLAIN)
     expected = model.predict(pa.table({"t": paris}))
     assert np.array_equal(model.predict(pa.table({"t": pa.array(MOMENTS, pa.timestamp("us", "UTC"))})), expected)
-    with pytest.raises(DataError, match="'t' .*no time zone.*Europe/Paris"):
+    with pytest.raises(DataError, match=r"'t' .*no time zone.*Europe/Paris"):
         model.predict(pa.table({"t": paris.cast(pa.timestamp("s"))}))
 
 
@@ -172,7 +172,7 @@ def test_a_target_of_another_type_is_refused_by_name(other: Any, model: Model) -
     table = pa.table({**COLUMNS, "y": other})
     trainer = streamsgd.Trainer("y", text=["w"], memory="2GB").partial_fit(pa.table({**COLUMNS, "y": Y}))
     for learn in (trainer.partial_fit, model.evaluate):
-        with pytest.raises(DataError, match="'y' .*type"):
+        with pytest.raises(DataError, match=r"'y' .*type"):
             learn(table)
 
 
