@@ -1,6 +1,6 @@
 """The memory contract: peak resident memory of the process tree against --memory, and what a small budget costs in speed.
 
-    python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny] [--json]
+    python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny,clicks,strings]
 
 Each case makes Parquet of about so many gigabytes (decoded), trains one epoch through the command line with the small
 budget and with a large one, and watches the resident memory of all its processes 50 times a second. Prints a table and
@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -25,14 +26,38 @@ import pyarrow.parquet as pq
 
 from streamsgd.sizes import parse_bytes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CRITEO = Path(__file__).resolve().parents[1] / "datasets" / "criteo.py"
+CLICK_BYTES = 470
+"""Of a row of a click log, decoded as plain strings."""
+
 
 @dataclass(frozen=True)
 class Case:
-    """A shape of data: columns, and rows per row group."""
+    """A shape of data: columns of numbers, or the maker of its rows, and rows per row group."""
 
     columns: int
     group_rows: int
     about: str
+    rows: Callable[[int, list[int]], pa.Table] | None = None
+    row_bytes: int = 0
+    """About, where they are not numbers."""
+
+
+def strings(n: int, seed: list[int]) -> pa.Table:
+    """Return n rows of ids of ten million values, unique strings of 50 to 650 letters, and texts of 32 words."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 10_000_000, n)
+    letters = np.frombuffer(rng.bytes(700 * 64), np.uint8) % 26 + 97
+    alphabet = letters.tobytes().decode()
+    starts, sizes = rng.integers(0, 43_000, n), rng.integers(50, 650, n)
+    unique = [f"{seed}{k}{alphabet[a : a + b]}" for k, (a, b) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True))]
+    words = np.minimum(rng.zipf(1.2, (n, 32)), 200_000)
+    texts = [" ".join(f"w{word}" for word in row) for row in words.tolist()]
+    y = (rng.random(n) < 0.3 + 0.2 * (ids % 2)).astype(np.int8)
+    return pa.table({"y": y, "id": [f"user-{k:07d}" for k in ids.tolist()], "unique": unique, "text": texts})
 
 
 CASES = {
@@ -40,21 +65,30 @@ CASES = {
     "wide": Case(784, 10_000, "784 float32 columns, row groups of 10 k rows"),
     "huge": Case(28, 5_000_000, "28 float32 columns, row groups of 5 M rows"),
     "tiny": Case(28, 1_000, "28 float32 columns, row groups of 1 k rows"),
+    "clicks": Case(0, 250_000, "13 numbers and 26 strings with nulls, of up to 10 M values (datasets/criteo.py)"),
+    "strings": Case(0, 100_000, "ids of 10 M values, unique strings of 350 letters, texts of 32 words", strings, 600),
 }
 
 
 def make_data(folder: Path, case: Case, n_bytes: int) -> int:
     """Write random rows of a linear logistic model, a file of about 1 GB at a time; return the number of rows."""
-    rows = max(case.group_rows, n_bytes // (4 * case.columns))
-    weights = np.random.default_rng(0).standard_normal(case.columns).astype(np.float32) / case.columns**0.5
-    per_file = max(case.group_rows, (1 << 30) // (4 * case.columns) // case.group_rows * case.group_rows)
+    width = case.row_bytes or 4 * case.columns
+    if not width:
+        rows = max(case.group_rows, n_bytes // CLICK_BYTES)
+        recipe = [sys.executable, str(CRITEO), str(folder / "clicks.parquet"), "--rows", str(rows)]
+        subprocess.run(recipe, check=True, stdout=subprocess.DEVNULL)
+        return rows
+    rows = max(case.group_rows, n_bytes // width)
+    weights = np.random.default_rng(0).standard_normal(case.columns).astype(np.float32) / max(1, case.columns) ** 0.5
+    per_file = max(case.group_rows, (1 << 30) // width // case.group_rows * case.group_rows)
     written = 0
     while written < rows:
         n, writer = min(per_file, rows - written), None
         path = folder / f"part-{written // per_file:05d}.parquet"
         for at in range(0, n, case.group_rows):
-            table = random_rows(min(case.group_rows, n - at), weights, [written, at])
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=False)
+            size = min(case.group_rows, n - at)
+            table = case.rows(size, [written, at]) if case.rows else random_rows(size, weights, [written, at])
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=bool(case.rows))
             writer.write_table(table, row_group_size=case.group_rows)
         writer.close()
         written += n
@@ -102,8 +136,9 @@ def measure(name: str, n_bytes: int, memory: str, large: str, scratch: Path) -> 
     rows = make_data(folder, CASES[name], n_bytes)
     result: dict = {"case": CASES[name].about, "rows": rows}
     for label, budget in (("small", memory), ("large", large)):
-        command = [sys.executable, "-m", "streamsgd", "train", str(folder), "--target", "y", "--epochs", "1"]
-        command += ["--memory", budget, "--batch-size", "256", "--quiet", "-o", str(scratch / f"{name}.sgd")]
+        command = [sys.executable, "-m", "streamsgd", "train", str(folder), "--epochs", "1", "--memory", budget, "--quiet"]
+        command += ["--target", "y" if name != "clicks" else "label", "-o", str(scratch / f"{name}.sgd")]
+        command += ["--batch-size", "256"] if CASES[name].columns else []
         seconds, peak, _ = watch(command)
         result[label] = {"budget": parse_bytes(budget), "peak": peak, "seconds": seconds, "rows_per_second": rows / seconds}
     for path in folder.glob("*.parquet"):
