@@ -226,7 +226,7 @@ def measure(table: pa.Table, target: str, cases: list[str]) -> dict[str, float]:
         elif case == "sklearn":
             found[case] = sklearn(table, target)
         else:
-            optimizer = {"optimizer": case} if case not in CASES else CASES[case]
+            optimizer = CASES.get(case, {"optimizer": case})
             found[case] = ours(table, target, optimizer)
     return found
 
