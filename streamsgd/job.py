@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from streamsgd import budget as budgets
@@ -14,10 +15,12 @@ from streamsgd.dataset import Dataset, require
 from streamsgd.errors import SettingsError
 from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
+from streamsgd.kernels.race import CELL
 from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
+from streamsgd.racing import is_race
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
@@ -39,6 +42,9 @@ ENOUGH_ROWS = 1_000_000
 
 MOST_EPOCHS, MOST_PASSES = 10, 3
 """... so many epochs: of batches, and of rows one by one."""
+
+RACE_SHARE = 0.25
+"""Share of the memory limit that a race may take."""
 
 USUAL_BATCH = 64
 """Rows per update if nobody says (docs/defaults.md)."""
@@ -117,7 +123,7 @@ def prepare(
     settings
         As checked.
     frozen
-        `encoding`, `target` and `chunk_rows` of a run to be resumed, instead of a new look.
+        `encoding`, `target`, `chunk_rows` and `optimizer` of a run to be resumed, instead of a new look.
     progress
         Called with (footers read, footers in all).
 
@@ -135,7 +141,8 @@ def prepare(
         target = choose_target(look, roles.target, _task(settings))
         encoding, _ = choose_encoding(look, roles)
         chunk_rows = settings.chunk_rows
-    parts = choose_parts(settings, target, encoding.width, wide=encoding.is_wide)
+    spec = frozen["optimizer"] if frozen else settings.optimizer
+    parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     recipe = Recipe(
         dataset,
@@ -151,7 +158,8 @@ def prepare(
         precision=settings.precision,
         names_values=True,
         at_once=whole_bytes(budgets.parse_limit(settings.memory)),
-        by_entries=is_sequential(parts.optimizer),
+        # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
+        by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
     budget = size(settings, dataset, recipe, parts, chunk_rows)
@@ -181,8 +189,8 @@ def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
     return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
 
 
-def choose_parts(settings: Settings, target: Target, width: int, *, wide: bool = False) -> Parts:
-    """Build loss, penalty, optimizer and schedule for rows of `width` numbers, and perhaps a few of many other weights.
+def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int) -> Parts:
+    """Build loss, penalty, optimizer and schedule for so many rows of this encoding.
 
     Raises
     ------
@@ -198,8 +206,11 @@ def choose_parts(settings: Settings, target: Target, width: int, *, wide: bool =
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
-    optimizer, penalty = choose_optimizer(settings, width, wide=wide), make("penalty", settings.penalty)
-    _check_together(optimizer, penalty, settings, wide=wide)
+    penalty, spec = make("penalty", settings.penalty), settings.optimizer
+    if spec == "auto":
+        spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
+    optimizer = choose_optimizer(spec, settings.learning_rate, encoding.width)
+    _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
     steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
@@ -227,15 +238,31 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         )
 
 
-def choose_optimizer(settings: Settings, width: int, *, wide: bool = False) -> Any:
+def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encoding, n_rows: int) -> str:
+    """Return the spec of the optimizer that suits, if nobody says: docs/defaults.md has the measurements.
+
+    In one pass every row is new, and learning row by row is ahead of batches from the first row on; so it is with rows of a few
+    of many weights. In several passes over dense rows batches at a falling rate come nearer to the optimum.
+    """
+    wide, several = encoding.is_wide, hasattr(loss, "slopes")
+    once = choose_epochs(settings, n_rows, MOST_EPOCHS) == 1
+    free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
+    plain = not several and not penalty._fields
+    if settings.batch_size not in ("auto", 1) or not (wide or (once and free and plain)):
+        return "adam"
+    bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
+    fits = bytes_ <= RACE_SHARE * budgets.parse_limit(settings.memory)
+    return "race" if free and plain and fits else "nag"
+
+
+def choose_optimizer(spec: str, learning_rate: float | None, width: int) -> Any:
     """Build the optimizer; a rate that nobody set falls with the width of the rows beyond `RATE_WIDTH`.
 
     A step moves a score by about the rate times the width: at 784 columns the rates that suit 8 to 64 end at a log loss of
     0.85 where a converged solver has 0.47, and at 0.48 with this rule.
     """
-    spec = settings.optimizer if settings.optimizer != "auto" else ("nag" if wide else "adam")
-    if settings.learning_rate is not None:
-        return make("optimizer", spec, learning_rate=settings.learning_rate)
+    if learning_rate is not None:
+        return make("optimizer", spec, learning_rate=learning_rate)
     optimizer = make("optimizer", spec)
     if "learning_rate=" in spec or is_sequential(optimizer):
         return optimizer
@@ -258,7 +285,6 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
 
     limit = budgets.parse_limit(settings.memory)
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
-    copies = 4 + 2 * parts.optimizer.n_slots
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
@@ -266,11 +292,18 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=weights * 8 * copies + valid,
+        model=model_bytes(weights, parts.optimizer, settings.precision) + valid,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,
     )
+
+
+def model_bytes(n_weights: int, optimizer: Any, precision: str) -> int:
+    """Return the bytes of weights, gradient and memory of an optimizer, of their copy for a checkpoint, and of a model."""
+    if is_race(optimizer):
+        return n_weights * (2 * CELL * np.dtype(precision).itemsize + 16)
+    return n_weights * 8 * (4 + 2 * int(optimizer.n_slots))
 
 
 def start_at_best_constant(job: Job, weights: np.ndarray) -> None:

@@ -81,7 +81,5 @@ class Layout:
 
 def most_entries(block: Block, layout: Layout) -> int:
     """Return the most entries that a row of the block has."""
-    if not layout.mixed:
-        return 0
     further = block.rows.tails[:, :, 1].sum(axis=1).max(initial=0) if layout.n_tails else 0
     return layout.entries + int(further)

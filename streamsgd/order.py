@@ -179,7 +179,9 @@ def _plan(dataset: Dataset, settings: Settings, target: Target) -> Plan:
     wanted = expand(settings.features, names) if settings.features else tuple(names)
     columns = [NumberColumn(name, "") for name in wanted if name not in dropped and _is_usable(dataset, name)]
     recipe = Recipe(dataset, Encoding(tuple(columns)), target, precision=settings.precision)
-    budget = size(settings, dataset, recipe, choose_parts(settings, target, recipe.encoding.width), settings.chunk_rows)
+    budget = size(
+        settings, dataset, recipe, choose_parts(settings, target, recipe.encoding, dataset.n_rows), settings.chunk_rows
+    )
     return make_plan(
         dataset.rows,
         dataset.file,

@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +29,18 @@ from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, ma
 from streamsgd.layout import most_entries
 from streamsgd.model import Model
 from streamsgd.parquet import Spent, row_width
+from streamsgd.racing import (
+    RACE_ROWS,
+    check_mixture,
+    describe,
+    end_race,
+    is_race,
+    leader,
+    rates,
+    start_race,
+    successor,
+    weights_of,
+)
 from streamsgd.registry import spec_of
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
@@ -118,6 +131,9 @@ class Run:
         self.entries = 0
         """Entries per row that there is room for."""
         self.epoch, self.chunk = 0, 0
+        self._spec = spec_of("optimizer", job.parts.optimizer)
+        self.race: dict[str, Any] | None = None
+        """What a race came to, once it has ended."""
         self.all_new = False
         """Whether every epoch brings rows of its own."""
         self.totals = np.zeros(3)
@@ -218,14 +234,38 @@ class Run:
         first = 0
         while first < n:
             last = min(n, first + max(1, self._next_mark - self._rows))
+            if self.racing:
+                last = min(last, first + max(1, RACE_ROWS - self._rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
             pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs))
-            fit(job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
+            # Not job.parts: the end of a race is another optimizer's beginning.
+            fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
             epoch += per_row * (last - first)
             first = last
+            if self.racing and self._rows >= RACE_ROWS:
+                self._end_race()
             if self._rows >= self._next_mark:
                 self._show(epoch)
                 self._next_mark *= 2
+
+    @property
+    def racing(self) -> bool:
+        """Whether several learners learn."""
+        return is_race(self.job.parts.optimizer)
+
+    def _end_race(self) -> None:
+        """Go on with the learner that predicted best."""
+        rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
+        check_mixture(self.state, mixing)
+        self.race = describe(rate, self.state, mixing, float((self.totals + self.state.tally)[WEIGHT]))
+        k = leader(self.state)
+        self._go_on_with(rates(rate)[k])
+        self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
+        log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
+
+    def _go_on_with(self, rate: float) -> None:
+        optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
+        self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
 
     def _share_done(self, filled: Filled) -> float:
         before = self.job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
@@ -255,6 +295,8 @@ class Run:
             update(self.job.parts, self.state, pace, filled, epoch)
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
+        if self.racing and not self.all_new:  # of rows seen before the losses say nothing
+            self._end_race()
         self._judge(end_of_epoch=True)
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
@@ -303,6 +345,8 @@ class Run:
             "encoding": msgspec.to_builtins(self.job.encoding),
             "target": msgspec.to_builtins(self.job.target),
             "chunk_rows": self.job.plan.chunk_rows,
+            "optimizer": self._spec,
+            "race": self.race,
             "cursor": [self.epoch, self.chunk],
             "counts": self.counts,
             "problems": self.problems,
@@ -316,6 +360,10 @@ class Run:
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go to where a checkpoint was saved."""
+        self.race = header["race"]
+        if self.race:
+            self._go_on_with(self.race["rate"])
+            self.state = new_state(self.job)
         for key, value in self.state._asdict().items():
             value[...] = arrays[key]
         self.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
@@ -334,8 +382,11 @@ class Run:
     def model_now(self) -> Model:
         """Return the model as it is."""
         job = self.job
-        weights = np.empty(self.state.weights.size, self.state.weights.dtype)
-        settled(job.parts, self.state, self.n_penalised, weights)
+        if self.racing:
+            weights = weights_of(self.state, leader(self.state))
+        else:
+            weights = np.empty(self.state.weights.size, self.state.weights.dtype)
+            settled(job.parts, self.state, self.n_penalised, weights)
         return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
 
     def finish(self) -> Model:
@@ -374,6 +425,7 @@ class Run:
             "left_out": self.problems[:100],
             "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
             "epochs": job.epochs,
+            "race": self.race,
             "versions": {
                 "streamsgd": __version__,
                 **{name: version(name) for name in ("numpy", "numba", "pyarrow")},
@@ -408,9 +460,17 @@ def new_state(job: Job) -> State:
     kind = np.dtype(job.settings.precision)
     weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
     start_at_best_constant(job, weights)
+    if is_race(job.parts.optimizer):
+        return start_race(weights.ravel())
+    return alone(job, weights.ravel())
+
+
+def alone(job: Job, weights: np.ndarray) -> State:
+    """Return the state of one learner that starts from weights (n,)."""
+    kind = weights.dtype
     large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
     return make_state(
-        weights.ravel(),
+        weights,
         job.parts.optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
@@ -506,6 +566,7 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
         "encoding": msgspec.convert(header["encoding"], Encoding),
         "target": msgspec.convert(header["target"], Target),
         "chunk_rows": header["chunk_rows"],
+        "optimizer": header["optimizer"],
     }
 
 

@@ -12,7 +12,8 @@ from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, mov
 from streamsgd.kernels.jit import dispatch, lean_kernel
 from streamsgd.kernels.memory import SIDE
 from streamsgd.kernels.pace import rate_now
-from streamsgd.kernels.sequential import learn_rows_many, learn_rows_one
+from streamsgd.kernels.race import MOST_LEARNERS, learn_rows_race
+from streamsgd.kernels.sequential import learn_rows_dense, learn_rows_many, learn_rows_one
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.verbs import (
     add,
@@ -72,10 +73,18 @@ class Scratch(NamedTuple):
     """int64 (SPAN,): how many there are."""
     room: Any
     """Shape (4, entries): for what is worked out per entry of a row; beyond them nothing that cannot be a divisor."""
+    learners: Any
+    """float64 (4, MOST_LEARNERS): scores and what follows from them, by learner of a race."""
+    steps: Any
+    """Shape (3, MOST_LEARNERS): what their steps are made of."""
+    roots: Any
+    """Shape (entries, MOST_LEARNERS): by entry and learner."""
+    sides: Any
+    """Shape (entries,): factors in units of their largest."""
 
 
 def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
-    """Return room for rows of up to so many entries; layouts that meet all weights need none."""
+    """Return room for rows of up to so many entries; batches of rows that meet all weights need none."""
     room = -(-entries // SIDE) * SIDE
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
@@ -83,6 +92,10 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
         np.zeros((SPAN, room), kind),
         np.zeros(2 * SPAN, np.int64),
         np.ones((4, room), kind),
+        np.zeros((4, MOST_LEARNERS)),
+        np.zeros((3, MOST_LEARNERS), kind),
+        np.zeros((room, MOST_LEARNERS), kind),
+        np.zeros(room, kind),
     )
 
 
@@ -149,9 +162,12 @@ def _learn_many(parts, block, members, n, state, pace, epoch, shared, scratch):
 
 def _learner(optimizer, rows, loss):
     several = hasattr(loss, "slopes")
+    if getattr(optimizer, "learners", 0):
+        return learn_rows_race
     if getattr(optimizer, "sequential", False):
-        return learn_rows_many if several else learn_rows_one
-    if hasattr(rows, "entries"):
+        one = learn_rows_dense if hasattr(rows, "dot") else learn_rows_one
+        return learn_rows_many if several else one
+    if not hasattr(rows, "dot"):
         return learn_entries_many if several else learn_entries_one
     return _learn_many if several else _learn_one
 
@@ -304,7 +320,7 @@ def _predict_entries_many(loss, rows, i, y, weights, scores, means_out, scratch)
 
 def _predictor(loss, rows):
     several = hasattr(loss, "means")
-    if hasattr(rows, "entries"):
+    if not hasattr(rows, "dot"):
         return _predict_entries_many if several else _predict_entries_one
     return _predict_many if several else _predict_one
 

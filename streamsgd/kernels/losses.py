@@ -17,6 +17,9 @@ leap(loss, y, score, force)   where infinitely small steps of a total `force` br
                               ds/dt = -slope(s) after that time, in closed form as in Karampatziakis and Langford 2011;
                               -force * slope where a loss has none
 confine(loss, score, limits)  the score within reason, given (2,) least and greatest target so far
+
+and the class attribute `mixing`, how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative
+logarithm of one, up to a term of y alone, "squares" if it is half a squared error.
 """
 
 import math
@@ -24,11 +27,15 @@ from typing import NamedTuple
 
 from streamsgd.kernels.maths import exp, log1p
 
+SMALL = 0.125
+"""Steps of logistic regression below which a series of a few terms is exact."""
+
 
 class Squared(NamedTuple):
     """Half the squared error: (score - y)^2 / 2."""
 
     task = "regression"
+    mixing = "squares"
     source = "Legendre 1805"
 
     def value(loss, y, score):
@@ -109,6 +116,7 @@ class Logistic(NamedTuple):
     """The log loss of a binary target: log(1 + exp(score)) - y score, never overflowing."""
 
     task = "binary"
+    mixing = "likelihood"
     source = "Cox 1958, JRSS B 20"
 
     def value(loss, y, score):
@@ -125,17 +133,21 @@ class Logistic(NamedTuple):
     def leap(loss, y, score, force):
         sign = 2.0 * y - 1.0
         tail = exp(-abs(score))
-        odds = tail if sign * score < 0.0 else 1.0 / tail
-        # The root of x + odds (e^x - 1) = force: by its series where e^x - 1 would cancel, else by Halley's steps from above.
-        x = force / (1.0 + odds)
-        if x < 1e-5:
-            return sign * (x - 0.5 * x * x * odds / (1.0 + odds))
-        if x > 1.0:
-            x = min(x, math.log1p(force / odds))
+        # The root of a x + bend (e^x - 1) = a force, a being the size of the slope and bend = 1 - a; x is at most a force.
+        right = sign * score > 0.0
+        a, bend = (tail if right else 1.0) / (1.0 + tail), (1.0 if right else tail) / (1.0 + tail)
+        goal = a * force
+        if goal < SMALL:
+            # The series of the root, then a step of Halley, with e^x - 1 by its own series: no row waits for an exp.
+            x = goal * (1.0 - goal * bend * (0.5 - goal * (0.5 * bend - 1.0 / 6.0)))
+            up = bend * x * (1.0 + x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720 + x / 5040))))))
+            over, pitch, curve = a * x + up - goal, a + up + bend, up + bend
+            return sign * (x - 2.0 * over * pitch / (2.0 * pitch * pitch - over * curve))
+        x = min(goal, math.log1p(force * tail if right else force / tail)) if goal > 1.0 else goal
         for _ in range(20):
-            bend = odds * exp(1.0 * x)
-            over, pitch = x + bend - odds - force, 1.0 + bend
-            step = over / (pitch - 0.5 * over * bend / pitch)
+            up = bend * exp(1.0 * x)
+            over, pitch = a * x + up - bend - goal, a + up
+            step = 2.0 * over * pitch / (2.0 * pitch * pitch - over * up)
             x -= step
             if abs(step) <= 1e-3 * x:  # the next one would be of the third power of this
                 break
@@ -195,6 +207,7 @@ class Poisson(NamedTuple):
     """Counts with a log link: exp(score) - y score, the deviance up to a term of y alone."""
 
     task = "poisson"
+    mixing = "likelihood"
     source = "Nelder and Wedderburn 1972"
 
     def value(loss, y, score):

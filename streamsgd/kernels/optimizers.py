@@ -19,6 +19,9 @@ A `sequential` optimizer moves after every row instead, by rules that know the r
 import math
 from typing import NamedTuple
 
+LEAST_SQUARES = 1e-30
+"""What a sum of squares is taken for that is 0 or underflows."""
+
 
 class SGD(NamedTuple):
     """w <- w - eta g."""
@@ -218,6 +221,47 @@ class FTRL(NamedTuple):
     def stretch(optimizer, slots, j, shared):
         alpha = optimizer.learning_rate
         return 1.0 / (optimizer.beta + math.sqrt(slots[1, j]) + alpha * optimizer.l2)
+
+
+class Race(NamedTuple):
+    """Six learners of `nag`, at rates of 1/4 to 8 times the given one; the one that predicted best goes on alone.
+
+    They learn the first 131,072 rows, or the first epoch if that is shorter, and mix their predictions by how well they did,
+    so that the loss so far is at most that of the best one plus log 6, for losses that are likelihoods; see `kernels.race`.
+    Then dense rows are learned in batches, which is as good by then and five times as fast.
+    """
+
+    learning_rate: float = 0.5
+
+    n_slots = 14
+    sequential = True
+    learners = 6
+    source = "Vovk 1990, COLT; Kivinen and Warmuth 1999; de Rooij et al. 2014, JMLR 15; and of each learner as of nag"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+
+class NAGBatches(NamedTuple):
+    """What `nag` becomes in batches once its steps are small: Adagrad with a rate for every weight.
+
+    G <- G + g^2;  w <- w - learning_rate r g / sqrt(G), for the mean gradient g of a batch and G in its units, with r = m / s
+    of `nag`, fixed. The sum of squares of a batch's sum stands for that of its rows, as where gradients are mostly noise.
+    """
+
+    learning_rate: float = 0.5
+
+    n_slots = 2
+    source = "as of nag, and Duchi, Hazan and Singer 2011, JMLR 12"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        total = slots[0, j] + g * g
+        slots[0, j] = total
+        stride = eta * slots[1, j] / math.sqrt(max(total, LEAST_SQUARES))
+        return w - stride * g, stride
 
 
 class NAG(NamedTuple):

@@ -5,6 +5,9 @@ arrays of `n_coordinates * n_outputs` numbers ordered [coordinate][output], so t
 line. Every layout has
 
 ahead(rows, i)                            ask for row i, which will be needed soon
+entries(rows, i, index, x)                fill coordinates and factors of row i, the intercept last; return how many. A
+                                          coordinate may come twice: both count. No factor is 0.
+doubles                                   whether rows may well have two entries of one coordinate
 
 `Dense`, which meets all weights in order, has
 
@@ -13,10 +16,7 @@ add(rows, i, slope, grad)                 grad += slope * row i, one output
 dots(rows, i, weights, scores)            scores (n_outputs,) of row i
 adds(rows, i, slopes, grad)               grad += row i (x) slopes
 
-and `Mixed`, which meets a few of millions,
-
-entries(rows, i, index, x)                fill coordinates and factors of row i, the intercept last; return how many. A
-                                          coordinate may come twice: both count. No factor is 0.
+while `Mixed` meets a few of millions.
 """
 
 from typing import Any, NamedTuple
@@ -39,6 +39,18 @@ class Dense(NamedTuple):
 
     values: Any
     """float32 or float64, shape (n_rows, n_columns + 2), C order."""
+    doubles: bool = False
+
+    def entries(rows, i, index, x):
+        values = rows.values
+        n_columns = values.shape[1] - OWN
+        n = 0
+        for j in range(n_columns):
+            if values[i, j] != 0.0:
+                index[n], x[n] = j, values[i, j]
+                n += 1
+        index[n], x[n] = n_columns, 1.0
+        return n + 1
 
     def dot(rows, i, weights):
         values = rows.values

@@ -21,6 +21,7 @@ from streamsgd.kernels.entries import pay_all, take
 from streamsgd.kernels.jit import lean
 from streamsgd.kernels.memory import SIDE
 from streamsgd.kernels.pace import rate_now
+from streamsgd.kernels.rows import OWN
 from streamsgd.kernels.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS
 from streamsgd.kernels.verbs import confine, leap, slope, slopes, value
 
@@ -88,6 +89,66 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
         for e in range(count):
             weights[index[e]] += step * moves[e]
         sums[ETA] += rate * h * m
+    state.clock[STEPS] += n
+    return total_loss, total_weight
+
+
+def learn_rows_dense(parts, block, members, n, state, pace, epoch, shared, scratch):
+    """Learn rows that meet all weights in order, which is vector code from end to end; no penalty is paid."""
+    loss, weights, sums = parts.loss, state.weights, state.sums
+    totals, scales = state.slots[0], state.slots[1]
+    least, one, values = weights.dtype.type(LEAST_SUM), weights.dtype.type(1.0), block.rows.values
+    x, moves, scale, total = scratch.x[0], scratch.room[0], scratch.room[1], scratch.room[2]
+    n_columns = values.shape[1] - OWN
+    room = -(-(n_columns + 1) // SIDE) * SIDE
+    x[n_columns] = one
+    total_loss, total_weight = 0.0, 0.0
+    for r in range(n):
+        rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r)
+        i = members[r]
+        y, h = block.y[i], block.weight[i]
+        if h > 0.0:
+            sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
+        score = weights[n_columns]
+        for j in range(n_columns):
+            score += values[i, j] * weights[j]
+        score = confine(loss, score, sums[LEAST : MOST + 1])
+        total_loss += h * value(loss, y, score)
+        total_weight += h
+        g = slope(loss, y, score)
+        if g == 0.0 or h == 0.0:
+            continue
+        for j in range(n_columns):
+            x[j] = values[i, j]
+        squares, larger = weights.dtype.type(h * g * g), False
+        for j in range(n_columns + 1):
+            sum_ = totals[j] + squares * x[j] * x[j]
+            totals[j] = sum_
+            total[j] = max(sum_, least)
+            scale[j] = scales[j] if scales[j] > 0.0 else one
+            larger |= abs(x[j]) > scales[j]
+        if larger:
+            for j in range(n_columns + 1):
+                size = abs(x[j])
+                if size > scales[j]:
+                    if scales[j] > 0.0:
+                        weights[j] *= scales[j] / size
+                    scales[j] = scale[j] = size
+        # By a known number at a time, as in `learn_rows_one`; beyond the last column x is 0 and the divisors are not.
+        for first in range(0, room, SIDE):
+            for j in range(first, first + SIDE):
+                moves[j] = x[j] / (scale[j] * np.sqrt(total[j]))
+        spread, reach = weights.dtype.type(0.0), weights.dtype.type(0.0)
+        for first in range(0, room, SIDE):
+            for j in range(first, first + SIDE):
+                spread += moves[j] * moves[j] * total[j]
+                reach += x[j] * moves[j]
+        sums[SPREAD] += h * spread
+        sums[SEEN] += h
+        m = math.sqrt(sums[SEEN] / sums[SPREAD])
+        step = weights.dtype.type(leap(loss, y, score, rate * h * m * reach) / reach)
+        for j in range(n_columns + 1):
+            weights[j] += step * moves[j]
     state.clock[STEPS] += n
     return total_loss, total_weight
 

@@ -10,8 +10,8 @@ STEPS, FILLED, TOUCHED = 0, 1, 2
 LOSS, WEIGHT, ROWS = 0, 1, 2
 """Places in `State.tally`."""
 
-SPREAD, SEEN, LEAST, MOST, ETA = 0, 1, 2, 3, 4
-"""Places in `State.sums`."""
+SPREAD, SEEN, LEAST, MOST, ETA, RACE = 0, 1, 2, 3, 4, 5
+"""Places in `State.sums`; from the last on stand those of a race."""
 
 MANY = 64
 """Bytes to which cells are aligned, so that one of up to four float32 is in one line of memory."""
@@ -70,14 +70,15 @@ def make_state(
         return State(weights.copy(), np.zeros((max(1, n_memories), n), kind), np.zeros(n, grad_kind), clock, tally, sums)
     size = 2 + n_memories
     size += size % 2  # three or five numbers would straddle lines
-    cells = _aligned(n, size, kind)
+    cells = aligned(n, size, kind)
     cells[:, 0] = weights
     columns = cells.T
     touched, paid = np.zeros(n if batches else 0, np.int32 if n < 1 << 31 else np.int64), np.zeros(n if lazy else 0)
     return State(columns[0], columns[1 : 1 + n_memories], columns[size - 1], clock, tally, sums, touched, paid)
 
 
-def _aligned(n: int, size: int, kind: Any) -> Any:
+def aligned(n: int, size: int, kind: Any) -> Any:
+    """Return zeros, (n, size), that begin where a line of memory does."""
     room = np.zeros(n * size * kind.itemsize + MANY, np.uint8)
     first = -room.ctypes.data % MANY
     return room[first : first + n * size * kind.itemsize].view(kind).reshape(n, size)
