@@ -8,9 +8,12 @@ from pathlib import Path
 from streamsgd.errors import BudgetError
 from streamsgd.sizes import parse_bytes
 
-INTERPRETER = 380 * 10**6
-"""Resident bytes of Python with numpy, pyarrow, numba and an in-process Dask: 285 MB, 350 MB if kernels are compiled. A
+INTERPRETER = 400 * 10**6
+"""Resident bytes of Python with numpy, pyarrow, numba and an in-process Dask: 285 MB, 395 MB if kernels are compiled. A
 constant, not a reading of this moment: chunks are sized from it, and the model's bits depend on chunks."""
+
+WIDE_KERNELS = 50 * 10**6
+"""What more it takes to compile kernels for categories and texts."""
 
 RESERVE = 16
 """One part in so many is left for what allocators keep and page tables take: 12 GB of 784 columns in small row groups took 6 %
@@ -71,6 +74,7 @@ def make_budget(
     row_bytes: int,
     data_rows: int,
     chunk_rows: int | None = None,
+    interpreter: int = INTERPRETER,
 ) -> Budget:
     """Share out a limit. Chunks are sized first and never by the number of threads, then threads fill the rest.
 
@@ -86,6 +90,8 @@ def make_budget(
         Rows of the data set.
     chunk_rows
         As set by the user, or None.
+    interpreter
+        Bytes of Python, libraries and compiled kernels.
 
     Raises
     ------
@@ -94,7 +100,7 @@ def make_budget(
 
     """
     per_row = row_bytes + 4
-    fixed = INTERPRETER + footers + model + decode_per_thread
+    fixed = interpreter + footers + model + decode_per_thread
     wanted = max(1, min(LEAST_CHUNK // per_row, data_rows)) if chunk_rows is None else min(chunk_rows, data_rows)
     blocks = N_BLOCKS * per_row * wanted
     reserve = limit // RESERVE
@@ -102,20 +108,20 @@ def make_budget(
     if fixed + blocks > usable:
         least = -(-(fixed + blocks) * RESERVE // (RESERVE - 1))
         raise BudgetError(
-            f"--memory {_text(limit)} cannot hold this job: interpreter {_text(INTERPRETER)}, decoding on one thread "
+            f"--memory {_text(limit)} cannot hold this job: interpreter {_text(interpreter)}, decoding on one thread "
             f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, "
             f"two chunks of {wanted:,} rows {_text(blocks)}, "
             f"reserve {_text(least // RESERVE)}. "
             f"The smallest budget that can is --memory {-(-least // 10**6)}MB"
         )
     if chunk_rows is None:
-        left = usable - INTERPRETER - footers - model
+        left = usable - interpreter - footers - model
         share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // N_BLOCKS
         useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row))
         chunk_rows = max(wanted, min(share, useful) // per_row)
     blocks = N_BLOCKS * per_row * min(chunk_rows, data_rows)
-    threads = max(1, min(threads, (usable - INTERPRETER - footers - model - blocks) // max(1, decode_per_thread)))
-    return Budget(limit, INTERPRETER, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads)
+    threads = max(1, min(threads, (usable - interpreter - footers - model - blocks) // max(1, decode_per_thread)))
+    return Budget(limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads)
 
 
 def tile_rows(row_bytes: int) -> int:

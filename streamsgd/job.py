@@ -210,6 +210,8 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
     optimizer = choose_optimizer(spec, settings.learning_rate, encoding.width)
+    if is_race(optimizer) and hasattr(loss, "slopes"):
+        raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
     steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
@@ -296,6 +298,7 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,
+        interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
     )
 
 

@@ -22,6 +22,7 @@ from streamsgd.kernels.rows import OWN
 from streamsgd.kernels.state import ETA, FILLED, STEPS, State, make_state
 from streamsgd.layout import Layout, most_entries
 from streamsgd.planning import Plan, make_plan
+from streamsgd.racing import is_race, leader, start_race, weights_of
 from streamsgd.registry import make
 
 if TYPE_CHECKING:
@@ -513,11 +514,12 @@ def _check_least_squares(optimizer: Any) -> None:
     start, reached = float(np.mean(block.y**2)), math.inf
     for rate in _RATES:
         parts = _parts(optimizer=optimizer._replace(learning_rate=rate))
-        state, scratch = _state(5, optimizer.n_slots), new_scratch(1, float, most_entries(block, layout))
+        state, scratch = _start(optimizer, 5), new_scratch(1, float, most_entries(block, layout))
         for _ in range(n_passes):
             order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
             fit(parts, block, order, heads, state, Pace(n_rows, 4, 0.0, 0.0, 1.0), scratch)
-        error = float(np.mean((x @ state.weights[:4] + state.weights[4] - block.y) ** 2))
+        weights = _weights(optimizer, state)
+        error = float(np.mean((x @ weights[:4] + weights[4] - block.y) ** 2))
         reached = min(reached, error) if math.isfinite(error) else reached
     _true(
         reached <= 1e-3 * start,
@@ -587,12 +589,12 @@ def _check_fit(parts: Parts, part: Any, layout: Layout) -> None:
     n_rows, results = len(block.y), []
     scratch = new_scratch(n_outputs, float, most_entries(block, layout))
     for run, read in ((fit, score), (_fit_plainly, _plain(score))):
-        state = _state(layout.n_coordinates * n_outputs, parts.optimizer.n_slots)
+        state = _start(parts.optimizer, layout.n_coordinates * n_outputs)
         pace = Pace(5, (layout.n_coordinates - 1) * n_outputs, 0.0, 1.0 / n_rows, 1.0)
         order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
         _call(run, part, parts, block, order, heads, state, pace, scratch)
         scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
-        _call(read, part, parts.loss, block, 0, n_rows, state.weights, scores, means, losses, scratch)
+        _call(read, part, parts.loss, block, 0, n_rows, _weights(parts.optimizer, state), scores, means, losses, scratch)
         results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
     for name, numbers in results[0].items():
         _close(numbers, results[1][name], 1e-9, f"{part!r}: the kernel's {name} after {n_rows} rows")
@@ -635,6 +637,15 @@ def _check_settled(parts: Parts, part: Any) -> None:
         duration = (state.sums[ETA] - state.paid[j]) * parts.optimizer.stretch(state.slots, j, shared)
         expected[j] = parts.penalty.settle(expected[j], duration)
     _close(got, expected, 1e-12, f"{part!r}: the kernel's weights after all that was owed was paid")
+
+
+def _start(optimizer: Any, n_weights: int) -> State:
+    return start_race(np.zeros(n_weights)) if is_race(optimizer) else _state(n_weights, optimizer.n_slots)
+
+
+def _weights(optimizer: Any, state: State) -> np.ndarray:
+    found: np.ndarray = weights_of(state, leader(state)) if is_race(optimizer) else state.weights
+    return found
 
 
 def _state(n_weights: int, n_slots: int) -> State:

@@ -73,7 +73,7 @@ OPTIMIZERS = {
 
 
 def test_one_optimizer_has_penalties_of_its_own_and_one_makes_no_updates() -> None:
-    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag"}
+    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag", "race"}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -190,8 +190,6 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
                     for k in range(MOST_LEARNERS):
                         cells[at + k] *= scale / size
                 cells[at + SCALE] = scale = size
-            sides[e] = x[e] / scale
-            spread += sides[e] * sides[e]
             for k in range(MOST_LEARNERS):
                 cells[at + SQUARES + k] += squared[k] * size * size
         if doubles:
@@ -199,8 +197,8 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
                 cells[np.int64(index[e]) * CELL + TOGETHER] += x[e]
         for e in range(count):
             at = np.int64(index[e]) * CELL
-            if doubles:
-                sides[e] = x[e] / cells[at + SCALE]
+            sides[e] = x[e] / cells[at + SCALE]
+            spread += sides[e] * sides[e]
             stride = sides[e] * (cells[at + TOGETHER] if doubles else x[e])
             for k in range(MOST_LEARNERS):
                 root = one / np.sqrt(max(cells[at + SQUARES + k], least))

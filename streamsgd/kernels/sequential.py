@@ -70,6 +70,9 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
                     weights[j] *= scale / size
                 slots[1, j] = scale = size
             scales[e], totals[e] = scale, max(total, least)
+        if block.rows.doubles:  # all entries of a coordinate move by what all of them have made of it
+            for e in range(count):
+                scales[e], totals[e] = slots[1, index[e]], max(slots[0, index[e]], least)
         # Apart, and by a known number at a time, so that it is vector code to the last entry: roots and quotients are dear.
         # What stands after the last entry is of an earlier row, and is not used.
         for first in range(0, count, SIDE):
