@@ -41,6 +41,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "adamw": optimizers.AdamW,
         "ftrl": optimizers.FTRL,
         "nag": optimizers.NAG,
+        "coin": optimizers.Coin,
     },
     "schedule": {
         "constant": schedules.Constant,

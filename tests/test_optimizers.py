@@ -67,8 +67,8 @@ def test_every_optimizer_conforms(name: str) -> None:
     check_optimizer(make("optimizer", name))
 
 
-def test_torch_has_all_but_two_that_learn_from_clicks() -> None:
-    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag"}
+def test_torch_has_all_but_three_that_learn_from_clicks() -> None:
+    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "coin"}
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -254,6 +254,13 @@ class Forgetful(RowByRow):
     n_slots = 1
 
 
+class Broke(RowByRow):
+    """One that bets, which takes more memory."""
+
+    bets = True
+    n_slots = 4
+
+
 class Needs(SignSGD):
     prepare = None
 
@@ -275,6 +282,7 @@ class Uncompiled(SignSGD):
         (Overstretched(), "the rate times the stretch after step 1"),
         (NoRate(), "no field learning_rate"),
         (Forgetful(), "learning row by row keeps at least 2 numbers"),
+        (Broke(), "betting keeps at least 5 numbers"),
         (Needs(), r"Needs lacks prepare\(\.\.\.\)"),
         (Uncompiled(), "does not run in a kernel"),
     ],

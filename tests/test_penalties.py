@@ -72,8 +72,8 @@ OPTIMIZERS = {
 }
 
 
-def test_one_optimizer_has_penalties_of_its_own_and_one_makes_no_updates() -> None:
-    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag"}
+def test_one_optimizer_has_penalties_of_its_own_and_two_make_no_updates() -> None:
+    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag", "coin"}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.jit import dispatch, lean_kernel
 from streamsgd.kernels.memory import SIDE
@@ -149,6 +150,8 @@ def _learn_many(parts, block, members, n, state, pace, epoch, shared, scratch):
 
 def _learner(optimizer, rows, loss):
     several = hasattr(loss, "slopes")
+    if getattr(optimizer, "bets", False):
+        return bet_rows_many if several else bet_rows_one
     if getattr(optimizer, "sequential", False):
         return learn_rows_many if several else learn_rows_one
     if hasattr(rows, "entries"):
@@ -208,10 +211,24 @@ def _(parts, state, pace, n_rows, epoch):
     return ender if ender is _stay else _update
 
 
+def settle_up(parts, state, n_penalised, shared, weights):
+    """Fill `weights` with what the weights are once all penalties are paid and all bets are settled."""
+    _settler(type(parts.optimizer))(parts, state, n_penalised, shared, weights)
+
+
+def _settler(optimizer):
+    return settle_bets if getattr(optimizer, "bets", False) else settle_all
+
+
+@dispatch(settle_up)
+def _(parts, state, n_penalised, shared, weights):
+    return _settler(parts.types[parts.fields.index("optimizer")].instance_class)
+
+
 @lean_kernel
 def settled(parts, state, n_penalised, weights):
-    """Fill `weights` with what the weights are once all penalties are paid."""
-    settle_all(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
+    """Fill `weights` with what the weights are: those of `state` owe penalties, or are yet to be worked out."""
+    settle_up(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
 
 
 update = lean_kernel(_update)

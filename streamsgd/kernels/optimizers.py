@@ -13,7 +13,8 @@ stretch(optimizer, slots, j, shared)       that length per unit of eta, from the
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
 columns under the default schedule and batch size (measured in docs/defaults.md).
 
-A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`.
+A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`, or `kernels.coin`
+if it `bets`.
 """
 
 import math
@@ -239,3 +240,24 @@ class NAG(NamedTuple):
 
     def stretch(optimizer, slots, j, shared):
         return 0.0 if slots[0, j] == 0.0 else 1.0 / (slots[1, j] * math.sqrt(slots[0, j]))
+
+
+class Coin(NamedTuple):
+    """Bets on every weight: no learning rate, no schedule, no units; a weight goes as far as its gradients agree.
+
+    With z and G the sums of a weight's negative gradients and of their sizes, W what it has won so far, L the largest slope
+    (at least `beta`) and M the largest |x| that it met: w = (learning_rate + W) z / (L M (L M + G)), divided by the mean of
+    sum (x/M)^2 over the rows; see `kernels.coin`. What is called `learning_rate` is the wealth to begin with, in units of the
+    loss. Slopes of squared errors are half of Vowpal Wabbit's: half its --ftrl_alpha and --ftrl_beta do the same here.
+    """
+
+    learning_rate: float = 4.0
+    beta: float = 1.0
+
+    n_slots = 5
+    sequential = True
+    bets = True
+    source = "Orabona and Tommasi 2017, NeurIPS (COCOB); Vowpal Wabbit's --coin"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
