@@ -1,7 +1,7 @@
 """FTRL in batches of one row is Vowpal Wabbit's --ftrl, where that does not confine its scores.
 
-McMahan et al. 2013 are what is right (`test_optimizers`). Vowpal Wabbit confines scores to the range of the labels so far before
-it takes their slope, which the paper does not: a wide range given to it is none.
+McMahan et al. 2013 are what is right (`test_optimizers`). Vowpal Wabbit confines scores to the range of the labels so far
+before it takes their slope, which the paper does not: a wide range given to it is none.
 """
 
 import numpy as np

@@ -190,8 +190,8 @@ class FTRL(NamedTuple):
     w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / learning_rate + l2).
 
     `l1` and `l2` weigh against the sum of all gradients so far, not their mean, and the intercept is a weight like any other to
-    them. Schedules do not apply. In batches of 1 it is Vowpal Wabbit's --ftrl to 5e-7 of the progressive loss, but for two
-    things: that confines scores to the range of the labels so far, and its slopes of squared errors are twice ours, so that half
+    them. Schedules do not apply. In batches of 1 it is Vowpal Wabbit's --ftrl, to 5e-7 of the progressive loss, but for two
+    things: that one confines scores to the range of the labels so far, and its slopes of squared errors are twice ours. Half
     its --ftrl_beta, --l1 and --l2 do the same here.
     """
 
