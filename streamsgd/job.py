@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,11 @@ class Job:
     def updates_alone(self) -> bool:
         """Whether the end of an epoch or the optimizer itself updates, not the count of rows."""
         return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer)
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """The most that the length and a coordinate of a batch's gradient may be."""
+        return self.settings.clip_norm or math.inf, self.settings.clip_value or math.inf
 
     @property
     def n_outputs(self) -> int:
@@ -215,6 +221,12 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
     name = type(optimizer).__name__
     if is_sequential(optimizer) and settings.batch_size not in ("auto", 1):
         raise SettingsError(f"--optimizer {name.lower()} learns row by row: leave --batch-size {settings.batch_size} out")
+    clips = [f"--{key.replace('_', '-')}" for key in ("clip_norm", "clip_value") if getattr(settings, key) is not None]
+    if is_sequential(optimizer) and clips:
+        raise SettingsError(
+            f"--optimizer {name.lower()} learns row by row, and no step of its goes beyond what its row asks for: leave "
+            f"{' and '.join(clips)} out, or take an optimizer of batches, such as adam"
+        )
     if not penalty._fields:
         return
     if {"l1", "l2"} & set(optimizer._fields):

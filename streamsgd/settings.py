@@ -60,6 +60,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count | Literal["full", "auto"],
         Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag."),
     ] = "auto"
+    clip_norm: Annotated[
+        Positive | None, Meta(description="Scale the mean gradient of a batch down to this length; not the penalty's.")
+    ] = None
+    clip_value: Annotated[Positive | None, Meta(description="Clip every coordinate of it to this size, after --clip-norm.")] = (
+        None
+    )
     epochs: Annotated[
         Count | Literal["auto"],
         Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 for nag."),

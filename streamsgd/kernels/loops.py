@@ -4,10 +4,12 @@ The gradient of the running batch lives in the state, not in the loop: a batch m
 another, so full batch is merely a batch that spans them all, and the number of steps does not depend on chunking.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.clipping import clip
 from streamsgd.kernels.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.jit import dispatch, lean_kernel
@@ -175,6 +177,8 @@ def _update(parts, state, pace, n_rows, epoch):
     shared = prepare(optimizer, step)
     # A short last batch moves less, or its rows would weigh more than the others'.
     eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
+    if min(pace.clip_norm, pace.clip_value) < math.inf:
+        clip(state, pace, n_rows)
     if state.touched.shape[0] > 0:
         move_touched(parts, state, pace.n_penalised, n_rows, eta, shared)
     else:
