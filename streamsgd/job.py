@@ -19,6 +19,7 @@ from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
+from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
@@ -40,9 +41,6 @@ ENOUGH_ROWS = 1_000_000
 
 MOST_EPOCHS, MOST_PASSES = 10, 3
 """... so many epochs: of batches, and of rows one by one."""
-
-USUAL_BATCH = 64
-"""Rows per update if nobody says (docs/defaults.md)."""
 
 WHOLE_EPOCH = 1 << 62
 """A batch size that no epoch reaches: its one update is made when the epoch ends."""
@@ -204,7 +202,8 @@ def choose_parts(settings: Settings, target: Target, width: int, *, wide: bool =
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
-    optimizer, penalty = choose_optimizer(settings, width, wide=wide), make("penalty", settings.penalty)
+    optimizer = scale_rate(choose_optimizer(settings, width, wide=wide), settings)
+    penalty = make("penalty", settings.penalty)
     _check_together(optimizer, penalty, settings, wide=wide)
     steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")

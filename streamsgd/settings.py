@@ -60,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count | Literal["full", "auto"],
         Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag."),
     ] = "auto"
+    rate_scaling: Annotated[
+        Literal["none", "auto", "linear", "sqrt"],
+        Meta(description="How the rate, which is for batches of 64, follows --batch-size; auto is the optimizer's own rule."),
+    ] = "none"
     clip_norm: Annotated[
         Positive | None, Meta(description="Scale the mean gradient of a batch down to this length; not the penalty's.")
     ] = None

@@ -9,6 +9,7 @@ stretch(optimizer, slots, j, shared)       that length per unit of eta, from the
                                            late go by
 
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
+`rate_scaling` is how the rate follows the size of a batch: "linear", "sqrt" or "none" (see `rates`).
 `eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
 columns under the default schedule and batch size (measured in docs/defaults.md).
@@ -27,6 +28,7 @@ class SGD(NamedTuple):
     learning_rate: float = 0.01
 
     n_slots = 0
+    rate_scaling = "linear"
     source = "Robbins and Monro 1951; torch.optim.SGD"
 
     def prepare(optimizer, step):
@@ -46,6 +48,7 @@ class Momentum(NamedTuple):
     momentum: float = 0.9
 
     n_slots = 1
+    rate_scaling = "linear"
     source = "Polyak 1964; torch.optim.SGD(momentum=...)"
 
     def prepare(optimizer, step):
@@ -67,6 +70,7 @@ class Nesterov(NamedTuple):
     momentum: float = 0.9
 
     n_slots = 1
+    rate_scaling = "linear"
     source = "Nesterov 1983, as Sutskever et al. 2013; torch.optim.SGD(nesterov=True)"
 
     def prepare(optimizer, step):
@@ -88,6 +92,7 @@ class Adagrad(NamedTuple):
     epsilon: float = 1e-10
 
     n_slots = 1
+    rate_scaling = "none"
     source = "Duchi, Hazan and Singer 2011, JMLR 12; torch.optim.Adagrad"
 
     def prepare(optimizer, step):
@@ -111,6 +116,7 @@ class RMSprop(NamedTuple):
     epsilon: float = 1e-8
 
     n_slots = 1
+    rate_scaling = "sqrt"
     source = "Tieleman and Hinton 2012; torch.optim.RMSprop"
 
     def prepare(optimizer, step):
@@ -139,6 +145,7 @@ class Adam(NamedTuple):
     epsilon: float = 1e-8
 
     n_slots = 2
+    rate_scaling = "sqrt"
     source = "Kingma and Ba 2015; torch.optim.Adam"
 
     def prepare(optimizer, step):
@@ -166,6 +173,7 @@ class AdamW(NamedTuple):
     weight_decay: float = 0.01
 
     n_slots = 2
+    rate_scaling = "sqrt"
     source = "Loshchilov and Hutter 2019; torch.optim.AdamW"
 
     def prepare(optimizer, step):
@@ -201,6 +209,7 @@ class FTRL(NamedTuple):
     l2: float = 0.0
 
     n_slots = 2
+    rate_scaling = "none"
     source = "McMahan et al. 2013, KDD (Ad click prediction), algorithm 1"
 
     def prepare(optimizer, step):
@@ -234,6 +243,7 @@ class NAG(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
+    rate_scaling = "none"
     sequential = True
     source = "Ross, Mineiro and Langford 2013, UAI (NAG); Karampatziakis and Langford 2011, UAI; the default of Vowpal Wabbit"
 
@@ -257,6 +267,7 @@ class Coin(NamedTuple):
     beta: float = 1.0
 
     n_slots = 5
+    rate_scaling = "none"
     sequential = True
     bets = True
     source = "Orabona and Tommasi 2017, NeurIPS (COCOB); Vowpal Wabbit's --coin"
