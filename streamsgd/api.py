@@ -87,6 +87,7 @@ def evaluate(
     model: Model | str | os.PathLike[str],
     source: Any,
     *,
+    loss: str | None = None,
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -101,6 +102,8 @@ def evaluate(
         A model or the path of one.
     source
         As in training.
+    loss
+        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
     filter, memory, threads, executor
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
     account
@@ -112,7 +115,7 @@ def evaluate(
         The data lacks a column or holds what the model cannot use.
 
     """
-    model = model if isinstance(model, Model) else load(model)
+    model = model if isinstance(model, Model) else load(model, loss=loss)
     with _reading(executor, threads) as reader:
         data = Evaluator.for_model(model, source, reader, block_bytes=_block_bytes(memory), filter_text=filter)
         data.account = account or data.account
@@ -125,6 +128,7 @@ def predict(
     out: str | os.PathLike[str],
     *,
     id: Sequence[str] | None = None,  # noqa: A002  the name of the setting
+    loss: str | None = None,
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -143,6 +147,8 @@ def predict(
         Folder for the outputs, or one file's name for one input file.
     id
         Columns to copy beside the predictions, names or globs; by default those named in training.
+    loss
+        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
     filter, memory, threads, executor
         As the settings of these names.
     account
@@ -154,7 +160,7 @@ def predict(
         The data or the storage is at fault; finished files stay.
 
     """
-    model = model if isinstance(model, Model) else load(model)
+    model = model if isinstance(model, Model) else load(model, loss=loss)
     ids = None if id is None else tuple(id)
     with _reading(executor, threads) as reader:
         return score_data(
