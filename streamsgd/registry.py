@@ -39,6 +39,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "rmsprop": optimizers.RMSprop,
         "adam": optimizers.Adam,
         "adamw": optimizers.AdamW,
+        "amsgrad": optimizers.AMSGrad,
         "ftrl": optimizers.FTRL,
         "nag": optimizers.NAG,
         "coin": optimizers.Coin,

@@ -29,6 +29,7 @@ TORCH: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"lr": 0.02, "betas": (0.8, 0.99), "eps": 1e-6},
     ),
     "adamw": (ours.AdamW(0.02, weight_decay=0.1), torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
+    "amsgrad": (ours.AMSGrad(0.02, 0.8, 0.95), torch.optim.Adam, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True}),
 }
 STEPS, N = 1000, 7
 START = np.random.default_rng(1).normal(size=N)

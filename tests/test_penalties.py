@@ -69,6 +69,7 @@ OPTIMIZERS = {
     "rmsprop": "rmsprop:learning_rate=0.02",
     "adam": "adam:learning_rate=0.05",
     "adamw": "adamw:learning_rate=0.05,weight_decay=0",
+    "amsgrad": "amsgrad:learning_rate=0.05",
 }
 
 

@@ -46,7 +46,7 @@ def test_rules_are_those_of_the_field() -> None:
     for name, part in PARTS["optimizer"].items():
         rules.setdefault(part.rate_scaling, set()).add(name)
     assert rules["linear"] == {"sgd", "momentum", "nesterov"}
-    assert rules["sqrt"] == {"rmsprop", "adam", "adamw"}
+    assert rules["sqrt"] == {"rmsprop", "adam", "adamw", "amsgrad"}
     assert rules["none"] == {"adagrad", "ftrl", "nag", "coin"}
 
 

@@ -191,6 +191,35 @@ class AdamW(NamedTuple):
         return 1.0 / (shared[0] * (math.sqrt(slots[1, j]) / shared[1] + optimizer.epsilon))
 
 
+class AMSGrad(NamedTuple):
+    """Adam whose second moment never falls: U <- max(U, V) stands under the root in V's place."""
+
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    n_slots = 3
+    rate_scaling = "sqrt"
+    source = "Reddi, Kale and Kumar 2018, ICLR; torch.optim.Adam(amsgrad=True)"
+
+    def prepare(optimizer, step):
+        return 1.0 - optimizer.beta1**step, math.sqrt(1.0 - optimizer.beta2**step)
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        first = optimizer.beta1 * slots[0, j] + (1.0 - optimizer.beta1) * g
+        second = optimizer.beta2 * slots[1, j] + (1.0 - optimizer.beta2) * g * g
+        most = max(slots[2, j], second)
+        slots[0, j] = first
+        slots[1, j] = second
+        slots[2, j] = most
+        stride = eta / (shared[0] * (math.sqrt(most) / shared[1] + optimizer.epsilon))
+        return w - stride * first, stride
+
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (shared[0] * (math.sqrt(slots[2, j]) / shared[1] + optimizer.epsilon))
+
+
 class FTRL(NamedTuple):
     """Follow the regularised leader, proximal: `l1` makes true zeros, which come back once the gradients agree.
 
