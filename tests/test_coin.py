@@ -12,6 +12,7 @@ import streamsgd
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.coin import SLOTS, bet
 from streamsgd.kernels.loops import Parts, fit, new_scratch, settled
+from streamsgd.kernels.losses import Squared
 from streamsgd.kernels.optimizers import Coin
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.penalties import Free
@@ -188,6 +189,19 @@ def test_who_always_loses_does_not_lose_all_of_the_wealth(kind: Any) -> None:
         slots[0, 0] -= g
         slots[1, 0] += abs(g)
     assert 1e-3 * wealth < wealth + slots[2, 0] < wealth
+
+
+def test_wealth_beyond_the_finite_numbers_is_found_out() -> None:
+    """Though squared losses confine scores to the range of the targets."""
+    layout = Layout(1, n_coordinates=2, mixed=True)
+    block = layout.allocate(4, "float32")
+    block.rows.values[:, 0], block.y[:] = 1.0, [1.0, 2.0, 3.0, 4.0]
+    state = make_state(np.zeros(2, np.float32), SLOTS, np.float32, few=True, batches=False)
+    state.slots[:, 0] = 1.0, 1.0, 3e38, 1e-3, 1.0
+    scratch = new_scratch(1, "float32", most_entries(block, layout))
+    parts = Parts(Squared(), Free(), Coin(), Constant())
+    fit(parts, block, np.zeros(4, np.int32), np.zeros(1, np.int64), state, Pace(1 << 62, 1, 0.0, 0.25, 1.0), scratch)
+    assert not np.isfinite(state.tally[0])
 
 
 # --- law: what a run keeps

@@ -17,6 +17,8 @@ started; what they are now is worked out of the slots. Everything stays the same
 Entries of one coordinate count as their sum. Vowpal Wabbit takes them one after another, each as if the others were not there.
 """
 
+import math
+
 from streamsgd.kernels.entries import take
 from streamsgd.kernels.jit import lean
 from streamsgd.kernels.state import LEAST, MOST, SEEN, SPREAD, STEPS
@@ -84,6 +86,8 @@ def bet_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch):
         sums[SPREAD] += h * spread
         sums[SEEN] += h
         score = weights.dtype.type(base + won * sums[SEEN] / (sums[SPREAD] + TINY))
+        if not math.isfinite(score):  # a loss that confines its scores would hide it
+            total_loss = math.inf
         score = confine(loss, score, sums[LEAST : MOST + 1])
         total_loss += h * value(loss, y, score)
         total_weight += h
