@@ -14,6 +14,7 @@ from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
 from streamsgd.planning import make_plan
+from streamsgd.registry import make
 from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
 from streamsgd.tables import table_dataset
@@ -87,6 +88,7 @@ def evaluate(
     model: Model | str | os.PathLike[str],
     source: Any,
     *,
+    loss: str | None = None,
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -101,6 +103,8 @@ def evaluate(
         A model or the path of one.
     source
         As in training.
+    loss
+        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
     filter, memory, threads, executor
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
     account
@@ -112,7 +116,7 @@ def evaluate(
         The data lacks a column or holds what the model cannot use.
 
     """
-    model = model if isinstance(model, Model) else load(model)
+    model = model if isinstance(model, Model) else load(model, loss=loss)
     with _reading(executor, threads) as reader:
         data = Evaluator.for_model(model, source, reader, block_bytes=_block_bytes(memory), filter_text=filter)
         data.account = account or data.account
@@ -125,6 +129,7 @@ def predict(
     out: str | os.PathLike[str],
     *,
     id: Sequence[str] | None = None,  # noqa: A002  the name of the setting
+    loss: str | None = None,
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -143,6 +148,8 @@ def predict(
         Folder for the outputs, or one file's name for one input file.
     id
         Columns to copy beside the predictions, names or globs; by default those named in training.
+    loss
+        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
     filter, memory, threads, executor
         As the settings of these names.
     account
@@ -154,7 +161,7 @@ def predict(
         The data or the storage is at fault; finished files stay.
 
     """
-    model = model if isinstance(model, Model) else load(model)
+    model = model if isinstance(model, Model) else load(model, loss=loss)
     ids = None if id is None else tuple(id)
     with _reading(executor, threads) as reader:
         return score_data(
@@ -214,9 +221,9 @@ def _block_bytes(memory: str | None) -> int:
 class Trainer:
     """Learns from tables as they come: for ETL jobs that hold the data already.
 
-    The first table decides the encoding (and the classes, unless `classes` is given); each later one is one more pass of
-    mini-batches over its rows, shuffled. The learning rate falls as 1/sqrt(t) unless a schedule is set, because nobody knows
-    how many tables will come.
+    The first table decides the encoding (and the classes, unless `classes` is given); the rows of each later one are learned
+    once more, shuffled. The learning rate of batches falls as 1/sqrt(t) unless a schedule is set, because nobody knows how many
+    tables will come; learning row by row sees to that itself.
 
     Parameters
     ----------
@@ -228,7 +235,8 @@ class Trainer:
     """
 
     def __init__(self, target: str, **settings: Any) -> None:
-        self.settings = make_settings({"schedule": "inverse-scaling:power=0.5", **settings, "target": target})
+        # A table is a pass of its own: nothing in it was seen before.
+        self.settings = make_settings({"epochs": 1, **settings, "target": target})
         self._run: Run | None = None
         self._calls = 0
 
@@ -242,7 +250,7 @@ class Trainer:
 
         """
         if self._run is None:
-            self._run = Run(prepare(table, self.settings), Inline())
+            self._run = Run(_open_ended(prepare(table, self.settings)), Inline())
         else:
             self._run.job = _with_table(self._run.job, table)
         self._run.pass_over(self._calls)
@@ -266,6 +274,13 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model as it is now."""
         self.model.save(path)
+
+
+def _open_ended(job: Job) -> Job:
+    """Return the job with a rate that falls for ever, where nobody chose one and the optimizer does not see to that itself."""
+    if job.settings.schedule != "auto" or type(job.parts.schedule).__name__ == "Constant":
+        return job
+    return replace(job, parts=job.parts._replace(schedule=make("schedule", "inverse-scaling:power=0.5")))
 
 
 def _with_table(job: Job, table: Any) -> Job:

@@ -120,6 +120,9 @@ def output_flags(function: Any) -> Any:
 
 
 DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...")
+OWN_LOSS = click.option(
+    "--loss", metavar="TEXT", help="Where the loss of MODEL is, if it is one of your own: package.module:Class."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -220,6 +223,7 @@ def plan(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: A
 @click.argument("model")
 @DATA
 @click.option("-o", "--out", required=True, metavar="PATH", help="Folder, or a file name.parquet for one file.")
+@OWN_LOSS
 @output_flags
 @settings_flags(("id", *SCORED))
 def predict(
@@ -263,6 +267,7 @@ def predict(
 @cli.command(cls=Sectioned)
 @click.argument("model")
 @DATA
+@OWN_LOSS
 @output_flags
 @settings_flags(SCORED)
 def evaluate(
@@ -315,13 +320,14 @@ def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags
 @cli.command(cls=Sectioned)
 @click.argument("model")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Show the N heaviest columns only.")
+@OWN_LOSS
 @AS_JSON
-def show(model: str, *, top: int | None, as_json: bool) -> None:
+def show(model: str, *, top: int | None, loss: str | None, as_json: bool) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     from streamsgd.model import load  # noqa: PLC0415
     from streamsgd.showing import model_summary, model_text  # noqa: PLC0415
 
-    _print(model_summary(load(model), top), model_text, as_json)
+    _print(model_summary(load(model, loss=loss), top), model_text, as_json)
 
 
 @cli.command(cls=Sectioned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.racing import is_race
+from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
@@ -45,9 +47,6 @@ MOST_EPOCHS, MOST_PASSES = 10, 3
 
 RACE_SHARE = 0.25
 """Share of the memory limit that a race may take."""
-
-USUAL_BATCH = 64
-"""Rows per update if nobody says (docs/defaults.md)."""
 
 WHOLE_EPOCH = 1 << 62
 """A batch size that no epoch reaches: its one update is made when the epoch ends."""
@@ -83,6 +82,11 @@ class Job:
     def updates_alone(self) -> bool:
         """Whether the end of an epoch or the optimizer itself updates, not the count of rows."""
         return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer)
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """The most that the length and a coordinate of a batch's gradient may be."""
+        return self.settings.clip_norm or math.inf, self.settings.clip_value or math.inf
 
     @property
     def n_outputs(self) -> int:
@@ -209,7 +213,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     penalty, spec = make("penalty", settings.penalty), settings.optimizer
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
-    optimizer = choose_optimizer(spec, settings.learning_rate, encoding.width)
+    optimizer = scale_rate(choose_optimizer(spec, settings.learning_rate, encoding.width), settings)
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
@@ -228,6 +232,12 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
     name = type(optimizer).__name__
     if is_sequential(optimizer) and settings.batch_size not in ("auto", 1):
         raise SettingsError(f"--optimizer {name.lower()} learns row by row: leave --batch-size {settings.batch_size} out")
+    clips = [f"--{key.replace('_', '-')}" for key in ("clip_norm", "clip_value") if getattr(settings, key) is not None]
+    if is_sequential(optimizer) and clips:
+        raise SettingsError(
+            f"--optimizer {name.lower()} learns row by row, and no step of its goes beyond what its row asks for: leave "
+            f"{' and '.join(clips)} out, or take an optimizer of batches, such as adam"
+        )
     if not penalty._fields:
         return
     if {"l1", "l2"} & set(optimizer._fields):
@@ -250,7 +260,9 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     once = choose_epochs(settings, n_rows, MOST_EPOCHS) == 1
     free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
     plain = not several and not penalty._fields
-    if settings.batch_size not in ("auto", 1) or not (wide or (once and free and plain)):
+    of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
+    of_batches |= settings.clip_norm is not None or settings.clip_value is not None
+    if of_batches or not (wide or (once and free and plain)):
         return "adam"
     bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
     fits = bytes_ <= RACE_SHARE * budgets.parse_limit(settings.memory)

@@ -293,10 +293,20 @@ class Model:
 def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
     """Read a model file. No code in it is run.
 
+    Parameters
+    ----------
+    path
+        Of the file.
+    loss
+        A loss that is not streamsgd's: itself, or where it is, package.module:Class, its fields being those of the model.
+
     Raises
     ------
     ModelError
-        There is no such file, it is damaged, or from a newer version.
+        There is no such file, it is damaged, or from a newer version; its loss is not streamsgd's and was not given, or is
+        another one.
+    SettingsError
+        The loss cannot be imported.
 
     """
     header, arrays = store.unpack("model", store.read(path), str(path))
@@ -309,14 +319,11 @@ def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -
     Raises
     ------
     ModelError
-        Its loss is not one of streamsgd's and was not given: loading a file imports no code by name.
+        Its loss is not one of streamsgd's and was not given, or is another one: loading a file imports no code by name.
 
     """
-    name = header["loss"]["name"]
-    if loss is None and name not in PARTS["loss"]:
-        raise ModelError(f"the model was trained with the loss {name}, which is not streamsgd's; pass it: load(path, loss=...)")
     return Model(
-        loss if loss is not None else make("loss", name, **header["loss"]["fields"]),
+        _loss(header["loss"]["name"], header["loss"]["fields"], loss),
         msgspec.convert(header["encoding"], Encoding),
         msgspec.convert(header["target"], Target),
         weights,
@@ -325,6 +332,21 @@ def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -
         header["provenance"],
         {name: [(value, count) for value, count in pairs] for name, pairs in header.get("common", {}).items()},
     )
+
+
+def _loss(name: str, fields: dict[str, Any], given: Any) -> Any:
+    if given in (None, "auto"):
+        if name not in PARTS["loss"]:
+            raise ModelError(
+                f"the model was trained with the loss {name}, which is not streamsgd's, and no file makes us import code: say "
+                f"where it is with --loss {name}, or load(path, loss=...)"
+            )
+        return make("loss", name, **fields)
+    if not isinstance(given, str):
+        return given
+    if _name(make("loss", given)) != name:
+        raise ModelError(f"the model was trained with the loss {name}, not with {given}: pass --loss {name}")
+    return make("loss", given, **fields)
 
 
 def _packed(weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -39,9 +39,11 @@ PARTS: dict[str, dict[str, Any]] = {
         "rmsprop": optimizers.RMSprop,
         "adam": optimizers.Adam,
         "adamw": optimizers.AdamW,
+        "amsgrad": optimizers.AMSGrad,
         "ftrl": optimizers.FTRL,
         "nag": optimizers.NAG,
         "race": optimizers.Race,
+        "coin": optimizers.Coin,
     },
     "schedule": {
         "constant": schedules.Constant,

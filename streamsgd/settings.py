@@ -53,16 +53,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schedule: Annotated[
         str,
         Meta(
-            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant for nag and ftrl, else cosine."
+            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant for nag, else cosine; ftrl "
+            "and coin take none."
         ),
     ] = "auto"
     batch_size: Annotated[
         Count | Literal["full", "auto"],
-        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag."),
+        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag and coin."),
     ] = "auto"
+    rate_scaling: Annotated[
+        Literal["none", "auto", "linear", "sqrt"],
+        Meta(description="How the rate, which is for batches of 64, follows --batch-size; auto is the optimizer's own rule."),
+    ] = "none"
+    clip_norm: Annotated[
+        Positive | None, Meta(description="Scale the mean gradient of a batch down to this length; not the penalty's.")
+    ] = None
+    clip_value: Annotated[Positive | None, Meta(description="Clip every coordinate of it to this size, after --clip-norm.")] = (
+        None
+    )
     epochs: Annotated[
         Count | Literal["auto"],
-        Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 for nag."),
+        Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row."),
     ] = "auto"
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsgd.kernels import coin
 from streamsgd.kernels.loops import Parts, end_batch, fit, learn, new_scratch, score, settled, update
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.rows import OWN
@@ -106,7 +107,8 @@ def check_optimizer(optimizer: Any) -> None:
         sequential, a solvable least squares problem in 50 passes; a stride is not a positive number, or not
         what the weight comes to move by for a steady gradient of 1; `stretch`, if it has one, is not that
         stride per unit of the rate; a weight of 0 that never saw a gradient moves; it uses more slots than
-        `n_slots`, or keeps less than two if it is sequential; a kernel gives other numbers; it does not survive pickling.
+        `n_slots`, or keeps less than two if it is sequential, five if it bets; a kernel gives other numbers; it does
+        not survive pickling.
 
     """
     sequential = bool(getattr(optimizer, "sequential", False))
@@ -117,8 +119,9 @@ def check_optimizer(optimizer: Any) -> None:
     )
     _pickles(optimizer)
     if sequential:
-        enough = f"{optimizer!r}: n_slots is {optimizer.n_slots}; learning row by row keeps at least 2 numbers per weight"
-        _true(optimizer.n_slots >= 2, enough)
+        least, how = (coin.SLOTS, "betting") if getattr(optimizer, "bets", False) else (2, "learning row by row")
+        enough = f"{optimizer!r}: n_slots is {optimizer.n_slots}; {how} keeps at least {least} numbers per weight"
+        _true(optimizer.n_slots >= least, enough)
         _check_fit(_parts(optimizer=optimizer), optimizer, _MIXED)
         _check_least_squares(optimizer)
     else:
@@ -518,7 +521,7 @@ def _check_least_squares(optimizer: Any) -> None:
         for _ in range(n_passes):
             order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
             fit(parts, block, order, heads, state, Pace(n_rows, 4, 0.0, 0.0, 1.0), scratch)
-        weights = _weights(optimizer, state)
+        weights = _weights(parts, state, 5, 4, settled)
         error = float(np.mean((x @ weights[:4] + weights[4] - block.y) ** 2))
         reached = min(reached, error) if math.isfinite(error) else reached
     _true(
@@ -588,14 +591,15 @@ def _check_fit(parts: Parts, part: Any, layout: Layout) -> None:
     block, n_outputs = _block(layout, _targets(parts.loss)), int(getattr(parts.loss, "classes", 1))
     n_rows, results = len(block.y), []
     scratch = new_scratch(n_outputs, float, most_entries(block, layout))
-    for run, read in ((fit, score), (_fit_plainly, _plain(score))):
+    for run, settle, read in ((fit, settled, score), (_fit_plainly, _plain(settled), _plain(score))):
         state = _start(parts.optimizer, layout.n_coordinates * n_outputs)
         pace = Pace(5, (layout.n_coordinates - 1) * n_outputs, 0.0, 1.0 / n_rows, 1.0)
         order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
         _call(run, part, parts, block, order, heads, state, pace, scratch)
+        weights = _weights(parts, state, layout.n_coordinates * n_outputs, pace.n_penalised, settle)
         scores, means, losses = np.zeros((n_rows, n_outputs)), np.zeros((n_rows, n_outputs)), np.zeros(n_rows)
-        _call(read, part, parts.loss, block, 0, n_rows, _weights(parts.optimizer, state), scores, means, losses, scratch)
-        results.append({"weights": state.weights, "tally": state.tally, "means": means, "losses": losses})
+        _call(read, part, parts.loss, block, 0, n_rows, weights, scores, means, losses, scratch)
+        results.append({"weights": weights, "state": state.weights, "tally": state.tally, "means": means, "losses": losses})
     for name, numbers in results[0].items():
         _close(numbers, results[1][name], 1e-9, f"{part!r}: the kernel's {name} after {n_rows} rows")
 
@@ -643,9 +647,13 @@ def _start(optimizer: Any, n_weights: int) -> State:
     return start_race(np.zeros(n_weights)) if is_race(optimizer) else _state(n_weights, optimizer.n_slots)
 
 
-def _weights(optimizer: Any, state: State) -> np.ndarray:
-    found: np.ndarray = weights_of(state, leader(state)) if is_race(optimizer) else state.weights
-    return found
+def _weights(parts: Parts, state: State, n: int, n_penalised: int, settle: Any) -> np.ndarray:
+    """Return what the weights, (n,), are once everything is paid, or those of the learner that leads."""
+    if is_race(parts.optimizer):
+        return weights_of(state, leader(state))
+    weights = np.zeros(n)
+    _call(settle, parts.optimizer, parts, state, n_penalised, weights)
+    return weights
 
 
 def _state(n_weights: int, n_slots: int) -> State:

@@ -237,7 +237,7 @@ class Run:
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self._rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
-            pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs))
+            pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
             fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
             epoch += per_row * (last - first)
@@ -291,7 +291,7 @@ class Run:
             size = filled if self.job.settings.batch_size == "full" else self.batch_rows
             # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
             epoch = self.epoch + 1.0 - min(1.0, filled / self.job.plan.n_rows)
-            pace = Pace(size, self.n_penalised, epoch, 0.0, float(self.job.epochs))
+            pace = Pace(size, self.n_penalised, epoch, 0.0, float(self.job.epochs), *self.job.clips)
             update(self.job.parts, self.state, pace, filled, epoch)
         self.totals += self.state.tally
         self.state.tally[:] = 0.0

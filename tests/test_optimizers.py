@@ -29,6 +29,7 @@ TORCH: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         {"lr": 0.02, "betas": (0.8, 0.99), "eps": 1e-6},
     ),
     "adamw": (ours.AdamW(0.02, weight_decay=0.1), torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.1}),
+    "amsgrad": (ours.AMSGrad(0.02, 0.8, 0.95), torch.optim.Adam, {"lr": 0.02, "betas": (0.8, 0.95), "amsgrad": True}),
 }
 STEPS, N = 1000, 7
 START = np.random.default_rng(1).normal(size=N)
@@ -68,7 +69,7 @@ def test_every_optimizer_conforms(name: str) -> None:
 
 
 def test_torch_has_all_but_those_that_learn_from_clicks() -> None:
-    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "race"}
+    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "coin", "race"}
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -254,6 +255,13 @@ class Forgetful(RowByRow):
     n_slots = 1
 
 
+class Broke(RowByRow):
+    """One that bets, which takes more memory."""
+
+    bets = True
+    n_slots = 4
+
+
 class Needs(SignSGD):
     prepare = None
 
@@ -275,6 +283,7 @@ class Uncompiled(SignSGD):
         (Overstretched(), "the rate times the stretch after step 1"),
         (NoRate(), "no field learning_rate"),
         (Forgetful(), "learning row by row keeps at least 2 numbers"),
+        (Broke(), "betting keeps at least 5 numbers"),
         (Needs(), r"Needs lacks prepare\(\.\.\.\)"),
         (Uncompiled(), "does not run in a kernel"),
     ],

@@ -69,11 +69,12 @@ OPTIMIZERS = {
     "rmsprop": "rmsprop:learning_rate=0.02",
     "adam": "adam:learning_rate=0.05",
     "adamw": "adamw:learning_rate=0.05,weight_decay=0",
+    "amsgrad": "amsgrad:learning_rate=0.05",
 }
 
 
-def test_one_optimizer_has_penalties_of_its_own_and_one_makes_no_updates() -> None:
-    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag", "race"}
+def test_one_optimizer_has_penalties_of_its_own_and_some_make_no_updates() -> None:
+    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "nag", "coin", "race"}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -64,6 +64,17 @@ def test_warm_up_is_that_of_torch(schedule: Any) -> None:
     np.testing.assert_allclose(our_rates(schedule, 20), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("warmup", [1, 8])
+def test_a_cosine_may_warm_up_as_torch_chains_the_two(warmup: int) -> None:
+    n = EPOCHS * PER_EPOCH
+
+    def chained(optimizer: Any) -> Any:
+        rising = lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1)
+        return lr_scheduler.ChainedScheduler([rising, lr_scheduler.CosineAnnealingLR(optimizer, n)])
+
+    np.testing.assert_allclose(our_rates(Cosine(warmup=warmup)), torch_rates(chained, n), rtol=1e-12, atol=1e-15)
+
+
 def test_inverse_scaling_is_the_formula_of_sklearn() -> None:
     rates = our_rates(InverseScaling(0.4))
     np.testing.assert_allclose(rates, [1 / t**0.4 for t in range(1, len(rates) + 1)], rtol=1e-14)
@@ -75,7 +86,7 @@ def test_inverse_scaling_is_the_formula_of_sklearn() -> None:
 ROWS, BATCH = 20, 4
 
 
-@pytest.mark.parametrize("spec", ["cosine", "step:gamma=0.5,every=1"])
+@pytest.mark.parametrize("spec", ["cosine", "cosine:warmup=4", "step:gamma=0.5,every=1"])
 @pytest.mark.parametrize("batch_size", [BATCH, 6, "full"])
 def test_a_run_moves_by_the_sum_of_the_rates(
     spec: str, batch_size: Any, write: Callable[..., Any], train: Callable[..., Any]

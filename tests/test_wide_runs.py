@@ -121,6 +121,8 @@ def finish_chunk_by_chunk(data: Path, saved: Path, places: Iterator[dict[str, An
 
 CASES: dict[str, dict[str, Any]] = {
     "row by row": {},
+    "betting": {"optimizer": "coin"},
+    "clipped": {"optimizer": "adam", "batch_size": 77, "clip_norm": 0.1, "clip_value": 0.01},
     "in order, two words": {"shuffle": "none", "ngrams": 2},
     "batches that span chunks": {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 77, "schedule": "constant"},
     "a penalty paid late": {
@@ -164,10 +166,10 @@ def test_nor_does_it_matter_how_much_is_read_at_once(batch: int, data: Path, mod
     assert train(data).to_bytes() == model.to_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["nag", "sgd"])
+@pytest.mark.parametrize("optimizer", ["nag", "coin", "sgd"])
 def test_in_order_the_chunks_do_not_matter(optimizer: str, data: Path) -> None:
     """To rounding: rows of a batch are taken sixteen at a time from where a chunk begins."""
-    settings = {"shuffle": "none", "optimizer": optimizer, "batch_size": "auto" if optimizer == "nag" else 8}
+    settings = {"shuffle": "none", "optimizer": optimizer, "batch_size": 8 if optimizer == "sgd" else "auto"}
     settings |= {"schedule": "constant", "learning_rate": 0.05}
     expected = train(data, **settings).weights
     for rows in (37, 10_000):

@@ -125,7 +125,6 @@ def move_touched(parts, state, n_penalised, n_rows, eta, shared):
     state.sums[ETA] = now
 
 
-@lean
 def settle_all(parts, state, n_penalised, shared, weights):
     """Fill `weights` with what the weights are once everything is paid."""
     for j in range(weights.shape[0]):

@@ -4,10 +4,13 @@ The gradient of the running batch lives in the state, not in the loop: a batch m
 another, so full batch is merely a batch that spans them all, and the number of steps does not depend on chunking.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.clipping import clip
+from streamsgd.kernels.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.jit import dispatch, lean_kernel
 from streamsgd.kernels.memory import SIDE
@@ -164,6 +167,8 @@ def _learner(optimizer, rows, loss):
     several = hasattr(loss, "slopes")
     if getattr(optimizer, "learners", 0):
         return learn_rows_race
+    if getattr(optimizer, "bets", False):
+        return bet_rows_many if several else bet_rows_one
     if getattr(optimizer, "sequential", False):
         one = learn_rows_dense if hasattr(rows, "dot") else learn_rows_one
         return learn_rows_many if several else one
@@ -188,6 +193,8 @@ def _update(parts, state, pace, n_rows, epoch):
     shared = prepare(optimizer, step)
     # A short last batch moves less, or its rows would weigh more than the others'.
     eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
+    if min(pace.clip_norm, pace.clip_value) < math.inf:
+        clip(state, pace, n_rows)
     if state.touched.shape[0] > 0:
         move_touched(parts, state, pace.n_penalised, n_rows, eta, shared)
     else:
@@ -224,10 +231,24 @@ def _(parts, state, pace, n_rows, epoch):
     return ender if ender is _stay else _update
 
 
+def settle_up(parts, state, n_penalised, shared, weights):
+    """Fill `weights` with what the weights are once all penalties are paid and all bets are settled."""
+    _settler(type(parts.optimizer))(parts, state, n_penalised, shared, weights)
+
+
+def _settler(optimizer):
+    return settle_bets if getattr(optimizer, "bets", False) else settle_all
+
+
+@dispatch(settle_up)
+def _(parts, state, n_penalised, shared, weights):
+    return _settler(parts.types[parts.fields.index("optimizer")].instance_class)
+
+
 @lean_kernel
 def settled(parts, state, n_penalised, weights):
-    """Fill `weights` with what the weights are once all penalties are paid."""
-    settle_all(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
+    """Fill `weights` with what the weights are: those of `state` owe penalties, or are yet to be worked out."""
+    settle_up(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
 
 
 update = lean_kernel(_update)

@@ -9,11 +9,13 @@ stretch(optimizer, slots, j, shared)       that length per unit of eta, from the
                                            late go by
 
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
+`rate_scaling` is how the rate follows the size of a batch: "linear", "sqrt" or "none" (see `rates`).
 `eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
 columns under the default schedule and batch size (measured in docs/defaults.md).
 
-A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`.
+A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`, or `kernels.coin`
+if it `bets`.
 """
 
 import math
@@ -29,6 +31,7 @@ class SGD(NamedTuple):
     learning_rate: float = 0.01
 
     n_slots = 0
+    rate_scaling = "linear"
     source = "Robbins and Monro 1951; torch.optim.SGD"
 
     def prepare(optimizer, step):
@@ -48,6 +51,7 @@ class Momentum(NamedTuple):
     momentum: float = 0.9
 
     n_slots = 1
+    rate_scaling = "linear"
     source = "Polyak 1964; torch.optim.SGD(momentum=...)"
 
     def prepare(optimizer, step):
@@ -69,6 +73,7 @@ class Nesterov(NamedTuple):
     momentum: float = 0.9
 
     n_slots = 1
+    rate_scaling = "linear"
     source = "Nesterov 1983, as Sutskever et al. 2013; torch.optim.SGD(nesterov=True)"
 
     def prepare(optimizer, step):
@@ -90,6 +95,7 @@ class Adagrad(NamedTuple):
     epsilon: float = 1e-10
 
     n_slots = 1
+    rate_scaling = "none"
     source = "Duchi, Hazan and Singer 2011, JMLR 12; torch.optim.Adagrad"
 
     def prepare(optimizer, step):
@@ -113,6 +119,7 @@ class RMSprop(NamedTuple):
     epsilon: float = 1e-8
 
     n_slots = 1
+    rate_scaling = "sqrt"
     source = "Tieleman and Hinton 2012; torch.optim.RMSprop"
 
     def prepare(optimizer, step):
@@ -141,6 +148,7 @@ class Adam(NamedTuple):
     epsilon: float = 1e-8
 
     n_slots = 2
+    rate_scaling = "sqrt"
     source = "Kingma and Ba 2015; torch.optim.Adam"
 
     def prepare(optimizer, step):
@@ -168,6 +176,7 @@ class AdamW(NamedTuple):
     weight_decay: float = 0.01
 
     n_slots = 2
+    rate_scaling = "sqrt"
     source = "Loshchilov and Hutter 2019; torch.optim.AdamW"
 
     def prepare(optimizer, step):
@@ -185,6 +194,35 @@ class AdamW(NamedTuple):
         return 1.0 / (shared[0] * (math.sqrt(slots[1, j]) / shared[1] + optimizer.epsilon))
 
 
+class AMSGrad(NamedTuple):
+    """Adam whose second moment never falls: U <- max(U, V) stands under the root in V's place."""
+
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    n_slots = 3
+    rate_scaling = "sqrt"
+    source = "Reddi, Kale and Kumar 2018, ICLR; torch.optim.Adam(amsgrad=True)"
+
+    def prepare(optimizer, step):
+        return 1.0 - optimizer.beta1**step, math.sqrt(1.0 - optimizer.beta2**step)
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        first = optimizer.beta1 * slots[0, j] + (1.0 - optimizer.beta1) * g
+        second = optimizer.beta2 * slots[1, j] + (1.0 - optimizer.beta2) * g * g
+        most = max(slots[2, j], second)
+        slots[0, j] = first
+        slots[1, j] = second
+        slots[2, j] = most
+        stride = eta / (shared[0] * (math.sqrt(most) / shared[1] + optimizer.epsilon))
+        return w - stride * first, stride
+
+    def stretch(optimizer, slots, j, shared):
+        return 1.0 / (shared[0] * (math.sqrt(slots[2, j]) / shared[1] + optimizer.epsilon))
+
+
 class FTRL(NamedTuple):
     """Follow the regularised leader, proximal: `l1` makes true zeros, which come back once the gradients agree.
 
@@ -192,7 +230,9 @@ class FTRL(NamedTuple):
     w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / learning_rate + l2).
 
     `l1` and `l2` weigh against the sum of all gradients so far, not their mean, and the intercept is a weight like any other to
-    them. Schedules do not apply.
+    them. Schedules do not apply. In batches of 1 it is Vowpal Wabbit's --ftrl, to 5e-7 of the progressive loss, but for two
+    things: that one confines scores to the range of the labels so far, and its slopes of squared errors are twice ours. Half
+    its --ftrl_beta, --l1 and --l2 do the same here.
     """
 
     learning_rate: float = 0.1
@@ -201,6 +241,7 @@ class FTRL(NamedTuple):
     l2: float = 0.0
 
     n_slots = 2
+    rate_scaling = "none"
     source = "McMahan et al. 2013, KDD (Ad click prediction), algorithm 1"
 
     def prepare(optimizer, step):
@@ -236,6 +277,7 @@ class Race(NamedTuple):
     n_slots = 14
     sequential = True
     learners = 6
+    rate_scaling = "none"
     source = "Vovk 1990, COLT; Kivinen and Warmuth 1999; de Rooij et al. 2014, JMLR 15; and of each learner as of nag"
 
     def prepare(optimizer, step):
@@ -275,6 +317,7 @@ class NAG(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
+    rate_scaling = "none"
     sequential = True
     source = "Ross, Mineiro and Langford 2013, UAI (NAG); Karampatziakis and Langford 2011, UAI; the default of Vowpal Wabbit"
 
@@ -283,3 +326,25 @@ class NAG(NamedTuple):
 
     def stretch(optimizer, slots, j, shared):
         return 0.0 if slots[0, j] == 0.0 else 1.0 / (slots[1, j] * math.sqrt(slots[0, j]))
+
+
+class Coin(NamedTuple):
+    """Bets on every weight: no learning rate, no schedule, no units; a weight goes as far as its gradients agree.
+
+    With z and G the sums of a weight's negative gradients and of their sizes, W what it has won so far, L the largest slope
+    (at least `beta`) and M the largest |x| that it met: w = (learning_rate + W) z / (L M (L M + G)), divided by the mean of
+    sum (x/M)^2 over the rows; see `kernels.coin`. What is called `learning_rate` is the wealth to begin with, in units of the
+    loss. Slopes of squared errors are half of Vowpal Wabbit's: half its --ftrl_alpha and --ftrl_beta do the same here.
+    """
+
+    learning_rate: float = 4.0
+    beta: float = 1.0
+
+    n_slots = 5
+    rate_scaling = "none"
+    sequential = True
+    bets = True
+    source = "Orabona and Tommasi 2017, NeurIPS (COCOB); Vowpal Wabbit's --coin"
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0

@@ -1,5 +1,6 @@
 """Where a call of the training loop stands in the run, and the learning rate there."""
 
+import math
 from typing import NamedTuple
 
 from streamsgd.kernels.jit import lean
@@ -19,6 +20,10 @@ class Pace(NamedTuple):
     """What one row adds to it."""
     epochs: float
     """Passes planned."""
+    clip_norm: float = math.inf
+    """The longest that the gradient of a batch may be."""
+    clip_value: float = math.inf
+    """The largest that a coordinate of it may be."""
 
 
 @lean

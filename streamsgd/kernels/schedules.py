@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 
 class Constant(NamedTuple):
-    """1."""
+    """1 throughout."""
 
     warmup: int = 0
 
-    source = ""
+    source = "standard; torch.optim.lr_scheduler.ConstantLR(factor=1)"
 
     def factor(schedule, step, epoch, epochs):
         return min(1.0, step / max(schedule.warmup, 1))

@@ -25,7 +25,8 @@ class State(NamedTuple):
     """
 
     weights: Any
-    """Shape (n_coordinates * n_outputs,), ordered [coordinate][output]; the last coordinate is the intercept's."""
+    """Shape (n_coordinates * n_outputs,), ordered [coordinate][output]; the last coordinate is the intercept's. Of
+    optimizers that bet, where the weights started: what they are is in the slots (`loops.settled`)."""
     slots: Any
     """The optimizer's memory, shape (optimizer.n_slots, weights.size)."""
     grad: Any
