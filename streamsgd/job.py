@@ -18,6 +18,7 @@ from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
+from streamsgd.polish import check_polish, polish_bytes
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
@@ -136,6 +137,7 @@ def prepare(
         encoding, _ = choose_encoding(look, roles)
         chunk_rows = settings.chunk_rows
     parts = choose_parts(settings, target, encoding.width, wide=encoding.is_wide)
+    check_polish(settings, parts)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     recipe = Recipe(
         dataset,
@@ -260,13 +262,14 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     copies = 4 + 2 * parts.optimizer.n_slots
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
+    polish = polish_bytes(weights) if settings.polish else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=weights * 8 * copies + valid,
+        model=weights * 8 * copies + valid + polish,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,

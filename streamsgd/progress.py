@@ -89,7 +89,8 @@ class Plain:
         if not self._headed:
             self.line(HEADER)
             self._headed = True
-        self.line(table_row(event, self.memory.bytes))
+        if event.kind != "polish":
+            self.line(table_row(event, self.memory.bytes))
         if event.note:
             self.line(f"{'':13} {event.note}")
 

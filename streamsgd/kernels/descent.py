@@ -1,0 +1,165 @@
+"""What quasi-Newton steps do to vectors, in loops that round the same on any machine of a kind.
+
+NumPy's `dot` is left out: it belongs to a BLAS whose threads cut sums as they please, and a model's bits may not depend on that.
+
+All weights are float64, flat; l1 is paid by the first `n_penalised`. A weight is *free* if l1 does not hold it at 0 now.
+"""
+
+from streamsgd.kernels.jit import lean, lean_kernel
+
+LEAST_COSINE = 1e-10
+"""Of a step and the change of the gradient along it, below which a pair says nothing about curvature."""
+
+
+@lean
+def _free(w, j, n_penalised, l1):
+    return w != 0.0 or j >= n_penalised or l1 == 0.0
+
+
+@lean_kernel
+def inner(a, b):
+    """Return sum a_j b_j."""
+    total = 0.0
+    for j in range(a.shape[0]):
+        total += a[j] * b[j]
+    return total
+
+
+@lean_kernel
+def penalise(weights, l1, l2, n_penalised, grad):
+    """Add l2 w to the gradient; return the penalty, l1 |w|_1 + l2 / 2 |w|^2."""
+    ones, squares = 0.0, 0.0
+    for j in range(n_penalised):
+        ones += abs(weights[j])
+        squares += weights[j] * weights[j]
+        grad[j] += l2 * weights[j]
+    return l1 * ones + 0.5 * l2 * squares
+
+
+@lean_kernel
+def steepest(weights, grad, l1, n_penalised, out):
+    """Fill `out` with the gradient of least size that the objective has here; return its largest component.
+
+    Where w = 0 the objective has slopes from g - l1 to g + l1, of which 0 is one if |g| <= l1 (Andrew and Gao 2007, eq. 4).
+    """
+    most = 0.0
+    for j in range(weights.shape[0]):
+        g, w = grad[j], weights[j]
+        if j < n_penalised:
+            if w > 0.0:
+                g += l1
+            elif w < 0.0:
+                g -= l1
+            else:
+                g = g - l1 if g > l1 else (g + l1 if g < -l1 else 0.0)
+        out[j] = g
+        most = max(most, abs(g))
+    return most
+
+
+@lean_kernel
+def walk(weights, toward, slope, stride, l1, n_penalised, out):
+    """Fill `out` with weights + stride toward, stopping at 0 whatever would change its sign; return whether any moved.
+
+    What leaves 0 does so against its `slope`; what l1 does not see goes where it will.
+    """
+    moved = False
+    for j in range(weights.shape[0]):
+        w = weights[j]
+        to = w + stride * toward[j]
+        if j < n_penalised and l1 > 0.0 and (w * to < 0.0 or (w == 0.0 and slope[j] * to >= 0.0)):
+            to = 0.0
+        out[j] = to
+        moved = moved or to != w
+    return moved
+
+
+@lean_kernel
+def along(slope, before, after):
+    """Return sum slope_j (after_j - before_j)."""
+    total = 0.0
+    for j in range(slope.shape[0]):
+        total += slope[j] * (after[j] - before[j])
+    return total
+
+
+@lean_kernel
+def remember(before, after, grad_before, grad_after, step, change):
+    """Fill `step` and `change` with the differences; return whether they tell a curvature."""
+    product, size, bend = 0.0, 0.0, 0.0
+    for j in range(before.shape[0]):
+        s, y = after[j] - before[j], grad_after[j] - grad_before[j]
+        step[j], change[j] = s, y
+        product += s * y
+        size += s * s
+        bend += y * y
+    return product > LEAST_COSINE * (size * bend) ** 0.5
+
+
+@lean_kernel
+def direct(weights, slope, steps, changes, newest, n_pairs, curvature, l1, n_penalised, room, out):
+    """Fill `out` with the direction in which to move: minus an inverse Hessian times the slope.
+
+    The two loops of L-BFGS (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4) over the last pairs, from a diagonal,
+    `curvature`, times the one number that fits the newest pair. They see free weights only, whose Hessian the free part of a
+    pair describes; the others take a step of gradient descent (two-metric projection: Gafni and Bertsekas 1984, Schmidt 2010
+    as PSSgb), so that the direction always leads down.
+
+    Parameters
+    ----------
+    weights, slope
+        Where we are, and what `steepest` says there.
+    steps, changes
+        float64 (memory, n_weights): pairs, in a ring whose last is in the place `newest`.
+    newest, n_pairs
+        Where it is, and how many there are.
+    curvature
+        The diagonal, above 0.
+    l1, n_penalised
+        Of the penalty.
+    room
+        float64 (2, memory): for what is worked out per pair.
+
+    """
+    n, memory = weights.shape[0], steps.shape[0]
+    products, parts, fit = room[0], room[1], 0.0
+    for j in range(n):
+        out[j] = slope[j] if _free(weights[j], j, n_penalised, l1) else 0.0
+    for back in range(n_pairs):
+        p = (newest - back + memory) % memory
+        step, change = steps[p], changes[p]
+        product, size, bend, part, scaled = 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(n):
+            if _free(weights[j], j, n_penalised, l1):
+                s, y = step[j], change[j]
+                product += s * y
+                size += s * s
+                bend += y * y
+                part += s * out[j]
+                scaled += y * y / curvature[j]
+        if product <= LEAST_COSINE * (size * bend) ** 0.5:
+            products[p] = 0.0
+            continue
+        products[p], parts[p] = product, part / product
+        if fit == 0.0:
+            fit = product / scaled
+        for j in range(n):
+            if _free(weights[j], j, n_penalised, l1):
+                out[j] -= parts[p] * change[j]
+    if fit == 0.0:
+        fit = 1.0
+    for j in range(n):
+        out[j] *= fit / curvature[j]
+    for back in range(n_pairs - 1, -1, -1):
+        p = (newest - back + memory) % memory
+        if products[p] > 0.0:
+            step, change = steps[p], changes[p]
+            part = 0.0
+            for j in range(n):
+                part += change[j] * out[j]
+            part = parts[p] - part / products[p]
+            for j in range(n):
+                if _free(weights[j], j, n_penalised, l1):
+                    out[j] += part * step[j]
+    for j in range(n):
+        out[j] = -out[j] if _free(weights[j], j, n_penalised, l1) else -slope[j] * fit / curvature[j]

@@ -1,0 +1,262 @@
+"""The last few passes: from where training ended to the minimum of the whole objective, by L-BFGS.
+
+Passes of rows or batches come near the minimum fast and then circle it; passes of the whole gradient go from near to all digits
+fast, but from far slowly. So one kind after the other (Agarwal et al. 2014, JMLR 15).
+
+The objective is that of training: the mean over rows of weight times loss, and the penalty. Losses and gradient are added up in
+float64 over the chunks of training, in the order of the data, so that a pass takes the time and memory of an epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.baseline import best_constant_loss
+from streamsgd.descent import VECTORS, Descent
+from streamsgd.errors import DivergedError, SettingsError
+from streamsgd.kernels.loops import new_scratch
+from streamsgd.kernels.objective import LOSS, SIZE, WEIGHT, add_chunk
+from streamsgd.layout import most_entries
+from streamsgd.registry import PARTS
+from streamsgd.samplers import Sequential
+from streamsgd.stream import Filled, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamsgd.executors import Executor
+    from streamsgd.job import Job
+    from streamsgd.kernels.loops import Parts
+    from streamsgd.settings import Settings
+
+log = logging.getLogger("streamsgd")
+
+TOLERANCE = {"float64": 1e-8, "float32": 1e-6}
+"""Largest component of the gradient at which to stop; rounding the weights to float32 brings one of about 1e-7 back."""
+
+COPIES = 3
+"""Of its arrays, while a checkpoint is packed."""
+
+FAR = 2.0
+"""Times the loss of the best constant, beyond which it is the better start."""
+
+
+class Polish:
+    """The state of polishing: a descent, and the pass that is under way.
+
+    Attributes
+    ----------
+    first_epoch
+        Epochs learned before; the cursor of checkpoints counts on from there.
+    passes
+        Passes made.
+    stopped
+        Why it ended: `gradient` is within the tolerance, `rounding` allows no more, the `passes` are made, no `patience` is left;
+        empty while it goes on.
+
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.plan = replace(job.plan, sampler=Sequential())
+        self.descent: Descent | None = None
+        self.first_epoch, self.passes, self.stopped = 0, 0, ""
+        self.anew = False
+        """Whether the first start was no good."""
+        self._gradient = np.zeros(0)
+        self._sums = np.zeros(3)
+        """Sizes of losses, weights and rows of this pass so far."""
+        self._losses: list[float] = []
+        """Of each of its chunks so far."""
+        self._scratch: Any = None
+        self._entries = -1
+
+    # --- passes
+
+    def begin(self, weights: np.ndarray, epoch: int) -> None:
+        """Start from these weights, which were learned in so many epochs."""
+        self.first_epoch = epoch
+        self._start(weights.astype(np.float64).ravel())
+
+    def _start(self, weights: np.ndarray) -> None:
+        job = self.job
+        l1, l2 = (float(getattr(job.parts.penalty, name, 0.0)) for name in ("l1", "l2"))
+        tolerance = TOLERANCE[job.settings.precision]
+        self.descent = Descent(weights, weights.size - job.n_outputs, l1, l2, tolerance)
+        self._gradient = np.zeros(weights.size)
+
+    def chunks(self, executor: Executor) -> Iterator[Filled]:
+        """Yield chunk after chunk, pass after pass, until it is stopped; data of a single chunk is read once."""
+        stream, (epoch, chunk) = Stream(self.job.recipe, self.plan, executor), self.cursor
+        one = self.plan.n_chunks(0) == 1
+        for filled in stream.chunks(epoch, chunk, epoch + 1 if one else self.first_epoch + self.job.settings.polish):
+            yield filled
+            again = replace(filled, pieces=[], waited=0.0)  # so that its reading is accounted for once
+            while one and not self.stopped:
+                yield again
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a descent."""
+        return self.descent is not None
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Epoch and number of the next chunk, passes counting as epochs."""
+        return self.first_epoch + self.passes, len(self._losses)
+
+    def add(self, filled: Filled) -> None:
+        """Add a chunk's losses and gradient to those of the pass."""
+        descent, job = self._descent, self.job
+        entries = most_entries(filled.block, filled.layout)
+        if entries > self._entries:
+            self._entries = entries
+            self._scratch = new_scratch(job.n_outputs, np.float64, entries)
+        tiles = np.zeros((len(filled.starts), 3))
+        curvature = np.zeros(0) if descent.begun else descent.curvature
+        add_chunk(
+            job.parts.loss, filled.block, filled.starts, filled.counts, descent.trial, self._gradient, curvature, tiles,
+            self._scratch,
+        )  # fmt: skip
+        self._losses.append(math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan)
+        self._sums += tiles[:, SIZE].sum(), tiles[:, WEIGHT].sum(), filled.counts.sum()
+
+    @property
+    def _descent(self) -> Descent:
+        assert self.descent is not None, "begin or restore comes first"  # noqa: S101  for the type checker
+        return self.descent
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the pass has seen every chunk."""
+        return len(self._losses) == self.plan.n_chunks(0)
+
+    def end_pass(self, best_constant: float | None, cold: Callable[[], np.ndarray]) -> bool:
+        """Take the step that the pass calls for; return whether its weights are the best so far.
+
+        Parameters
+        ----------
+        best_constant
+            Mean loss of the best constant, or None.
+        cold
+            Gives the weights that training began with.
+
+        Raises
+        ------
+        DivergedError
+            The objective is not finite where training ended, nor where it began.
+
+        """
+        descent, (size, weight, rows) = self._descent, self._sums.tolist()
+        self.passes += 1
+        total, n = math.fsum(self._losses), max(rows, 1.0)
+        first = not descent.begun
+        if first:
+            descent.curvature /= n
+        self._gradient /= n
+        if first and not self.anew and self._is_far(total / max(weight, 1e-300), best_constant):
+            log.warning("polishing starts anew from the best constant: the loss where training ended is %.6g", total / n)
+            self.anew, accepted = True, False
+            self._start(cold().astype(np.float64).ravel())
+        else:
+            accepted = descent.tell(total / n, size / n, self._gradient)
+            if not descent.begun:
+                raise DivergedError(
+                    "polishing: the objective is not finite even at the weights of the start; pass --scale standard, or leave "
+                    "--polish out"
+                )
+        self._gradient[:], self._sums[:], self._losses = 0.0, 0.0, []
+        self.stopped = descent.stopped or ("passes" if self.passes >= self.job.settings.polish else "")
+        return accepted
+
+    def _is_far(self, loss: float, best_constant: float | None) -> bool:
+        if not (np.isfinite(loss) and np.isfinite(self._gradient).all()):
+            return True
+        return best_constant is not None and loss - best_constant > (FAR - 1.0) * abs(best_constant)
+
+    # --- what comes out
+
+    @property
+    def tried(self) -> np.ndarray:
+        """The weights of this pass, (n_coordinates, n_outputs), in the precision of the model."""
+        return self._shaped(self._descent.trial)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The best weights so far, likewise."""
+        return self._shaped(self._descent.weights)
+
+    def _shaped(self, weights: np.ndarray) -> np.ndarray:
+        return weights.astype(self.job.settings.precision).reshape(-1, self.job.n_outputs)
+
+    def metrics(self) -> dict[str, Any]:
+        """Return passes, objective, largest component of the gradient, and why it ended."""
+        descent = self._descent
+        return {
+            "passes": self.passes,
+            "objective": float(descent.value),
+            "gradient": float(descent.largest),
+            "stopped": self.stopped,
+        }
+
+    # --- checkpoints
+
+    def header(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps as JSON; None before it began."""
+        if self.descent is None:
+            return None
+        names = ("first_epoch", "passes", "stopped", "anew")
+        return {**{name: getattr(self, name) for name in names}, "descent": self.descent.header()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what a checkpoint keeps as arrays."""
+        if self.descent is None:
+            return {}
+        kept = {"sums": self._sums, "losses": np.array(self._losses), "pass": self._gradient, **self.descent.arrays()}
+        return {f"polish.{name}": value for name, value in kept.items()}
+
+    def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
+        """Take back what a checkpoint kept."""
+        if header is None:
+            return
+        kept = {name.removeprefix("polish."): value for name, value in arrays.items() if name.startswith("polish.")}
+        self._start(kept["weights"].copy())
+        for name in ("first_epoch", "passes", "stopped", "anew"):
+            setattr(self, name, header[name])
+        self._gradient[:], self._sums[:], self._losses = kept.pop("pass"), kept.pop("sums"), kept.pop("losses").tolist()
+        self._descent.restore(header["descent"], kept)
+
+
+def polish_bytes(n_weights: int) -> int:
+    """Return the bytes that polishing so many weights takes, checkpoints included."""
+    return n_weights * 8 * VECTORS * COPIES
+
+
+def check_polish(settings: Settings, parts: Parts) -> None:
+    """Refuse to polish what has no gradient, or an objective that is not known.
+
+    Raises
+    ------
+    SettingsError
+        The loss has kinks, or the penalty is not one of streamsgd's, or the optimizer has one of its own.
+
+    """
+    if not settings.polish:
+        return
+    if not getattr(parts.loss, "smooth", True):
+        name = type(parts.loss).__name__
+        other = {"Hinge": "; --loss squared-hinge can be polished", "Quantile": "; --loss huber can be polished"}.get(name, "")
+        raise SettingsError(f"--polish {settings.polish} needs a loss without kinks, and {name} has some{other}")
+    if type(parts.penalty) not in PARTS["penalty"].values():
+        raise SettingsError(f"--polish {settings.polish} knows the penalties {', '.join(PARTS['penalty'])} only")
+    own = [name for name in ("l1", "l2", "weight_decay") if getattr(parts.optimizer, name, 0.0)]
+    if own:
+        raise SettingsError(
+            f"--polish {settings.polish} minimises the loss and --penalty, but --optimizer {type(parts.optimizer).__name__.lower()} "
+            f"has {own[0]} of its own: set it to 0, and pass --penalty l2 or elastic-net"
+        )
