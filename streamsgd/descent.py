@@ -3,7 +3,8 @@
 It asks for nothing: it says where to evaluate next (`trial`), is told what was found there, and says where next. So a run can be
 saved between any two evaluations, or in one.
 
-    direction  d = -H v, v the gradient of least size, H from the last `MEMORY` pairs and a diagonal (`kernels.descent.direct`)
+    direction  d = -H v, v the gradient of least size, H the inverse of the Hessian as the last `MEMORY` pairs of steps and changes of
+               the gradient tell it, from a first one that has all pairs of some weights and the diagonal of the others
     trial      w + t d, cut at 0 where a weight that l1 sees would change its sign; t = 1 first
     accepted   if F falls by 1e-4 of what v promised (Armijo), or, where F changes by no more than its rounding, if the slope
                along the step has fallen (the approximate Wolfe condition of Hager and Zhang 2005, section 2)
@@ -14,17 +15,30 @@ Sources: Nocedal 1980 (Mathematics of Computation 35), Andrew and Gao 2007 (ICML
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.kernels.descent import along, direct, penalise, remember, steepest, walk
+from streamsgd.kernels.descent import (
+    along,
+    back,
+    even_out,
+    factorise,
+    forth,
+    inner,
+    only_free,
+    penalise,
+    remember,
+    solve,
+    steepest,
+    walk,
+)
 
 MEMORY = 10
 """Pairs of steps and changes of the gradient that are kept."""
 
-VECTORS = 2 * MEMORY + 8
-"""Arrays of the size of the weights that a descent and its gradient take."""
+VECTORS = 2 * MEMORY + 9
+"""Arrays of the size of the weights that a descent takes, with the gradient and curvature it is told."""
 
 ENOUGH = 1e-4
 """Of the promised fall, the share that must come."""
@@ -46,6 +60,17 @@ PATIENCE = 6
 
 LEAST_CURVATURE = 1e-12
 """Of the largest, what any component of the diagonal is at least."""
+
+
+class Hessian(NamedTuple):
+    """Second derivatives, as far as they are known."""
+
+    diagonal: np.ndarray
+    """float64 (n_weights,)."""
+    block: np.ndarray
+    """float64 (n_members, n_members): of some weights with each other, in any unit; the lower triangle counts."""
+    members: np.ndarray
+    """int64 (n_members,): which weights these are."""
 
 
 class Descent:
@@ -79,7 +104,9 @@ class Descent:
         n = start.size
         self.n_penalised, self.l1, self.l2, self.tolerance = n_penalised, l1, l2, tolerance
         self.weights, self.trial = start, start.copy()
-        self.curvature, self.gradient, self.slope, self.toward, self.spare = np.zeros((5, n))
+        self.gradient, self.slope, self.toward, self.spare = np.zeros((4, n))
+        self.diagonal, self.block, self.factor = np.ones(n), np.zeros((0, 0)), np.zeros((0, 0))
+        self.members = np.zeros(0, np.int64)
         self.steps, self.changes = np.zeros((2, MEMORY, n))
         self.value = self.largest = self.least = np.inf
         self.stride, self.trials, self.pairs, self.newest, self.stale = 0.0, 0, 0, -1, 0
@@ -90,35 +117,45 @@ class Descent:
         """Whether F is known anywhere."""
         return bool(np.isfinite(self.value))
 
-    def tell(self, value: float, rounding: float, gradient: np.ndarray) -> bool:
+    def tell(self, value: float, rounding: float, gradient: np.ndarray, hessian: Hessian | None = None) -> bool:
         """Take note of f at `trial`, and choose the next one; return whether this one is accepted as the best.
 
         Parameters
         ----------
         value, gradient
-            Of f, without the penalty; the gradient is changed. Before the first call its diagonal curvature is in `curvature`.
+            Of f, without the penalty; the gradient is changed.
         rounding
             Size of what was added up to get the value.
+        hessian
+            Of f, without the penalty, if it is known; taken over. If the trial is accepted it takes the place of all that the steps
+            before have told.
 
         """
         value += penalise(self.trial, self.l1, self.l2, self.n_penalised, gradient)
         rough = ROUGH * max(rounding, abs(value))
         if not self.begun:
             accepted = bool(np.isfinite(value) and np.isfinite(gradient).all())
-            if accepted:
-                self._scale()
         else:
             accepted = self._passes(value, rough, gradient)
         if accepted:
-            self._accept(value, rough, gradient)
+            self._accept(value, rough, gradient, hessian)
         return accepted
 
-    def _scale(self) -> None:
-        """Make the diagonal one to divide by."""
-        self.curvature[: self.n_penalised] += self.l2
-        floor = LEAST_CURVATURE * self.curvature.max(initial=0.0)
-        np.maximum(self.curvature, floor, out=self.curvature)
-        self.curvature[self.curvature == 0.0] = 1.0
+    def _adopt(self, hessian: Hessian) -> None:
+        self.diagonal, self.block, self.members, self.pairs = *hessian, 0
+        even_out(self.block, self.members, self.diagonal)
+        free = self.members >= self.n_penalised
+        self.diagonal[: self.n_penalised] += self.l2
+        self.block[np.diag_indices(len(self.members))] += np.where(free, 0.0, self.l2)
+        floor = LEAST_CURVATURE * self.diagonal.max(initial=0.0)
+        for diagonal in (self.diagonal, np.einsum("aa->a", self.block)):
+            np.maximum(diagonal, floor, out=diagonal)
+            diagonal[diagonal == 0.0] = 1.0
+        self._factorise()
+
+    def _factorise(self) -> None:
+        self.factor = np.zeros_like(self.block)
+        factorise(self.block, self.members, self.weights, self.l1, self.n_penalised, self.factor)
 
     def _passes(self, value: float, rough: float, gradient: np.ndarray) -> bool:
         """Say whether a trial will do; if not, choose a shorter stride."""
@@ -148,11 +185,13 @@ class Descent:
         self.pairs = 0
         self._aim()
 
-    def _accept(self, value: float, rough: float, gradient: np.ndarray) -> None:
+    def _accept(self, value: float, rough: float, gradient: np.ndarray, hessian: Hessian | None) -> None:
         if self.begun:
             self._remember(gradient)
         fell = self.value - value > rough
         self.weights[:], self.gradient[:], self.value = self.trial, gradient, value
+        if hessian is not None:
+            self._adopt(hessian)
         self.largest = steepest(self.weights, self.gradient, self.l1, self.n_penalised, self.slope)
         self.stale = 0 if fell or self.largest < self.least else self.stale + 1
         self.least = min(self.least, self.largest)
@@ -178,11 +217,24 @@ class Descent:
             self.stopped = "rounding"
 
     def _direct(self) -> None:
-        room = np.empty((2, MEMORY))
-        direct(
-            self.weights, self.slope, self.steps, self.changes, self.newest, self.pairs, self.curvature,
-            self.l1, self.n_penalised, room, self.toward,
-        )  # fmt: skip
+        products, parts = np.zeros((2, MEMORY))
+        room, toward = np.zeros(len(self.members)), self.toward
+        pairs = (self.steps, self.changes, self.newest, self.pairs, self.l1, self.n_penalised)
+        if self.l1:
+            self._factorise()  # of what is free now
+        back(self.weights, self.slope, *pairs, products, parts, toward)
+        fit, told = 1.0, [p for p in self._used() if products[p] > 0.0]
+        if told:
+            change = self.changes[told[0]]
+            only_free(self.weights, change, self.l1, self.n_penalised, self.spare)
+            solve(self.factor, self.members, self.diagonal, self.spare, room)
+            fit = products[told[0]] / inner(change, self.spare)
+        solve(self.factor, self.members, self.diagonal, toward, room)
+        forth(self.weights, self.slope, *pairs, products, parts, fit, self.diagonal, toward)
+
+    def _used(self) -> list[int]:
+        """Return the places of the pairs, the newest first."""
+        return [(self.newest - ago) % MEMORY for ago in range(self.pairs)]
 
     def _walk(self) -> bool:
         """Set the trial; return whether it is another point than the weights."""
@@ -199,20 +251,21 @@ class Descent:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps as arrays; slope, direction and trial follow from them."""
-        used = [(self.newest - back) % MEMORY for back in range(self.pairs)]
-        kept = {name: getattr(self, name) for name in ("weights", "gradient", "curvature")}
-        return kept | {"used": np.array(used, np.int64), "steps": self.steps[used], "changes": self.changes[used]}
+        used = self._used()
+        kept = {name: getattr(self, name) for name in ("weights", "gradient", "diagonal", "block", "members")}
+        return kept | {"steps": self.steps[used], "changes": self.changes[used]}
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take back what a checkpoint kept."""
         for name, value in header.items():
             setattr(self, name, np.inf if value is None else value)
-        for name in ("weights", "gradient", "curvature"):
-            getattr(self, name)[...] = arrays[name]
-        used = arrays["used"]
+        for name in ("weights", "gradient", "diagonal", "block", "members"):
+            setattr(self, name, arrays[name].copy())
+        used = self._used()
         self.steps[used], self.changes[used] = arrays["steps"], arrays["changes"]
         self.trial[:] = self.weights
-        if self.begun and not self.stopped:
+        if self.begun:
+            self._factorise()
             steepest(self.weights, self.gradient, self.l1, self.n_penalised, self.slope)
             self._direct()
             self._walk()

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.baseline import best_constant_loss
-from streamsgd.descent import VECTORS, Descent
+from streamsgd.descent import VECTORS, Descent, Hessian
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.kernels.loops import new_scratch
-from streamsgd.kernels.objective import LOSS, SIZE, WEIGHT, add_chunk
+from streamsgd.kernels.objective import LOSS, MOST_OUTPUTS, SIZE, WEIGHT, Curvature, add_chunk, new_curvature
 from streamsgd.layout import most_entries
 from streamsgd.registry import PARTS
 from streamsgd.samplers import Sequential
@@ -42,8 +42,26 @@ TOLERANCE = {"float64": 1e-8, "float32": 1e-6}
 COPIES = 3
 """Of its arrays, while a checkpoint is packed."""
 
+BLOCK = 1024
+"""Weights whose second derivatives by each other are added up, and ..."""
+
+MATRICES = 3
+"""... how often so many of them are held: added up, in use, and factorised."""
+
+RENEW = 25
+"""Passes after which they are added up anew, if it takes that long."""
+
+WORK = 1 << 13
+"""Pairs of weights that a row may add to, on average; of longer rows only every so many is taken, ..."""
+
+ROWS_PER_WEIGHT = 64
+"""... but as many rows per weight of the block as this, if there are."""
+
 FAR = 2.0
 """Times the loss of the best constant, beyond which it is the better start."""
+
+KEPT = ("first_epoch", "passes", "stopped", "anew", "_bent")
+"""What a checkpoint keeps of it as JSON."""
 
 
 class Polish:
@@ -73,6 +91,10 @@ class Polish:
         """Sizes of losses, weights and rows of this pass so far."""
         self._losses: list[float] = []
         """Of each of its chunks so far."""
+        self._curvature: Curvature | None = None
+        """Of this pass so far, if it is wanted."""
+        self._bent = 0
+        """The pass after which it was last known."""
         self._scratch: Any = None
         self._entries = -1
 
@@ -117,14 +139,44 @@ class Polish:
         if entries > self._entries:
             self._entries = entries
             self._scratch = new_scratch(job.n_outputs, np.float64, entries)
-        tiles = np.zeros((len(filled.starts), 3))
-        curvature = np.zeros(0) if descent.begun else descent.curvature
-        add_chunk(
-            job.parts.loss, filled.block, filled.starts, filled.counts, descent.trial, self._gradient, curvature, tiles,
-            self._scratch,
-        )  # fmt: skip
+        if not self._losses and (not descent.begun or self.passes - self._bent >= RENEW):
+            self._begin_curvature(filled)
+        tiles = self._add(filled, self._gradient, self._curvature or self._no_curvature())
         self._losses.append(math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan)
         self._sums += tiles[:, SIZE].sum(), tiles[:, WEIGHT].sum(), filled.counts.sum()
+
+    def _add(self, filled: Filled, gradient: np.ndarray, curvature: Curvature) -> np.ndarray:
+        tiles, weights = np.zeros((len(filled.starts), 3)), self._descent.trial
+        room = curvature.room
+        if room.shape[1] < self._entries:
+            curvature = curvature._replace(room=np.zeros((room.shape[0], self._entries)))
+        add_chunk(
+            self.job.parts.loss, filled.block, filled.starts, filled.counts, weights, gradient, curvature, tiles, self._scratch
+        )
+        return tiles
+
+    def _no_curvature(self) -> Curvature:
+        return new_curvature(0, np.zeros(0, np.int32), self.job.n_outputs, 1, 0)
+
+    def _begin_curvature(self, filled: Filled) -> None:
+        """Choose the block: all weights, or those with the largest curvature in the first chunk."""
+        n_weights, n_outputs = self._gradient.size, self.job.n_outputs
+        n_coordinates, most = n_weights // n_outputs, BLOCK // n_outputs if n_outputs <= MOST_OUTPUTS else 0
+        members = np.arange(n_coordinates, dtype=np.int32)
+        if 0 < most < n_coordinates:
+            alone = new_curvature(n_weights, members[:0], n_outputs, 1, self._entries)
+            self._add(filled, np.zeros(n_weights), alone)
+            sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
+            members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
+        members = members[: most or 0] if most < n_coordinates else members
+        self._curvature = new_curvature(n_weights, members, n_outputs, self._every(len(members)), self._entries)
+
+    def _every(self, n_members: int) -> int:
+        """Return of how many rows one is added to the block."""
+        n_outputs, layout = self.job.n_outputs, self.job.recipe.layout
+        reached = min(n_members, self._entries) if layout.mixed else n_members
+        enough = self.plan.n_rows // max(1, ROWS_PER_WEIGHT * n_members * n_outputs)
+        return max(1, min((reached * n_outputs) ** 2 // 2 // WORK, enough))
 
     @property
     def _descent(self) -> Descent:
@@ -156,23 +208,32 @@ class Polish:
         self.passes += 1
         total, n = math.fsum(self._losses), max(rows, 1.0)
         first = not descent.begun
-        if first:
-            descent.curvature /= n
         self._gradient /= n
         if first and not self.anew and self._is_far(total / max(weight, 1e-300), best_constant):
             log.warning("polishing starts anew from the best constant: the loss where training ended is %.6g", total / n)
             self.anew, accepted = True, False
             self._start(cold().astype(np.float64).ravel())
         else:
-            accepted = descent.tell(total / n, size / n, self._gradient)
+            hessian = self._hessian(n)
+            accepted = descent.tell(total / n, size / n, self._gradient, hessian)
+            self._bent = self.passes if accepted and hessian is not None else self._bent
             if not descent.begun:
                 raise DivergedError(
                     "polishing: the objective is not finite even at the weights of the start; pass --scale standard, or leave "
                     "--polish out"
                 )
-        self._gradient[:], self._sums[:], self._losses = 0.0, 0.0, []
+        self._gradient[:], self._sums[:], self._losses, self._curvature = 0.0, 0.0, [], None
         self.stopped = descent.stopped or ("passes" if self.passes >= self.job.settings.polish else "")
         return accepted
+
+    def _hessian(self, n: float) -> Hessian | None:
+        if self._curvature is None:
+            return None
+        diagonal, _place, members, block, *_ = self._curvature
+        diagonal /= n
+        outputs = np.arange(self.job.n_outputs)
+        of = (members.astype(np.int64)[:, None] * len(outputs) + outputs).ravel()
+        return Hessian(diagonal, block, of)
 
     def _is_far(self, loss: float, best_constant: float | None) -> bool:
         if not (np.isfinite(loss) and np.isfinite(self._gradient).all()):
@@ -210,14 +271,15 @@ class Polish:
         """Return what a checkpoint keeps as JSON; None before it began."""
         if self.descent is None:
             return None
-        names = ("first_epoch", "passes", "stopped", "anew")
-        return {**{name: getattr(self, name) for name in names}, "descent": self.descent.header()}
+        return {**{name: getattr(self, name) for name in KEPT}, "descent": self.descent.header()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps as arrays."""
         if self.descent is None:
             return {}
         kept = {"sums": self._sums, "losses": np.array(self._losses), "pass": self._gradient, **self.descent.arrays()}
+        if self._curvature is not None:
+            kept |= {f"pass.{name}": value for name, value in self._curvature._asdict().items() if name != "room"}
         return {f"polish.{name}": value for name, value in kept.items()}
 
     def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
@@ -226,15 +288,18 @@ class Polish:
             return
         kept = {name.removeprefix("polish."): value for name, value in arrays.items() if name.startswith("polish.")}
         self._start(kept["weights"].copy())
-        for name in ("first_epoch", "passes", "stopped", "anew"):
+        for name in KEPT:
             setattr(self, name, header[name])
         self._gradient[:], self._sums[:], self._losses = kept.pop("pass"), kept.pop("sums"), kept.pop("losses").tolist()
         self._descent.restore(header["descent"], kept)
+        if "pass.diagonal" in kept:
+            empty = self._no_curvature()
+            self._curvature = Curvature(*(kept.get(f"pass.{name}", getattr(empty, name)).copy() for name in Curvature._fields))
 
 
 def polish_bytes(n_weights: int) -> int:
     """Return the bytes that polishing so many weights takes, checkpoints included."""
-    return n_weights * 8 * VECTORS * COPIES
+    return 8 * COPIES * (n_weights * VECTORS + min(n_weights, BLOCK) ** 2 * MATRICES)
 
 
 def check_polish(settings: Settings, parts: Parts) -> None:

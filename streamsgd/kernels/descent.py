@@ -10,6 +10,9 @@ from streamsgd.kernels.jit import lean, lean_kernel
 LEAST_COSINE = 1e-10
 """Of a step and the change of the gradient along it, below which a pair says nothing about curvature."""
 
+LEAST_REST = 1e-10
+"""Of a diagonal element, what is left in its factor at least: columns may depend on one another."""
+
 
 @lean
 def _free(w, j, n_penalised, l1):
@@ -97,38 +100,85 @@ def remember(before, after, grad_before, grad_after, step, change):
 
 
 @lean_kernel
-def direct(weights, slope, steps, changes, newest, n_pairs, curvature, l1, n_penalised, room, out):
-    """Fill `out` with the direction in which to move: minus an inverse Hessian times the slope.
+def even_out(block, weights_of, diagonal):
+    """Scale rows and columns of a block, so that its diagonal becomes that of all weights; what it has not seen stands alone."""
+    n = block.shape[0]
+    for a in range(n):
+        for b in range(a):
+            seen = block[a, a] * block[b, b]
+            wanted = diagonal[weights_of[a]] * diagonal[weights_of[b]]
+            block[a, b] *= (wanted / seen) ** 0.5 if seen > 0.0 else 0.0
+    for a in range(n):
+        block[a, a] = diagonal[weights_of[a]]
 
-    The two loops of L-BFGS (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4) over the last pairs, from a diagonal,
-    `curvature`, times the one number that fits the newest pair. They see free weights only, whose Hessian the free part of a
-    pair describes; the others take a step of gradient descent (two-metric projection: Gafni and Bertsekas 1984, Schmidt 2010
-    as PSSgb), so that the direction always leads down.
+
+@lean_kernel
+def factorise(block, weights_of, weights, l1, n_penalised, out):
+    """Fill `out` with the Cholesky factor of a block whose weights that are not free stand alone."""
+    n = block.shape[0]
+    for a in range(n):
+        here = _free(weights[weights_of[a]], weights_of[a], n_penalised, l1)
+        rest = block[a, a]
+        for b in range(a):
+            total = 0.0
+            if here and _free(weights[weights_of[b]], weights_of[b], n_penalised, l1):
+                total = block[a, b]
+                for c in range(b):
+                    total -= out[a, c] * out[b, c]
+                total /= out[b, b]
+            out[a, b] = total
+            rest -= total * total
+        out[a, a] = max(rest, LEAST_REST * block[a, a]) ** 0.5
+
+
+@lean_kernel
+def solve(factor, weights_of, diagonal, vector, room):
+    """Divide a vector by the matrix whose block has this factor and which is diagonal elsewhere."""
+    n = factor.shape[0]
+    for a in range(n):
+        total = vector[weights_of[a]]
+        for b in range(a):
+            total -= factor[a, b] * room[b]
+        room[a] = total / factor[a, a]
+    for a in range(n - 1, -1, -1):
+        room[a] /= factor[a, a]
+        for b in range(a):
+            room[b] -= factor[a, b] * room[a]
+    for j in range(vector.shape[0]):
+        vector[j] /= diagonal[j]
+    for a in range(n):
+        vector[weights_of[a]] = room[a]
+
+
+@lean_kernel
+def back(weights, slope, steps, changes, newest, n_pairs, l1, n_penalised, products, parts, out):
+    """Make the first of the two loops of L-BFGS (Nocedal 1980; Nocedal and Wright 2006, algorithm 7.4), over free weights.
+
+    The free part of a pair describes the free part of the Hessian, of weights that were free then (Schmidt 2010, PSSgb).
 
     Parameters
     ----------
     weights, slope
         Where we are, and what `steepest` says there.
     steps, changes
-        float64 (memory, n_weights): pairs, in a ring whose last is in the place `newest`.
+        float64 (memory, n_weights): pairs, in a ring.
     newest, n_pairs
-        Where it is, and how many there are.
-    curvature
-        The diagonal, above 0.
+        The place of the last, and how many there are.
     l1, n_penalised
         Of the penalty.
-    room
-        float64 (2, memory): for what is worked out per pair.
+    products, parts
+        float64 (memory,): filled for `forth`; a product of 0 is a pair that says nothing.
+    out
+        float64 (n_weights,): filled with what is to be divided by the first Hessian.
 
     """
     n, memory = weights.shape[0], steps.shape[0]
-    products, parts, fit = room[0], room[1], 0.0
     for j in range(n):
         out[j] = slope[j] if _free(weights[j], j, n_penalised, l1) else 0.0
-    for back in range(n_pairs):
-        p = (newest - back + memory) % memory
+    for ago in range(n_pairs):
+        p = (newest - ago + memory) % memory
         step, change = steps[p], changes[p]
-        product, size, bend, part, scaled = 0.0, 0.0, 0.0, 0.0, 0.0
+        product, size, bend, part = 0.0, 0.0, 0.0, 0.0
         for j in range(n):
             if _free(weights[j], j, n_penalised, l1):
                 s, y = step[j], change[j]
@@ -136,22 +186,26 @@ def direct(weights, slope, steps, changes, newest, n_pairs, curvature, l1, n_pen
                 size += s * s
                 bend += y * y
                 part += s * out[j]
-                scaled += y * y / curvature[j]
-        if product <= LEAST_COSINE * (size * bend) ** 0.5:
-            products[p] = 0.0
-            continue
-        products[p], parts[p] = product, part / product
-        if fit == 0.0:
-            fit = product / scaled
-        for j in range(n):
-            if _free(weights[j], j, n_penalised, l1):
-                out[j] -= parts[p] * change[j]
-    if fit == 0.0:
-        fit = 1.0
+        products[p] = 0.0
+        if product > LEAST_COSINE * (size * bend) ** 0.5:
+            products[p], parts[p] = product, part / product
+            for j in range(n):
+                if _free(weights[j], j, n_penalised, l1):
+                    out[j] -= parts[p] * change[j]
+
+
+@lean_kernel
+def forth(weights, slope, steps, changes, newest, n_pairs, l1, n_penalised, products, parts, fit, diagonal, out):
+    """Make the second loop, and turn: `out`, divided and times `fit`, becomes the direction.
+
+    Weights that are not free take a step of gradient descent, so that the direction always leads down (two-metric projection,
+    Gafni and Bertsekas 1984).
+    """
+    n, memory = weights.shape[0], steps.shape[0]
     for j in range(n):
-        out[j] *= fit / curvature[j]
-    for back in range(n_pairs - 1, -1, -1):
-        p = (newest - back + memory) % memory
+        out[j] *= fit
+    for ago in range(n_pairs - 1, -1, -1):
+        p = (newest - ago + memory) % memory
         if products[p] > 0.0:
             step, change = steps[p], changes[p]
             part = 0.0
@@ -162,4 +216,11 @@ def direct(weights, slope, steps, changes, newest, n_pairs, curvature, l1, n_pen
                 if _free(weights[j], j, n_penalised, l1):
                     out[j] += part * step[j]
     for j in range(n):
-        out[j] = -out[j] if _free(weights[j], j, n_penalised, l1) else -slope[j] * fit / curvature[j]
+        out[j] = -out[j] if _free(weights[j], j, n_penalised, l1) else -slope[j] * fit / diagonal[j]
+
+
+@lean_kernel
+def only_free(weights, vector, l1, n_penalised, out):
+    """Fill `out` with a vector of which only the free part is left."""
+    for j in range(weights.shape[0]):
+        out[j] = vector[j] if _free(weights[j], j, n_penalised, l1) else 0.0
