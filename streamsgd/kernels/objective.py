@@ -68,24 +68,35 @@ def bend(loss, y, score):
 
 @lean
 def bend_many(loss, y, weight, scores, gradient, room):
-    """Fill rows 3 and on of `room` with the same by every two outputs, times the row's weight; `gradient` has it already."""
+    """Fill rows 3 and on of `room` with second derivatives by every two outputs, times the row's weight.
+
+    As with one output, what the slopes' products say is added as far as their trace is more. `gradient` has the weight already.
+    """
     n = scores.shape[0]
+    room[3:, :n] = 0.0
+    trace, squares = 0.0, 0.0
     if n <= MOST_OUTPUTS:
         for k in range(n):
             score = scores[k]
             step = NEAR * max(1.0, abs(score))
-            scores[k] = score - step
-            slopes(loss, y, scores, room[0, :n])
-            scores[k] = score + step
-            slopes(loss, y, scores, room[1, :n])
+            for side in range(2):  # one call here too
+                scores[k] = score + (2 * side - 1) * step
+                slopes(loss, y, scores, room[side, :n])
             scores[k] = score
             for q in range(n):
                 room[3 + q, k] = weight * (room[1, q] - room[0, q]) / (2.0 * step)
-    else:
-        room[3:, :n] = 0.0
+            trace += room[3 + k, k]
     for k in range(n):
-        square = gradient[k] * gradient[k] / weight if weight > 0.0 else 0.0
-        room[3 + k, k] = max(room[3 + k, k], square)
+        squares += gradient[k] * gradient[k]
+    if squares <= trace * weight:
+        return
+    share = (1.0 - trace * weight / squares) / weight
+    for k in range(n):
+        if n <= MOST_OUTPUTS:
+            for q in range(n):
+                room[3 + k, q] += share * gradient[k] * gradient[q]
+        else:
+            room[3 + k, k] = share * gradient[k] * gradient[k]
 
 
 def add_rows(loss, block, first, n, weights, grad, curvature, sums, scratch):
