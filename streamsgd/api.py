@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import parse_limit
-from streamsgd.errors import DataError
+from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
 from streamsgd.executors import EXECUTORS, Inline
 from streamsgd.inspection import Inspection, inspect_data
@@ -225,10 +225,17 @@ class Trainer:
     settings
         Fields of `settings.Settings`.
 
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or out of range, or needs all the data at once.
+
     """
 
     def __init__(self, target: str, **settings: Any) -> None:
         self.settings = make_settings({"schedule": "inverse-scaling:power=0.5", **settings, "target": target})
+        if self.settings.polish:
+            raise SettingsError("--polish needs all the data at once, and here it comes table by table: use streamsgd.train")
         self._run: Run | None = None
         self._calls = 0
 

@@ -55,7 +55,7 @@ SHORTEST, LONGEST, BLIND = 0.01, 0.5, 0.1
 MOST_TRIALS = 12
 """Strides along one direction before the pairs are dropped, or, without any, the descent ends."""
 
-PATIENCE = 6
+PATIENCE = 20
 """Steps in sequence that may lower neither F beyond its rounding nor the largest component of the gradient."""
 
 LEAST_CURVATURE = 1e-12

@@ -159,16 +159,20 @@ class Polish:
         return new_curvature(0, np.zeros(0, np.int32), self.job.n_outputs, 1, 0)
 
     def _begin_curvature(self, filled: Filled) -> None:
-        """Choose the block: all weights, or those with the largest curvature in the first chunk."""
+        """Choose the block: all weights, or those with the largest curvature in the first chunk, or none.
+
+        With l1 there is none: where columns depend on one another, as values of a category do, the loss bends in no direction that
+        l1 alone holds, and steps as long as that says are refused again and again.
+        """
         n_weights, n_outputs = self._gradient.size, self.job.n_outputs
-        n_coordinates, most = n_weights // n_outputs, BLOCK // n_outputs if n_outputs <= MOST_OUTPUTS else 0
-        members = np.arange(n_coordinates, dtype=np.int32)
+        n_coordinates = n_weights // n_outputs
+        most = 0 if self._descent.l1 or n_outputs > MOST_OUTPUTS else BLOCK // n_outputs
+        members = np.arange(min(most, n_coordinates), dtype=np.int32)
         if 0 < most < n_coordinates:
             alone = new_curvature(n_weights, members[:0], n_outputs, 1, self._entries)
             self._add(filled, np.zeros(n_weights), alone)
             sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
             members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
-        members = members[: most or 0] if most < n_coordinates else members
         self._curvature = new_curvature(n_weights, members, n_outputs, self._every(len(members)), self._entries)
 
     def _every(self, n_members: int) -> int:
