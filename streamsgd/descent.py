@@ -1,10 +1,10 @@
 """L-BFGS with l1: how to get to the minimum of a convex function whose every evaluation costs a pass over the data.
 
-It asks for nothing: it says where to evaluate next (`trial`), is told what was found there, and says where next. So a run can be
-saved between any two evaluations, or in one.
+It says where to evaluate next (`trial`), is told what was found there, and says where next. So a run can be saved between any
+two evaluations, or in one.
 
-    direction  d = -H v, v the gradient of least size, H the inverse of the Hessian as the last `MEMORY` pairs of steps and changes of
-               the gradient tell it, from a first one that has all pairs of some weights and the diagonal of the others
+    direction  d = -H v, v the gradient of least size, H the inverse Hessian that the last `MEMORY` pairs of steps and changes
+               of the gradient tell, from a first one that has all pairs of some weights and the diagonal of the others
     trial      w + t d, cut at 0 where a weight that l1 sees would change its sign; t = 1 first
     accepted   if F falls by 1e-4 of what v promised (Armijo), or, where F changes by no more than its rounding, if the slope
                along the step has fallen (the approximate Wolfe condition of Hager and Zhang 2005, section 2)
@@ -127,8 +127,8 @@ class Descent:
         rounding
             Size of what was added up to get the value.
         hessian
-            Of f, without the penalty, if it is known; taken over. If the trial is accepted it takes the place of all that the steps
-            before have told.
+            Of f, without the penalty, if it is known; taken over. If the trial is accepted it takes the place of all that
+            earlier steps have told.
 
         """
         value += penalise(self.trial, self.l1, self.l2, self.n_penalised, gradient)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.baseline import best_constant_loss
 from streamsgd.descent import VECTORS, Descent, Hessian
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.kernels.loops import new_scratch
@@ -74,14 +73,14 @@ class Polish:
     passes
         Passes made.
     stopped
-        Why it ended: `gradient` is within the tolerance, `rounding` allows no more, the `passes` are made, no `patience` is left;
-        empty while it goes on.
+        Why it ended: `gradient` is within the tolerance, `rounding` allows no more, the `passes` are made, no `patience` is
+        left; empty while it goes on.
 
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.plan = replace(job.plan, sampler=Sequential())
+        self.plan = replace(job.plan, sampler=Sequential())  # type: ignore[call-arg]
         self.descent: Descent | None = None
         self.first_epoch, self.passes, self.stopped = 0, 0, ""
         self.anew = False
@@ -161,8 +160,8 @@ class Polish:
     def _begin_curvature(self, filled: Filled) -> None:
         """Choose the block: all weights, or those with the largest curvature in the first chunk, or none.
 
-        With l1 there is none: where columns depend on one another, as values of a category do, the loss bends in no direction that
-        l1 alone holds, and steps as long as that says are refused again and again.
+        With l1 there is none: where columns depend on one another, as values of a category do, there are directions in which
+        l1 alone holds the weights, and a step as long as the loss allows is refused again and again.
         """
         n_weights, n_outputs = self._gradient.size, self.job.n_outputs
         n_coordinates = n_weights // n_outputs
@@ -259,15 +258,21 @@ class Polish:
     def _shaped(self, weights: np.ndarray) -> np.ndarray:
         return weights.astype(self.job.settings.precision).reshape(-1, self.job.n_outputs)
 
+    def numbers(self) -> dict[str, float]:
+        """Return passes, the most there may be, objective, and largest component of the gradient."""
+        value, largest = float(self._descent.value), float(self._descent.largest)
+        return {"passes": self.passes, "most_passes": self.job.settings.polish, "objective": value, "gradient": largest}
+
     def metrics(self) -> dict[str, Any]:
-        """Return passes, objective, largest component of the gradient, and why it ended."""
-        descent = self._descent
-        return {
-            "passes": self.passes,
-            "objective": float(descent.value),
-            "gradient": float(descent.largest),
-            "stopped": self.stopped,
-        }
+        """Return the same for the model file, and why it ended."""
+        return {**self.numbers(), "stopped": self.stopped}
+
+    def line(self, *, accepted: bool) -> str:
+        """Return what the pass came to, for people."""
+        if not self._descent.begun:
+            return f"polish {self.passes:,}: starts anew from the best constant"
+        found = "polish {passes:,}: objective {objective:.10g}, gradient {gradient:.2g}".format(**self.numbers())
+        return found if accepted else f"{found}; the step was too long"
 
     # --- checkpoints
 
@@ -326,6 +331,6 @@ def check_polish(settings: Settings, parts: Parts) -> None:
     own = [name for name in ("l1", "l2", "weight_decay") if getattr(parts.optimizer, name, 0.0)]
     if own:
         raise SettingsError(
-            f"--polish {settings.polish} minimises the loss and --penalty, but --optimizer {type(parts.optimizer).__name__.lower()} "
+            f"--polish {settings.polish} minimises the loss and --penalty, but {type(parts.optimizer).__name__.lower()} "
             f"has {own[0]} of its own: set it to 0, and pass --penalty l2 or elastic-net"
         )

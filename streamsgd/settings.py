@@ -68,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         Meta(
             ge=0,
-            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; needs a loss without kinks.",
+            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
         ),
     ] = 0
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()

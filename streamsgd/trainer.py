@@ -214,18 +214,15 @@ class Run:
         polish = self.polish
         best = best_constant_loss(self.job.parts.loss, self.targets)
         accepted = polish.end_pass(best, lambda: new_state(self.job).weights)
-        found = polish.metrics()
-        note = "polish {passes:,}: objective {objective:.10g}, gradient {gradient:.2g}".format(**found)
+        note = polish.line(accepted=accepted)
         if accepted:
             judged = self.judge.judge(lambda: self._with(polish.weights), end_of_epoch=True)
             note += f"; {judged}" if judged else ""
         else:
-            note += "; the step was too long"
             self.judge.forget()
         if self.judge.exhausted:
             polish.stopped = "patience"
-        del found["stopped"]
-        self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**found, **self.judge.last})
+        self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**polish.numbers(), **self.judge.last})
 
     def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
         try:

@@ -1,6 +1,6 @@
 """What quasi-Newton steps do to vectors, in loops that round the same on any machine of a kind.
 
-NumPy's `dot` is left out: it belongs to a BLAS whose threads cut sums as they please, and a model's bits may not depend on that.
+NumPy's `dot` is left out: it belongs to a BLAS whose threads cut sums as they please, on which a model's bits may not depend.
 
 All weights are float64, flat; l1 is paid by the first `n_penalised`. A weight is *free* if l1 does not hold it at 0 now.
 """
@@ -101,7 +101,7 @@ def remember(before, after, grad_before, grad_after, step, change):
 
 @lean_kernel
 def even_out(block, weights_of, diagonal):
-    """Scale rows and columns of a block, so that its diagonal becomes that of all weights; what it has not seen stands alone."""
+    """Scale rows and columns of a block, so that its diagonal becomes the given one; what it has not seen stands alone."""
     n = block.shape[0]
     for a in range(n):
         for b in range(a):

@@ -2,8 +2,8 @@
 
 Sums are float64 whatever the rows are. Losses are added tile by tile, so that the caller can join the tiles without loss.
 
-Curvature is the second derivative by two weights, sum over rows of h d^2 loss / ds^2 x_i x_j: the diagonal of all weights, and, for
-a *block* of weights, all pairs.
+Curvature is the second derivative by two weights, sum over rows of h d^2 loss / ds^2 x_i x_j: for all weights the diagonal, for
+those of a *block* all pairs.
 """
 
 from typing import Any, NamedTuple
