@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import parse_limit
-from streamsgd.errors import DataError
+from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
 from streamsgd.executors import EXECUTORS, Inline
 from streamsgd.inspection import Inspection, inspect_data
@@ -232,11 +232,18 @@ class Trainer:
     settings
         Fields of `settings.Settings`.
 
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or out of range, or needs all the data at once.
+
     """
 
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
         self.settings = make_settings({"epochs": 1, **settings, "target": target})
+        if self.settings.polish:
+            raise SettingsError("--polish needs all the data at once, and here it comes table by table: use streamsgd.train")
         self._run: Run | None = None
         self._calls = 0
 

@@ -21,6 +21,7 @@ from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
+from streamsgd.polish import check_polish, polish_bytes
 from streamsgd.racing import is_race
 from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
@@ -147,6 +148,7 @@ def prepare(
         chunk_rows = settings.chunk_rows
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
+    check_polish(settings, parts)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     recipe = Recipe(
         dataset,
@@ -300,13 +302,14 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     limit = budgets.parse_limit(settings.memory)
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
+    polish = polish_bytes(weights) if settings.polish else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=model_bytes(weights, parts.optimizer, settings.precision) + valid,
+        model=model_bytes(weights, parts.optimizer, settings.precision) + valid + polish,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,

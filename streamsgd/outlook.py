@@ -53,6 +53,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "rows_per_tile": plan.tile_rows,
         "epochs": job.epochs,
         "batch_size": batch,
+        "polish": settings.polish,
         "steps": job.epochs * steps,
         "threads": budget.threads,
         "memory": {"limit": budget.limit, "projected": budget.projected, "parts": memory_parts(budget)},
@@ -94,7 +95,8 @@ def columns(job: Job) -> list[dict[str, Any]]:
 def estimate(job: Job) -> dict[str, float]:
     """Time the decoding of one unit of reading from the middle of the data, and multiply.
 
-    `read_seconds` is for decoding in all epochs on the job's threads, `seconds` for encoding and fitting too.
+    `read_seconds` is for decoding in all epochs and passes of polishing, if none is spared, on the job's threads, `seconds` for
+    encoding and fitting too.
     """
     plan, footers = job.plan, Footers()
     k = len(plan.rows) // 2
@@ -107,7 +109,7 @@ def estimate(job: Job) -> dict[str, float]:
     times = [_decode_seconds(PieceReader(job.dataset, footers), piece, names) for _ in range(3)]
     per_row = min(times) / piece.rows
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
-    visits = job.dataset.n_rows * job.epochs / job.budget.threads
+    visits = job.dataset.n_rows * (job.epochs + job.settings.polish) / job.budget.threads
     return {
         "rows_decoded_to_estimate": piece.rows,
         "rows_per_second_and_thread": 1.0 / per_row,

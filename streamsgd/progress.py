@@ -89,7 +89,8 @@ class Plain:
         if not self._headed:
             self.line(HEADER)
             self._headed = True
-        self.line(table_row(event, self.memory.bytes))
+        if event.kind != "polish":
+            self.line(table_row(event, self.memory.bytes))
         if event.note:
             self.line(f"{'':13} {event.note}")
 
@@ -195,7 +196,11 @@ class Live(Plain):
     def event(self, event: Progress) -> None:
         """Write a row of the table and move the bar."""
         super().event(event)
-        self._move("training", event.rows, event.total_rows, f"{event.rows_per_second:,.0f} rows/s")
+        if event.kind == "polish":
+            passes = event.metrics["passes"]
+            self._move("polishing", int(passes), int(event.metrics["most_passes"]), f"gradient {event.metrics['gradient']:.1g}")
+        else:
+            self._move("training", event.rows, event.total_rows, f"{event.rows_per_second:,.0f} rows/s")
 
     def scored(self, rows: int, total: int) -> None:
         """Move the bar of scoring."""
@@ -307,6 +312,7 @@ def describe_report(report: Report, memory: int) -> list[str]:
     best = report.best_constant_loss
     return [
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
+        *([] if report.polish is None else [_polished(report.polish)]),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
         (
             f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
@@ -315,6 +321,19 @@ def describe_report(report: Report, memory: int) -> list[str]:
             + (f"; compiling took {seconds['compile']:.1f} s of these" if seconds["compile"] else "")
         ),
     ]
+
+
+def _polished(found: dict[str, Any]) -> str:
+    why = {
+        "gradient": "as near as the tolerance asks",
+        "rounding": "as near as rounding allows",
+        "passes": "the passes are made; more would bring it nearer",
+        "patience": "no better on rows not learned from",
+    }
+    return (
+        f"polished: {found['passes']:,} passes, objective {found['objective']:.10g}, gradient "
+        f"{found['gradient']:.2g}: {why[found['stopped']]}"
+    )
 
 
 def where_time_went(report: Report) -> dict[str, float]:

@@ -75,6 +75,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count | Literal["auto"],
         Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row."),
     ] = "auto"
+    polish: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
+        ),
+    ] = 0
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
     ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1

@@ -29,6 +29,7 @@ from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, ma
 from streamsgd.layout import most_entries
 from streamsgd.model import Model
 from streamsgd.parquet import Spent, row_width
+from streamsgd.polish import Polish
 from streamsgd.racing import (
     RACE_ROWS,
     check_mixture,
@@ -77,6 +78,8 @@ class Report:
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
+    polish: dict[str, Any] | None = None
+    """Passes, objective, gradient and why it ended, if there was any polishing."""
 
 
 @dataclass
@@ -95,10 +98,11 @@ class Progress:
     bytes: int = 0
     """Decoded bytes of the columns of the rows so far, in this process."""
     kind: str = "progress"
-    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, or `chunk` after every other chunk."""
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, or `chunk` after every
+    other chunk."""
     note: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of an evaluation."""
+    """Of an evaluation or a pass of polishing."""
 
 
 class Run:
@@ -142,6 +146,7 @@ class Run:
         self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor)
+        self.polish = Polish(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -168,6 +173,13 @@ class Run:
             The data cannot be read.
 
         """
+        if not self.polish.begun:
+            self._train()
+        if self.job.settings.polish:
+            self._polish()
+        return self.finish()
+
+    def _train(self) -> None:
         job, stream = self.job, Stream(self.job.recipe, self.job.plan, self.executor)
         filled: Filled
         for filled in self._ahead(stream.chunks(self.epoch, self.chunk, job.epochs)):
@@ -183,7 +195,6 @@ class Run:
                 break
             if self.epoch < job.epochs:
                 self._maybe_save()
-        return self.finish()
 
     def pass_over(self, epoch: int) -> None:
         """Learn the job's data, which nobody saw before, as this epoch, apart from any plan of epochs."""
@@ -192,16 +203,56 @@ class Run:
             self._learn(filled)
         self._end_epoch()
 
+    def _polish(self) -> None:
+        """Make the passes of `polish`, each of which counts as an epoch for the cursor and the judge."""
+        polish = self.polish
+        if not polish.begun:
+            best = self.judge.best_weights
+            polish.begin(self.model_now().weights if best is None else best, self.epoch)
+            self.judge.renew_patience()
+        for filled in self._ahead(polish.chunks(self.executor)):
+            self._account(filled)
+            began = time.perf_counter()
+            polish.add(filled)
+            self.judge.watch(filled, lambda: self._with(polish.tried))
+            self.report.fit_seconds += time.perf_counter() - began
+            if polish.at_end:
+                self._end_pass()
+            else:
+                self._show(float(polish.cursor[0]), kind="chunk")
+            if polish.stopped:
+                break
+            self.epoch, self.chunk = polish.cursor
+            self._maybe_save()
+        self.epoch, self.chunk = polish.first_epoch, 0
+
+    def _end_pass(self) -> None:
+        polish = self.polish
+        best = best_constant_loss(self.job.parts.loss, self.targets)
+        accepted = polish.end_pass(best, lambda: new_state(self.job).weights)
+        note = polish.line(accepted=accepted)
+        if accepted:
+            judged = self.judge.judge(lambda: self._with(polish.weights), end_of_epoch=True)
+            note += f"; {judged}" if judged else ""
+        else:
+            self.judge.forget()
+        if self.judge.exhausted:
+            polish.stopped = "patience"
+        self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**polish.numbers(), **self.judge.last})
+
     def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
         try:
             yield from chunks
         finally:
             chunks.close()  # type: ignore[attr-defined]
 
-    def _learn(self, filled: Filled) -> None:
+    def _account(self, filled: Filled) -> None:
         self.report.wait_seconds += filled.waited
         self.report.spent.add(filled.spent)
         self.report.bytes += filled.chunk.rows * self._row_bytes
+
+    def _learn(self, filled: Filled) -> None:
+        self._account(filled)
         new = self.all_new or not filled.chunk.epoch
         for piece in filled.pieces:
             if piece.targets is not None:
@@ -352,8 +403,10 @@ class Run:
             "problems": self.problems,
             "common": self.common.kept(),
             "judge": self.judge.header(),
+            "polish": self.polish.header(),
         }
         arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
+        arrays |= self.polish.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -371,6 +424,7 @@ class Run:
         self.counts, self.problems = dict(header["counts"]), list(header["problems"])
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
+        self.polish.restore(header["polish"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         while self._next_mark <= self._rows:
@@ -387,13 +441,16 @@ class Run:
         else:
             weights = np.empty(self.state.weights.size, self.state.weights.dtype)
             settled(job.parts, self.state, self.n_penalised, weights)
-        return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
+        return self._with(weights.reshape(-1, job.n_outputs))
+
+    def _with(self, weights: np.ndarray) -> Model:
+        return Model(self.job.parts.loss, self.job.encoding, self.job.target, weights)
 
     def finish(self) -> Model:
         """Return the final model: the best weights if validation chose them, else the last."""
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
-        job, model = self.job, self.model_now()
+        job, model = self.job, self._with(self.polish.weights) if self.polish.begun else self.model_now()
         if self.judge.best_weights is not None:
             model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
         model.settings, model.common = identity(job.settings), self.common.best()
@@ -402,6 +459,8 @@ class Run:
         model.metrics = {"progressive_loss": float(self.totals[LOSS]) / weight if weight else None}
         model.metrics |= {} if best is None else {"best_constant_loss": best}
         model.metrics |= self.judge.metrics()
+        if self.polish.begun:
+            model.metrics["polish"] = self.report.polish = self.polish.metrics()
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored

@@ -94,6 +94,15 @@ class Judge:
             self.misses += 1
         self.exhausted = self.misses >= settings.patience
 
+    def forget(self) -> None:
+        """Drop what was watched since the last judgement."""
+        self.epoch_metrics = new_metrics(self.job.parts.loss, self.job.target)
+        self.window = new_metrics(self.job.parts.loss, self.job.target)
+
+    def renew_patience(self) -> None:
+        """Begin to count misses anew, against the best so far."""
+        self.misses, self.exhausted = 0, False
+
     def metrics(self) -> dict[str, Any]:
         """Return the last judgement for the model file."""
         if not self.active:

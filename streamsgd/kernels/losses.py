@@ -6,10 +6,10 @@ value(loss, y, score)   the cost of the row
 slope(loss, y, score)   d value / d score
 mean(loss, score)       the prediction: the score behind the inverse link
 
-and the class attributes `task` (what kind of target it takes), `title` and `source`. `y` is 0 or 1 for binary
-losses and the index of the class for `Softmax`. A loss with several scores per row has, in the place of the last
-two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,); none of them
-may make an array, or call what does (`scores.max()`).
+and the class attributes `task` (what kind of target it takes), `title` and `source`, and `smooth = False` if its slope jumps.
+`y` is 0 or 1 for binary losses and the index of the class for `Softmax`. A loss with several scores per row has, in the place
+of the last two, `slopes(loss, y, scores, out)` and `means(loss, scores, out)`, which fill `out`, of shape (n_outputs,); none
+of them may make an array, or call what does (`scores.max()`).
 
 Optionally, for optimizers that learn row by row,
 
@@ -94,6 +94,7 @@ class Quantile(NamedTuple):
     level: float = 0.5
 
     task = "regression"
+    smooth = False
     source = "Koenker and Bassett 1978, Econometrica 46"
 
     def value(loss, y, score):
@@ -161,6 +162,7 @@ class Hinge(NamedTuple):
     """The loss of the support vector machine: max(0, 1 - s score) with s = 2 y - 1; scores are margins."""
 
     task = "margin"
+    smooth = False
     source = "Cortes and Vapnik 1995"
 
     def value(loss, y, score):
