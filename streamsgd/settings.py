@@ -47,19 +47,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     penalty: Annotated[str, Meta(description="Penalty, e.g. l2:l2=1e-4; the intercept is free.")] = "none"
     optimizer: Annotated[
         str,
-        Meta(description="Optimizer, e.g. adam:beta1=0.8; auto is nag where there are categories or text, else adam."),
+        Meta(
+            description="Optimizer, e.g. adam:beta1=0.8; auto is race in one pass and where there are categories or text, "
+            "else adam."
+        ),
     ] = "auto"
     learning_rate: Annotated[Positive | None, Meta(description="Learning rate; each optimizer has its own default.")] = None
     schedule: Annotated[
         str,
         Meta(
-            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant for nag, else cosine; ftrl "
-            "and coin take none."
+            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant row by row, else cosine; "
+            "ftrl and coin take none."
         ),
     ] = "auto"
     batch_size: Annotated[
         Count | Literal["full", "auto"],
-        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 for nag and coin."),
+        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 row by row."),
     ] = "auto"
     rate_scaling: Annotated[
         Literal["none", "auto", "linear", "sqrt"],

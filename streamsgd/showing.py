@@ -85,11 +85,20 @@ def model_text(summary: dict[str, Any]) -> list[str]:
                 f"batch size {settings['batch_size']}, chunks of up to {mixed:,} rows"
             ),
             *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
+            *_race_lines(origin.get("race")),
             *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) is not None),
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
     return [*lines, *_weight_lines(summary), *_value_lines(summary), *_hashed_lines(summary)]
+
+
+def _race_lines(race: dict[str, Any] | None) -> list[str]:
+    """Return what each rate of a race came to."""
+    if not race:
+        return []
+    found = ", ".join(f"{rate:g}: {loss:.5g}" for rate, loss in zip(race["rates"], race["losses"], strict=True))
+    return [f"  {'race':10} {race['rows']:,} rows, loss by rate {found}; all mixed {race['mixture']:.5g}"]
 
 
 def _value_lines(summary: dict[str, Any]) -> list[str]:

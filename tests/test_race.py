@@ -22,6 +22,7 @@ from streamsgd.kernels.state import RACE, State
 from streamsgd.layout import Layout, most_entries
 from streamsgd.model import Model
 from streamsgd.registry import make
+from streamsgd.showing import model_summary, model_text
 
 N, WIDTH, VALUES = 2000, 4, 30
 SPECS = ("logistic", "poisson", "squared", "huber:delta=0.5", "quantile:level=0.3", "hinge")
@@ -250,6 +251,13 @@ def test_tables_that_come_one_by_one_race_on() -> None:
     assert model.provenance["race"] is None
     assert model.evaluate(table(seed=9))["log_loss"] < 0.44
     assert np.isfinite(model.weights).all()
+
+
+def test_show_says_what_each_rate_came_to() -> None:
+    model = train(table())
+    (line,) = [line for line in model_text(model_summary(model)) if line.startswith("  race")]
+    assert "3,000 rows" in line
+    assert all(f"{rate:g}: " in line for rate in racing.rates(0.5))
 
 
 def test_validation_sees_the_learner_that_leads() -> None:
