@@ -146,16 +146,13 @@ class Polish:
 
     def _add(self, filled: Filled, gradient: np.ndarray, curvature: Curvature) -> np.ndarray:
         tiles, weights = np.zeros((len(filled.starts), 3)), self._descent.trial
-        room = curvature.room
-        if room.shape[1] < self._entries:
-            curvature = curvature._replace(room=np.zeros((room.shape[0], self._entries)))
         add_chunk(
             self.job.parts.loss, filled.block, filled.starts, filled.counts, weights, gradient, curvature, tiles, self._scratch
         )
         return tiles
 
     def _no_curvature(self) -> Curvature:
-        return new_curvature(0, np.zeros(0, np.int32), self.job.n_outputs, 1, 0)
+        return new_curvature(0, np.zeros(0, np.int32), self.job.n_outputs, 1)
 
     def _begin_curvature(self, filled: Filled) -> None:
         """Choose the block: all weights, or those with the largest curvature in the first chunk, or none.
@@ -168,11 +165,11 @@ class Polish:
         most = 0 if self._descent.l1 or n_outputs > MOST_OUTPUTS else BLOCK // n_outputs
         members = np.arange(min(most, n_coordinates), dtype=np.int32)
         if 0 < most < n_coordinates:
-            alone = new_curvature(n_weights, members[:0], n_outputs, 1, self._entries)
+            alone = new_curvature(n_weights, members[:0], n_outputs, 1)
             self._add(filled, np.zeros(n_weights), alone)
             sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
             members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
-        self._curvature = new_curvature(n_weights, members, n_outputs, self._every(len(members)), self._entries)
+        self._curvature = new_curvature(n_weights, members, n_outputs, self._every(len(members)))
 
     def _every(self, n_members: int) -> int:
         """Return of how many rows one is added to the block."""
@@ -288,7 +285,7 @@ class Polish:
             return {}
         kept = {"sums": self._sums, "losses": np.array(self._losses), "pass": self._gradient, **self.descent.arrays()}
         if self._curvature is not None:
-            kept |= {f"pass.{name}": value for name, value in self._curvature._asdict().items() if name != "room"}
+            kept |= {f"pass.{name}": getattr(self._curvature, name) for name in ("diagonal", "members", "block", "every")}
         return {f"polish.{name}": value for name, value in kept.items()}
 
     def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
@@ -301,9 +298,12 @@ class Polish:
             setattr(self, name, header[name])
         self._gradient[:], self._sums[:], self._losses = kept.pop("pass"), kept.pop("sums"), kept.pop("losses").tolist()
         self._descent.restore(header["descent"], kept)
-        if "pass.diagonal" in kept:
-            empty = self._no_curvature()
-            self._curvature = Curvature(*(kept.get(f"pass.{name}", getattr(empty, name)).copy() for name in Curvature._fields))
+        if "pass.members" in kept:
+            again = new_curvature(
+                self._gradient.size, kept["pass.members"].copy(), self.job.n_outputs, int(kept["pass.every"][0])
+            )
+            again.diagonal[:], again.block[:] = kept["pass.diagonal"], kept["pass.block"]
+            self._curvature = again
 
 
 def polish_bytes(n_weights: int) -> int:

@@ -402,7 +402,7 @@ def test_tables_that_come_one_by_one_cannot_be_polished() -> None:
 
 def test_training_that_went_astray_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     table = table_of("logistic")
-    model = train(table, "logistic", optimizer="sgd", learning_rate=1e3, batch_size=1, schedule="constant")
+    model = train(table, "logistic", optimizer="sgd", learning_rate=30.0, batch_size=1, schedule="constant")
     assert "polishing starts anew from the best constant" in caplog.text
     assert model.metrics["polish"]["stopped"] == "gradient"
     assert np.abs(gradient_of(model, table) + penalised(model)).max() <= 1.1e-8

@@ -40,15 +40,15 @@ class Curvature(NamedTuple):
     every: Any
     """int64 (1,): of how many rows one is in the block."""
     room: Any
-    """float64 (3 + n_outputs, at least n_members, n_outputs and the entries of a row): for what is worked out per row."""
+    """float64 (3 + n_outputs, at least n_members and n_outputs): for what is worked out per row."""
 
 
-def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int, entries: int) -> Curvature:
+def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int) -> Curvature:
     """Return zeros for all of the weights and a block of some coordinates."""
     place = np.full(n_weights // n_outputs, -1, np.int32)
     place[members] = np.arange(len(members))
     size = len(members) * n_outputs
-    room = np.zeros((3 + n_outputs, max(1, len(members), n_outputs, entries)))
+    room = np.zeros((3 + n_outputs, max(len(members), n_outputs)))
     return Curvature(np.zeros(n_weights), place, members, np.zeros((size, size)), np.array([every]), room)
 
 
