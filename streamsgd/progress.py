@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _WIDTHS = {"rows": 13, "epoch": 7, "average loss": 13, "since last": 13, "rows/s": 11, "MB/s": 7, "memory": 8}
 HEADER = " ".join(name.rjust(width) for name, width in _WIDTHS.items())
 
+UNWRITABLE = (OSError, ValueError, RuntimeError)
+"""What a stream raises that is full, closed, or being written to by whom a signal interrupted."""
+
 FOOTERS_AFTER = 1.0
 """Seconds after which reading footers is worth a line, and between two such lines."""
 
@@ -68,7 +71,7 @@ class Plain:
         self.stream, self.memory = stream, memory
         self._began = self._said = time.monotonic()
         self._headed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the handler of a signal writes too, perhaps in the middle of a line
 
     def footers(self, done: int, total: int) -> None:
         """Say how many footers are read, when that takes long."""
@@ -105,7 +108,7 @@ class Plain:
     def line(self, text: str, level: str = "info") -> None:
         """Write a line."""
         shown = text if level == "info" else f"{level}: {text}"
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock, contextlib.suppress(*UNWRITABLE):
             self.stream.write(shown.replace("\n", " ") + "\n")
             self.stream.flush()
 
@@ -164,7 +167,7 @@ class Lines(Plain):
         self._write(event=level, message=text)
 
     def _write(self, **fields: Any) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock, contextlib.suppress(*UNWRITABLE):
             self.stream.write(to_json(fields) + "\n")
             self.stream.flush()
 

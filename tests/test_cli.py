@@ -1,5 +1,6 @@
 """The command line: help, streams, exit codes, JSON, and that it is only a skin."""
 
+import io
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import pytest
 
 import streamsgd
 from streamsgd.cli import cli, main
+from streamsgd.progress import Plain
 from streamsgd.registry import PARTS
+from streamsgd.resources import PeakMemory
 from streamsgd.settings import Settings
 
 COMMANDS = sorted(cli.commands)
@@ -413,6 +417,24 @@ def test_a_stopped_run_finishes_with_the_same_command(data: Path, tmp_path: Path
     whole = tmp_path / "whole.sgd"
     assert main(train_args(data, whole, "--chunk-rows", "500", "--quiet")) == 0
     assert whole.read_bytes() == (tmp_path / "m.sgd").read_bytes()
+
+
+def test_a_line_may_be_written_in_the_middle_of_another() -> None:
+    """As the handler of a signal does: a lock that it waits for would never be given back."""
+
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            if text == "first\n":
+                reporter.line("second")
+            return super().write(text)
+
+    stream = Interrupted()
+    reporter = Plain(stream, PeakMemory())
+    done = threading.Thread(target=reporter.line, args=("first",), daemon=True)
+    done.start()
+    done.join(10.0)
+    assert not done.is_alive()
+    assert stream.getvalue() == "second\nfirst\n"
 
 
 def test_ctrl_c_twice_is_130(long_run: list[str]) -> None:
