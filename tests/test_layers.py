@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamsgd.kernels.jit import NamedByKey
+
 PACKAGE = Path(__file__).resolve().parents[1] / "streamsgd"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
@@ -229,3 +231,18 @@ def test_an_edited_part_of_ones_own_is_compiled_anew(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         seen.append([float(word) for word in done.stdout.split()])
     assert seen == [[-0.5, 0.0], [-0.5, 1.0], [-1.5, 0.0]]
+
+
+def test_two_processes_that_compile_at_once_do_not_swap_their_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both read the index before either has written it."""
+    files = [NamedByKey(str(tmp_path), "fit", "stamp") for _ in range(2)]
+    with monkeypatch.context() as patched:
+        for file in files:
+            patched.setattr(file, "_load_index", dict)
+        files[0].save(("first",), "code of the first")
+        files[1].save(("second",), "code of the second")
+    assert files[0].load(("second",)) == "code of the second"
+    assert files[0].load(("first",)) is None  # forgotten, to be compiled again
+    files[0].save(("first",), "code of the first")
+    assert files[1].load(("second",)) == "code of the second"
+    assert files[1].load(("first",)) == "code of the first"

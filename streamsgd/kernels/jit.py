@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from numba import config, njit, types
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.serialize import dumps
 from numba.extending import overload
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ def _classes(kinds: Iterable[Any]) -> Iterator[Any]:
             yield from _classes(kind)
 
 
+class NamedByKey(IndexDataCacheFile):
+    """Numba's file of compiled code, in which the name of an entry says what it is.
+
+    Numba numbers entries from what the index held a moment ago. Two processes that compile at once can take one number for two
+    kernels, and the index then hands out the code of the one for the other.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep what was compiled for a key. The code is there before the index speaks of it."""
+        name = self._data_name(int.from_bytes(hashlib.sha256(dumps(key)).digest()[:16], "big"))
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
+
+
 class _KernelCache(FunctionCache):
     """A function cache whose key also sees callees, parts and options.
 
@@ -78,7 +93,7 @@ class _KernelCache(FunctionCache):
         name = self._impl.filename_base
         if foreign:
             name += "-" + hashlib.sha256(" ".join(foreign).encode()).hexdigest()[:16]
-        self._cache_file = IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+        self._cache_file = NamedByKey(self._cache_path, name, self._impl.locator.get_source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         self._use_index_of(sig)
