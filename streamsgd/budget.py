@@ -75,6 +75,8 @@ def make_budget(
     data_rows: int,
     chunk_rows: int | None = None,
     interpreter: int = INTERPRETER,
+    n_blocks: int = N_BLOCKS,
+    useful: int | None = None,
 ) -> Budget:
     """Share out a limit. Chunks are sized first and never by the number of threads, then threads fill the rest.
 
@@ -92,6 +94,10 @@ def make_budget(
         As set by the user, or None.
     interpreter
         Bytes of Python, libraries and compiled kernels.
+    n_blocks
+        Chunks that are held at a time.
+    useful
+        Bytes beyond which a chunk is of no more use; None for a tenth of the data.
 
     Raises
     ------
@@ -102,7 +108,7 @@ def make_budget(
     per_row = row_bytes + 4
     fixed = interpreter + footers + model + decode_per_thread
     wanted = max(1, min(LEAST_CHUNK // per_row, data_rows)) if chunk_rows is None else min(chunk_rows, data_rows)
-    blocks = N_BLOCKS * per_row * wanted
+    blocks = n_blocks * per_row * wanted
     reserve = limit // RESERVE
     usable = limit - reserve
     if fixed + blocks > usable:
@@ -110,16 +116,16 @@ def make_budget(
         raise BudgetError(
             f"--memory {_text(limit)} cannot hold this job: interpreter {_text(interpreter)}, decoding on one thread "
             f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, "
-            f"two chunks of {wanted:,} rows {_text(blocks)}, "
+            f"{n_blocks} chunks of {wanted:,} rows {_text(blocks)}, "
             f"reserve {_text(least // RESERVE)}. "
             f"The smallest budget that can is --memory {-(-least // 10**6)}MB"
         )
     if chunk_rows is None:
         left = usable - interpreter - footers - model
-        share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // N_BLOCKS
-        useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row))
+        share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // n_blocks
+        useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row)) if useful is None else useful
         chunk_rows = max(wanted, min(share, useful) // per_row)
-    blocks = N_BLOCKS * per_row * min(chunk_rows, data_rows)
+    blocks = n_blocks * per_row * min(chunk_rows, data_rows)
     threads = max(1, min(threads, (usable - interpreter - footers - model - blocks) // max(1, decode_per_thread)))
     return Budget(limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads)
 

@@ -34,7 +34,7 @@ SECTIONS = {
     "seed": "Shuffle and memory",
     "validation": "Validation",
     "checkpoint": "Checkpoints and stopping",
-    "threads": "Execution",
+    "lanes": "Execution",
 }
 """Headings of the help pages, by the first setting under each."""
 

@@ -17,6 +17,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
 from streamsgd.kernels.race import CELL
+from streamsgd.lanes import CHUNK_BYTES, ROUNDS, Lanes, choose_lanes, lane_copies, n_blocks
 from streamsgd.look import Look
 from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
@@ -70,6 +71,7 @@ class Job:
     plan: Plan
     recipe: Recipe
     epochs: int
+    lanes: Lanes
 
     @property
     def batch_size(self) -> int:
@@ -93,6 +95,11 @@ class Job:
     def n_outputs(self) -> int:
         """Scores per row."""
         return int(getattr(self.parts.loss, "classes", 1))
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of the model, intercepts included."""
+        return self.encoding.n_coordinates * self.n_outputs
 
 
 def survey(
@@ -168,7 +175,9 @@ def prepare(
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
-    budget = size(settings, dataset, recipe, parts, chunk_rows)
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes)
+    check_lanes(lanes, settings)
+    budget = size(settings, dataset, recipe, parts, chunk_rows, lanes=lanes)
     plan = make_plan(
         dataset.rows,
         dataset.file,
@@ -185,7 +194,7 @@ def prepare(
             int(plan.sliced.sum()),
             f"{budget.chunk_rows:,}",
         )
-    return Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs)
+    return Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
 
 
 def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
@@ -295,7 +304,31 @@ def _task(settings: Settings) -> str:
     return str(task)
 
 
-def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chunk_rows: int | None) -> budgets.Budget:
+def check_lanes(lanes: Lanes, settings: Settings) -> None:
+    """Refuse lanes that cannot do what was asked for.
+
+    Raises
+    ------
+    SettingsError
+        There is one update per epoch, which lanes can only make together.
+
+    """
+    if lanes.number > 1 and lanes.combine == "average" and settings.batch_size == "full":
+        raise SettingsError("--batch-size full makes one update per epoch, by all lanes together: pass --combine sync")
+
+
+ONE_LANE = Lanes(1, "average", "as set")
+
+
+def size(
+    settings: Settings,
+    dataset: Dataset,
+    recipe: Recipe,
+    parts: Parts,
+    chunk_rows: int | None,
+    *,
+    lanes: Lanes = ONE_LANE,
+) -> budgets.Budget:
     """Make the budget of a job."""
     from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
 
@@ -303,17 +336,23 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     polish = polish_bytes(weights) if settings.polish else 0
+    useful = None
+    if lanes.number > 1:
+        data = dataset.n_rows * (recipe.row_bytes + 4)
+        useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=model_bytes(weights, parts.optimizer, settings.precision) + valid + polish,
+        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,
         interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
+        n_blocks=n_blocks(lanes),
+        useful=useful,
     )
 
 

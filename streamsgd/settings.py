@@ -153,6 +153,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
 
+    lanes: Annotated[
+        Count | Literal["auto"],
+        Meta(description="Streams of chunks that are learned apart and merged; auto is one per 4 GiB of rows, up to 64."),
+    ] = "auto"
+    combine: Annotated[
+        Literal["auto", "average", "sync"],
+        Meta(
+            description="How lanes become one model: average after every chunk, or sync gradients in every step; auto is sync "
+            "for batches of 4096 rows and more."
+        ),
+    ] = "auto"
     threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
     executor: Annotated[
         Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")

@@ -59,6 +59,8 @@ class Filled:
     order: np.ndarray
     pieces: list[Loaded] = field(repr=False)
     layout: Layout = field(repr=False)
+    room: np.ndarray = field(repr=False)
+    """What `order` is the beginning of."""
     waited: float = 0.0
     """Seconds that the consumer waited for it."""
 
@@ -124,7 +126,7 @@ class _Job:
         order = self.room[: int(counts.sum())]
         key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
         merge(counts, key, self.shuffled, order)
-        return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, waited)
+        return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited)
 
     def _check_tails(self) -> None:
         """Refuse a chunk whose texts and lists are so much longer than in the first look that the budget would not hold."""
@@ -137,6 +139,20 @@ class _Job:
             )
 
 
+def read_chunk(recipe: Recipe, plan: Plan, chunk: Chunk, block: Block, room: np.ndarray) -> Filled:
+    """Read one chunk in the calling thread, into a block with room for its order, int32 (n_rows,).
+
+    Raises
+    ------
+    DataError
+        A piece cannot be read.
+
+    """
+    job = _Job(recipe, plan, chunk, block, room)
+    job.work()
+    return job.finish(0.0)
+
+
 class Stream:
     """Blocks of a plan in order."""
 
@@ -144,10 +160,19 @@ class Stream:
         self.recipe, self.plan, self.executor = recipe, plan, executor
         self._free: list[tuple[Block, np.ndarray]] = []
         self._unmade = n_blocks
+        self._waiting: Iterator[Chunk] = iter(())
+        self._running: list[tuple[_Job, list[Any]]] = []
         self.deadline = DEADLINE
 
-    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1) -> Generator[Filled]:
+    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1, *, kept: bool = False) -> Generator[Filled]:
         """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
+
+        Parameters
+        ----------
+        epoch, number, epochs
+            Where to begin, and the epoch to end before.
+        kept
+            Whether blocks are instead reused once they are given back; the next chunk must not be asked for while all are out.
 
         Raises
         ------
@@ -155,28 +180,40 @@ class Stream:
             A piece cannot be read or does not arrive before the deadline.
 
         """
-        plan = (chunk for e in range(epoch, epochs) for chunk in self.plan.chunks(e, number if e == epoch else 0))
+        self._waiting = (chunk for e in range(epoch, epochs) for chunk in self.plan.chunks(e, number if e == epoch else 0))
         running: list[tuple[_Job, list[Any]]] = []
+        self._running = running
         try:
-            self._start(plan, running)
+            self._start()
             while running:
                 job, results = running[0]
-                yield self._wait(job, results)
-                running.pop(0)
-                self._free.append((job.block, job.room))
-                self._start(plan, running)
+                filled = self._wait(job, results)
+                if kept:
+                    running.pop(0)
+                    yield filled
+                else:
+                    yield filled
+                    running.pop(0)
+                    self._free.append((job.block, job.room))
+                self._start()
         finally:
             for job, _results in running:
                 job.cancelled = True
             until = time.monotonic() + min(GRACE, self.deadline)
             self._free += [(job.block, job.room) for job, results in running if _ended(results, until)]
+            running.clear()
 
-    def _start(self, plan: Iterator[Chunk], running: list[tuple[_Job, list[Any]]]) -> None:
-        while (self._free or self._unmade) and (chunk := next(plan, None)) is not None:
+    def give_back(self, filled: Filled) -> None:
+        """Take a kept block back, and read the next chunk into it."""
+        self._free.append((filled.block, filled.room))
+        self._start()
+
+    def _start(self) -> None:
+        while (self._free or self._unmade) and (chunk := next(self._waiting, None)) is not None:
             job = _Job(self.recipe, self.plan, chunk, *self._room())
             name = f"streamsgd-read-epoch{chunk.epoch}-chunk{chunk.number}"
             n_tasks = min(self.executor.n_workers, len(chunk.pieces))
-            running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))
+            self._running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))
 
     def _room(self) -> tuple[Block, np.ndarray]:
         """Return a free block and its order, made when first needed: the first one is being filled while the next is made."""

@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,30 +17,18 @@ from streamsgd import __version__
 from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.common import Common
+from streamsgd.crews import Crew, Threads
 from streamsgd.encode import Encoding, Target
-from streamsgd.errors import DivergedError, ModelError, Stopped
+from streamsgd.errors import ModelError, Stopped
 from streamsgd.executors import EXECUTORS
-from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, prepare, start_at_best_constant
+from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
-from streamsgd.kernels.loops import fit, new_scratch, settled, update
-from streamsgd.kernels.pace import Pace
-from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, make_state
-from streamsgd.layout import most_entries
-from streamsgd.model import Model
+from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
+from streamsgd.lanes import width
+from streamsgd.learner import Learner, model_of, new_state
+from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
-from streamsgd.racing import (
-    RACE_ROWS,
-    check_mixture,
-    describe,
-    end_race,
-    is_race,
-    leader,
-    rates,
-    start_race,
-    successor,
-    weights_of,
-)
 from streamsgd.registry import spec_of
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
@@ -50,12 +37,12 @@ from streamsgd.validation import Judge, make_judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from streamsgd.crews import Brought
     from streamsgd.executors import Executor
+    from streamsgd.model import Model
+    from streamsgd.recipe import Loaded
 
 log = logging.getLogger("streamsgd")
-
-WIDE_BATCH = 4096
-"""Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
 
 
 @dataclass
@@ -118,6 +105,8 @@ class Run:
         Where to save, or None.
     emit
         Called with every `Progress`.
+    crew
+        Who does the work of lanes, if there are several; None for the executor's threads.
 
     """
 
@@ -127,20 +116,16 @@ class Run:
         executor: Executor,
         checkpoints: Checkpoints | None = None,
         emit: Callable[[Progress], None] | None = None,
+        crew: Crew | None = None,
     ) -> None:
-        self.job, self.executor, self.checkpoints = job, executor, checkpoints
+        self.crew: Crew = crew or Threads(job, executor)
+        self.executor, self.checkpoints = executor, checkpoints
         self.emit = emit or (lambda _event: None)
-        self.state = new_state(job)
-        self.scratch = new_scratch(job.n_outputs, job.settings.precision)
-        self.entries = 0
-        """Entries per row that there is room for."""
+        self.learner = Learner(job)
         self.epoch, self.chunk = 0, 0
         self._spec = spec_of("optimizer", job.parts.optimizer)
-        self.race: dict[str, Any] | None = None
-        """What a race came to, once it has ended."""
         self.all_new = False
         """Whether every epoch brings rows of its own."""
-        self.totals = np.zeros(3)
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
         self.problems: list[str] = []
         self.common = Common()
@@ -157,6 +142,15 @@ class Run:
         self._began = time.monotonic()
         self._finished = False
         self._row_bytes = row_width(job.dataset, job.roles.read)
+
+    @property
+    def job(self) -> Job:
+        """What is done; its optimizer is another one once a race has ended."""
+        return self.learner.job
+
+    @job.setter
+    def job(self, job: Job) -> None:
+        self.learner.job = job
 
     # --- the loop
 
@@ -180,6 +174,9 @@ class Run:
         return self.finish()
 
     def _train(self) -> None:
+        if self.job.lanes.number > 1:
+            self._train_lanes()
+            return
         job, stream = self.job, Stream(self.job.recipe, self.job.plan, self.executor)
         filled: Filled
         for filled in self._ahead(stream.chunks(self.epoch, self.chunk, job.epochs)):
@@ -196,6 +193,47 @@ class Run:
             if self.epoch < job.epochs:
                 self._maybe_save()
 
+    def _train_lanes(self) -> None:
+        """Let lanes learn round by round, the crew doing the work."""
+        job, crew, learner = self.job, self.crew, self.learner
+        crew.begin(self.epoch, self.chunk)
+        while self.epoch < job.epochs:
+            n_chunks = job.plan.n_chunks(self.epoch)
+            n = width(job.lanes.number, self.epoch, self.chunk, n_chunks, alone=learner.racing)
+            if n == 1:
+                brought = crew.lead(learner, self.epoch, self.chunk)
+            else:
+                gain, brought = crew.round(learner, self.epoch, self.chunk, n)
+                if gain is not None:
+                    move_by(self.job.parts.optimizer, learner.state, gain)
+                    learner.totals += gain.tally
+            learner.clear_tally()
+            for one in brought:
+                self._take(one)
+            self.chunk += n
+            last = self.chunk == n_chunks
+            if last:
+                self.epoch, self.chunk = self.epoch + 1, 0
+                if learner.racing:
+                    learner.end_race()
+            self._show(self.epoch + self._share_before(), kind="chunk")
+            self._show_marks()
+            if last or self.judge.due(self._rows):
+                self._judge(end_of_epoch=last)
+            if self.judge.exhausted:
+                break
+            if self.epoch < job.epochs:
+                self._maybe_save()
+
+    def _take(self, brought: Brought) -> None:
+        chunk = brought.chunk
+        self.report.wait_seconds += brought.waited
+        self.report.fit_seconds += brought.fit_seconds
+        self.report.spent.add(brought.spent)
+        self.report.bytes += chunk.rows * self._row_bytes
+        self._count(chunk.epoch, brought.pieces)
+        self.judge.take(brought.held)
+
     def pass_over(self, epoch: int) -> None:
         """Learn the job's data, which nobody saw before, as this epoch, apart from any plan of epochs."""
         self.epoch, self.all_new = epoch, True
@@ -208,13 +246,13 @@ class Run:
         polish = self.polish
         if not polish.begun:
             best = self.judge.best_weights
-            polish.begin(self.model_now().weights if best is None else best, self.epoch)
+            polish.begin(self.learner.model().weights if best is None else best, self.epoch)
             self.judge.renew_patience()
         for filled in self._ahead(polish.chunks(self.executor)):
             self._account(filled)
             began = time.perf_counter()
             polish.add(filled)
-            self.judge.watch(filled, lambda: self._with(polish.tried))
+            self.judge.watch(filled, lambda: model_of(self.job, polish.tried))
             self.report.fit_seconds += time.perf_counter() - began
             if polish.at_end:
                 self._end_pass()
@@ -232,7 +270,7 @@ class Run:
         accepted = polish.end_pass(best, lambda: new_state(self.job).weights)
         note = polish.line(accepted=accepted)
         if accepted:
-            judged = self.judge.judge(lambda: self._with(polish.weights), end_of_epoch=True)
+            judged = self.judge.judge(lambda: model_of(self.job, polish.weights), end_of_epoch=True)
             note += f"; {judged}" if judged else ""
         else:
             self.judge.forget()
@@ -251,72 +289,46 @@ class Run:
         self.report.spent.add(filled.spent)
         self.report.bytes += filled.chunk.rows * self._row_bytes
 
-    def _learn(self, filled: Filled) -> None:
-        self._account(filled)
-        new = self.all_new or not filled.chunk.epoch
-        for piece in filled.pieces:
+    def _count(self, epoch: int, pieces: list[Loaded]) -> None:
+        """Take in the account of some pieces."""
+        new = self.all_new or not epoch
+        for piece in pieces:
             if piece.targets is not None:
                 self.targets = join(self.targets, piece.targets, len(self.job.target.classes))
             if new:
                 self.counts["filtered"] += piece.filtered
                 self.counts["skipped"] += piece.skipped
                 self.counts["missing"] += piece.missing
+                self.counts["held"] += int(piece.helds.sum())
                 self.common.add(piece.common)
             if piece.problem and new:
                 self.problems.append(piece.problem)
                 log.warning("left out: %s", piece.problem)
-        self.counts["held"] += int(filled.helds.sum()) if new else 0
+
+    def _learn(self, filled: Filled) -> None:
+        self._account(filled)
+        self._count(filled.chunk.epoch, filled.pieces)
         began = time.perf_counter()
-        self._fit(filled)
-        self.judge.watch(filled, self.model_now)
+        self.learner.fit(filled, self._next_mark, self._reach)
+        self.judge.watch(filled, self.learner.model)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
         self._show(filled.chunk.epoch + self._share_done(filled), kind="chunk")
 
-    def _fit(self, filled: Filled) -> None:
-        job, n = self.job, len(filled.order)
-        heads = filled.starts.copy()
-        entries = most_entries(filled.block, filled.layout)
-        if entries > self.entries:
-            self.entries = entries
-            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
-        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
-        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
-        first = 0
-        while first < n:
-            last = min(n, first + max(1, self._next_mark - self._rows))
-            if self.racing:
-                last = min(last, first + max(1, RACE_ROWS - self._rows))
-            epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
-            pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
-            # Not job.parts: the end of a race is another optimizer's beginning.
-            fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
-            epoch += per_row * (last - first)
-            first = last
-            if self.racing and self._rows >= RACE_ROWS:
-                self._end_race()
-            if self._rows >= self._next_mark:
-                self._show(epoch)
-                self._next_mark *= 2
+    def _reach(self, epoch: float) -> int:
+        self._show(epoch)
+        self._next_mark *= 2
+        return self._next_mark
 
-    @property
-    def racing(self) -> bool:
-        """Whether several learners learn."""
-        return is_race(self.job.parts.optimizer)
+    def _show_marks(self) -> None:
+        if self._rows >= self._next_mark:
+            self._show(self.epoch + self._share_before())
+        while self._rows >= self._next_mark:
+            self._next_mark *= 2
 
-    def _end_race(self) -> None:
-        """Go on with the learner that predicted best."""
-        rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
-        check_mixture(self.state, mixing)
-        self.race = describe(rate, self.state, mixing, float((self.totals + self.state.tally)[WEIGHT]))
-        k = leader(self.state)
-        self._go_on_with(rates(rate)[k])
-        self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
-        log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
-
-    def _go_on_with(self, rate: float) -> None:
-        optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
-        self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+    def _share_before(self) -> float:
+        plan = self.job.plan
+        return plan.rows_before(self.epoch, self.chunk) / plan.n_rows if self.chunk else 0.0
 
     def _share_done(self, filled: Filled) -> float:
         before = self.job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
@@ -324,47 +336,24 @@ class Run:
 
     @property
     def _rows(self) -> int:
-        return int(self.totals[ROWS] + self.state.tally[ROWS])
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows per update, as far as the kernel keeps count of them."""
-        return WHOLE_EPOCH if self.job.updates_alone else self.job.batch_size
-
-    @property
-    def n_penalised(self) -> int:
-        """Weights that the penalty sees."""
-        return int(self.state.weights.size) - self.job.n_outputs
+        return self.learner.rows
 
     def _end_epoch(self) -> None:
-        filled = int(self.state.clock[FILLED])
-        if filled and not is_sequential(self.job.parts.optimizer):
-            size = filled if self.job.settings.batch_size == "full" else self.batch_rows
-            # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
-            epoch = self.epoch + 1.0 - min(1.0, filled / self.job.plan.n_rows)
-            pace = Pace(size, self.n_penalised, epoch, 0.0, float(self.job.epochs), *self.job.clips)
-            update(self.job.parts, self.state, pace, filled, epoch)
-        self.totals += self.state.tally
-        self.state.tally[:] = 0.0
-        if self.racing and not self.all_new:  # of rows seen before the losses say nothing
-            self._end_race()
+        self.learner.end_batch(self.epoch + 1.0)
+        self.learner.clear_tally()
+        if self.learner.racing and not self.all_new:  # of rows seen before the losses say nothing
+            self.learner.end_race()
         self._judge(end_of_epoch=True)
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
-        note = self.judge.judge(self.model_now, end_of_epoch=end_of_epoch)
+        note = self.judge.judge(self.learner.model, end_of_epoch=end_of_epoch)
         if note:
             epoch = self.epoch + 1.0 if end_of_epoch else float(self.epoch)
             self._show(epoch, kind="evaluation", note=note, metrics=dict(self.judge.last))
 
     def _check_finite(self, filled: Filled) -> None:
-        if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
-            return
-        rate = self.job.parts.optimizer.learning_rate
-        kept = " The last checkpoint is from before." if self.checkpoints and self.checkpoints.names() else ""
-        raise DivergedError(
-            f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
-            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{kept}"
-        )
+        kept = self.checkpoints and self.checkpoints.names()
+        self.learner.check_finite(filled, " The last checkpoint is from before." if kept else "")
 
     # --- checkpoints
 
@@ -397,7 +386,7 @@ class Run:
             "target": msgspec.to_builtins(self.job.target),
             "chunk_rows": self.job.plan.chunk_rows,
             "optimizer": self._spec,
-            "race": self.race,
+            "race": self.learner.race,
             "cursor": [self.epoch, self.chunk],
             "counts": self.counts,
             "problems": self.problems,
@@ -405,7 +394,7 @@ class Run:
             "judge": self.judge.header(),
             "polish": self.polish.header(),
         }
-        arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
+        arrays = {**self.learner.state._asdict(), "totals": self.learner.totals, "targets": self.targets, **self.judge.arrays()}
         arrays |= self.polish.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
@@ -413,13 +402,10 @@ class Run:
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go to where a checkpoint was saved."""
-        self.race = header["race"]
-        if self.race:
-            self._go_on_with(self.race["rate"])
-            self.state = new_state(self.job)
-        for key, value in self.state._asdict().items():
+        self.learner.after_race(header["race"])
+        for key, value in self.learner.state._asdict().items():
             value[...] = arrays[key]
-        self.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
+        self.learner.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
         self.epoch, self.chunk = header["cursor"]
         self.counts, self.problems = dict(header["counts"]), list(header["problems"])
         self.common = Common(header["common"])
@@ -433,30 +419,17 @@ class Run:
 
     # --- what comes out
 
-    def model_now(self) -> Model:
-        """Return the model as it is."""
-        job = self.job
-        if self.racing:
-            weights = weights_of(self.state, leader(self.state))
-        else:
-            weights = np.empty(self.state.weights.size, self.state.weights.dtype)
-            settled(job.parts, self.state, self.n_penalised, weights)
-        return self._with(weights.reshape(-1, job.n_outputs))
-
-    def _with(self, weights: np.ndarray) -> Model:
-        return Model(self.job.parts.loss, self.job.encoding, self.job.target, weights)
-
     def finish(self) -> Model:
         """Return the final model: the best weights if validation chose them, else the last."""
-        self.totals += self.state.tally
-        self.state.tally[:] = 0.0
-        job, model = self.job, self._with(self.polish.weights) if self.polish.begun else self.model_now()
+        self.learner.clear_tally()
+        job, totals = self.job, self.learner.totals
+        model = model_of(job, self.polish.weights) if self.polish.begun else self.learner.model()
         if self.judge.best_weights is not None:
             model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
         model.settings, model.common = identity(job.settings), self.common.best()
-        rows, weight = int(self.totals[ROWS]), float(self.totals[WEIGHT])
+        rows, weight = int(totals[ROWS]), float(totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
-        model.metrics = {"progressive_loss": float(self.totals[LOSS]) / weight if weight else None}
+        model.metrics = {"progressive_loss": float(totals[LOSS]) / weight if weight else None}
         model.metrics |= {} if best is None else {"best_constant_loss": best}
         model.metrics |= self.judge.metrics()
         if self.polish.begun:
@@ -464,7 +437,7 @@ class Run:
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
-        self.report.rows, self.report.steps = rows, int(self.state.clock[STEPS])
+        self.report.rows, self.report.steps = rows, int(self.learner.state.clock[STEPS])
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
 
@@ -478,13 +451,14 @@ class Run:
             "row_groups": job.dataset.n_row_groups,
             "rows": job.dataset.n_rows,
             "rows_learned": rows,
-            "steps": int(self.state.clock[STEPS]),
+            "steps": int(self.learner.state.clock[STEPS]),
             "chunk_rows": job.plan.chunk_rows,
             "counts": self.counts,
             "left_out": self.problems[:100],
             "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
             "epochs": job.epochs,
-            "race": self.race,
+            "lanes": job.lanes._asdict(),
+            "race": self.learner.race,
             "versions": {
                 "streamsgd": __version__,
                 **{name: version(name) for name in ("numpy", "numba", "pyarrow")},
@@ -492,7 +466,7 @@ class Run:
         }
 
     def _show(self, epoch: float, kind: str = "progress", note: str = "", metrics: dict[str, float] | None = None) -> None:
-        now = self.totals + self.state.tally
+        now = self.learner.tally
         recent = now - self._shown
         seconds = time.monotonic() - self._began
         self.emit(
@@ -512,30 +486,6 @@ class Run:
         )
         if kind != "chunk":
             self._shown = now
-
-
-def new_state(job: Job) -> State:
-    """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
-    kind = np.dtype(job.settings.precision)
-    weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
-    start_at_best_constant(job, weights)
-    if is_race(job.parts.optimizer):
-        return start_race(weights.ravel())
-    return alone(job, weights.ravel())
-
-
-def alone(job: Job, weights: np.ndarray) -> State:
-    """Return the state of one learner that starts from weights (n,)."""
-    kind = weights.dtype
-    large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
-    return make_state(
-        weights,
-        job.parts.optimizer.n_slots,
-        np.float64 if large else kind,
-        few=job.recipe.layout.mixed,
-        lazy=bool(job.parts.penalty._fields),
-        batches=not is_sequential(job.parts.optimizer),
-    )
 
 
 def train_model(
@@ -586,6 +536,7 @@ def train_model(
             run.restore(*saved)
         with _signals(run), CompileClock() as compiling:
             model = run.train()
+        run.crew.close()
         run.report.compile_seconds = compiling.seconds
     finally:
         executor.close()

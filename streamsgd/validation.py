@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from streamsgd.executors import Executor
     from streamsgd.job import Job
+    from streamsgd.metrics import Metrics
     from streamsgd.model import Model
     from streamsgd.stream import Filled
 
@@ -54,6 +55,12 @@ class Judge:
         for block in filled.held_blocks():
             for metrics in (self.epoch_metrics, self.window):
                 update_metrics(metrics, now, block, 0, len(block.y))
+
+    def take(self, found: Metrics | None) -> None:
+        """Take in the metrics of a chunk's held-out rows, scored elsewhere."""
+        if found is not None:
+            self.epoch_metrics.merge(found)
+            self.window.merge(found)
 
     def due(self, rows: int) -> bool:
         """Whether a judgement within the epoch is due after so many rows."""

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd import racing, trainer
+from streamsgd import learner, racing
 from streamsgd.errors import SettingsError, Stopped
 from streamsgd.kernels.loops import Parts, fit, new_scratch
 from streamsgd.kernels.optimizers import Race
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.race import GAP, LOSSES, MIXED, MOST_LEARNERS
 from streamsgd.kernels.rows import OWN
-from streamsgd.kernels.state import RACE, State
+from streamsgd.kernels.state import RACE, State, make_state
 from streamsgd.layout import Layout, most_entries
 from streamsgd.model import Model
 from streamsgd.registry import make
@@ -65,7 +65,7 @@ def race(block: Any, layout: Layout, loss: str, schedule: str = "constant") -> t
 
 
 def alone(block: Any, layout: Layout, parts: Parts, rate: float) -> State:
-    start = trainer.make_state(np.zeros(layout.n_coordinates), 2, np.float64, few=layout.mixed, batches=False)
+    start = make_state(np.zeros(layout.n_coordinates), 2, np.float64, few=layout.mixed, batches=False)
     return learn(block, layout, parts._replace(optimizer=make("optimizer", "nag", learning_rate=rate)), start)
 
 
@@ -177,7 +177,7 @@ def test_the_model_is_that_of_the_best_rate(wide: bool) -> None:
 
 def test_lists_of_entries_go_on_row_by_row_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     data = table(wide=True)
-    monkeypatch.setattr(trainer, "RACE_ROWS", 1000)
+    monkeypatch.setattr(learner, "RACE_ROWS", 1000)
     model = train(data, shuffle="none")
     single = train(data, shuffle="none", optimizer=f"nag:learning_rate={model.provenance['race']['rate']}")
     assert model.provenance["race"]["rows"] == 1000
@@ -188,7 +188,7 @@ def test_lists_of_entries_go_on_row_by_row_as_if_alone(monkeypatch: pytest.Monke
 def test_dense_rows_go_on_in_batches_that_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = table(40_000)
     single = train(data, optimizer="nag")
-    monkeypatch.setattr(trainer, "RACE_ROWS", 10_000)
+    monkeypatch.setattr(learner, "RACE_ROWS", 10_000)
     model = train(data)
     assert "NAGBatches" in model.provenance["parts"]["optimizer"]
     assert model.metrics["progressive_loss"] < single.metrics["progressive_loss"] * 1.002
@@ -201,7 +201,7 @@ def test_batches_after_a_race_move_by_the_rule() -> None:
     parts, state = race(block, DENSE, "squared")
     k, batch = 3, 8
     rate = racing.rates(0.5)[k]
-    after = racing.end_race(state, lambda w: trainer.make_state(w, 2, np.float64), k, batch)
+    after = racing.end_race(state, lambda w: make_state(w, 2, np.float64), k, batch)
     w, total, r = after.weights.copy(), after.slots[0].copy(), after.slots[1].copy()
     design = np.c_[block.rows.values[:, :WIDTH], np.ones(N)]
     for first in range(0, 64, batch):
@@ -223,7 +223,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(
     wide: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, in and after the race, each start with another memory budget."""
-    monkeypatch.setattr(trainer, "RACE_ROWS", 1250)
+    monkeypatch.setattr(learner, "RACE_ROWS", 1250)
     pq.write_table(table(wide=wide), tmp_path / "a.parquet", row_group_size=100)
     settings = {**PLAIN, "resume": "auto", "chunk_rows": 300, "epochs": 1 if not wide else 2}
     whole = streamsgd.train(tmp_path / "a.parquet", "y", **settings)
@@ -244,10 +244,10 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(
 
 def test_tables_that_come_one_by_one_race_on() -> None:
     """Each brings new rows, so that the end of one is no reason to stop."""
-    learner = streamsgd.Trainer("y", memory="2GB", precision="float64")
+    trainer = streamsgd.Trainer("y", memory="2GB", precision="float64")
     for seed in range(3):
-        learner.partial_fit(table(seed=seed))
-    model = learner.model
+        trainer.partial_fit(table(seed=seed))
+    model = trainer.model
     assert model.provenance["race"] is None
     assert model.evaluate(table(seed=9))["log_loss"] < 0.44
     assert np.isfinite(model.weights).all()

@@ -9,6 +9,8 @@ stretch(optimizer, slots, j, shared)       that length per unit of eta, from the
                                            late go by
 
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
+`merges` says how each memory of several lanes becomes one, and `weighs_by` which of them says whose move of a weight counts
+for how much (see `merging`); without them, memories and weights become their mean.
 `rate_scaling` is how the rate follows the size of a batch: "linear", "sqrt" or "none" (see `rates`).
 `eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
@@ -95,6 +97,8 @@ class Adagrad(NamedTuple):
     epsilon: float = 1e-10
 
     n_slots = 1
+    merges = ("sum",)
+    weighs_by = 0
     rate_scaling = "none"
     source = "Duchi, Hazan and Singer 2011, JMLR 12; torch.optim.Adagrad"
 
@@ -241,6 +245,8 @@ class FTRL(NamedTuple):
     l2: float = 0.0
 
     n_slots = 2
+    merges = ("mean", "mean")
+    weighs_by = 1
     rate_scaling = "none"
     source = "McMahan et al. 2013, KDD (Ad click prediction), algorithm 1"
 
@@ -294,6 +300,8 @@ class NAGBatches(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
+    merges = ("sum", "max")
+    weighs_by = 0
     source = "as of nag, and Duchi, Hazan and Singer 2011, JMLR 12"
 
     def prepare(optimizer, step):
@@ -317,6 +325,8 @@ class NAG(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
+    merges = ("sum", "max")
+    weighs_by = 0
     rate_scaling = "none"
     sequential = True
     source = "Ross, Mineiro and Langford 2013, UAI (NAG); Karampatziakis and Langford 2011, UAI; the default of Vowpal Wabbit"
@@ -341,6 +351,8 @@ class Coin(NamedTuple):
     beta: float = 1.0
 
     n_slots = 5
+    merges = ("mean", "mean", "mean", "max", "max")
+    weighs_by = 1
     rate_scaling = "none"
     sequential = True
     bets = True

@@ -17,6 +17,10 @@ MANY = 64
 """Bytes to which cells are aligned, so that one of up to four float32 is in one line of memory."""
 
 
+CELLS = ("weights", "slots", "grad")
+"""Arrays of a state that are columns of one where rows touch few of many weights."""
+
+
 class State(NamedTuple):
     """The weights and what optimizers remember.
 
@@ -83,3 +87,22 @@ def aligned(n: int, size: int, kind: Any) -> Any:
     room = np.zeros(n * size * kind.itemsize + MANY, np.uint8)
     first = -room.ctypes.data % MANY
     return room[first : first + n * size * kind.itemsize].view(kind).reshape(n, size)
+
+
+def copy_state(state: State) -> State:
+    """Return a state of its own memory, laid out alike."""
+    n, size = state.weights.size, state.weights.strides[0] // state.weights.itemsize if state.weights.size else 1
+    kept = {name: array.copy() for name, array in state._asdict().items() if name not in CELLS}
+    if size <= 1:
+        return State(**kept, **{name: getattr(state, name).copy() for name in CELLS})
+    cells = aligned(n, size, state.weights.dtype)
+    cells[:] = cells_of(state)
+    columns = cells.T
+    return State(columns[0], columns[1 : 1 + state.slots.shape[0]], columns[size - 1], **kept)
+
+
+def cells_of(state: State) -> Any:
+    """Return the one array, (n, size), whose columns are weights, slots and gradient; without columns, (n, 0)."""
+    n, weights = state.weights.size, state.weights
+    size = weights.strides[0] // weights.itemsize if n else 1
+    return np.lib.stride_tricks.as_strided(weights, (n, size if size > 1 else 0), (weights.strides[0], weights.itemsize))

@@ -1,0 +1,154 @@
+"""Crews: who does the work of the lanes of a round. The work itself is a pure function, so that crews give the same bits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from streamsgd.evaluation import new_metrics, update_metrics
+from streamsgd.kernels.state import copy_state
+from streamsgd.lanes import READ_AHEAD, n_blocks
+from streamsgd.learner import Learner
+from streamsgd.merging import Gain, gain_of, join_all
+from streamsgd.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from streamsgd.executors import Executor
+    from streamsgd.job import Job
+    from streamsgd.kernels.state import State
+    from streamsgd.metrics import Metrics
+    from streamsgd.parquet import Spent
+    from streamsgd.planning import Chunk
+    from streamsgd.recipe import Loaded
+    from streamsgd.stream import Filled
+
+
+@dataclass
+class Brought:
+    """What one lane brought, beside what it learned: the account of its chunk."""
+
+    chunk: Chunk
+    pieces: list[Loaded] = field(repr=False)
+    """Without their rows."""
+    spent: Spent
+    held: Metrics | None = None
+    """Of the rows held out."""
+    waited: float = 0.0
+    fit_seconds: float = 0.0
+    worker: str = ""
+
+
+class Crew(Protocol):
+    """Does the work of lanes."""
+
+    def begin(self, epoch: int, chunk: int) -> None:
+        """Make ready to go on from a chunk."""
+
+    def lead(self, learner: Learner, epoch: int, chunk: int) -> list[Brought]:
+        """Let the learner itself learn one chunk."""
+
+    def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Gain | None, list[Brought]]:
+        """Let n lanes learn a chunk each from the learner's state, which stays as it is; None if all were lost."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+def learn_all(learner: Learner, filled: Filled) -> Brought:
+    """Learn a chunk to its end: what is left of a batch is not carried over to the next chunk, which may be another lane's."""
+    began = time.perf_counter()
+    learner.fit(filled)
+    chunk, plan = filled.chunk, learner.job.plan
+    learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
+    held = held_metrics(learner, filled)
+    learner.check_finite(filled)
+    spent = time.perf_counter() - began
+    return Brought(chunk, [without_rows(piece) for piece in filled.pieces], filled.spent, held, filled.waited, spent)
+
+
+def learn_apart(job: Job, before: State, filled: Filled) -> tuple[Gain, Brought]:
+    """Let one lane learn a chunk from a state, which stays as it is; return what it made of it."""
+    learner = Learner(job, copy_state(before))
+    brought = learn_all(learner, filled)
+    after = learner.state
+    if after.paid.size:  # so that lanes that stand at different sums of rates can be compared
+        after.weights[:] = learner.weights()
+    return gain_of(job.parts.optimizer, before, after, len(filled.order), after.tally.copy()), brought
+
+
+def held_metrics(learner: Learner, filled: Filled) -> Metrics | None:
+    """Return the metrics of a chunk's held-out rows."""
+    job = learner.job
+    if not job.settings.validation:
+        return None
+    found, model = new_metrics(job.parts.loss, job.target), learner.model()
+    for block in filled.held_blocks():
+        update_metrics(found, model, block, 0, len(block.y))
+    return found
+
+
+def without_rows(piece: Loaded) -> Loaded:
+    """Return the account of a piece alone, for messages; how many rows it held out goes with it."""
+    nothing = np.zeros(0, np.int64)
+    return replace(piece, starts=nothing, counts=nothing, helds=np.array([piece.helds.sum()]), pools=[])
+
+
+class Threads:
+    """The threads of this process: they read and learn, and nothing is copied but the state that a lane changes."""
+
+    def __init__(self, job: Job, executor: Executor) -> None:
+        self.executor = executor
+        blocks = min(n_blocks(job.lanes), executor.n_workers + READ_AHEAD)
+        self._most = blocks - 1
+        self._stream = Stream(job.recipe, job.plan, executor, n_blocks=blocks)
+        self._chunks: Generator[Filled] | None = None
+        self._epochs = job.epochs
+
+    def begin(self, epoch: int, chunk: int) -> None:
+        """Begin to read."""
+        self._chunks = self._stream.chunks(epoch, chunk, self._epochs, kept=True)
+
+    def _next(self) -> Filled:
+        assert self._chunks is not None, "begin comes first"  # noqa: S101  for the type checker
+        return next(self._chunks)
+
+    def lead(self, learner: Learner, epoch: int, chunk: int) -> list[Brought]:  # noqa: ARG002  the next one it is
+        """Learn in the calling thread."""
+        filled = self._next()
+        brought = learn_all(learner, filled)
+        self._stream.give_back(filled)
+        return [brought]
+
+    def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Gain | None, list[Brought]]:
+        """Learn side by side, as far as there are threads and blocks."""
+        running: list[tuple[Filled, Any]] = []
+        found = []
+        for lane in range(n):
+            while len(running) >= self._most:
+                found.append(self._ended(running))
+            filled = self._next()
+            name = f"streamsgd-learn-epoch{epoch}-chunk{chunk + lane}"
+            work = partial(learn_apart, learner.job, learner.state, filled)
+            running.append((filled, self.executor.submit(work, name)))
+        while running:
+            found.append(self._ended(running))
+        return join_all([gain for gain, _ in found]), [brought for _, brought in found]
+
+    def _ended(self, running: list[tuple[Filled, Any]]) -> tuple[Gain, Brought]:
+        filled, result = running.pop(0)
+        try:
+            found: tuple[Gain, Brought] = result.result()
+        finally:
+            self._stream.give_back(filled)
+        return found
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._chunks is not None:
+            self._chunks.close()

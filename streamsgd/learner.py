@@ -1,0 +1,215 @@
+"""One learner: a state, and the parts that change it chunk by chunk. Who reads and who waits for it is not its business."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.errors import DivergedError
+from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, start_at_best_constant
+from streamsgd.kernels.loops import fit, new_scratch, settled, update
+from streamsgd.kernels.pace import Pace
+from streamsgd.kernels.state import FILLED, ROWS, WEIGHT, State, make_state
+from streamsgd.layout import most_entries
+from streamsgd.model import Model
+from streamsgd.racing import (
+    RACE_ROWS,
+    check_mixture,
+    describe,
+    end_race,
+    is_race,
+    leader,
+    rates,
+    start_race,
+    successor,
+    weights_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.stream import Filled
+
+log = logging.getLogger("streamsgd")
+
+WIDE_BATCH = 4096
+"""Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
+
+
+class Learner:
+    """Learns chunk after chunk.
+
+    Parameters
+    ----------
+    job
+        As prepared; its optimizer is another one once a race has ended.
+    state
+        To go on from, or None to begin.
+
+    """
+
+    def __init__(self, job: Job, state: State | None = None) -> None:
+        self.job = job
+        self.state = new_state(job) if state is None else state
+        self.scratch = new_scratch(job.n_outputs, job.settings.precision)
+        self.entries = 0
+        """Entries per row that there is room for."""
+        self.race: dict[str, Any] | None = None
+        """What a race came to, once it has ended."""
+        self.totals = np.zeros(3)
+        """What the tallies of the state came to before it was last cleared."""
+
+    def fit(self, filled: Filled, mark: int = 0, reached: Callable[[float], int] | None = None) -> None:
+        """Learn the rows of a chunk; call `reached` with the passes done once there are `mark` rows, for the next mark."""
+        job, n = self.job, len(filled.order)
+        heads = filled.starts.copy()
+        entries = most_entries(filled.block, filled.layout)
+        if entries > self.entries:
+            self.entries = entries
+            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
+        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
+        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
+        first = 0
+        while first < n:
+            last = min(n, first + max(1, mark - self.rows)) if reached else n
+            if self.racing:
+                last = min(last, first + max(1, RACE_ROWS - self.rows))
+            epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
+            pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
+            # Not job.parts: the end of a race is another optimizer's beginning.
+            fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
+            epoch += per_row * (last - first)
+            first = last
+            if self.racing and self.rows >= RACE_ROWS:
+                self.end_race()
+            if reached and self.rows >= mark:
+                mark = reached(epoch)
+
+    def end_batch(self, epoch: float) -> None:
+        """Move by the rows of a batch that is not full, if there are any, as after so many passes."""
+        filled = int(self.state.clock[FILLED])
+        if not filled or is_sequential(self.job.parts.optimizer):
+            return
+        size = filled if self.job.settings.batch_size == "full" else self.batch_rows
+        # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
+        first = epoch - min(1.0, filled / self.job.plan.n_rows)
+        pace = Pace(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
+        update(self.job.parts, self.state, pace, filled, first)
+
+    def clear_tally(self) -> None:
+        """Begin a new tally: a sum of a whole run would lose digits."""
+        self.totals += self.state.tally
+        self.state.tally[:] = 0.0
+
+    @property
+    def tally(self) -> np.ndarray:
+        """Weighted loss before learning, weight and number of the rows so far, float64 (3,)."""
+        tally: np.ndarray = self.totals + self.state.tally
+        return tally
+
+    @property
+    def rows(self) -> int:
+        """Rows learned so far, each as often as it was."""
+        return int(self.totals[ROWS] + self.state.tally[ROWS])
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per update, as far as the kernel keeps count of them."""
+        return WHOLE_EPOCH if self.job.updates_alone else self.job.batch_size
+
+    @property
+    def n_penalised(self) -> int:
+        """Weights that the penalty sees."""
+        return int(self.state.weights.size) - self.job.n_outputs
+
+    # --- races
+
+    @property
+    def racing(self) -> bool:
+        """Whether several learners learn."""
+        return is_race(self.job.parts.optimizer)
+
+    def end_race(self) -> None:
+        """Go on with the learner that predicted best."""
+        rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
+        check_mixture(self.state, mixing)
+        self.race = describe(rate, self.state, mixing, float(self.tally[WEIGHT]))
+        k = leader(self.state)
+        self._go_on_with(rates(rate)[k])
+        self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
+        log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
+
+    def after_race(self, race: dict[str, Any] | None) -> None:
+        """Go on as after a race that came to this, with a state yet to be filled."""
+        self.race = race
+        if race:
+            self._go_on_with(race["rate"])
+            self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
+
+    def _go_on_with(self, rate: float) -> None:
+        optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
+        self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+
+    # --- what comes out
+
+    def weights(self) -> np.ndarray:
+        """Return a copy of the weights as they are, (n,): all penalties paid, all bets settled, of the leader of a race."""
+        if self.racing:
+            return weights_of(self.state, leader(self.state))
+        weights = np.empty(self.state.weights.size, self.state.weights.dtype)
+        settled(self.job.parts, self.state, self.n_penalised, weights)
+        return weights
+
+    def model(self) -> Model:
+        """Return the model as it is."""
+        return model_of(self.job, self.weights())
+
+    def check_finite(self, filled: Filled, remark: str = "") -> None:
+        """Make sure that neither loss nor weights have left the finite numbers.
+
+        Raises
+        ------
+        DivergedError
+            They have.
+
+        """
+        if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
+            return
+        rate = self.job.parts.optimizer.learning_rate
+        raise DivergedError(
+            f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
+            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{remark}"
+        )
+
+
+def model_of(job: Job, weights: np.ndarray) -> Model:
+    """Return the model of these weights, in any shape."""
+    return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
+
+
+def new_state(job: Job) -> State:
+    """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
+    kind = np.dtype(job.settings.precision)
+    weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
+    start_at_best_constant(job, weights)
+    if is_race(job.parts.optimizer):
+        return start_race(weights.ravel())
+    return alone(job, weights.ravel())
+
+
+def alone(job: Job, weights: np.ndarray) -> State:
+    """Return the state of one learner that starts from weights (n,)."""
+    kind = weights.dtype
+    large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
+    return make_state(
+        weights,
+        job.parts.optimizer.n_slots,
+        np.float64 if large else kind,
+        few=job.recipe.layout.mixed,
+        lazy=bool(job.parts.penalty._fields),
+        batches=not is_sequential(job.parts.optimizer),
+    )
