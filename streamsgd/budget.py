@@ -57,6 +57,8 @@ class Budget:
     """What allocators may keep."""
     chunk_rows: int
     threads: int
+    n_blocks: int = N_BLOCKS
+    """Chunks that are held at a time."""
 
     @property
     def projected(self) -> int:
@@ -127,7 +129,16 @@ def make_budget(
         chunk_rows = max(wanted, min(share, useful) // per_row)
     blocks = n_blocks * per_row * min(chunk_rows, data_rows)
     threads = max(1, min(threads, (usable - interpreter - footers - model - blocks) // max(1, decode_per_thread)))
-    return Budget(limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads)
+    return Budget(
+        limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads, n_blocks
+    )
+
+
+def hands(budget: Budget) -> int:
+    """Return how many lanes a worker can learn side by side, each with a chunk in use and one that is read ahead."""
+    left = budget.limit - budget.reserve - budget.interpreter - budget.footers - budget.model
+    each = 2 * (budget.blocks // budget.n_blocks + budget.decode // max(1, budget.threads))
+    return max(1, left // max(1, each))
 
 
 def tile_rows(row_bytes: int) -> int:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from streamsgd.evaluation import new_metrics, update_metrics
 from streamsgd.kernels.state import copy_state
 from streamsgd.lanes import READ_AHEAD, n_blocks
 from streamsgd.learner import Learner
 from streamsgd.merging import Gain, gain_of, join_all
 from streamsgd.stream import Stream
+from streamsgd.validation import held_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,7 +41,11 @@ class Brought:
     """Of the rows held out."""
     waited: float = 0.0
     fit_seconds: float = 0.0
+    rows: int = 0
+    """That were learned."""
     worker: str = ""
+    """Who did it; empty for this process."""
+    bytes_sent: int = 0
 
 
 class Crew(Protocol):
@@ -61,15 +65,20 @@ class Crew(Protocol):
 
 
 def learn_all(learner: Learner, filled: Filled) -> Brought:
-    """Learn a chunk to its end: what is left of a batch is not carried over to the next chunk, which may be another lane's."""
+    """Learn a chunk to its end.
+
+    Where there are several lanes, what is left of a batch is not carried over to the next chunk, which may be another lane's.
+    """
     began = time.perf_counter()
     learner.fit(filled)
     chunk, plan = filled.chunk, learner.job.plan
-    learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
-    held = held_metrics(learner, filled)
+    if learner.job.lanes.number > 1:
+        learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
+    held = held_metrics(learner.job, filled, learner.model)
     learner.check_finite(filled)
-    spent = time.perf_counter() - began
-    return Brought(chunk, [without_rows(piece) for piece in filled.pieces], filled.spent, held, filled.waited, spent)
+    seconds = time.perf_counter() - began
+    pieces = [without_rows(piece) for piece in filled.pieces]
+    return Brought(chunk, pieces, filled.spent, held, filled.waited, seconds, len(filled.order))
 
 
 def learn_apart(job: Job, before: State, filled: Filled) -> tuple[Gain, Brought]:
@@ -80,17 +89,6 @@ def learn_apart(job: Job, before: State, filled: Filled) -> tuple[Gain, Brought]
     if after.paid.size:  # so that lanes that stand at different sums of rates can be compared
         after.weights[:] = learner.weights()
     return gain_of(job.parts.optimizer, before, after, len(filled.order), after.tally.copy()), brought
-
-
-def held_metrics(learner: Learner, filled: Filled) -> Metrics | None:
-    """Return the metrics of a chunk's held-out rows."""
-    job = learner.job
-    if not job.settings.validation:
-        return None
-    found, model = new_metrics(job.parts.loss, job.target), learner.model()
-    for block in filled.held_blocks():
-        update_metrics(found, model, block, 0, len(block.y))
-    return found
 
 
 def without_rows(piece: Loaded) -> Loaded:

@@ -45,6 +45,10 @@ class ModelError(StreamSGDError):
     """A model or checkpoint file is damaged, newer than this version, or of another job."""
 
 
+class ClusterError(StreamSGDError):
+    """The workers of a Dask cluster are gone, too small, or cannot do the work; a checkpoint may be there to go on from."""
+
+
 class DivergedError(StreamSGDError):
     """The loss or the weights left the finite numbers; the message says what to lower."""
 

@@ -66,6 +66,16 @@ def outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
+def worker_address() -> str:
+    """Return the address of the Dask worker that runs the calling task; empty elsewhere."""
+    from distributed import get_worker  # noqa: PLC0415
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
+
+
 def _run(token: str) -> tuple[Any, BaseException | None]:
     return outcome(_WORK.pop(token))
 

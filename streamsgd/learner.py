@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,19 @@ log = logging.getLogger("streamsgd")
 
 WIDE_BATCH = 4096
 """Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
+
+
+class Packed(NamedTuple):
+    """A learner without its job."""
+
+    arrays: dict[str, np.ndarray]
+    """The state, and `totals`."""
+    race: dict[str, Any] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
 
 
 class Learner:
@@ -126,6 +139,21 @@ class Learner:
         """Weights that the penalty sees."""
         return int(self.state.weights.size) - self.job.n_outputs
 
+    def packed(self) -> Packed:
+        """Return what another process needs to go on, or a checkpoint."""
+        arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
+        return Packed({**arrays, "totals": self.totals.copy()}, self.race)
+
+    def restore(self, packed: Packed) -> None:
+        """Go on from what `packed` gave."""
+        self.race = packed.race
+        if self.race:
+            self._go_on_with(self.race["rate"])
+            self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
+        for key, value in self.state._asdict().items():
+            value[...] = packed.arrays[key]
+        self.totals[...] = packed.arrays["totals"]
+
     # --- races
 
     @property
@@ -142,13 +170,6 @@ class Learner:
         self._go_on_with(rates(rate)[k])
         self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
         log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
-
-    def after_race(self, race: dict[str, Any] | None) -> None:
-        """Go on as after a race that came to this, with a state yet to be filled."""
-        self.race = race
-        if race:
-            self._go_on_with(race["rate"])
-            self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
 
     def _go_on_with(self, rate: float) -> None:
         optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
@@ -189,6 +210,12 @@ class Learner:
 def model_of(job: Job, weights: np.ndarray) -> Model:
     """Return the model of these weights, in any shape."""
     return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
+
+
+def empty_state(job: Job) -> State:
+    """Return the state of a learner that is yet to be restored."""
+    weights = np.zeros(job.n_weights, job.settings.precision)
+    return start_race(weights) if is_race(job.parts.optimizer) else alone(job, weights)
 
 
 def new_state(job: Job) -> State:

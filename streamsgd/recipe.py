@@ -79,6 +79,10 @@ class Recipe:
     by_entries: bool = False
     """Whether rows are wanted as lists of entries even if they hold numbers only."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what every process makes for itself."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("layout", "reader", "encoder")}
+
     @cached_property
     def layout(self) -> Layout:
         """How its rows lie in memory."""

@@ -164,6 +164,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "for batches of 4096 rows and more."
         ),
     ] = "auto"
+    workers: Annotated[
+        Count | None, Meta(description="Worker processes on this machine, each with --memory for itself; default: none.")
+    ] = None
+    scheduler: Annotated[
+        str | None, Meta(description="Address of a Dask scheduler whose workers to use, e.g. tcp://10.0.0.1:8786.")
+    ] = None
+    straggler: Annotated[
+        str,
+        Meta(
+            description="What is done about a lane that is late: again (done twice beyond 3 times the median, or again:TIMES), "
+            "wait, or lose its rows: drop:LANES, deadline:SECONDS."
+        ),
+    ] = "again"
     threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
     executor: Annotated[
         Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")
@@ -172,7 +185,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 RUN_ONLY = frozenset(
     [
-        *("memory", "threads", "executor", "resume", "time_limit"),
+        *("memory", "threads", "executor", "workers", "scheduler", "straggler", "resume", "time_limit"),
         *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep"),
     ]
 )
@@ -290,16 +303,19 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
         place = re.search(r"at `\$\.(\w+)", str(error))
         raise SettingsError(_refusal(place[1], given, origins or {}) if place else str(error)) from None
     _check_words(settings, origins or {})
+    if settings.workers is not None and settings.scheduler is not None:
+        raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
     return settings
 
 
 def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     """Refuse parts and sizes that mean nothing, before any file is touched."""
     from streamsgd.registry import PARTS, make  # noqa: PLC0415  what --help need not pay
+    from streamsgd.stragglers import parse_straggler  # noqa: PLC0415
 
     checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
     checks |= {name: partial(check_policies, name) for name in POLICIES}
-    for name, check in [*checks.items(), ("memory", parse_bytes)]:
+    for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
         value = getattr(settings, name)
         if value in (None, "auto"):
             continue

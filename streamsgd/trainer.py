@@ -16,8 +16,9 @@ import numpy as np
 from streamsgd import __version__
 from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
+from streamsgd.clusters import crew_of
 from streamsgd.common import Common
-from streamsgd.crews import Crew, Threads
+from streamsgd.crews import Threads
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import ModelError, Stopped
 from streamsgd.executors import EXECUTORS
@@ -25,7 +26,7 @@ from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
 from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.lanes import width
-from streamsgd.learner import Learner, model_of, new_state
+from streamsgd.learner import Learner, Packed, model_of, new_state
 from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
@@ -37,7 +38,7 @@ from streamsgd.validation import Judge, make_judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamsgd.crews import Brought
+    from streamsgd.crews import Brought, Crew
     from streamsgd.executors import Executor
     from streamsgd.model import Model
     from streamsgd.recipe import Loaded
@@ -106,7 +107,7 @@ class Run:
     emit
         Called with every `Progress`.
     crew
-        Who does the work of lanes, if there are several; None for the executor's threads.
+        Who does the work of lanes; None for this process: its threads, if there are several lanes.
 
     """
 
@@ -118,7 +119,7 @@ class Run:
         emit: Callable[[Progress], None] | None = None,
         crew: Crew | None = None,
     ) -> None:
-        self.crew: Crew = crew or Threads(job, executor)
+        self.crew = crew or (Threads(job, executor) if job.lanes.number > 1 else None)
         self.executor, self.checkpoints = executor, checkpoints
         self.emit = emit or (lambda _event: None)
         self.learner = Learner(job)
@@ -174,8 +175,8 @@ class Run:
         return self.finish()
 
     def _train(self) -> None:
-        if self.job.lanes.number > 1:
-            self._train_lanes()
+        if self.crew is not None:
+            self._train_lanes(self.crew)
             return
         job, stream = self.job, Stream(self.job.recipe, self.job.plan, self.executor)
         filled: Filled
@@ -193,9 +194,9 @@ class Run:
             if self.epoch < job.epochs:
                 self._maybe_save()
 
-    def _train_lanes(self) -> None:
+    def _train_lanes(self, crew: Crew) -> None:
         """Let lanes learn round by round, the crew doing the work."""
-        job, crew, learner = self.job, self.crew, self.learner
+        job, learner = self.job, self.learner
         crew.begin(self.epoch, self.chunk)
         while self.epoch < job.epochs:
             n_chunks = job.plan.n_chunks(self.epoch)
@@ -213,6 +214,7 @@ class Run:
             self.chunk += n
             last = self.chunk == n_chunks
             if last:
+                learner.end_batch(self.epoch + 1.0)
                 self.epoch, self.chunk = self.epoch + 1, 0
                 if learner.racing:
                     learner.end_race()
@@ -394,7 +396,7 @@ class Run:
             "judge": self.judge.header(),
             "polish": self.polish.header(),
         }
-        arrays = {**self.learner.state._asdict(), "totals": self.learner.totals, "targets": self.targets, **self.judge.arrays()}
+        arrays = {**self.learner.packed().arrays, "targets": self.targets, **self.judge.arrays()}
         arrays |= self.polish.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
@@ -402,10 +404,8 @@ class Run:
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go to where a checkpoint was saved."""
-        self.learner.after_race(header["race"])
-        for key, value in self.learner.state._asdict().items():
-            value[...] = arrays[key]
-        self.learner.totals[...], self.targets[...] = arrays["totals"], arrays["targets"]
+        self.learner.restore(Packed(arrays, header["race"]))
+        self.targets[...] = arrays["targets"]
         self.epoch, self.chunk = header["cursor"]
         self.counts, self.problems = dict(header["counts"]), list(header["problems"])
         self.common = Common(header["common"])
@@ -496,6 +496,7 @@ def train_model(
     emit: Callable[[Progress], None] | None = None,
     footers: Callable[[int, int], None] | None = None,
     on_job: Callable[[Job], None] | None = None,
+    client: Any = None,
 ) -> tuple[Model, Report]:
     """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
 
@@ -509,6 +510,8 @@ def train_model(
         Where to save the model; its checkpoints are kept beside it until it is whole.
     emit, footers, on_job
         Called with progress events, footers read, and the prepared job.
+    client
+        Of distributed, whose workers to use; it is left open.
 
     Raises
     ------
@@ -531,13 +534,13 @@ def train_model(
         on_job(job)
     executor = EXECUTORS[settings.executor](job.budget.threads)
     try:
-        run = Run(job, executor, checkpoints, emit)
-        if saved:
-            run.restore(*saved)
-        with _signals(run), CompileClock() as compiling:
-            model = run.train()
-        run.crew.close()
-        run.report.compile_seconds = compiling.seconds
+        with crew_of(job, client) as crew:
+            run = Run(job, executor, checkpoints, emit, crew)
+            if saved:
+                run.restore(*saved)
+            with _signals(run), CompileClock() as compiling:
+                model = run.train()
+            run.report.compile_seconds = compiling.seconds
     finally:
         executor.close()
     if out is not None:

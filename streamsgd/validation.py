@@ -49,12 +49,7 @@ class Judge:
 
     def watch(self, filled: Filled, model: Callable[[], Model]) -> None:
         """Score the held-out rows of a chunk."""
-        if not self.job.settings.validation:
-            return
-        now = model()
-        for block in filled.held_blocks():
-            for metrics in (self.epoch_metrics, self.window):
-                update_metrics(metrics, now, block, 0, len(block.y))
+        self.take(held_metrics(self.job, filled, model))
 
     def take(self, found: Metrics | None) -> None:
         """Take in the metrics of a chunk's held-out rows, scored elsewhere."""
@@ -144,6 +139,16 @@ class Judge:
         for name, metrics in (("epoch_metrics", self.epoch_metrics), ("window", self.window)):
             prefix = f"{name}."
             metrics.restore({key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)})
+
+
+def held_metrics(job: Job, filled: Filled, model: Callable[[], Model]) -> Metrics | None:
+    """Return the metrics of a chunk's held-out rows."""
+    if not job.settings.validation:
+        return None
+    found, now = new_metrics(job.parts.loss, job.target), model()
+    for block in filled.held_blocks():
+        update_metrics(found, now, block, 0, len(block.y))
+    return found
 
 
 def make_judge(job: Job, executor: Executor) -> Judge:

@@ -97,7 +97,6 @@ class Adagrad(NamedTuple):
     epsilon: float = 1e-10
 
     n_slots = 1
-    merges = ("sum",)
     weighs_by = 0
     rate_scaling = "none"
     source = "Duchi, Hazan and Singer 2011, JMLR 12; torch.optim.Adagrad"
@@ -245,7 +244,6 @@ class FTRL(NamedTuple):
     l2: float = 0.0
 
     n_slots = 2
-    merges = ("mean", "mean")
     weighs_by = 1
     rate_scaling = "none"
     source = "McMahan et al. 2013, KDD (Ad click prediction), algorithm 1"
@@ -300,7 +298,7 @@ class NAGBatches(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
-    merges = ("sum", "max")
+    merges = ("mean", "max")
     weighs_by = 0
     source = "as of nag, and Duchi, Hazan and Singer 2011, JMLR 12"
 
@@ -325,7 +323,7 @@ class NAG(NamedTuple):
     learning_rate: float = 0.5
 
     n_slots = 2
-    merges = ("sum", "max")
+    merges = ("mean", "max")
     weighs_by = 0
     rate_scaling = "none"
     sequential = True

@@ -1,0 +1,184 @@
+"""Where the workers come from: the user's client, a scheduler's address, or processes started here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from streamsgd.errors import ClusterError, SettingsError
+from streamsgd.executors import LOOPBACK
+from streamsgd.stragglers import parse_straggler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamsgd.crews import Crew
+    from streamsgd.job import Job
+
+log = logging.getLogger("streamsgd")
+
+START = 60.0
+"""Seconds that a scheduler has to answer, and a worker to find it."""
+
+LOOK = 0.2
+"""Seconds between looks at worker processes."""
+
+SHORT = 5.0
+"""Seconds below which a worker process has not lived ..."""
+
+MOST_SHORT = 20
+"""... and how often in a row one may not, before it is left dead."""
+
+PAUSED = 0.7
+"""Share of its memory limit beyond which a Dask worker begins to spill; at 0.8 it pauses, at 0.95 it is killed."""
+
+
+@contextmanager
+def crew_of(job: Job, client: Any = None) -> Iterator[Crew | None]:
+    """Give the crew that the settings ask for, None where it is this process; close it after.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer, or no worker came.
+    SettingsError
+        The client is not one that can be used.
+
+    """
+    settings = job.settings
+    if client is None and settings.workers is None and settings.scheduler is None:
+        yield None
+        return
+    with client_of(job, client) as found:
+        from streamsgd.cluster import Cluster  # noqa: PLC0415  half a second of imports
+
+        warn_of_limits(job, found)
+        crew = Cluster(job, found, parse_straggler(settings.straggler))
+        try:
+            yield crew
+        finally:
+            crew.close()
+
+
+@contextmanager
+def client_of(job: Job, client: Any) -> Iterator[Any]:
+    """Give a client: the user's, or one of ours, closed after."""
+    from distributed import Client  # noqa: PLC0415
+
+    settings = job.settings
+    if client is not None:
+        if not hasattr(client, "submit") or client.asynchronous:
+            raise SettingsError(f"client={client!r} is no synchronous dask.distributed.Client")
+        yield client
+    elif settings.scheduler is not None:
+        try:
+            ours = Client(settings.scheduler, timeout=START, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"--scheduler {settings.scheduler} does not answer: {error}") from error
+        with ours:
+            yield ours
+    else:
+        with LocalWorkers(int(settings.workers or 1)) as workers:
+            yield workers.client
+
+
+def warn_of_limits(job: Job, client: Any) -> None:
+    """Warn where Dask would stop a worker that stays within its budget."""
+    info = client.scheduler_info(n_workers=-1)["workers"]
+    needed = job.budget.projected / PAUSED
+    small = {name: worker["memory_limit"] for name, worker in info.items() if 0 < (worker["memory_limit"] or 0) < needed}
+    if small:
+        name, limit = min(small.items(), key=lambda item: item[1])
+        log.warning(
+            "%d of %d workers have a Dask memory_limit below what a worker of this job may take: %s has %.2f GB, and Dask "
+            "spills at 70 %% of it; pass --memory %dMB, or start workers with --memory-limit %dMB",
+            *(len(small), len(info), name, limit / 1e9, limit * PAUSED // 10**6, needed // 10**6),
+        )
+
+
+class LocalWorkers:
+    """Worker processes of this machine, and a scheduler in this process that only they can reach.
+
+    They are started by their own command, not forked or spawned from this program, which needs no `if __name__ == "__main__"`
+    then. One that dies is started again; all end when this process does, however it ends.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        self.n_workers = n_workers
+        self.client: Any = None
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.starts = 0
+        self._ended = threading.Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="streamsgd-")
+
+    def __enter__(self) -> Self:
+        from distributed import Client, LocalCluster  # noqa: PLC0415
+
+        self._cluster = LocalCluster(
+            n_workers=0,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
+            silence_logs=logging.ERROR,
+        )
+        self.client = Client(self._cluster, set_as_default=False)
+        for number in range(self.n_workers):
+            self._start(number)
+        self._watcher = threading.Thread(target=self._watch, name="streamsgd-workers", daemon=True)
+        self._watcher.start()
+        try:
+            self.client.wait_for_workers(self.n_workers, timeout=START)
+        except TimeoutError:
+            self.__exit__()
+            raise ClusterError(
+                f"of {self.n_workers} worker processes some did not start within {START:.0f} s: is the machine out of memory?"
+            ) from None
+        return self
+
+    def _start(self, number: int) -> None:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
+        command += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", LOOPBACK]
+        command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", self._folder.name]
+        command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.starts += 1
+
+    def _watch(self) -> None:
+        """Start again what has died."""
+        born = dict.fromkeys(self.processes, time.monotonic())
+        short = dict.fromkeys(self.processes, 0)
+        while not self._ended.wait(LOOK):
+            for number, process in list(self.processes.items()):
+                if process.poll() is None or short[number] > MOST_SHORT:
+                    continue
+                now = time.monotonic()
+                short[number] = short[number] + 1 if now - born[number] < SHORT else 0
+                log.warning("worker process %d ended with %d and is started again", number, process.returncode)
+                born[number] = now
+                self._start(number)
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._watcher.join()
+        self.client.close()
+        self._cluster.close()  # which tells the workers to end
+        until = time.monotonic() + SHORT
+        for process in self.processes.values():
+            try:
+                process.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._folder.cleanup()

@@ -1,0 +1,206 @@
+"""What a worker of a cluster does and keeps between tasks: blocks, readers, and the chunk that it reads ahead.
+
+A task is a pure function of the job, the common model and the numbers of a chunk; what is kept saves time and changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.budget import hands
+from streamsgd.crews import Brought, learn_all, learn_apart
+from streamsgd.executors import outcome, worker_address
+from streamsgd.learner import Learner, Packed, empty_state
+from streamsgd.merging import Gain, join
+from streamsgd.stream import read_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.job import Job
+    from streamsgd.kernels.loops import Block
+    from streamsgd.stream import Filled
+
+Place = tuple[int, int]
+"""Epoch and number of a chunk."""
+
+MOST_KEPT = 2
+"""Runs whose workshops a process keeps."""
+
+_WORKSHOPS: OrderedDict[str, Workshop] = OrderedDict()
+_LOCK = threading.Lock()
+
+
+class Workshop:
+    """What one process keeps for one run.
+
+    Parameters
+    ----------
+    job
+        As prepared by the driver.
+    hands
+        Tasks that may run at a time; each has a block in use and one that is read ahead.
+
+    """
+
+    def __init__(self, job: Job, hands: int) -> None:
+        self.job = job
+        self._hands = threading.Semaphore(hands)
+        self._free: list[tuple[Block, np.ndarray]] = []
+        self._unmade = 2 * hands
+        self._lock = threading.Lock()
+        self._ahead: OrderedDict[Place, Future[Filled]] = OrderedDict()
+        self._readers = ThreadPoolExecutor(hands, thread_name_prefix="streamsgd-ahead")
+
+    def work(self, place: Place, ahead: Place | None, task: Callable[[Filled], Any]) -> Any:
+        """Do something with a chunk, and begin to read the one that probably comes next."""
+        with self._hands:
+            filled = self._take(place)
+            try:
+                self._look_ahead(ahead)
+                return task(filled)
+            finally:
+                self._give_back(filled)
+
+    def _take(self, place: Place) -> Filled:
+        with self._lock:
+            coming = self._ahead.pop(place, None)
+        return self._read(place, self._room()) if coming is None else coming.result()
+
+    def _look_ahead(self, place: Place | None) -> None:
+        with self._lock:
+            if place is None or place in self._ahead or not (self._free or self._unmade):
+                return
+            self._ahead[place] = self._readers.submit(self._read, place, self._spare())
+
+    def _read(self, place: Place, room: tuple[Block, np.ndarray]) -> Filled:
+        try:
+            return read_chunk(self.job.recipe, self.job.plan, self.job.plan.chunk(*place), *room)
+        except BaseException:
+            with self._lock:
+                self._free.append(room)
+            raise
+
+    def _room(self) -> tuple[Block, np.ndarray]:
+        while True:
+            with self._lock:
+                if self._free or self._unmade:
+                    return self._spare()
+                _place, coming = self._ahead.popitem(last=False)  # read in vain: another worker has that chunk
+            if coming.exception() is None:
+                self._give_back(coming.result())
+
+    def _spare(self) -> tuple[Block, np.ndarray]:
+        if self._free:
+            return self._free.pop()
+        self._unmade -= 1
+        most = min(self.job.plan.chunk_rows, self.job.plan.n_rows)
+        return self.job.recipe.allocate(most), np.empty(most, np.int32)
+
+    def _give_back(self, filled: Filled) -> None:
+        with self._lock:
+            self._free.append((filled.block, filled.room))
+
+    def close(self) -> None:
+        """Read no more."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+class Common:
+    """The common model of a round, as it travels."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self._shared: tuple[str, Learner] | None = None
+
+    def learner(self, job: Job) -> Learner:
+        """Return a learner of its own that goes on from here."""
+        learner = Learner(job, empty_state(job))
+        learner.restore(self.packed)
+        return learner
+
+    def shared(self, run: str, job: Job) -> Learner:
+        """Return the learner that lanes of this process start from, which none of them changes."""
+        with _LOCK:
+            if self._shared is None or self._shared[0] != run:
+                self._shared = run, self.learner(job)
+            return self._shared[1]
+
+    def __getstate__(self) -> Packed:
+        return self.packed
+
+    def __setstate__(self, packed: Packed) -> None:
+        self.packed, self._shared = packed, None
+
+
+def workshop_of(run: str, job: Job) -> Workshop:
+    """Return this process's workshop of a run, and forget those of old ones."""
+    with _LOCK:
+        found = _WORKSHOPS.pop(run, None) or Workshop(job, hands(job.budget))
+        _WORKSHOPS[run] = found
+        while len(_WORKSHOPS) > MOST_KEPT:
+            _WORKSHOPS.popitem(last=False)[1].close()
+    return found
+
+
+def forget(run: str) -> None:
+    """Drop what this process keeps for a run."""
+    with _LOCK:
+        found = _WORKSHOPS.pop(run, None)
+    if found:
+        found.close()
+
+
+def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+    """Let a lane learn a chunk; return (gain, brought) and None, or None and the error."""
+    return outcome(lambda: _learn(run, job, common, place, ahead))
+
+
+def _learn(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Gain, list[Brought]]:
+    workshop = workshop_of(run, job)
+    before = common.shared(run, workshop.job)
+    gain, brought = workshop.work(place, ahead, lambda filled: learn_apart(before.job, before.state, filled))
+    brought.worker, brought.bytes_sent = worker_address(), gain.nbytes
+    return gain, [brought]
+
+
+def lead_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+    """Let the one lane there is learn a chunk; return the learner packed, and what it brought."""
+    return outcome(lambda: _lead(run, job, common, place, ahead))
+
+
+def _lead(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Packed, list[Brought]]:
+    workshop = workshop_of(run, job)
+    learner = common.learner(workshop.job)
+    brought = workshop.work(place, ahead, lambda filled: learn_all(learner, filled))
+    learner.clear_tally()
+    packed = learner.packed()
+    brought.worker, brought.bytes_sent = worker_address(), packed.nbytes
+    return packed, [brought]
+
+
+def join_on_worker(found: list[Any]) -> Any:
+    """Add up what some lanes gained, in their order; the first error wins."""
+    for _, error in found:
+        if error is not None:
+            return None, error
+    (total, brought), rest = found[0][0], [value for value, _ in found[1:]]
+    for gain, more in rest:
+        total, brought = join(total, gain), [*brought, *more]
+    return (total, brought), None
+
+
+def probe_on_worker(run: str, job: Job, place: Place, number: int) -> Any:
+    """Read one piece of a chunk, to see whether it kills its reader."""
+    return outcome(lambda: _probe(run, job, place, number))
+
+
+def _probe(run: str, job: Job, place: Place, number: int) -> None:
+    recipe, plan = workshop_of(run, job).job.recipe, job.plan
+    piece = plan.chunk(*place).pieces[number]
+    recipe.load(piece, recipe.allocate(piece.rows_before + piece.rows), plan.key(*place, stream=2 + number), shuffled=True)
