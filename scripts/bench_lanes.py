@@ -1,8 +1,9 @@
 """What lanes cost: held-out loss of V lanes against one, at equal rows, over passes and rounds.
 
-    python scripts/bench_lanes.py [--only flights,kdd] [--lanes 2,4,8,16] [--passes 1,3] [--rounds 16,64] [--cases auto,...] [--json]
+    python scripts/bench_lanes.py [--only flights,kdd] [--lanes 2,4,8,16] [--passes 1,3] [--rounds 16,64]
+                                  [--cases auto,adam] [--json]
 
-Every cell is the loss on a fifth of the rows that no lane saw, in percent above that of one lane of the same settings, chunks and
+Every cell is the loss on a fifth of the rows that no lane saw, in percent above that of one lane of the same settings and
 passes. `rounds` is how many rounds of V chunks an epoch has: fewer rounds, longer apart.
 """
 
@@ -83,7 +84,7 @@ def main() -> None:
                                 **CASES[case],
                                 "epochs": epochs,
                                 "lanes": v,
-                                "chunk_rows": max(256, n // (many * max(v, 1))),
+                                "chunk_rows": max(256, n // (many * v)),
                             }
                             cells[v] = loss_of(path, judged, target, settings)
                         above = [100.0 * (cells[v] / cells[1] - 1.0) for v in lanes]
