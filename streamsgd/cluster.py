@@ -19,16 +19,25 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ClusterError, DataError
 from streamsgd.merging import FAN
-from streamsgd.workshop import Common, forget, join_on_worker, lead_on_worker, learn_on_worker, probe_on_worker
+from streamsgd.workshop import (
+    Common,
+    forget,
+    join_on_worker,
+    lead_on_worker,
+    learn_on_worker,
+    probe_on_worker,
+    step_on_worker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsgd.crews import Brought
+    from streamsgd.crews import Brought, Step
     from streamsgd.job import Job
     from streamsgd.learner import Learner
     from streamsgd.merging import Gain
     from streamsgd.stragglers import Straggler
+    from streamsgd.syncing import Gradient
     from streamsgd.workshop import Place
 
 log = logging.getLogger("streamsgd")
@@ -47,6 +56,10 @@ DIRECT = 1 << 20
 
 ATTEMPTS = 100
 """Times that what was lost is done again, before the cluster is called broken."""
+
+
+VERBS: dict[Any, str] = {lead_on_worker: "lead", learn_on_worker: "learn", step_on_worker: "step"}
+"""What tasks are called."""
 
 
 @dataclass
@@ -87,6 +100,8 @@ class Round:
     packed: Common
     common: Any
     """The same, or where it is."""
+    more: tuple[Any, ...]
+    """What else the tasks are told."""
     waiting: list[Lane]
     running: dict[int, Lane] = field(default_factory=dict)
     done: dict[int, Any] = field(default_factory=dict)
@@ -141,6 +156,12 @@ class Cluster:
         self.lost_rows += lost
         return found or (None, [])
 
+    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
+        """Let lanes add up the gradient of a step."""
+        found, lost = self._round(learner, at.epoch, at.chunk, at.lanes, step_on_worker, at)
+        self.lost_rows += lost
+        return found or (None, [])
+
     def close(self) -> None:
         """Let the workers forget the run."""
         del self._job
@@ -151,11 +172,11 @@ class Cluster:
 
     # --- a round
 
-    def _round(self, learner: Learner, epoch: int, chunk: int, n: int, task: Callable[..., Any]) -> tuple[Any, int]:
+    def _round(self, learner: Learner, epoch: int, chunk: int, n: int, task: Callable[..., Any], *more: Any) -> tuple[Any, int]:
         plan = self.job.plan
         lanes = [Lane(k, (epoch, chunk + k), plan.chunk(epoch, chunk + k).rows) for k in range(n)]
         nexts = [(epoch, chunk + n + k) for k in range(n) if chunk + n + k < plan.n_chunks(epoch)]
-        now = Round(Common(learner.packed()), None, lanes[:])
+        now = Round(Common(learner.packed()), None, more, lanes[:])
         for _ in range(ATTEMPTS):
             now.common = self._share(now.packed)
             self._work_off(now, task, nexts)
@@ -209,7 +230,7 @@ class Cluster:
 
     def _submit(self, lane: Lane, worker: str, now: Round, task: Callable[..., Any]) -> None:
         self._tokens += 1
-        verb = "lead" if task is lead_on_worker else "learn"
+        verb = VERBS[task]
         epoch, chunk = lane.place
         lane.since, lane.tries = time.monotonic(), lane.tries + 1
         lane.futures[worker] = self.client.submit(
@@ -219,6 +240,7 @@ class Cluster:
             now.common,
             lane.place,
             self._reserved.get(worker),
+            *now.more,
             key=f"streamsgd-{verb}-epoch{epoch}-chunk{chunk}-{self.run}-{self._tokens}",
             workers=[worker],
             allow_other_workers=True,
