@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.crews import Work
 from streamsgd.errors import ClusterError, DataError
 from streamsgd.merging import FAN
 from streamsgd.workshop import (
@@ -60,24 +61,6 @@ ATTEMPTS = 100
 
 VERBS: dict[Any, str] = {lead_on_worker: "lead", learn_on_worker: "learn", step_on_worker: "step"}
 """What tasks are called."""
-
-
-@dataclass
-class Work:
-    """What one worker did."""
-
-    rows: int = 0
-    lanes: int = 0
-    seconds: float = 0.0
-    """Of tasks, by the driver's clock."""
-    open: float = 0.0
-    decode: float = 0.0
-    encode: float = 0.0
-    fit: float = 0.0
-    bytes_read: int = 0
-    bytes_sent: int = 0
-    again: int = 0
-    """Lanes that it did for a worker that was late or lost."""
 
 
 @dataclass
@@ -230,7 +213,7 @@ class Cluster:
 
     def _submit(self, lane: Lane, worker: str, now: Round, task: Callable[..., Any]) -> None:
         self._tokens += 1
-        verb = VERBS[task]
+        verb = VERBS.get(task, "lane")
         epoch, chunk = lane.place
         lane.since, lane.tries = time.monotonic(), lane.tries + 1
         lane.futures[worker] = self.client.submit(

@@ -50,6 +50,28 @@ class Brought:
     bytes_sent: int = 0
 
 
+@dataclass
+class Work:
+    """What one worker did."""
+
+    rows: int = 0
+    lanes: int = 0
+    seconds: float = 0.0
+    """Of tasks, by the driver's clock."""
+    open: float = 0.0
+    decode: float = 0.0
+    encode: float = 0.0
+    fit: float = 0.0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    again: int = 0
+    """Lanes that it did for a worker that was late or lost."""
+
+    def idle(self, seconds: float) -> float:
+        """Return for how many of the run's seconds it had nothing to do."""
+        return max(0.0, seconds - self.seconds)
+
+
 class Step(NamedTuple):
     """A step of a round whose lanes make their gradients together."""
 
@@ -64,6 +86,9 @@ class Step(NamedTuple):
 
 class Crew(Protocol):
     """Does the work of lanes."""
+
+    work: dict[str, Work]
+    """What each worker did; empty where that is this process."""
 
     def begin(self, epoch: int, chunk: int) -> None:
         """Make ready to go on from a chunk."""
@@ -134,6 +159,7 @@ class Threads:
 
     def __init__(self, job: Job, executor: Executor) -> None:
         self.executor = executor
+        self.work: dict[str, Work] = {}
         together = job.lanes.combine == "sync"
         blocks = n_blocks(job.lanes) if together else min(n_blocks(job.lanes), executor.n_workers + READ_AHEAD)
         self._most = blocks - 1

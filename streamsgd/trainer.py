@@ -18,7 +18,7 @@ from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import crew_of
 from streamsgd.common import Common
-from streamsgd.crews import Step
+from streamsgd.crews import Step, Work
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import ModelError, Stopped
 from streamsgd.executors import EXECUTORS
@@ -67,6 +67,8 @@ class Report:
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
+    workers: dict[str, Work] = field(default_factory=dict)
+    """What each worker of a cluster did, by address."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
 
@@ -467,6 +469,7 @@ class Run:
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
         self.report.rows, self.report.steps = rows, int(self.learner.state.clock[STEPS])
+        self.report.workers = dict(self.crew.work) if self.crew else {}
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
 
