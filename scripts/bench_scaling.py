@@ -181,8 +181,9 @@ def main() -> None:
             model = options.seconds + tasks(n) * per_task + hop * depth
             got["model"] = model
             print(
-                f"{n:5} simulated workers, tasks of {options.seconds:g} s: {tasks(n)} tasks, {got['seconds_per_round']:.3f} s a round "
-                f"(model {model:.3f}), driver {got['driver_per_round']:.3f} s, efficiency {100 * got['efficiency']:.0f} %",
+                f"{n:5} simulated workers, {options.seconds:g} s of work: {tasks(n)} tasks, a round "
+                f"{got['seconds_per_round']:.3f} s (model {model:.3f}), driver {got['driver_per_round']:.3f} s, "
+                f"efficiency {100 * got['efficiency']:.0f} %",
                 flush=True,
             )
     if options.json:
