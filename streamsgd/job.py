@@ -27,6 +27,7 @@ from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
+from streamsgd.svrg import BATCH, check_svrg, reduces, svrg_bytes
 from streamsgd.targets import TASK_LOSS, choose_target
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Job:
         """Rows per update; of a full batch more than there are."""
         size = self.settings.batch_size
         if size == "auto":
-            return 1 if is_sequential(self.parts.optimizer) else USUAL_BATCH
+            of_batches = BATCH if reduces(self.parts.optimizer) else USUAL_BATCH
+            return 1 if is_sequential(self.parts.optimizer) else of_batches
         return WHOLE_EPOCH if size == "full" else int(size)
 
     @property
@@ -149,7 +151,10 @@ def prepare(
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
     check_polish(settings, parts)
+    check_svrg(settings, parts, wide=encoding.is_wide)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
+    if settings.epochs == "auto" and reduces(parts.optimizer):
+        epochs *= 2  # before every pass that learns there is one that measures
     recipe = Recipe(
         dataset,
         encoding,
@@ -219,7 +224,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
-    steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
+    steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
 
@@ -244,6 +249,8 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         return
     if {"l1", "l2"} & set(optimizer._fields):
         raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
+    if reduces(optimizer):
+        return  # `check_svrg` knows what it needs
     if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
         lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
         raise SettingsError(
@@ -303,13 +310,14 @@ def size(settings: Settings, dataset: Dataset, recipe: Recipe, parts: Parts, chu
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     polish = polish_bytes(weights) if settings.polish else 0
+    reduction = svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=model_bytes(weights, parts.optimizer, settings.precision) + valid + polish,
+        model=model_bytes(weights, parts.optimizer, settings.precision) + valid + polish + reduction,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,

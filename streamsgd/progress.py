@@ -92,7 +92,7 @@ class Plain:
         if not self._headed:
             self.line(HEADER)
             self._headed = True
-        if event.kind != "polish":
+        if event.kind not in ("polish", "snapshot"):
             self.line(table_row(event, self.memory.bytes))
         if event.note:
             self.line(f"{'':13} {event.note}")
@@ -315,6 +315,7 @@ def describe_report(report: Report, memory: int) -> list[str]:
     best = report.best_constant_loss
     return [
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
+        *([] if report.svrg is None else [_reduced(report.svrg)]),
         *([] if report.polish is None else [_polished(report.polish)]),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
         (
@@ -324,6 +325,14 @@ def describe_report(report: Report, memory: int) -> list[str]:
             + (f"; compiling took {seconds['compile']:.1f} s of these" if seconds["compile"] else "")
         ),
     ]
+
+
+def _reduced(found: dict[str, Any]) -> str:
+    why = "as near as the tolerance asks" if found["stopped"] else "the passes are made; more would bring it nearer"
+    return (
+        f"svrg: {found['snapshots']:,} snapshots at rate {found['rate']:.3g}; at the last one objective "
+        f"{found['objective']:.10g}, gradient {found['gradient']:.2g}: {why}"
+    )
 
 
 def _polished(found: dict[str, Any]) -> str:

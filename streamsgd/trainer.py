@@ -45,6 +45,7 @@ from streamsgd.racing import (
 from streamsgd.registry import spec_of
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
+from streamsgd.svrg import Reduction, reduces
 from streamsgd.validation import Judge, make_judge
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Report:
     """Decoded bytes of the columns of the rows that came by."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
+    svrg: dict[str, Any] | None = None
+    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
 
 
 @dataclass
@@ -98,11 +101,11 @@ class Progress:
     bytes: int = 0
     """Decoded bytes of the columns of the rows so far, in this process."""
     kind: str = "progress"
-    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, or `chunk` after every
-    other chunk."""
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, `snapshot` after every
+    pass of svrg that measures, or `chunk` after every other chunk."""
     note: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of an evaluation or a pass of polishing."""
+    """Of an evaluation, or a pass that measures."""
 
 
 class Run:
@@ -147,6 +150,7 @@ class Run:
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor)
         self.polish = Polish(job)
+        self.reduction = Reduction(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -267,8 +271,11 @@ class Run:
                 log.warning("left out: %s", piece.problem)
         self.counts["held"] += int(filled.helds.sum()) if new else 0
         began = time.perf_counter()
-        self._fit(filled)
-        self.judge.watch(filled, self.model_now)
+        if self.reduction.measures(filled.chunk.epoch):
+            self.reduction.add(filled, self.state, self.n_penalised)
+        else:
+            self._fit(filled)
+            self.judge.watch(filled, self.model_now)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
         self._show(filled.chunk.epoch + self._share_done(filled), kind="chunk")
@@ -337,6 +344,9 @@ class Run:
         return int(self.state.weights.size) - self.job.n_outputs
 
     def _end_epoch(self) -> None:
+        if self.reduction.measures(self.epoch):
+            self._take_snapshot()
+            return
         filled = int(self.state.clock[FILLED])
         if filled and not is_sequential(self.job.parts.optimizer):
             size = filled if self.job.settings.batch_size == "full" else self.batch_rows
@@ -349,6 +359,19 @@ class Run:
         if self.racing and not self.all_new:  # of rows seen before the losses say nothing
             self._end_race()
         self._judge(end_of_epoch=True)
+
+    def _take_snapshot(self) -> None:
+        self.reduction.end_pass(self.state, self.n_penalised)
+        self._go_on_at(self.reduction.rate)
+        self._finished = bool(self.reduction.stopped)
+        metrics = {key: value for key, value in self.reduction.metrics().items() if isinstance(value, float | int)}
+        self._show(self.epoch + 1.0, kind="snapshot", note=self.reduction.line(), metrics=metrics)
+
+    def _go_on_at(self, rate: float | None) -> None:
+        """Take the rate that the data called for, if nobody set one."""
+        if rate is not None:
+            optimizer = self.job.parts.optimizer._replace(learning_rate=rate)
+            self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
         note = self.judge.judge(self.model_now, end_of_epoch=end_of_epoch)
@@ -404,9 +427,10 @@ class Run:
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
+            "svrg": self.reduction.header(),
         }
         arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
-        arrays |= self.polish.arrays()
+        arrays |= self.polish.arrays() | self.reduction.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -425,6 +449,8 @@ class Run:
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)
+        self.reduction.restore(header["svrg"], arrays)
+        self._go_on_at(self.reduction.rate)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         while self._next_mark <= self._rows:
@@ -461,6 +487,8 @@ class Run:
         model.metrics |= self.judge.metrics()
         if self.polish.begun:
             model.metrics["polish"] = self.report.polish = self.polish.metrics()
+        if self.reduction.active:
+            model.metrics["svrg"] = self.report.svrg = self.reduction.metrics()
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
@@ -498,7 +526,7 @@ class Run:
         self.emit(
             Progress(
                 rows=int(now[ROWS]),
-                total_rows=self.job.plan.n_rows * self.job.epochs,
+                total_rows=self.job.plan.n_rows * self.reduction.learning_passes,
                 epoch=epoch,
                 loss=now[LOSS] / now[WEIGHT] if now[WEIGHT] else float("nan"),
                 recent=recent[LOSS] / recent[WEIGHT] if recent[WEIGHT] else now[LOSS] / max(now[WEIGHT], 1e-300),
@@ -533,7 +561,7 @@ def alone(job: Job, weights: np.ndarray) -> State:
         job.parts.optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
-        lazy=bool(job.parts.penalty._fields),
+        lazy=bool(job.parts.penalty._fields) or reduces(job.parts.optimizer),
         batches=not is_sequential(job.parts.optimizer),
     )
 
