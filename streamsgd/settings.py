@@ -81,8 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     epochs: Annotated[
         Count | Literal["auto"],
         Meta(
-            description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row. svrg learns in "
-            "some and measures in the others, and auto is twice as many."
+            description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row, or 20 "
+            "of svrg, which measures in every other one."
         ),
     ] = "auto"
     polish: Annotated[
