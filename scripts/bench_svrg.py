@@ -5,7 +5,7 @@
 Numbers alone, in float64, standardised, with a ridge; what to fit and how is left at its default. A pass reads all rows once:
 svrg learns in every other one and measures the gradient in the others, SAGA learns in all, row by row, with the data and a
 table of the rows' slopes in memory, and adam is the default of several passes, whose rate has to know how many will come. The
-gap is (F - F*) / F*, and F* that of `--polish`. Seconds are those of fitting, for the most passes; an early end is counted as such.
+gap is (F - F*) / F*, and F* that of `--polish`. Seconds are those of fitting, for the most passes or until an early end.
 """
 
 from __future__ import annotations
