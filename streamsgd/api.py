@@ -17,6 +17,7 @@ from streamsgd.planning import make_plan
 from streamsgd.registry import make
 from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
+from streamsgd.svrg import reduces
 from streamsgd.tables import table_dataset
 from streamsgd.trainer import Progress, Run, train_model
 
@@ -244,6 +245,10 @@ class Trainer:
         self.settings = make_settings({"epochs": 1, **settings, "target": target})
         if self.settings.polish:
             raise SettingsError("--polish needs all the data at once, and here it comes table by table: use streamsgd.train")
+        spec = self.settings.optimizer
+        if spec != "auto" and reduces(make("optimizer", spec)):
+            what = f"--optimizer {spec} needs all the data at once"
+            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
         self._run: Run | None = None
         self._calls = 0
 

@@ -28,6 +28,7 @@ from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
 from streamsgd.survey import open_data
+from streamsgd.svrg import BATCH, check_svrg, reduces, svrg_bytes
 from streamsgd.targets import TASK_LOSS, choose_target
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Job:
         """Rows per update; of a full batch more than there are."""
         size = self.settings.batch_size
         if size == "auto":
-            return 1 if is_sequential(self.parts.optimizer) else USUAL_BATCH
+            of_batches = BATCH if reduces(self.parts.optimizer) else USUAL_BATCH
+            return 1 if is_sequential(self.parts.optimizer) else of_batches
         return WHOLE_EPOCH if size == "full" else int(size)
 
     @property
@@ -156,7 +158,10 @@ def prepare(
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
     check_polish(settings, parts)
+    check_svrg(settings, parts, wide=encoding.is_wide)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
+    if settings.epochs == "auto" and reduces(parts.optimizer):
+        epochs *= 2  # before every pass that learns there is one that measures
     recipe = Recipe(
         dataset,
         encoding,
@@ -175,7 +180,8 @@ def prepare(
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
-    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes)
+    alone = "svrg learns in one" if reduces(parts.optimizer) else ""
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
     check_lanes(lanes, settings, parts, encoding)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
@@ -230,7 +236,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
-    steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
+    steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
 
@@ -255,6 +261,8 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         return
     if {"l1", "l2"} & set(optimizer._fields):
         raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
+    if reduces(optimizer):
+        return  # `check_svrg` knows what it needs
     if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
         lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
         raise SettingsError(
@@ -312,9 +320,16 @@ def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encodi
     Raises
     ------
     SettingsError
-        There is one update per epoch, which lanes can only make together; or one per row, which they cannot.
+        There is one update per epoch, which lanes can only make together; or one per row, which they cannot; or variance
+        reduction.
 
     """
+    elsewhere = settings.workers is not None or settings.scheduler is not None
+    if reduces(parts.optimizer) and (lanes.number > 1 or elsewhere):
+        raise SettingsError(
+            "--optimizer svrg learns in one lane and in one process: leave --lanes, --workers and --scheduler out, or take "
+            "--polish, which comes as near"
+        )
     if lanes.number == 1:
         return
     if lanes.combine == "average" and settings.batch_size == "full":
@@ -355,13 +370,14 @@ def size(
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
+    reduction = svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=settings.threads or CPU_COUNT,
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
-        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish,
+        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish + reduction,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,

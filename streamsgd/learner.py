@@ -28,6 +28,7 @@ from streamsgd.racing import (
     successor,
     weights_of,
 )
+from streamsgd.svrg import reduces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +176,12 @@ class Learner:
         optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
         self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
 
+    def go_on_at(self, rate: float | None) -> None:
+        """Take the rate that the data called for, if nobody set one."""
+        if rate is not None:
+            optimizer = self.job.parts.optimizer._replace(learning_rate=rate)
+            self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+
     # --- what comes out
 
     def weights(self) -> np.ndarray:
@@ -237,6 +244,6 @@ def alone(job: Job, weights: np.ndarray) -> State:
         job.parts.optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
-        lazy=bool(job.parts.penalty._fields),
+        lazy=bool(job.parts.penalty._fields) or reduces(job.parts.optimizer),
         batches=not is_sequential(job.parts.optimizer),
     )

@@ -12,6 +12,7 @@ from streamsgd.footers import encoded_bytes
 from streamsgd.parquet import Footers, PieceReader, Spent, column_bytes
 from streamsgd.planning import Piece
 from streamsgd.registry import spec_of
+from streamsgd.svrg import passes
 
 if TYPE_CHECKING:
     from streamsgd.budget import Budget
@@ -33,7 +34,7 @@ def outlook(job: Job) -> dict[str, Any]:
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     learned = round(data.n_rows * (1.0 - settings.validation))
     batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
-    steps = -(-learned // job.batch_size)
+    steps, measuring = -(-learned // job.batch_size), sum(passes(job))
     return {
         "data": {
             "files": data.n_files,
@@ -55,7 +56,8 @@ def outlook(job: Job) -> dict[str, Any]:
         "batch_size": batch,
         "lanes": job.lanes._asdict(),
         "polish": settings.polish,
-        "steps": job.epochs * steps,
+        "measuring": measuring,
+        "steps": (job.epochs - measuring) * steps,
         "threads": budget.threads,
         "memory": {"limit": budget.limit, "projected": budget.projected, "parts": memory_parts(budget)},
         "estimate": estimate(job),

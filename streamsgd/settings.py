@@ -52,7 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "else adam."
         ),
     ] = "auto"
-    learning_rate: Annotated[Positive | None, Meta(description="Learning rate; each optimizer has its own default.")] = None
+    learning_rate: Annotated[
+        Positive | None, Meta(description="Learning rate; each optimizer has its own default, svrg one by the data.")
+    ] = None
     schedule: Annotated[
         str,
         Meta(
@@ -62,7 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "auto"
     batch_size: Annotated[
         Count | Literal["full", "auto"],
-        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 row by row."),
+        Meta(
+            description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by row."
+        ),
     ] = "auto"
     rate_scaling: Annotated[
         Literal["none", "auto", "linear", "sqrt"],
@@ -76,7 +80,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     epochs: Annotated[
         Count | Literal["auto"],
-        Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row."),
+        Meta(
+            description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row, or 20 "
+            "of svrg, which measures in every other one."
+        ),
     ] = "auto"
     polish: Annotated[
         int,

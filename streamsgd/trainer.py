@@ -33,6 +33,7 @@ from streamsgd.polish import Polish
 from streamsgd.registry import spec_of
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
+from streamsgd.svrg import Reduction
 from streamsgd.syncing import add_gradient, n_steps, step
 from streamsgd.validation import Judge, make_judge
 
@@ -71,6 +72,8 @@ class Report:
     """What each worker of a cluster did, by address."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
+    svrg: dict[str, Any] | None = None
+    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
 
 
 @dataclass
@@ -89,11 +92,11 @@ class Progress:
     bytes: int = 0
     """Decoded bytes of the columns of the rows so far, in this process."""
     kind: str = "progress"
-    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, or `chunk` after every
-    other chunk."""
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, `snapshot` after every
+    pass of svrg that measures, or `chunk` after every other chunk."""
     note: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of an evaluation or a pass of polishing."""
+    """Of an evaluation, or a pass that measures."""
 
 
 class Run:
@@ -136,6 +139,7 @@ class Run:
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor)
         self.polish = Polish(job)
+        self.reduction = Reduction(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -339,8 +343,11 @@ class Run:
         self._account(filled)
         self._count(filled.chunk.epoch, filled.pieces)
         began = time.perf_counter()
-        self.learner.fit(filled, self._next_mark, self._reach)
-        self.judge.watch(filled, self.learner.model)
+        if self.reduction.measures(filled.chunk.epoch):
+            self.reduction.add(filled, self.learner.state, self.learner.n_penalised)
+        else:
+            self.learner.fit(filled, self._next_mark, self._reach)
+            self.judge.watch(filled, self.learner.model)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
         self.learner.clear_tally()
@@ -372,11 +379,21 @@ class Run:
         return self.learner.rows
 
     def _end_epoch(self) -> None:
+        if self.reduction.measures(self.epoch):
+            self._take_snapshot()
+            return
         self.learner.end_batch(self.epoch + 1.0)
         self.learner.clear_tally()
         if self.learner.racing and not self.all_new:  # of rows seen before the losses say nothing
             self.learner.end_race()
         self._judge(end_of_epoch=True)
+
+    def _take_snapshot(self) -> None:
+        self.reduction.end_pass(self.learner.state, self.learner.n_penalised)
+        self.learner.go_on_at(self.reduction.rate)
+        self._finished = bool(self.reduction.stopped)
+        metrics = {key: value for key, value in self.reduction.metrics().items() if isinstance(value, float | int)}
+        self._show(self.epoch + 1.0, kind="snapshot", note=self.reduction.line(), metrics=metrics)
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
         note = self.judge.judge(self.learner.model, end_of_epoch=end_of_epoch)
@@ -426,9 +443,10 @@ class Run:
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
+            "svrg": self.reduction.header(),
         }
         arrays = {**self.learner.packed().arrays, "targets": self.targets, **self.judge.arrays()}
-        arrays |= self.polish.arrays()
+        arrays |= self.polish.arrays() | self.reduction.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -442,6 +460,8 @@ class Run:
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)
+        self.reduction.restore(header["svrg"], arrays)
+        self.learner.go_on_at(self.reduction.rate)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         while self._next_mark <= self._rows:
@@ -465,6 +485,8 @@ class Run:
         model.metrics |= self.judge.metrics()
         if self.polish.begun:
             model.metrics["polish"] = self.report.polish = self.polish.metrics()
+        if self.reduction.active:
+            model.metrics["svrg"] = self.report.svrg = self.reduction.metrics()
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
@@ -504,7 +526,7 @@ class Run:
         self.emit(
             Progress(
                 rows=int(now[ROWS]),
-                total_rows=self.job.plan.n_rows * self.job.epochs,
+                total_rows=self.job.plan.n_rows * self.reduction.learning_passes,
                 epoch=epoch,
                 loss=now[LOSS] / now[WEIGHT] if now[WEIGHT] else float("nan"),
                 recent=recent[LOSS] / recent[WEIGHT] if recent[WEIGHT] else now[LOSS] / max(now[WEIGHT], 1e-300),

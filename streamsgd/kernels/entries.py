@@ -107,7 +107,6 @@ def learn_entries_many(parts, block, members, n, state, pace, epoch, shared, scr
     return total_loss, total_weight
 
 
-@lean
 def move_touched(parts, state, n_penalised, n_rows, eta, shared):
     """Move all weights that the batch touched."""
     weights, slots, grad, touched, paid = state.weights, state.slots, state.grad, state.touched, state.paid
