@@ -15,13 +15,15 @@ import msgspec
 import numpy as np
 
 from streamsgd import __version__
+from streamsgd.averaging import begin
 from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.common import Common
 from streamsgd.encode import Encoding, Target
-from streamsgd.errors import DivergedError, ModelError, Stopped
+from streamsgd.errors import DivergedError, ModelError, SettingsError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, prepare, start_at_best_constant
+from streamsgd.kernels.averaging import average
 from streamsgd.kernels.jit import CompileClock
 from streamsgd.kernels.loops import fit, new_scratch, settled, update
 from streamsgd.kernels.pace import Pace
@@ -43,6 +45,7 @@ from streamsgd.racing import (
     weights_of,
 )
 from streamsgd.registry import spec_of
+from streamsgd.sandwich import Errors
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
 from streamsgd.validation import Judge, make_judge
@@ -80,6 +83,8 @@ class Report:
     """Decoded bytes of the columns of the rows that came by."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
+    errors: dict[str, Any] | None = None
+    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
 
 
 @dataclass
@@ -147,6 +152,7 @@ class Run:
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor)
         self.polish = Polish(job)
+        self.errors = Errors(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -173,10 +179,12 @@ class Run:
             The data cannot be read.
 
         """
-        if not self.polish.begun:
+        if not (self.polish.begun or self.errors.begun):
             self._train()
-        if self.job.settings.polish:
+        if self.job.settings.polish and not self.errors.begun:
             self._polish()
+        if self.job.settings.standard_errors:
+            self._add_up()
         return self.finish()
 
     def _train(self) -> None:
@@ -240,6 +248,22 @@ class Run:
             polish.stopped = "patience"
         self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**polish.numbers(), **self.judge.last})
 
+    def _add_up(self) -> None:
+        """Make the pass of `standard_errors`, which counts as an epoch for the cursor."""
+        errors, polish = self.errors, self.polish
+        if not errors.begun:
+            errors.begin(self._chosen(), polish.cursor[0] if polish.begun else self.epoch, self.epoch)
+        for filled in self._ahead(errors.chunks(self.executor)):
+            self._account(filled)
+            began = time.perf_counter()
+            errors.add(filled)
+            self.report.fit_seconds += time.perf_counter() - began
+            self._show(float(errors.cursor[0]), kind="chunk")
+            self.epoch, self.chunk = errors.cursor
+            if not errors.at_end:
+                self._maybe_save()
+        self.epoch, self.chunk = errors.epochs, 0
+
     def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
         try:
             yield from chunks
@@ -288,6 +312,7 @@ class Run:
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self._rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
+            last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
             pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
             fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
@@ -404,9 +429,10 @@ class Run:
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
+            "errors": self.errors.header(),
         }
         arrays = {**self.state._asdict(), "totals": self.totals, "targets": self.targets, **self.judge.arrays()}
-        arrays |= self.polish.arrays()
+        arrays |= self.polish.arrays() | self.errors.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -425,6 +451,7 @@ class Run:
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)
+        self.errors.restore(header["errors"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         while self._next_mark <= self._rows:
@@ -441,6 +468,7 @@ class Run:
         else:
             weights = np.empty(self.state.weights.size, self.state.weights.dtype)
             settled(job.parts, self.state, self.n_penalised, weights)
+            average(self.state, weights)
         return self._with(weights.reshape(-1, job.n_outputs))
 
     def _with(self, weights: np.ndarray) -> Model:
@@ -450,9 +478,7 @@ class Run:
         """Return the final model: the best weights if validation chose them, else the last."""
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
-        job, model = self.job, self._with(self.polish.weights) if self.polish.begun else self.model_now()
-        if self.judge.best_weights is not None:
-            model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
+        job, model = self.job, self._with(self._chosen())
         model.settings, model.common = identity(job.settings), self.common.best()
         rows, weight = int(self.totals[ROWS]), float(self.totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
@@ -461,12 +487,21 @@ class Run:
         model.metrics |= self.judge.metrics()
         if self.polish.begun:
             model.metrics["polish"] = self.report.polish = self.polish.metrics()
+        if self.errors.begun:
+            model.weights, model.covariance, self.report.errors = self.errors.result()
+            model.metrics["standard_errors"] = self.report.errors
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
         self.report.rows, self.report.steps = rows, int(self.state.clock[STEPS])
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
+
+    def _chosen(self) -> np.ndarray:
+        """Return the best weights, (n_coordinates, n_outputs), if validation chose them, else the last."""
+        if self.judge.best_weights is not None:
+            return self.judge.best_weights.reshape(-1, self.job.n_outputs)
+        return self.polish.weights if self.polish.begun else self.model_now().weights
 
     def _provenance(self, rows: int) -> dict[str, Any]:
         from importlib.metadata import version  # noqa: PLC0415
@@ -526,15 +561,18 @@ def new_state(job: Job) -> State:
 
 def alone(job: Job, weights: np.ndarray) -> State:
     """Return the state of one learner that starts from weights (n,)."""
-    kind = weights.dtype
+    kind, lag = weights.dtype, job.settings.average != "none"
+    lazy, batches = bool(job.parts.penalty._fields), not is_sequential(job.parts.optimizer)
+    eager = lag and lazy  # the mean is of what weights are after every step, penalty paid
     large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
     return make_state(
         weights,
         job.parts.optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
-        lazy=bool(job.parts.penalty._fields),
-        batches=not is_sequential(job.parts.optimizer),
+        lazy=lazy and not eager,
+        batches=batches and not eager,
+        lag=lag,
     )
 
 
@@ -577,6 +615,8 @@ def train_model(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
             "pass --resume never to start anew, or bring the data back"
         )
+    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
+        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if on_job:
         on_job(job)
     executor = EXECUTORS[settings.executor](job.budget.threads)

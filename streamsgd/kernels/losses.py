@@ -19,7 +19,8 @@ leap(loss, y, score, force)   where infinitely small steps of a total `force` br
 confine(loss, score, limits)  the score within reason, given (2,) least and greatest target so far
 
 and the class attribute `mixing`, how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative
-logarithm of one, up to a term of y alone, "squares" if it is half a squared error.
+logarithm of one, up to a term of y alone, "squares" if it is half a squared error; and `shiftable = True` if all scores may
+rise together without any change.
 """
 
 import math
@@ -240,6 +241,7 @@ class Softmax(NamedTuple):
     classes: int = 3
 
     task = "multiclass"
+    shiftable = True
     source = "Bridle 1990"
 
     def value(loss, y, score):
