@@ -243,8 +243,10 @@ class Trainer:
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
         self.settings = make_settings({"epochs": 1, **settings, "target": target})
-        if self.settings.polish:
-            raise SettingsError("--polish needs all the data at once, and here it comes table by table: use streamsgd.train")
+        for name in ("polish", "standard_errors"):
+            if getattr(self.settings, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
         spec = self.settings.optimizer
         if spec != "auto" and reduces(make("optimizer", spec)):
             what = f"--optimizer {spec} needs all the data at once"

@@ -320,6 +320,7 @@ def describe_report(report: Report, memory: int) -> list[str]:
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
         *([] if report.svrg is None else [_reduced(report.svrg)]),
         *([] if report.polish is None else [_polished(report.polish)]),
+        *([] if report.errors is None else [_determined(report.errors)]),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
         (
             f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
@@ -374,6 +375,13 @@ def _polished(found: dict[str, Any]) -> str:
     return (
         f"polished: {found['passes']:,} passes, objective {found['objective']:.10g}, gradient "
         f"{found['gradient']:.2g}: {why[found['stopped']]}"
+    )
+
+
+def _determined(found: dict[str, Any]) -> str:
+    return (
+        f"standard errors: {found['determined']:,} of {found['weights']:,} weights are determined by {found['rows']:,} rows, "
+        f"and within {found['off']:.2g} standard errors of the minimum"
     )
 
 

@@ -85,6 +85,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "of svrg, which measures in every other one."
         ),
     ] = "auto"
+    average: Annotated[
+        Annotated[float, Meta(ge=0.0)] | Literal["none", "auto"],
+        Meta(
+            description="Average the weights after every step from here on, in epochs, e.g. 0.05; auto is a tenth of the run."
+        ),
+    ] = "none"
     polish: Annotated[
         int,
         Meta(
@@ -92,6 +98,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
         ),
     ] = 0
+    standard_errors: Annotated[
+        bool,
+        Meta(
+            description="Work out standard errors of the weights in one more pass, by the sandwich estimator; with --polish or "
+            "--average."
+        ),
+    ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
     ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1

@@ -284,7 +284,7 @@ def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
     Raises
     ------
     SettingsError
-        The loss has kinks, or no bound for a rate to be worked out from; clipping; a single pass; a penalty of one's own that
+        The loss has kinks, or no bound for a rate to be worked out from; clipping; averaging; a single pass; a penalty of one's own that
         lacks what is needed.
 
     """
@@ -292,6 +292,8 @@ def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
     if not reduces(optimizer):
         return
     name = f"--optimizer {type(optimizer).__name__.lower()}"
+    if settings.average != "none":
+        raise SettingsError(f"{name} comes to rest at the minimum, where there is nothing to average: leave --average out")
     if settings.epochs == 1:
         raise SettingsError(f"{name} measures the gradient in one pass before it learns in another: pass --epochs 2 or more")
     if not getattr(parts.loss, "smooth", True):

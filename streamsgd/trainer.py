@@ -20,7 +20,7 @@ from streamsgd.clusters import crew_of
 from streamsgd.common import Common
 from streamsgd.crews import Step, Work
 from streamsgd.encode import Encoding, Target
-from streamsgd.errors import ModelError, Stopped
+from streamsgd.errors import ModelError, SettingsError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
@@ -31,6 +31,7 @@ from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
 from streamsgd.registry import spec_of
+from streamsgd.sandwich import Errors
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
 from streamsgd.svrg import Reduction
@@ -74,6 +75,8 @@ class Report:
     """Passes, objective, gradient and why it ended, if there was any polishing."""
     svrg: dict[str, Any] | None = None
     """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
+    errors: dict[str, Any] | None = None
+    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
 
 
 @dataclass
@@ -140,6 +143,7 @@ class Run:
         self.judge: Judge = make_judge(job, executor)
         self.polish = Polish(job)
         self.reduction = Reduction(job)
+        self.errors = Errors(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -175,10 +179,12 @@ class Run:
             The data cannot be read.
 
         """
-        if not self.polish.begun:
+        if not (self.polish.begun or self.errors.begun):
             self._train()
-        if self.job.settings.polish:
+        if self.job.settings.polish and not self.errors.begun:
             self._polish()
+        if self.job.settings.standard_errors:
+            self._add_up()
         return self.finish()
 
     def _train(self) -> None:
@@ -312,6 +318,22 @@ class Run:
             polish.stopped = "patience"
         self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**polish.numbers(), **self.judge.last})
 
+    def _add_up(self) -> None:
+        """Make the pass of `standard_errors`, which counts as an epoch for the cursor."""
+        errors, polish = self.errors, self.polish
+        if not errors.begun:
+            errors.begin(self._chosen(), polish.cursor[0] if polish.begun else self.epoch, self.epoch)
+        for filled in self._ahead(errors.chunks(self.executor)):
+            self._account(filled)
+            began = time.perf_counter()
+            errors.add(filled)
+            self.report.fit_seconds += time.perf_counter() - began
+            self._show(float(errors.cursor[0]), kind="chunk")
+            self.epoch, self.chunk = errors.cursor
+            if not errors.at_end:
+                self._maybe_save()
+        self.epoch, self.chunk = errors.epochs, 0
+
     def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
         try:
             yield from chunks
@@ -444,9 +466,10 @@ class Run:
             "judge": self.judge.header(),
             "polish": self.polish.header(),
             "svrg": self.reduction.header(),
+            "errors": self.errors.header(),
         }
         arrays = {**self.learner.packed().arrays, "targets": self.targets, **self.judge.arrays()}
-        arrays |= self.polish.arrays() | self.reduction.arrays()
+        arrays |= self.polish.arrays() | self.reduction.arrays() | self.errors.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -462,6 +485,7 @@ class Run:
         self.polish.restore(header["polish"], arrays)
         self.reduction.restore(header["svrg"], arrays)
         self.learner.go_on_at(self.reduction.rate)
+        self.errors.restore(header["errors"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         while self._next_mark <= self._rows:
@@ -474,9 +498,7 @@ class Run:
         """Return the final model: the best weights if validation chose them, else the last."""
         self.learner.clear_tally()
         job, totals = self.job, self.learner.totals
-        model = model_of(job, self.polish.weights) if self.polish.begun else self.learner.model()
-        if self.judge.best_weights is not None:
-            model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
+        model = model_of(job, self._chosen())
         model.settings, model.common = identity(job.settings), self.common.best()
         rows, weight = int(totals[ROWS]), float(totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
@@ -487,6 +509,9 @@ class Run:
             model.metrics["polish"] = self.report.polish = self.polish.metrics()
         if self.reduction.active:
             model.metrics["svrg"] = self.report.svrg = self.reduction.metrics()
+        if self.errors.begun:
+            model.weights, model.covariance, self.report.errors = self.errors.result()
+            model.metrics["standard_errors"] = self.report.errors
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
@@ -494,6 +519,12 @@ class Run:
         self.report.workers = dict(self.crew.work) if self.crew else {}
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
+
+    def _chosen(self) -> np.ndarray:
+        """Return the best weights, (n_coordinates, n_outputs), if validation chose them, else the last."""
+        if self.judge.best_weights is not None:
+            return self.judge.best_weights.reshape(-1, self.job.n_outputs)
+        return self.polish.weights if self.polish.begun else self.learner.model().weights
 
     def _provenance(self, rows: int) -> dict[str, Any]:
         from importlib.metadata import version  # noqa: PLC0415
@@ -584,6 +615,8 @@ def train_model(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
             "pass --resume never to start anew, or bring the data back"
         )
+    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
+        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if on_job:
         on_job(job)
     executor = EXECUTORS[settings.executor](job.budget.threads)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.averaging import arrive, leave, weigh
 from streamsgd.kernels.clipping import clip
 from streamsgd.kernels.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
@@ -210,6 +211,8 @@ def _update(parts, state, pace, n_rows, epoch):
     if state.touched.shape[0] > 0:
         move_few(parts, state, pace.n_penalised, n_rows, eta, shared)
     else:
+        before = weigh(clock, step)
+        leave(state.lag, before, weights)
         for j in range(pace.n_penalised):
             w = weights[j]
             g = grad[j] / n_rows + pull(penalty, w)
@@ -221,6 +224,7 @@ def _update(parts, state, pace, n_rows, epoch):
             grad[j] = 0.0
             moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
             weights[j] = moved
+        arrive(state.lag, before, weights)
     clock[FILLED] = 0
 
 

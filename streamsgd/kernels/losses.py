@@ -24,6 +24,7 @@ curvature   the most that the second derivative by the score can be (of several 
             most: `svrg` works out its rate from it
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
+shiftable   True if all scores may rise together without any change
 """
 
 import math
@@ -249,6 +250,7 @@ class Softmax(NamedTuple):
 
     task = "multiclass"
     curvature = 0.5
+    shiftable = True
     source = "Bridle 1990; the bound is of Boehning 1992, Annals of the Institute of Statistical Mathematics 44"
 
     def value(loss, y, score):
