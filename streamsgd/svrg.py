@@ -284,8 +284,8 @@ def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
     Raises
     ------
     SettingsError
-        The loss has kinks, or no bound for a rate to be worked out from; clipping; averaging; a single pass; a penalty of one's own that
-        lacks what is needed.
+        The loss has kinks, or no bound for a rate to be worked out from; clipping; averaging; a single pass; a penalty of
+        one's own that lacks what is needed.
 
     """
     optimizer, loss = parts.optimizer, type(parts.loss).__name__
