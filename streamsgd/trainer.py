@@ -23,7 +23,7 @@ from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, prepare, start_at_best_constant
 from streamsgd.kernels.jit import CompileClock
-from streamsgd.kernels.loops import fit, new_scratch, settled, update
+from streamsgd.kernels.loops import fit, new_scratch, settled
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT, State, make_state
 from streamsgd.layout import most_entries
@@ -343,7 +343,8 @@ class Run:
             # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
             epoch = self.epoch + 1.0 - min(1.0, filled / self.job.plan.n_rows)
             pace = Pace(size, self.n_penalised, epoch, 0.0, float(self.job.epochs), *self.job.clips)
-            update(self.job.parts, self.state, pace, filled, epoch)
+            nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
+            fit(self.job.parts, nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), self.state, pace, self.scratch)
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
         if self.racing and not self.all_new:  # of rows seen before the losses say nothing
@@ -439,8 +440,9 @@ class Run:
         if self.racing:
             weights = weights_of(self.state, leader(self.state))
         else:
-            weights = np.empty(self.state.weights.size, self.state.weights.dtype)
-            settled(job.parts, self.state, self.n_penalised, weights)
+            weights = self.state.weights.copy()
+            if self.state.paid.size or getattr(job.parts.optimizer, "bets", False):
+                settled(job.parts, self.state, self.n_penalised, weights)
         return self._with(weights.reshape(-1, job.n_outputs))
 
     def _with(self, weights: np.ndarray) -> Model:
