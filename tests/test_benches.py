@@ -41,3 +41,9 @@ def test_help_is_quick_and_plans_of_many_row_groups_are_small() -> None:
     assert found["plan_row_groups"] == 20_000
     assert found["plan_peak"] < 500e6
     assert found["warm_compile_seconds"] == 0.0 < found["cold_compile_seconds"]
+
+
+def test_what_compiling_costs_is_measured_and_a_second_run_compiles_nothing() -> None:
+    [found] = run("bench_compile.py", "--cases", "adam, dense, held-out").values()
+    assert found["warm_compile"] == 0.0 < found["cold_compile"]
+    assert found["kernels"]["loops.fit"] == 1
