@@ -13,7 +13,7 @@ from streamsgd.averaging import begin
 from streamsgd.errors import DivergedError
 from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, start_at_best_constant
 from streamsgd.kernels.averaging import average
-from streamsgd.kernels.loops import fit, new_scratch, settled, update
+from streamsgd.kernels.loops import fit, new_scratch, settled
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.state import FILLED, ROWS, WEIGHT, State, make_state
 from streamsgd.layout import most_entries
@@ -116,7 +116,8 @@ class Learner:
         first = epoch - min(1.0, filled / self.job.plan.n_rows)
         begin(self.state, self.job.average_from, first, 1.0, 1)
         pace = Pace(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
-        update(self.job.parts, self.state, pace, filled, first)
+        nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
+        fit(self.job.parts, nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), self.state, pace, self.scratch)
 
     def clear_tally(self) -> None:
         """Begin a new tally: a sum of a whole run would lose digits."""
@@ -192,9 +193,11 @@ class Learner:
         """Return a copy of the weights that predict, (n,): penalties paid, bets settled, averaged, of the leader of a race."""
         if self.racing:
             return weights_of(self.state, leader(self.state))
-        weights = np.empty(self.state.weights.size, self.state.weights.dtype)
-        settled(self.job.parts, self.state, self.n_penalised, weights)
-        average(self.state, weights)
+        weights: np.ndarray = self.state.weights.copy()
+        if self.state.paid.size or getattr(self.job.parts.optimizer, "bets", False):
+            settled(self.job.parts, self.state, self.n_penalised, weights)
+        if self.state.lag.size:
+            average(self.state, weights)
         return weights
 
     def model(self) -> Model:

@@ -146,7 +146,7 @@ class Recipe:
             loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
         place(
             keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest,
-            loaded.starts, loaded.counts, loaded.helds,
+            loaded.starts, loaded.counts, loaded.helds, np.empty(self.tile_rows, np.int32),
         )  # fmt: skip
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)

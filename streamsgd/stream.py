@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import BudgetError, DataError
-from streamsgd.kernels.mixing import merge
+from streamsgd.kernels.mixing import N_BUCKETS, merge
 from streamsgd.parquet import Spent
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Job:
         )
         order = self.room[: int(counts.sum())]
         key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
-        merge(counts, key, self.shuffled, order)
+        merge(counts, key, self.shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
         return Filled(self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited)
 
     def _check_tails(self) -> None:

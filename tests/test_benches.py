@@ -52,3 +52,9 @@ def test_replicates_of_averages_scatter_as_their_standard_errors_say() -> None:
         assert all(0.5 < ratio < 1.7 for ratio in result["ratio"])
         assert all(share > 0.85 for share in result["coverage"])
         assert all(abs(ratio - 1.0) < 0.02 for ratio in result["error_to_hc0"])
+
+
+def test_what_compiling_costs_is_measured_and_a_second_run_compiles_nothing() -> None:
+    [found] = run("bench_compile.py", "--cases", "adam, dense, held-out").values()
+    assert found["warm_compile"] == 0.0 < found["cold_compile"]
+    assert found["kernels"]["loops.fit"] == 1

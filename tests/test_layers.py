@@ -119,9 +119,9 @@ def test_nobody_holds_global_state() -> None:
 RUN = """
 import json, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
-from streamsgd.kernels.loops import fit, settled, update
+from streamsgd.kernels.loops import fit
 from streamsgd.kernels.mixing import hold_out, merge, place
-from streamsgd.kernels.scatter import scatter
+from streamsgd.kernels.scatter import scatter_numbers
 from streamsgd.settings import make_settings
 from streamsgd.trainer import train_model
 
@@ -129,11 +129,12 @@ folder, changes = sys.argv[1], json.loads(sys.argv[2])
 rng = np.random.default_rng(0)
 x = rng.normal(size=(150, 3))
 table = pa.table({**{f"x{j}": x[:, j] for j in range(3)}, "y": (x.sum(axis=1) > 0.1).astype(np.int8)})
+table = table.append_column("whole", pa.array(np.arange(150) % 3)).append_column("real", pa.array(rng.random(150)))
 pq.write_table(table, f"{folder}/data.parquet", row_group_size=40)
 usual = dict(target="y", epochs=2, batch_size=8, precision="float64", executor="inline", memory="2GB",
              penalty="l2", optimizer="sgd", schedule="cosine", learning_rate=0.1, chunk_rows=60,
-             validation=0.1)
-kernels = dict(fit=fit, update=update, settled=settled, place=place, merge=merge, scatter=scatter, hold_out=hold_out)
+             validation=0.1, features=["x0", "x1", "x2"])
+kernels = dict(fit=fit, place=place, merge=merge, scatter=scatter_numbers, hold_out=hold_out)
 answer = []
 for change in changes:
     model, _ = train_model(f"{folder}/data.parquet", make_settings({**usual, **change}))
@@ -150,6 +151,9 @@ CHANGES = [
     {"learning_rate": 0.2, "penalty": "l2:l2=0.5", "schedule": "cosine:floor=0.5,warmup=3"},
     {"batch_size": 7, "epochs": 3, "chunk_rows": 25, "seed": 3, "shuffle": "none", "validation": 0.3},
     {"batch_size": "full", "scale": "none", "features": ["x0", "x2"], "validation": 0.0},
+    {"clip_norm": 0.1, "clip_value": 1, "rate_scaling": "linear", "threads": 1, "memory": "1GB"},
+    {"features": ["x0", "x1"], "weight": "whole"},
+    {"features": ["x0", "x1"], "weight": "real", "infinite": "missing", "bad_rows": "skip"},
 ]
 
 

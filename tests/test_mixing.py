@@ -14,7 +14,7 @@ from scipy import stats
 
 from streamsgd.executors import Inline
 from streamsgd.job import prepare
-from streamsgd.kernels.mixing import hold_out, merge, place
+from streamsgd.kernels.mixing import N_BUCKETS, hold_out, merge, place
 from streamsgd.settings import make_settings
 from streamsgd.stream import Stream
 
@@ -41,14 +41,16 @@ def visit(
         some = slice(base, base + size)
         dest = np.full(size, -7, np.int32)
         tile = [np.zeros(-(-size // tile_rows), np.int64) for _ in range(3)]
-        place(keep[some], held[some], tile_rows, base, key(draw, 2 + number), shuffled, dest, *tile)
+        place(
+            keep[some], held[some], tile_rows, base, key(draw, 2 + number), shuffled, dest, *tile, np.empty(tile_rows, np.int32)
+        )
         kept = dest >= 0
         where[dest[kept]] = np.flatnonzero(kept) + base
         tiles.append(tile)
         base += size
     starts, counts, helds = (np.concatenate([tile[k] for tile in tiles]) for k in range(3))
     order = np.empty(int(counts.sum()), np.int32)
-    merge(counts, key(draw, 1), shuffled, order)
+    merge(counts, key(draw, 1), shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
     heads, learned = starts.copy(), []
     for tile in order.tolist():
         learned.append(int(where[heads[tile]]))

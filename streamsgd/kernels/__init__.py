@@ -1,6 +1,7 @@
 """Everything that is compiled. Only this package knows Numba; nothing in it knows a file or a column name.
 
 jit         the one decorator, the disk cache, the verbs that dispatch on parts
+inlining    verbs put into the loops that call them
 memory      numbers at an address, prefetching, squares transposed in registers
 maths       exp and log1p as vector code
 thrift      where the row groups stand in a Parquet footer

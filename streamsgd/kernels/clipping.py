@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from streamsgd.kernels.jit import lean
+from streamsgd.kernels.jit import dispatch, lean
 from streamsgd.kernels.state import TOUCHED
 
 TINY = 1e-6
@@ -20,9 +20,45 @@ BITS = 16
 """Flags per integer."""
 
 
-@lean
 def clip(state, pace, n_rows):
     """Clip `state.grad`, the sum over `n_rows` rows; weights that the batch did not touch have none."""
+    _clipper(state.touched.ndim)(state, pace, n_rows)
+
+
+def _clipper(dimensions):
+    return _clip_listed if dimensions == 1 else _clip_all
+
+
+@dispatch(clip)
+def _(state, pace, n_rows):
+    return _clipper(state.types[state.fields.index("touched")].ndim)
+
+
+def _clip_all(state, pace, n_rows):
+    clip_all(state.grad, pace, n_rows)
+
+
+def _clip_listed(state, pace, n_rows):
+    clip_listed(state, pace, n_rows)
+
+
+@lean
+def clip_all(grad, pace, n_rows):
+    """Clip all of a gradient."""
+    factor, most = 1.0, pace.clip_value * n_rows
+    if pace.clip_norm < math.inf:
+        total = 0.0
+        for j in range(grad.shape[0]):
+            part = 1.0 * grad[j] / n_rows
+            total += part * part
+        factor = min(1.0, pace.clip_norm / (math.sqrt(total) + TINY))
+    for j in range(grad.shape[0]):
+        grad[j] = min(max(grad[j] * factor, -most), most)
+
+
+@lean
+def clip_listed(state, pace, n_rows):
+    """Clip the gradient of the weights that the batch touched."""
     grad, touched, clock = state.grad, state.touched, state.clock
     if touched.shape[0] > 0 and clock[TOUCHED] >= 0:
         clock[TOUCHED] = distinct(touched, clock[TOUCHED])

@@ -5,7 +5,7 @@ Every value is hashed with the hash of its column's name as seed, so that equal 
 
 import numpy as np
 
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.jit import lean, lean_kernel
 from streamsgd.kernels.memory import load_byte, load_int32, load_int64
 
 _C1, _C2 = np.uint32(0xCC9E2D51), np.uint32(0x1B873593)
@@ -16,19 +16,19 @@ WORD = 4
 """Bytes of a block of the hash."""
 
 
-@inline
+@lean
 def _rotate(x, bits):
     return np.uint32((x << np.uint32(bits)) | (x >> np.uint32(32 - bits)))
 
 
-@inline
+@lean
 def absorb(h, word):
     """Mix a word of four bytes into a hash."""
     k = np.uint32(_rotate(np.uint32(np.uint32(word) * _C1), 15) * _C2)
     return np.uint32(np.uint32(_rotate(np.uint32(h ^ k), 13) * _FIVE) + _N)
 
 
-@inline
+@lean
 def finish(h, length):
     """Return the hash of so many bytes."""
     h = np.uint32(h ^ np.uint32(length))
@@ -37,7 +37,7 @@ def finish(h, length):
     return np.uint32(h ^ (h >> np.uint32(16)))
 
 
-@inline
+@lean
 def murmur(address, length, seed):
     """Return the 32 bit hash of `length` bytes from an address on."""
     h = np.uint32(seed)
@@ -54,7 +54,7 @@ def murmur(address, length, seed):
     return finish(h, length)
 
 
-@kernel
+@lean_kernel
 def hash_strings(offsets, wide, data, n, seed, first, mask, out):
     """Fill `out` with the coordinates of n strings: first + (hash & mask).
 

@@ -11,18 +11,22 @@ Two facts shaped it, both measured:
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import sys
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from numba import config, njit, types
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
-from numba.extending import overload
+
+from streamsgd.kernels.inlining import compiled_once, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,9 +36,15 @@ log = logging.getLogger("streamsgd")
 # Reassociation lets LLVM vectorise sums; NaN and Inf keep their meaning, or a diverged run would go unseen.
 FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
 
+EXACT = frozenset({"contract"})
+"""Of what must round as written."""
+
 # A division by zero gives Inf or NaN, as in NumPy, and the check for finite numbers finds it: Python's own test before every
 # division keeps loops from becoming vector code.
 ERROR_MODEL = "numpy"
+
+UNCALLED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of helpers that kernels call: no code by which Python or C could."""
 
 
 @cache
@@ -85,7 +95,7 @@ class _KernelCache(FunctionCache):
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
-        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)), ERROR_MODEL)
+        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)), tuple(sorted(EXACT)), ERROR_MODEL)
 
     def _use_index_of(self, sig: Any) -> None:
         own = __name__.rpartition(".")[0] + "."
@@ -109,19 +119,52 @@ def _say_uncached(reason: str) -> None:
     log.warning("compiled kernels are not kept on disk, so every process compiles them again: %s", reason)
 
 
-def kernel(function: Callable[..., Any], *, counts: bool = True) -> Any:
+class _NoCollecting:
+    """Keeps Python's collector of garbage from running while anything compiles: it takes a sixth of the time."""
+
+    def __init__(self) -> None:
+        self._lock, self._compiling, self._was_on = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._compiling:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._compiling += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._compiling -= 1
+            if not self._compiling and self._was_on:
+                gc.enable()
+
+
+_no_collecting = _NoCollecting()
+
+
+def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: frozenset[str] = FASTMATH) -> Any:
     """Compile `function` without the GIL and keep the machine code on disk where a directory is writable.
 
     `counts` is whether it counts references to arrays, which it must to make any.
     """
-    compiled = njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL, _nrt=counts)(function)
+    compiled = njit(nogil=True, fastmath=set(fastmath), error_model=ERROR_MODEL, _nrt=counts, no_cfunc_wrapper=True)(function)
     if config.DISABLE_JIT:
         return compiled
+    compiled._compiler.compile = _collecting_nothing(compiled._compiler.compile)  # noqa: SLF001
     try:
         compiled._cache = _KernelCache(function)  # noqa: SLF001
     except RuntimeError as error:
         _say_uncached(str(error))
     return compiled
+
+
+def _collecting_nothing(compile_: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(compile_)
+    def compile_at_once(args: Any, return_type: Any) -> Any:
+        with _no_collecting:
+            return compile_(args, return_type)
+
+    return compile_at_once
 
 
 class CompileClock:
@@ -143,19 +186,56 @@ class CompileClock:
         return float(self._listener.duration) if self._listener.done else 0.0
 
 
+def loaded_kernels() -> dict[str, int]:
+    """Return the kernels that this process compiled or loaded, by module and name, and of how many signatures each."""
+    package, found = __name__.rpartition(".")[0] + ".", {}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(package):
+            for value in vars(module).values():
+                if isinstance(value, CPUDispatcher) and "no_cpython_wrapper" not in value.targetoptions and value.signatures:
+                    function = value.py_func
+                    found[f"{function.__module__.removeprefix(package)}.{function.__name__}"] = len(value.signatures)
+    return found
+
+
 def lean_kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel that makes no array: without counting references, which takes a fifth of the time of short rows."""
     return kernel(function, counts=False)
 
 
+def exact_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a lean kernel whose arithmetic must round as written."""
+    return kernel(function, counts=False, fastmath=EXACT)
+
+
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile a helper that kernels call: never called from Python, so never cached on its own."""
-    return njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL)(function)
+    """Compile a helper that kernels call: never cached on its own."""
+    return _helper(function, counts=True)
 
 
 def lean(function: Callable[..., Any]) -> Any:
     """Compile a helper of lean kernels, which makes no array."""
-    return njit(nogil=True, fastmath=set(FASTMATH), error_model=ERROR_MODEL, _nrt=False)(function)
+    return _helper(function, counts=False)
+
+
+def _helper(function: Callable[..., Any], *, counts: bool) -> Any:
+    options = {"nogil": True, "fastmath": set(FASTMATH), "error_model": ERROR_MODEL, "_nrt": counts}
+    made = njit(**options, **UNCALLED)(function)
+    if config.DISABLE_JIT:
+        return made
+
+    for_python = njit(**options)(function)
+
+    def compiled_for(*_args: Any) -> Any:
+        return for_python
+
+    def add_overload(compiled: Any) -> None:
+        made.overloads[tuple(compiled.signature.args)] = compiled
+
+    # Called from Python, Numba would jump to what is not there. What it does not know of, it asks to be compiled, and that is
+    # done apart: parts are checked in Python too (`testing`).
+    made.add_overload, made._compile_for_args = add_overload, compiled_for  # noqa: SLF001
+    return made
 
 
 def dispatch(verb: Callable[..., Any], *, exact: bool = False) -> Callable[[Callable[..., Any]], Any]:
@@ -163,6 +243,6 @@ def dispatch(verb: Callable[..., Any], *, exact: bool = False) -> Callable[[Call
 
     What must round as written is `exact`: compiled apart, without reassociation.
     """
-    fastmath = {"contract"} if exact else set(FASTMATH)
-    options = {"fastmath": fastmath, "error_model": ERROR_MODEL}
-    return overload(verb, jit_options=options, inline="never" if exact else "always")
+    if not exact:
+        return inlined(verb)
+    return compiled_once(verb, {"fastmath": set(EXACT), "error_model": ERROR_MODEL, "_nrt": False, **UNCALLED})

@@ -199,33 +199,51 @@ def _(parts, block, members, n, state, pace, epoch, shared, scratch):
 
 def _update(parts, state, pace, n_rows, epoch):
     """Move the weights by the mean gradient of `n_rows` rows and clear it."""
-    weights, slots, grad, clock = state.weights, state.slots, state.grad, state.clock
-    clock[STEPS] += 1
-    step = clock[STEPS]
-    optimizer, penalty = parts.optimizer, parts.penalty
-    shared = prepare(optimizer, step)
+    state.clock[STEPS] += 1
+    step = state.clock[STEPS]
+    shared = prepare(parts.optimizer, step)
     # A short last batch moves less, or its rows would weigh more than the others'.
     eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
     if min(pace.clip_norm, pace.clip_value) < math.inf:
         clip(state, pace, n_rows)
-    if state.touched.shape[0] > 0:
-        move_few(parts, state, pace.n_penalised, n_rows, eta, shared)
-    else:
-        before = weigh(clock, step)
-        leave(state.lag, before, weights)
-        for j in range(pace.n_penalised):
-            w = weights[j]
-            g = grad[j] / n_rows + pull(penalty, w)
-            grad[j] = 0.0
-            moved, stride = move(optimizer, w, g, slots, j, eta, shared)
-            weights[j] = shrink(penalty, moved, stride)
-        for j in range(pace.n_penalised, weights.shape[0]):
-            g = grad[j] / n_rows
-            grad[j] = 0.0
-            moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
-            weights[j] = moved
-        arrive(state.lag, before, weights)
-    clock[FILLED] = 0
+    move_on(parts, state, pace, n_rows, eta, shared)
+    state.clock[FILLED] = 0
+
+
+def move_on(parts, state, pace, n_rows, eta, shared):
+    """Move the weights that have a gradient, all of them or those that the batch touched."""
+    _mover(state.touched.ndim)(parts, state, pace, n_rows, eta, shared)
+
+
+def _mover(dimensions):
+    return _move_listed if dimensions == 1 else _move_all
+
+
+@dispatch(move_on)
+def _(parts, state, pace, n_rows, eta, shared):
+    return _mover(state.types[state.fields.index("touched")].ndim)
+
+
+def _move_listed(parts, state, pace, n_rows, eta, shared):
+    move_few(parts, state, pace.n_penalised, n_rows, eta, shared)
+
+
+def _move_all(parts, state, pace, n_rows, eta, shared):
+    weights, slots, grad, optimizer, penalty = state.weights, state.slots, state.grad, parts.optimizer, parts.penalty
+    before = weigh(state.clock, state.clock[STEPS])
+    leave(state.lag, before, weights)
+    for j in range(pace.n_penalised):
+        w = weights[j]
+        g = grad[j] / n_rows + pull(penalty, w)
+        grad[j] = 0.0
+        moved, stride = move(optimizer, w, g, slots, j, eta, shared)
+        weights[j] = shrink(penalty, moved, stride)
+    for j in range(pace.n_penalised, weights.shape[0]):
+        g = grad[j] / n_rows
+        grad[j] = 0.0
+        moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
+        weights[j] = moved
+    arrive(state.lag, before, weights)
 
 
 def move_few(parts, state, n_penalised, n_rows, eta, shared):
@@ -284,7 +302,7 @@ def settled(parts, state, n_penalised, weights):
 
 
 update = lean_kernel(_update)
-"""The kernel that ends a batch early, at the end of an epoch: update(parts, state, pace, n_rows, epoch)."""
+"""The kernel that does nothing else: update(parts, state, pace, n_rows, epoch)."""
 
 
 @lean_kernel
@@ -296,7 +314,8 @@ def fit(parts, block, order, heads, state, pace, scratch):
     parts, block, state, pace
         As their classes say.
     order
-        int32 (n,): the tile that gives the next row.
+        int32 (n,): the tile that gives the next row. If it is empty, the running batch ends as it is: a kernel of its own for
+        that would compile the update twice.
     heads
         int64 (n_tiles,): the next unread row of each tile; advanced.
     scratch
@@ -307,8 +326,8 @@ def fit(parts, block, order, heads, state, pace, scratch):
     filled = clock[FILLED]
     total_loss, total_weight = 0.0, 0.0
     members = scratch.counts[SPAN:]
-    t = 0
-    while t < order.shape[0]:
+    t, early = 0, order.shape[0] == 0
+    while t < order.shape[0] or early:
         # Rows of one batch meet the same weights, so some of them can be taken side by side.
         n = min(min(SPAN, order.shape[0] - t), pace.batch_size - filled)
         for k in range(n):
@@ -323,10 +342,10 @@ def fit(parts, block, order, heads, state, pace, scratch):
         total_weight += weight
         t += n
         filled += n
-        if filled == pace.batch_size:
+        if filled == pace.batch_size or early:
             # The rate is that of where the batch began, or the last one of a cosine would not move at all.
             end_batch(parts, state, pace, filled, pace.epoch + pace.epoch_per_row * (t - filled))
-            filled = 0
+            filled, early = 0, False
     clock[FILLED] = filled
     tally[LOSS] += total_loss
     tally[WEIGHT] += total_weight

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import types
 
-from streamsgd.kernels.jit import dispatch, kernel
+from streamsgd.kernels.jit import dispatch, exact_kernel
 
 BEYOND = 2.3190468138462996e-17
 """What the float64 nearest to log(2) lacks of it."""
@@ -82,7 +82,7 @@ def _(x):
 
 
 def log1p_wide(x):
-    """Return log(1 + x) for any x of at least 0."""
+    """Return log(1 + x) for any x of at least 0; in exact kernels only."""
     return math.log1p(x)
 
 
@@ -116,12 +116,12 @@ _LOG1P_WIDE = {
 }
 
 
-@dispatch(log1p_wide, exact=True)
+@dispatch(log1p_wide)
 def _(x):
     return _LOG1P_WIDE.get(x)
 
 
-@kernel
+@exact_kernel
 def signed_log1p(numbers, out):
     """Fill `out` with sign(x) log(1 + |x|); NaN and Inf stay what they are."""
     for r in range(numbers.shape[0]):

@@ -18,14 +18,17 @@ epoch can be made alone.
 
 import numpy as np
 
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.jit import lean, lean_kernel
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
+N_BUCKETS = 256
+"""Buckets of a merge: a byte of random bits decides."""
 
-@inline
+
+@lean
 def mix(key, counter):
     """64 random bits for this address."""
     z = key + (np.uint64(counter) + np.uint64(1)) * _GAMMA
@@ -34,13 +37,13 @@ def mix(key, counter):
     return z ^ (z >> np.uint64(31))
 
 
-@inline
+@lean
 def below(bits, n):
     """Return a number in 0 .. n-1 from 64 random bits; the bias is below n / 2^32."""
     return np.int64(((bits >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@kernel
+@lean_kernel
 def hold_out(key, start, threshold, held):
     """Mark the rows of one row group that a stable hash of (file, row group, row) puts in the hold-out set.
 
@@ -50,8 +53,8 @@ def hold_out(key, start, threshold, held):
         held[r] = mix(key, start + r) < threshold
 
 
-@kernel
-def place(keep, held, tile_rows, base, key, shuffled, dest, starts, counts, helds):
+@lean_kernel
+def place(keep, held, tile_rows, base, key, shuffled, dest, starts, counts, helds, members):
     """Give each row its place in the block.
 
     Each run of `tile_rows` rows becomes a tile: the rows to learn first, permuted if `shuffled`, then the held-out ones.
@@ -66,13 +69,14 @@ def place(keep, held, tile_rows, base, key, shuffled, dest, starts, counts, held
         int32 (n,), filled: the row of the block, -1 for a dropped one.
     starts, counts, helds
         int64 (n_tiles,), filled: first row, rows to learn and rows held out of each tile.
+    members
+        int32 (tile_rows,): room. An array that a kernel makes takes a tenth of a second to compile.
 
     """
-    n = keep.shape[0]
-    members = np.empty(tile_rows, np.int32)
+    n, none = keep.shape[0], np.int64(0)
     at = base
     for tile in range(starts.shape[0]):
-        learned, out = 0, 0
+        learned, out = none, none  # not a bare 0, which is a type of its own, and `_permute` would be compiled for it too
         for r in range(tile * tile_rows, min(n, (tile + 1) * tile_rows)):
             dest[r] = -1
             if keep[r] and not held[r]:
@@ -90,7 +94,7 @@ def place(keep, held, tile_rows, base, key, shuffled, dest, starts, counts, held
         at += learned + out
 
 
-@inline
+@lean
 def _permute(items, n, key):
     """Fisher and Yates over the first n items."""
     for r in range(n - 1, 0, -1):
@@ -98,9 +102,11 @@ def _permute(items, n, key):
         items[r], items[q] = items[q], items[r]
 
 
-@kernel
-def merge(counts, key, shuffled, order):
+@lean_kernel
+def merge(counts, key, shuffled, order, heads, ends):
     """Fill `order` with each tile's number as often as it has rows: interleaved uniformly, or tile after tile.
+
+    `heads` and `ends` are room, int64 (N_BUCKETS + 1,).
 
     The interleaving scatters the numbers into 256 buckets at random and permutes each bucket in cache, which is a uniform
     permutation again (Rao 1961, Sandelius 1962).
@@ -113,15 +119,17 @@ def merge(counts, key, shuffled, order):
                 at += 1
         return
     # One random word decides the buckets of eight rows.
-    heads = np.zeros(257, np.int64)
     n = order.shape[0]
+    for k in range(N_BUCKETS + 1):
+        heads[k] = 0
     for first in range(0, n, 8):
         bits = mix(key, first)
         for r in range(first, min(first + 8, n)):
             heads[((bits >> np.uint64(8 * (r - first))) & np.uint64(255)) + np.uint64(1)] += 1
-    for k in range(256):
+    for k in range(N_BUCKETS):
         heads[k + 1] += heads[k]
-    ends = heads.copy()
+    for k in range(N_BUCKETS + 1):
+        ends[k] = heads[k]
     r = 0
     bits = np.uint64(0)
     for tile in range(counts.shape[0]):
@@ -132,7 +140,7 @@ def merge(counts, key, shuffled, order):
             order[ends[k]] = tile
             ends[k] += 1
             r += 1
-    for k in range(256):
+    for k in range(N_BUCKETS):
         first = heads[k]
         for q in range(ends[k] - 1, first, -1):
             p = first + below(mix(key, n + q), q - first + 1)

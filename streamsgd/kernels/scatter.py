@@ -4,11 +4,12 @@ Columns come as addresses of Arrow buffers, because a tuple of arrays would comp
 and one call per column would touch every row once per column: 105 ns per row of 28 float32 against 14.
 """
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.jit import lean, lean_kernel
 from streamsgd.kernels.memory import LINE, SIDE, address_of, load32, load64, ramp32, ramp64, touch, transpose
 
 
@@ -46,14 +47,40 @@ PAD = 16
 """Numbers between the columns of a strip, so that they do not share the sets of a cache."""
 
 
-@kernel
-def scatter(columns, dest, values, missing, infinite):
-    """Write each row of the columns to its place in the block, a strip of rows at a time.
+class Strip(NamedTuple):
+    """Room for the rows that are encoded at a time, and how they go on into the block."""
 
-    A strip is encoded column by column, then transposed in registers, eight rows and eight columns with neighbouring places
-    at a time, and written as vectors, of which the processor can have many under way. Arrow's allocator puts columns at
-    addresses that share the sets of every cache, so that 28 of them must not be read side by side. 28 float32 columns and
-    a float64 of decoded Parquet cost 17 ns per row; number by number 45, one column after another 100.
+    numbers: Any
+    """Of the type of the block: where column c stands from c * pitch on."""
+    rows: int
+    pitch: int
+    eights: np.ndarray
+    """int64: columns whose places, and those of the seven after them, are neighbours."""
+    singles: np.ndarray
+    """int64: the others."""
+
+
+def new_strip(place: np.ndarray, kind: Any, most: int) -> Strip:
+    """Return a strip of up to so many rows for columns with these places."""
+    pitch = most + PAD
+    return Strip(np.empty(len(place) * pitch, kind), most, pitch, *_runs_of_eight(place.tobytes()))
+
+
+@lru_cache(maxsize=64)
+def _runs_of_eight(places: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Cut columns into eights with neighbouring places, the last of a run overlapping the one before, and single ones."""
+    place = np.frombuffer(places, np.int64)
+    eights, singles = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for run in np.split(np.arange(len(place)), np.flatnonzero(np.diff(place) != 1) + 1):
+        if len(run) >= SIDE:
+            eights.append(np.minimum(run[::SIDE], run[-1] + 1 - SIDE))
+        else:
+            singles.append(run)
+    return np.concatenate(eights), np.concatenate(singles)
+
+
+def scatter(columns: Columns, dest: Any, values: Any, missing: Any, infinite: Any) -> None:
+    """Write each row of the columns to its place in the block.
 
     Parameters
     ----------
@@ -67,19 +94,35 @@ def scatter(columns, dest, values, missing, infinite):
         int64 (n,): counts of NaN and of infinite values among the rows kept; added to.
 
     """
-    n, n_rows = columns.place.shape[0], dest.shape[0]
+    n, kind = len(columns.place), values.dtype
+    most = max(SIDE, min(STRIP, STRIP_NUMBERS // max(n, 1) // SIDE * SIDE))
     # float32 columns are shifted and scaled in the precision of the block: converting each value would cost a third more.
-    shift, scale = columns.shift.astype(values.dtype), columns.scale.astype(values.dtype)
-    fill = columns.fill.astype(values.dtype)
-    eights, n_eights, singles, n_singles = runs_of_eight(columns.place)
-    strip = max(SIDE, min(STRIP, STRIP_NUMBERS // max(n, 1) // SIDE * SIDE))
-    pitch = strip + PAD
-    source = np.empty(n * pitch, values.dtype)
+    shift, scale, fill = columns.shift.astype(kind), columns.scale.astype(kind), columns.fill.astype(kind)
+    # Where these rows begin, whatever their order within a tile; dropped ones are the largest of unsigned numbers.
+    first = int(dest[: 1 << 12].view(np.uint32).min()) if len(dest) else 0
+    strip = new_strip(columns.place, kind, most)
+    scatter_numbers(columns, shift, scale, fill, strip, dest, first, values, missing, infinite)
+
+
+@lean_kernel
+def scatter_numbers(columns, shift, scale, fill, strip, dest, first_place, values, missing, infinite):
+    """Do what `scatter` says, a strip of rows at a time.
+
+    A strip is encoded column by column, then transposed in registers, eight rows and eight columns with neighbouring places
+    at a time, and written as vectors, of which the processor can have many under way. Arrow's allocator puts columns at
+    addresses that share the sets of every cache, so that 28 of them must not be read side by side. 28 float32 columns and
+    a float64 of decoded Parquet cost 17 ns per row; number by number 45, one column after another 100.
+
+    `shift`, `scale` and `fill` are those of the columns in the type of the block. Nothing is allocated here: making an array
+    takes a tenth of a second to compile.
+    """
+    n, n_rows = columns.place.shape[0], dest.shape[0]
+    source, pitch, eights, singles = strip.numbers, strip.pitch, strip.eights, strip.singles
     row_bytes = values.shape[1] * values.itemsize
-    start = address_of(values) + _first_place(dest) * row_bytes
+    start = address_of(values) + first_place * row_bytes
     whole = n_rows - n_rows % SIDE
-    for first in range(0, whole, strip):
-        last = min(first + strip, whole)
+    for first in range(0, whole, strip.rows):
+        last = min(first + strip.rows, whole)
         _touch_all(start + first * row_bytes + LEAD, start + last * row_bytes + LEAD)
         for c in range(n):
             after = c + 1 if c + 1 < n else 0
@@ -97,10 +140,10 @@ def scatter(columns, dest, values, missing, infinite):
                 _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite, filled)
                 continue
             check, at = values.dtype.type(0.0), r - first
-            for e in range(n_eights):
+            for e in range(eights.shape[0]):
                 c = eights[e]
                 check += transpose(source, c * pitch + at, pitch, values, dest, r, columns.place[c])
-            for e in range(n_singles):
+            for e in range(singles.shape[0]):
                 c = singles[e]
                 for q in range(SIDE):
                     z = source[c * pitch + at + q]
@@ -108,13 +151,14 @@ def scatter(columns, dest, values, missing, infinite):
                     values[dest[r + q], columns.place[c]] = z
             if not _is_finite(check):
                 _scatter_rows(columns, r, r + SIDE, dest, values, missing, infinite, filled)
-    _scatter_rows(columns, whole, n_rows, dest, values, missing, infinite, False)
+    # Not a bare False, which is a type of its own and would compile the function again.
+    _scatter_rows(columns, whole, n_rows, dest, values, missing, infinite, np.bool_(0))
     for c in range(n):
         if columns.flag[c] >= 0:
             _flag_missing(columns, c, dest, values)
 
 
-@inline
+@lean
 def _encode(columns, c, first, last, shift, scale, source, at):
     """Shift and scale some rows of a column."""
     address, at = columns.address[c], at - first
@@ -130,7 +174,7 @@ def _encode(columns, c, first, last, shift, scale, source, at):
             r += SIDE
 
 
-@inline
+@lean
 def _fill(source, at, n, fill):
     """Fill the NaN of some numbers; return how many there were."""
     count = 0
@@ -141,7 +185,7 @@ def _fill(source, at, n, fill):
     return count
 
 
-@inline
+@lean
 def lowest_of(dest, first, last):
     """Return the least place of some rows."""
     least = dest[first]
@@ -150,7 +194,7 @@ def lowest_of(dest, first, last):
     return least
 
 
-@inline
+@lean
 def _touch_all(first, last):
     """Ask for the lines from one address to another."""
     while first < last:
@@ -158,7 +202,7 @@ def _touch_all(first, last):
         first += LINE
 
 
-@inline
+@lean
 def lowest(dest, r):
     lowest = dest[r]
     for q in range(1, SIDE):
@@ -166,45 +210,13 @@ def lowest(dest, r):
     return lowest
 
 
-@inline
-def _first_place(dest):
-    """Return the block's row where these rows begin, whatever their order within a tile."""
-    first = np.int32(np.iinfo(np.int32).max)
-    for r in range(min(dest.shape[0], 4096)):
-        first = min(first, dest[r]) if dest[r] >= 0 else first
-    return np.int64(first)
-
-
-@inline
-def runs_of_eight(place):
-    """Cut the columns into eights with neighbouring places, the last of a run overlapping the one before, and single ones."""
-    n = place.shape[0]
-    eights, n_eights = np.empty(n, np.int64), 0
-    singles, n_singles = np.empty(n, np.int64), 0
-    first = 0
-    while first < n:
-        last = first + 1
-        while last < n and place[last] == place[last - 1] + 1:
-            last += 1
-        if last - first >= SIDE:
-            for c in range(first, last, SIDE):
-                eights[n_eights] = min(c, last - SIDE)
-                n_eights += 1
-        else:
-            for c in range(first, last):
-                singles[n_singles] = c
-                n_singles += 1
-        first = last
-    return eights, n_eights, singles, n_singles
-
-
-@inline
+@lean
 def _is_finite(x):
     """Not np.isfinite: Numba tests x - x for that, which reassociation takes for zero even where x is NaN."""
     return not (np.isnan(x) or np.isinf(x))
 
 
-@inline
+@lean
 def _scatter_rows(columns, first, last, dest, values, missing, infinite, filled):
     """Write some rows with care: drop, impute, count, but for what was `filled` and counted before."""
     for r in range(first, last):
@@ -227,7 +239,7 @@ def _scatter_rows(columns, first, last, dest, values, missing, infinite, filled)
                 infinite[c] += not np.isnan(x)
 
 
-@inline
+@lean
 def _flag_missing(columns, c, dest, values):
     for r in range(dest.shape[0]):
         x = load64(columns.address[c], r) if columns.wide[c] else np.float64(load32(columns.address[c], r))

@@ -4,14 +4,14 @@ A category costs one hash per dictionary entry and one gather per row. As number
 column by column, then transposed in registers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamsgd.kernels.hashing import WORD, absorb, finish
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.jit import lean, lean_kernel
 from streamsgd.kernels.memory import SIDE, load_byte, load_int32, transpose
-from streamsgd.kernels.scatter import PAD, STRIP, lowest, runs_of_eight
+from streamsgd.kernels.scatter import STRIP, lowest, new_strip
 
 
 class Codes(NamedTuple):
@@ -42,8 +42,7 @@ class Crosses(NamedTuple):
     """... and size, less one, of the hashed space."""
 
 
-@kernel
-def scatter_slots(codes, crosses, dest, first, ids):
+def scatter_slots(codes: Codes, crosses: Crosses, dest: Any, first: int, ids: Any) -> None:
     """Write each row's coordinates to its place in the block.
 
     Parameters
@@ -58,12 +57,17 @@ def scatter_slots(codes, crosses, dest, first, ids):
         int32 or int64 (block rows, block columns): the block.
 
     """
+    n = len(codes.address) + len(crosses.members)
+    strip = new_strip(np.arange(first, first + n), ids.dtype, STRIP)
+    scatter_ids(codes, crosses, strip, dest, first, ids)
+
+
+@lean_kernel
+def scatter_ids(codes, crosses, strip, dest, first, ids):
+    """Do what `scatter_slots` says, a strip of rows at a time."""
     n_codes, n_crosses = codes.address.shape[0], crosses.members.shape[0]
     n = n_codes + n_crosses
-    pitch = STRIP + PAD
-    source = np.empty(n * pitch, ids.dtype)
-    place = np.arange(first, first + n)
-    eights, n_eights, singles, n_singles = runs_of_eight(place)
+    source, pitch, eights, singles = strip.numbers, strip.pitch, strip.eights, strip.singles
     n_rows = dest.shape[0]
     for start in range(0, n_rows, STRIP):
         stop = min(n_rows, start + STRIP)
@@ -76,10 +80,10 @@ def scatter_slots(codes, crosses, dest, first, ids):
             if lowest(dest, r) < 0:
                 _write(source, n, pitch, start, r, r + SIDE, dest, first, ids)
             else:
-                for e in range(n_eights):
+                for e in range(eights.shape[0]):
                     c = eights[e]
                     transpose(source, c * pitch + r - start, pitch, ids, dest, r, first + c)
-                for e in range(n_singles):
+                for e in range(singles.shape[0]):
                     c = singles[e]
                     for q in range(SIDE):
                         ids[dest[r + q], first + c] = source[c * pitch + r - start + q]
@@ -87,7 +91,7 @@ def scatter_slots(codes, crosses, dest, first, ids):
         _write(source, n, pitch, start, r, stop, dest, first, ids)
 
 
-@inline
+@lean
 def _write(source, n, pitch, start, first_row, last_row, dest, first, ids):
     for r in range(first_row, last_row):
         if dest[r] >= 0:
@@ -95,7 +99,7 @@ def _write(source, n, pitch, start, first_row, last_row, dest, first, ids):
                 ids[dest[r], first + c] = source[c * pitch + r - start]
 
 
-@inline
+@lean
 def _look_up(codes, c, start, stop, source, at):
     address, table, valid = codes.address[c], codes.table[c], codes.valid[c]
     if table == 0:
@@ -114,7 +118,7 @@ def _look_up(codes, c, start, stop, source, at):
             source[at + r - start] = codes.null[c]
 
 
-@inline
+@lean
 def _cross(crosses, k, n, source, pitch, at):
     """Hash the coordinates of the members, four bytes each, in their order."""
     members = crosses.members[k]
@@ -127,7 +131,7 @@ def _cross(crosses, k, n, source, pitch, at):
         source[at + r] = crosses.first + (np.int64(finish(h, count * WORD)) & crosses.mask)
 
 
-@kernel
+@lean_kernel
 def find_ranges(numbers, edges, first, null, out):
     """Fill `out`, int32 (n,), with first + how many edges are at or below each number; with `null` where it is NaN.
 

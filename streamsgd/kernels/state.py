@@ -46,8 +46,9 @@ class State(NamedTuple):
     sums: Any = np.zeros(5)
     """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights, the least and the greatest target; the sum of
     all rates so far, by which penalties are paid late."""
-    touched: Any = np.zeros(0, np.int32)
-    """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated."""
+    touched: Any = np.zeros((0, 0), np.int32)
+    """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated. Where
+    all are, it has two dimensions and no room: a type of its own, so that kernels leave out what is about lists."""
     paid: Any = np.zeros(0)
     """float64, shape of `weights`: the sum of rates up to which each weight has paid its penalty; empty without penalty."""
     lag: Any = np.zeros(0)
@@ -94,7 +95,8 @@ def make_state(
     cells = aligned(n, size, kind)
     cells[:, 0] = weights
     columns = cells.T
-    touched, paid = np.zeros(n if batches else 0, np.int32 if n < 1 << 31 else np.int64), np.zeros(n if lazy else 0)
+    touched = np.zeros(n if batches else (0, 0), np.int32 if n < 1 << 31 else np.int64)
+    paid = np.zeros(n if lazy else 0)
     return State(columns[0], columns[1 : 1 + n_memories], columns[size - 1], clock, tally, sums, touched, paid, behind)
 
 

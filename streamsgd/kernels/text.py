@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamsgd.kernels.hashing import WORD, absorb, finish, murmur
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.jit import kernel, lean, lean_kernel
 from streamsgd.kernels.memory import load_byte, load_int32, load_int64
 
 _LETTER, _LAST_LETTER = 97, 122
@@ -12,7 +12,7 @@ _DIGIT, _LAST_DIGIT = 48, 57
 _UNDERSCORE, _BEYOND = 95, 128
 
 
-@inline
+@lean
 def _is_word(byte):
     return (
         (_LETTER <= byte <= _LAST_LETTER)
@@ -23,14 +23,14 @@ def _is_word(byte):
     )
 
 
-@inline
+@lean
 def _bounds(offsets, wide, r):
     if wide:
         return load_int64(offsets, r), load_int64(offsets, r + 1)
     return np.int64(load_int32(offsets, r)), np.int64(load_int32(offsets, r + 1))
 
 
-@kernel
+@lean_kernel
 def count_tokens(offsets, wide, data, n, longest, counts):
     """Fill `counts`, int64 (n,), with how many entries each text gives: tokens, pairs, ... up to `longest` in a row."""
     for r in range(n):
