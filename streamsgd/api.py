@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.budget import parse_limit
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
-from streamsgd.executors import EXECUTORS, Inline
+from streamsgd.executors import EXECUTORS, Inline, task_memory, usual_threads
 from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
@@ -41,6 +41,7 @@ def train(
     *,
     out: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
     **settings: Any,
 ) -> Model:
     """Train a model on Parquet of any size, within a memory budget, resuming where a killed run stopped.
@@ -55,8 +56,11 @@ def train(
         Where to save the model. Checkpoints go beside it, so that the same call resumes after a kill.
     on_progress
         Called with a `Progress` at 1024, 2048, 4096, ... rows, at every evaluation, and after every chunk (see its `kind`).
+    client
+        A `dask.distributed.Client`, whose workers learn; nothing of it is changed, and it is left open.
     settings
-        Fields of `settings.Settings`.
+        Fields of `settings.Settings`. Within a task of a Dask worker, memory is by default half of the worker's limit, and
+        threads are the worker's.
 
     Raises
     ------
@@ -68,7 +72,8 @@ def train(
     >>> model = train("flights/*.parquet", "late", exclude=["origin"], memory="1GB")  # doctest: +SKIP
 
     """
-    model, _ = train_model(source, make_settings({"target": target, **settings}), out=out, emit=on_progress)
+    made = make_settings({"memory": task_memory(), "target": target, **settings})
+    model, _ = train_model(source, made, out=out, emit=on_progress, client=client)
     return model
 
 
@@ -205,9 +210,7 @@ def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspecti
 
 @contextmanager
 def _reading(executor: str, threads: int | None) -> Iterator[Executor]:
-    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
-
-    reader = EXECUTORS[executor](threads or CPU_COUNT)
+    reader = EXECUTORS[executor](usual_threads(threads))
     try:
         yield reader
     finally:

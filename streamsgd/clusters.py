@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.errors import ClusterError, SettingsError
-from streamsgd.executors import LOOPBACK
+from streamsgd.executors import LOOPBACK, seceded
 from streamsgd.stragglers import parse_straggler
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def client_of(job: Job, client: Any) -> Iterator[Any]:
     if client is not None:
         if not hasattr(client, "submit") or client.asynchronous:
             raise SettingsError(f"client={client!r} is no synchronous dask.distributed.Client")
-        yield client
+        with seceded():
+            yield client
     elif settings.scheduler is not None:
         try:
             ours = Client(settings.scheduler, timeout=START, set_as_default=False)

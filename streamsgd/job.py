@@ -14,6 +14,7 @@ from streamsgd import budget as budgets
 from streamsgd.columns import Roles, choose
 from streamsgd.dataset import Dataset, require
 from streamsgd.errors import SettingsError
+from streamsgd.executors import usual_threads
 from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
 from streamsgd.kernels.race import CELL
@@ -330,8 +331,6 @@ def size(
     lanes: Lanes = ONE_LANE,
 ) -> budgets.Budget:
     """Make the budget of a job."""
-    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
-
     limit = budgets.parse_limit(settings.memory)
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
@@ -344,7 +343,7 @@ def size(
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
-        threads=settings.threads or CPU_COUNT,
+        threads=usual_threads(settings.threads),
         footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish,
         row_bytes=recipe.row_bytes,

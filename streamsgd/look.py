@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from dask.system import CPU_COUNT
 
 from streamsgd.budget import INTERPRETER, parse_limit
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.executors import usual_threads
 from streamsgd.floats import as_double
 from streamsgd.parquet import PieceReader, Spent, group_widths, reading_bytes
 from streamsgd.planning import Piece, merge_neighbours
@@ -175,7 +175,7 @@ class Look:
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
         spare = (parse_limit(self.settings.memory) - INTERPRETER) // 2
-        return max(1, min(self.settings.threads or CPU_COUNT, spare // reading_bytes(self.dataset, names)))
+        return max(1, min(usual_threads(self.settings.threads), spare // reading_bytes(self.dataset, names)))
 
     def scan(self, name: str) -> Iterator[Any]:
         """Yield one column over all row groups, filtered: the only reading that is as long as the data."""
