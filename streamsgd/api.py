@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import parse_limit
+from streamsgd.clusters import client_of
+from streamsgd.delayed import lazily
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
 from streamsgd.executors import EXECUTORS, Inline, task_memory, usual_threads
@@ -49,7 +51,8 @@ def train(
     Parameters
     ----------
     source
-        Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`).
+        Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`); or a Dask DataFrame, a list
+        of delayed tables, or of futures of tables.
     target
         Column to predict.
     out
@@ -98,6 +101,9 @@ def evaluate(
     memory: str | None = None,
     threads: int | None = None,
     executor: str = "dask",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
     account: Account | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a model on labelled data; their names are those of `metrics`.
@@ -110,8 +116,10 @@ def evaluate(
         As in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor
+    filter, memory, threads, executor, workers, scheduler
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
+    client
+        A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
         Filled meanwhile.
 
@@ -122,9 +130,10 @@ def evaluate(
 
     """
     model = model if isinstance(model, Model) else load(model, loss=loss)
-    with _reading(executor, threads) as reader:
-        data = Evaluator.for_model(model, source, reader, block_bytes=_block_bytes(memory), filter_text=filter)
-        data.account = account or data.account
+    with client_of(client, scheduler, workers) as found, _reading("inline" if found else executor, threads) as reader:
+        block_bytes = _block_bytes(memory)
+        data = Evaluator.for_model(model, lazily(source, found), reader, block_bytes=block_bytes, filter_text=filter)
+        data.account, data.client, data.memory = account or data.account, found, memory
         return data.evaluate(model)
 
 
@@ -139,6 +148,9 @@ def predict(
     memory: str | None = None,
     threads: int | None = None,
     executor: str = "dask",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
     account: Account | None = None,
 ) -> Scored:
     """Write a model's predictions for Parquet of any size: one output per input file, safe to kill and call again.
@@ -155,8 +167,10 @@ def predict(
         Columns to copy beside the predictions, names or globs; by default those named in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor
+    filter, memory, threads, executor, workers, scheduler
         As the settings of these names.
+    client
+        A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
     account
         Filled meanwhile.
 
@@ -168,7 +182,7 @@ def predict(
     """
     model = model if isinstance(model, Model) else load(model, loss=loss)
     ids = None if id is None else tuple(id)
-    with _reading(executor, threads) as reader:
+    with client_of(client, scheduler, workers) as found, _reading("inline" if found else executor, threads) as reader:
         return score_data(
             model,
             source,
@@ -178,6 +192,8 @@ def predict(
             ids=ids,
             filter_text=filter,
             account=account,
+            client=found,
+            memory=memory,
         )
 
 

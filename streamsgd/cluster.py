@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.delayed import feed_of
 from streamsgd.errors import ClusterError, DataError
 from streamsgd.merging import FAN
-from streamsgd.workshop import Common, forget, join_on_worker, lead_on_worker, learn_on_worker, probe_on_worker
+from streamsgd.planning import row_groups
+from streamsgd.workshop import Common, fed, forget, join_on_worker, lead_on_worker, learn_on_worker, probe_on_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +78,8 @@ class Lane:
     rows: int
     futures: dict[str, Any] = field(default_factory=dict)
     """By worker."""
+    inputs: tuple[Any, ...] = ()
+    """Partitions that it waits for."""
     since: float = 0.0
     tries: int = 0
 
@@ -118,6 +122,9 @@ class Cluster:
         self._bell = threading.Event()
         """Rings when any task has ended."""
         self._reserved: dict[str, Place] = {}
+        self._feed = feed_of(job.recipe, client)
+        self._coming: dict[Place, tuple[Any, ...]] = {}
+        """Partitions of chunks that come next, which are computed meanwhile."""
         self._slots: dict[str, int] = {}
         self._looked = -PAUSE
         self._seen = time.monotonic()
@@ -206,19 +213,26 @@ class Cluster:
         places = [lane.place for lane in now.waiting] + nexts
         if (place := next((place for place in places if place not in taken), None)) is not None:
             self._reserved[worker] = place
+            self._coming = {one: self._coming.get(one) or self._inputs(one) for one in self._reserved.values()}
+
+    def _inputs(self, place: Place) -> tuple[Any, ...]:
+        return self._feed.inputs(row_groups(self.job.plan.chunk(*place).pieces))
 
     def _submit(self, lane: Lane, worker: str, now: Round, task: Callable[..., Any]) -> None:
         self._tokens += 1
         verb = "lead" if task is lead_on_worker else "learn"
         epoch, chunk = lane.place
         lane.since, lane.tries = time.monotonic(), lane.tries + 1
+        lane.inputs = lane.inputs or self._coming.pop(lane.place, ()) or self._inputs(lane.place)
         lane.futures[worker] = self.client.submit(
+            fed,
             task,
             self.run,
             self._job,
             now.common,
             lane.place,
             self._reserved.get(worker),
+            *lane.inputs,
             key=f"streamsgd-{verb}-epoch{epoch}-chunk{chunk}-{self.run}-{self._tokens}",
             workers=[worker],
             allow_other_workers=True,
@@ -253,10 +267,16 @@ class Cluster:
 
         del lane.futures[worker]
         error = future.exception() if future.status == "error" else None
+        if error is not None and (blamed := self._feed.blame(lane.inputs)) is not None:
+            raise blamed
         if error is not None and not isinstance(error, KilledWorker):
             raise ClusterError(f"{self._where(lane)}: the worker failed before it began: {error}") from error
         if lane.tries > ATTEMPTS:
             raise ClusterError(f"{self._where(lane)}: lost {lane.tries} times; look at the logs of the workers")
+        if error is not None and lane.inputs:
+            raise ClusterError(
+                f"{self._where(lane)}: it killed its worker three times; look at the logs of the workers"
+            ) from error
         if error is not None:
             self._probe(lane)
         if not lane.futures:
@@ -305,6 +325,7 @@ class Cluster:
         if lane.futures:
             self.client.cancel(list(lane.futures.values()), force=True)
             lane.futures.clear()
+        lane.inputs = ()
 
     # --- what comes back
 

@@ -25,7 +25,7 @@ from streamsgd.order import OrderRisk, TargetMix, judge_order
 from streamsgd.parquet import Footers, PieceReader, Spent
 from streamsgd.planning import Piece
 from streamsgd.survey import open_data
-from streamsgd.tables import TableSource
+from streamsgd.tables import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +189,7 @@ def read_column(reader: PieceReader, piece: Piece, name: str) -> Any:
 
 
 def _problem(dataset: Dataset, name: str) -> str:
-    if dataset.n_rows and not isinstance(dataset.source, TableSource):
+    if dataset.n_rows and not isinstance(dataset.source, Held):
         try:
             require(dataset, [name])
         except DataError as error:

@@ -20,7 +20,7 @@ from streamsgd.kernels.loops import Parts
 from streamsgd.kernels.race import CELL
 from streamsgd.lanes import CHUNK_BYTES, ROUNDS, Lanes, choose_lanes, lane_copies, n_blocks
 from streamsgd.look import Look
-from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
+from streamsgd.parquet import kept_bytes, reading_bytes, table_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.polish import check_polish, polish_bytes
@@ -344,7 +344,7 @@ def size(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=usual_threads(settings.threads),
-        footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
+        footers=kept_bytes(dataset),
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
@@ -352,6 +352,7 @@ def size(
         interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
         n_blocks=n_blocks(lanes),
         useful=useful,
+        table_bytes=table_bytes(dataset, names),
     )
 
 

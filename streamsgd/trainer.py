@@ -19,6 +19,7 @@ from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import crew_of
 from streamsgd.common import Common
 from streamsgd.crews import Threads
+from streamsgd.delayed import lazily
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import ModelError, Stopped
 from streamsgd.executors import EXECUTORS
@@ -131,7 +132,7 @@ class Run:
         self.problems: list[str] = []
         self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
-        self.judge: Judge = make_judge(job, executor)
+        self.judge: Judge = make_judge(job, executor, getattr(self.crew, "client", None))
         self.polish = Polish(job)
         self.report = Report()
         self.stop = threading.Event()
@@ -524,7 +525,7 @@ def train_model(
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
     frozen = _frozen(saved[0], settings) if saved else None
-    job = prepare(data, settings, frozen=frozen, progress=footers)
+    job = prepare(lazily(data, client), settings, frozen=frozen, progress=footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "

@@ -18,6 +18,7 @@ from streamsgd.executors import outcome, worker_address
 from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
 from streamsgd.stream import read_chunk
+from streamsgd.tables import lending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,6 +155,14 @@ def forget(run: str) -> None:
         found = _WORKSHOPS.pop(run, None)
     if found:
         found.close()
+
+
+def fed(task: Callable[..., Any], *sent: Any) -> Any:
+    """Do a lane's task, of five inputs, with the partitions that it was sent as well, if the data is made of such."""
+    (run, job, common, place, ahead), tables = sent[:5], sent[5:]
+    source: Any = workshop_of(run, job).job.recipe.dataset.source
+    with lending(source, tables):  # of the chunk that comes next none are here yet
+        return task(run, job, common, place, None if tables else ahead)
 
 
 def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
