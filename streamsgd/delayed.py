@@ -28,6 +28,10 @@ DEADLINE = 1800.0
 """Seconds that a partition may take to be computed and sent here."""
 
 
+AT_ONCE = 16
+"""Partitions that a first look has computed side by side."""
+
+
 @dataclass
 class Lazy:
     """Partitions, and whose workers compute them."""
@@ -257,10 +261,28 @@ class Sent:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
+        self._coming: list[int] = []
+        self._held: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Compute these partitions side by side, a few ahead of the one that is asked for."""
+        with self._lock:
+            self._coming, self._held = list(numbers), {}
 
     def __call__(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
         """Return rows of a partition."""
-        return self.feed.rows_of(number, names, start, stop)
+        with self._lock:
+            if number in self._coming:
+                at = self._coming.index(number)
+                wanted = self._coming[at : at + AT_ONCE]
+                self._held = dict(zip(wanted, self.feed.raw(wanted), strict=True))
+                self._coming = self._coming[at:] if wanted[1:] else []
+        try:
+            return self.feed.rows_of(number, names, start, stop)
+        finally:
+            if not self._coming:
+                self._held = {}
 
 
 class NoFeed:
@@ -289,6 +311,7 @@ def feed_of(recipe: Recipe, client: Any) -> Feed | NoFeed:
         return NoFeed()
     if not isinstance(source.fetch, Sent) or source.fetch.feed.lazy.client is not client:
         raise SettingsError("delayed tables and futures are computed by the client that they are passed with: pass client=")
+    source.expect(())  # the first look is over
     feed = source.fetch.feed
     return Feed(feed.lazy, source.rows.tolist(), recipe.columns)
 

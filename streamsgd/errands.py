@@ -80,6 +80,8 @@ class _Errand:
 
 Answer = tuple[Any, BaseException | None]
 
+_NOTHING = object()
+
 
 class Errands:
     """Tasks of one kind under way on the workers of a client, of which nothing is changed.
@@ -145,8 +147,8 @@ class Errands:
         if not threads and not self._running:
             time.sleep(PAUSE)
         while len(self._running) < AT_WORK * threads and len(self._running) + len(self._done) < AHEAD * threads:
-            item = next(waiting, self)
-            if item is self:
+            item = next(waiting, _NOTHING)
+            if item is _NOTHING:
                 return False
             self._submit(_Errand(item), self._began)
             self._began += 1

@@ -171,6 +171,11 @@ class Partitions:
         whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         return [whole.column(name) for name in names]
 
+    def expect(self, groups: Sequence[int]) -> None:
+        """Let partitions be computed side by side that will be asked for in this order."""
+        if (expect := getattr(self.fetch, "expect", None)) is not None:
+            expect(groups)
+
     def _table(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
         lent = self._lent.get(number)
         if lent is not None:
