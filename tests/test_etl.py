@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import QUIET
 from distributed import Client, LocalCluster, get_client, worker_client
 from distributed.security import Security
 
@@ -46,9 +47,7 @@ def client() -> Iterator[Client]:
     """Two worker processes that speak TLS only."""
     security = Security.temporary()
     with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, security=security, protocol="tls", silence_logs=50
-        ) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, security=security, protocol="tls", **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         assert client.scheduler.address.startswith("tls://")
@@ -148,7 +147,7 @@ def test_a_task_may_train_on_the_cluster_that_runs_it(client: Client, data: str,
 
 def test_a_task_in_the_same_process_gives_the_same_model(data: str, reference: Model) -> None:
     with (
-        LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(processes=False, n_workers=1, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         model = dask.delayed(streamsgd.train)(data, "late", **SETTINGS)
