@@ -166,7 +166,7 @@ def train(
     """
     settings = _settings(flags, config)
     with _reporting(as_json, quiet, verbose) as reporter:
-        from streamsgd.progress import describe_report, where_time_went  # noqa: PLC0415
+        from streamsgd.progress import describe_report, where_time_went, workers_of  # noqa: PLC0415
         from streamsgd.trainer import train_model  # noqa: PLC0415
 
         try:
@@ -198,6 +198,7 @@ def train(
             "rows_per_second": report.rows_now / max(report.seconds, 1e-9),
             "bytes": report.bytes,
             "time": where_time_went(report),
+            "workers": workers_of(report),
             "peak_memory_bytes": reporter.memory.bytes,
         }
     _print_json(result)

@@ -17,20 +17,31 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.crews import Work
 from streamsgd.delayed import feed_of
 from streamsgd.errors import ClusterError, DataError
 from streamsgd.merging import FAN
 from streamsgd.planning import row_groups
-from streamsgd.workshop import Common, fed, forget, join_on_worker, lead_on_worker, learn_on_worker, probe_on_worker
+from streamsgd.workshop import (
+    Common,
+    fed,
+    forget,
+    join_on_worker,
+    lead_on_worker,
+    learn_on_worker,
+    probe_on_worker,
+    step_on_worker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsgd.crews import Brought
+    from streamsgd.crews import Brought, Step
     from streamsgd.job import Job
     from streamsgd.learner import Learner
     from streamsgd.merging import Gain
     from streamsgd.stragglers import Straggler
+    from streamsgd.syncing import Gradient
     from streamsgd.workshop import Place
 
 log = logging.getLogger("streamsgd")
@@ -51,22 +62,8 @@ ATTEMPTS = 100
 """Times that what was lost is done again, before the cluster is called broken."""
 
 
-@dataclass
-class Work:
-    """What one worker did."""
-
-    rows: int = 0
-    lanes: int = 0
-    seconds: float = 0.0
-    """Of tasks, by the driver's clock."""
-    open: float = 0.0
-    decode: float = 0.0
-    encode: float = 0.0
-    fit: float = 0.0
-    bytes_read: int = 0
-    bytes_sent: int = 0
-    again: int = 0
-    """Lanes that it did for a worker that was late or lost."""
+VERBS: dict[Any, str] = {lead_on_worker: "lead", learn_on_worker: "learn", step_on_worker: "step"}
+"""What tasks are called."""
 
 
 @dataclass
@@ -91,6 +88,9 @@ class Round:
     packed: Common
     common: Any
     """The same, or where it is."""
+    more: tuple[Any, ...]
+    """What else the tasks are told."""
+    places: frozenset[Place]
     waiting: list[Lane]
     running: dict[int, Lane] = field(default_factory=dict)
     done: dict[int, Any] = field(default_factory=dict)
@@ -148,9 +148,16 @@ class Cluster:
         self.lost_rows += lost
         return found or (None, [])
 
+    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
+        """Let lanes add up the gradient of a step."""
+        found, lost = self._round(learner, at.epoch, at.chunk, at.lanes, step_on_worker, at)
+        self.lost_rows += lost
+        return found or (None, [])
+
     def close(self) -> None:
         """Let the workers forget the run."""
         del self._job
+        self._coming.clear()
         try:
             self.client.run(forget, self.run, on_error="ignore")
         except Exception as error:  # noqa: BLE001  a cluster that is gone has nothing left to forget
@@ -158,11 +165,11 @@ class Cluster:
 
     # --- a round
 
-    def _round(self, learner: Learner, epoch: int, chunk: int, n: int, task: Callable[..., Any]) -> tuple[Any, int]:
+    def _round(self, learner: Learner, epoch: int, chunk: int, n: int, task: Callable[..., Any], *more: Any) -> tuple[Any, int]:
         plan = self.job.plan
         lanes = [Lane(k, (epoch, chunk + k), plan.chunk(epoch, chunk + k).rows) for k in range(n)]
         nexts = [(epoch, chunk + n + k) for k in range(n) if chunk + n + k < plan.n_chunks(epoch)]
-        now = Round(Common(learner.packed()), None, lanes[:])
+        now = Round(Common(learner.packed()), None, more, frozenset(lane.place for lane in lanes), lanes[:])
         for _ in range(ATTEMPTS):
             now.common = self._share(now.packed)
             self._work_off(now, task, nexts)
@@ -213,25 +220,30 @@ class Cluster:
         places = [lane.place for lane in now.waiting] + nexts
         if (place := next((place for place in places if place not in taken), None)) is not None:
             self._reserved[worker] = place
-            self._coming = {one: self._coming.get(one) or self._inputs(one) for one in self._reserved.values()}
+            wanted = [*self._reserved.values(), *(place for place in self._coming if place in now.places)]
+            self._coming = {one: self._coming.get(one) or self._inputs(one) for one in wanted}
 
     def _inputs(self, place: Place) -> tuple[Any, ...]:
         return self._feed.inputs(row_groups(self.job.plan.chunk(*place).pieces))
 
     def _submit(self, lane: Lane, worker: str, now: Round, task: Callable[..., Any]) -> None:
         self._tokens += 1
-        verb = "lead" if task is lead_on_worker else "learn"
+        verb = VERBS.get(task, "lane")
         epoch, chunk = lane.place
         lane.since, lane.tries = time.monotonic(), lane.tries + 1
         lane.inputs = lane.inputs or self._coming.pop(lane.place, ()) or self._inputs(lane.place)
+        if task is step_on_worker:  # more steps will come for its chunk
+            self._coming[lane.place] = lane.inputs
         lane.futures[worker] = self.client.submit(
             fed,
             task,
+            len(lane.inputs),
             self.run,
             self._job,
             now.common,
             lane.place,
             self._reserved.get(worker),
+            *now.more,
             *lane.inputs,
             key=f"streamsgd-{verb}-epoch{epoch}-chunk{chunk}-{self.run}-{self._tokens}",
             workers=[worker],

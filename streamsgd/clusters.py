@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from streamsgd.crews import Threads
 from streamsgd.errors import ClusterError, SettingsError
 from streamsgd.executors import LOOPBACK, seceded
 from streamsgd.stragglers import parse_straggler
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamsgd.crews import Crew
+    from streamsgd.executors import Executor
     from streamsgd.job import Job
 
 log = logging.getLogger("streamsgd")
@@ -42,8 +44,8 @@ PAUSED = 0.7
 
 
 @contextmanager
-def crew_of(job: Job, client: Any = None) -> Iterator[Crew | None]:
-    """Give the crew that the settings ask for, None where it is this process; close it after.
+def crew_of(job: Job, executor: Executor, client: Any = None) -> Iterator[Crew | None]:
+    """Give the crew that the settings ask for, None for one lane in this process; close it after.
 
     Raises
     ------
@@ -56,7 +58,12 @@ def crew_of(job: Job, client: Any = None) -> Iterator[Crew | None]:
     settings = job.settings
     with client_of(client, settings.scheduler, settings.workers) as found:
         if found is None:
-            yield None
+            threads = Threads(job, executor) if job.lanes.number > 1 else None
+            try:
+                yield threads
+            finally:
+                if threads:
+                    threads.close()
             return
         from streamsgd.cluster import Cluster  # noqa: PLC0415  half a second of imports
 

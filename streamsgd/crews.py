@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from streamsgd.kernels.state import copy_state
 from streamsgd.lanes import READ_AHEAD, n_blocks
-from streamsgd.learner import Learner
-from streamsgd.merging import Gain, gain_of, join_all
+from streamsgd.learner import Learner, next_mark
+from streamsgd.merging import Gain, gain_of, join, joined
 from streamsgd.stream import Stream
+from streamsgd.syncing import Gradient, gradient_of, join_gradients
 from streamsgd.validation import held_metrics
 
 if TYPE_CHECKING:
@@ -48,8 +50,45 @@ class Brought:
     bytes_sent: int = 0
 
 
+@dataclass
+class Work:
+    """What one worker did."""
+
+    rows: int = 0
+    lanes: int = 0
+    seconds: float = 0.0
+    """Of tasks, by the driver's clock."""
+    open: float = 0.0
+    decode: float = 0.0
+    encode: float = 0.0
+    fit: float = 0.0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    again: int = 0
+    """Lanes that it did for a worker that was late or lost."""
+
+    def idle(self, seconds: float) -> float:
+        """Return for how many of the run's seconds it had nothing to do."""
+        return max(0.0, seconds - self.seconds)
+
+
+class Step(NamedTuple):
+    """A step of a round whose lanes make their gradients together."""
+
+    epoch: int
+    chunk: int
+    """The first of the round."""
+    lanes: int
+    number: int
+    batch_rows: int
+    """Of each lane."""
+
+
 class Crew(Protocol):
     """Does the work of lanes."""
+
+    work: dict[str, Work]
+    """What each worker did; empty where that is this process."""
 
     def begin(self, epoch: int, chunk: int) -> None:
         """Make ready to go on from a chunk."""
@@ -59,6 +98,9 @@ class Crew(Protocol):
 
     def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Gain | None, list[Brought]]:
         """Let n lanes learn a chunk each from the learner's state, which stays as it is; None if all were lost."""
+
+    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
+        """Let lanes add up the gradient of a step; what they brought comes with the first of a round. None if all were lost."""
 
     def close(self) -> None:
         """Release everything."""
@@ -70,7 +112,10 @@ def learn_all(learner: Learner, filled: Filled) -> Brought:
     Where there are several lanes, what is left of a batch is not carried over to the next chunk, which may be another lane's.
     """
     began = time.perf_counter()
-    learner.fit(filled)
+    if learner.job.lanes.number == 1:  # in the parts in which `Run` has it learned, whose sums are rounded part by part
+        learner.fit(filled, next_mark(learner.rows), lambda _epoch: next_mark(learner.rows))
+    else:
+        learner.fit(filled)
     chunk, plan = filled.chunk, learner.job.plan
     if learner.job.lanes.number > 1:
         learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
@@ -91,6 +136,21 @@ def learn_apart(job: Job, before: State, filled: Filled) -> tuple[Gain, Brought]
     return gain_of(job.parts.optimizer, before, after, len(filled.order), after.tally.copy()), brought
 
 
+def add_up(learner: Learner, filled: Filled, number: int, batch_rows: int) -> tuple[Gradient, list[Brought]]:
+    """Return a lane's share of the gradient of a step, and with the first one the account of its chunk."""
+    began = time.perf_counter()
+    n = len(filled.order)
+    first = min(n, number * batch_rows)
+    gradient = gradient_of(learner, filled, first, min(n, first + batch_rows))
+    brought = []
+    if not number:
+        held = held_metrics(learner.job, filled, learner.model)
+        pieces = [without_rows(piece) for piece in filled.pieces]
+        brought.append(Brought(filled.chunk, pieces, filled.spent, held, filled.waited, rows=n))
+        brought[0].fit_seconds = time.perf_counter() - began
+    return gradient, brought
+
+
 def without_rows(piece: Loaded) -> Loaded:
     """Return the account of a piece alone, for messages; how many rows it held out goes with it."""
     nothing = np.zeros(0, np.int64)
@@ -102,10 +162,16 @@ class Threads:
 
     def __init__(self, job: Job, executor: Executor) -> None:
         self.executor = executor
-        blocks = min(n_blocks(job.lanes), executor.n_workers + READ_AHEAD)
+        self.work: dict[str, Work] = {}
+        together = job.lanes.combine == "sync"
+        blocks = n_blocks(job.lanes) if together else min(n_blocks(job.lanes), executor.n_workers + READ_AHEAD)
         self._most = blocks - 1
         self._stream = Stream(job.recipe, job.plan, executor, n_blocks=blocks)
         self._chunks: Generator[Filled] | None = None
+        self._open: list[Filled] = []
+        """The chunks of a round of steps."""
+        # Not the executor, whose milliseconds per task are more than a step takes.
+        self._hands = ThreadPoolExecutor(executor.n_workers, "streamsgd-step")
         self._epochs = job.epochs
 
     def begin(self, epoch: int, chunk: int) -> None:
@@ -136,7 +202,7 @@ class Threads:
             running.append((filled, self.executor.submit(work, name)))
         while running:
             found.append(self._ended(running))
-        return join_all([gain for gain, _ in found]), [brought for _, brought in found]
+        return joined([gain for gain, _ in found], join), [brought for _, brought in found]
 
     def _ended(self, running: list[tuple[Filled, Any]]) -> tuple[Gain, Brought]:
         filled, result = running.pop(0)
@@ -146,7 +212,20 @@ class Threads:
             self._stream.give_back(filled)
         return found
 
+    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
+        """Add up side by side, as far as there are threads."""
+        if not at.number:
+            for filled in self._open:
+                self._stream.give_back(filled)
+            self._open = []
+            for _lane in range(at.lanes):
+                self._open.append(self._next())
+        running = [self._hands.submit(add_up, learner, filled, at.number, at.batch_rows) for filled in self._open]
+        found = [result.result() for result in running]
+        return joined([gradient for gradient, _ in found], join_gradients), [one for _, brought in found for one in brought]
+
     def close(self) -> None:
         """Stop reading."""
+        self._hands.shutdown()
         if self._chunks is not None:
             self._chunks.close()

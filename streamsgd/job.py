@@ -177,7 +177,9 @@ def prepare(
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes)
-    check_lanes(lanes, settings)
+    check_lanes(lanes, settings, parts, encoding)
+    if lanes.combine == "sync":
+        parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     budget = size(settings, dataset, recipe, parts, chunk_rows, lanes=lanes)
     plan = make_plan(
         dataset.rows,
@@ -273,7 +275,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
     plain = not several and not penalty._fields
     of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
-    of_batches |= settings.clip_norm is not None or settings.clip_value is not None
+    of_batches |= settings.combine == "sync" or settings.clip_norm is not None or settings.clip_value is not None
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
     bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
@@ -305,17 +307,30 @@ def _task(settings: Settings) -> str:
     return str(task)
 
 
-def check_lanes(lanes: Lanes, settings: Settings) -> None:
+def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encoding) -> None:
     """Refuse lanes that cannot do what was asked for.
 
     Raises
     ------
     SettingsError
-        There is one update per epoch, which lanes can only make together.
+        There is one update per epoch, which lanes can only make together; or one per row, which they cannot.
 
     """
-    if lanes.number > 1 and lanes.combine == "average" and settings.batch_size == "full":
+    if lanes.number == 1:
+        return
+    if lanes.combine == "average" and settings.batch_size == "full":
         raise SettingsError("--batch-size full makes one update per epoch, by all lanes together: pass --combine sync")
+    if lanes.combine == "sync" and is_sequential(parts.optimizer):
+        name = type(parts.optimizer).__name__.lower()
+        raise SettingsError(
+            f"--combine sync adds up the gradients of lanes, and --optimizer {name} learns row by row: pass --combine average, "
+            "or an optimizer of batches, such as adam"
+        )
+    if lanes.combine == "sync" and parts.penalty._fields and encoding.is_wide:
+        raise SettingsError(
+            f"--combine sync with --penalty {settings.penalty} needs rows that meet all weights, and these meet a few of many: "
+            "pass --combine average, or an optimizer with a penalty of its own (ftrl, adamw)"
+        )
 
 
 ONE_LANE = Lanes(1, "average", "as set")

@@ -48,7 +48,7 @@ def choose_lanes(settings: Settings, data_bytes: int) -> Lanes:
     """Return the lanes of a run over so many bytes of rows."""
     number, many = settings.lanes, max(1, min(MOST_LANES, data_bytes // LANE_BYTES))
     lanes = 1 << (many.bit_length() - 1) if number == "auto" else int(number)
-    if lanes == 1:
+    if lanes == 1:  # of which all ways to combine are the same
         why = "as set" if number != "auto" else f"below {2 * LANE_BYTES >> 30} GiB of rows"
         return Lanes(1, "average", why)
     size = settings.batch_size
@@ -72,18 +72,20 @@ def lane_copies(lanes: Lanes) -> int:
     return 1 if lanes.number == 1 else 1 + 2 * min(lanes.number, SIDE_BY_SIDE)
 
 
-def width(lanes: int, epoch: int, chunk: int, n_chunks: int, *, alone: bool) -> int:
+def width(lanes: Lanes, epoch: int, chunk: int, n_chunks: int, *, alone: bool) -> int:
     """Return how many lanes take part in the round that begins with a chunk.
 
     Parameters
     ----------
     lanes
-        Lanes of the run.
+        Of the run.
     epoch, chunk, n_chunks
         The chunk's place, and the chunks of its epoch.
     alone
         Whether only one can go on, as while several learners race.
 
     """
-    most = lanes if epoch else min(lanes, 1 << (max(1, chunk).bit_length() - 1))
+    most = lanes.number
+    if not epoch and lanes.combine == "average":
+        most = min(most, 1 << (max(1, chunk).bit_length() - 1))
     return 1 if alone else min(most, n_chunks - chunk)

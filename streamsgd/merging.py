@@ -19,14 +19,17 @@ not yet learned to the end, 8 lanes would lose half as much again (docs/lanes.md
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from streamsgd.kernels.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS, State, cells_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 FAN = 8
 """Gains that are added up at a time: the width of the tree."""
@@ -131,18 +134,11 @@ def join(a: Gain, b: Gain) -> Gain:
     return both
 
 
-def join_all(gains: Sequence[Gain]) -> Gain:
-    """Return the gain of all lanes, added up along the tree."""
-    while len(gains) > 1:
-        gains = [_join_some(gains[k : k + FAN]) for k in range(0, len(gains), FAN)]
-    return gains[0]
-
-
-def _join_some(gains: Sequence[Gain]) -> Gain:
-    total = gains[0]
-    for other in gains[1:]:
-        total = join(total, other)
-    return total
+def joined(parts: Sequence[T], join_two: Callable[[T, T], T]) -> T:
+    """Return the sum of what all lanes brought, in their order, along the tree."""
+    while len(parts) > 1:
+        parts = [reduce(join_two, parts[k : k + FAN]) for k in range(0, len(parts), FAN)]
+    return parts[0]
 
 
 def move_by(optimizer: Any, state: State, gain: Gain) -> None:

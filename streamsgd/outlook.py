@@ -53,6 +53,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "rows_per_tile": plan.tile_rows,
         "epochs": job.epochs,
         "batch_size": batch,
+        "lanes": job.lanes._asdict(),
         "polish": settings.polish,
         "steps": job.epochs * steps,
         "threads": budget.threads,
@@ -63,7 +64,7 @@ def outlook(job: Job) -> dict[str, Any]:
 
 def memory_parts(budget: Budget) -> dict[str, int]:
     """Return the projected bytes of each part of a budget."""
-    others = ("limit", "chunk_rows", "threads")
+    others = ("limit", "chunk_rows", "threads", "n_blocks")
     return {field.name: getattr(budget, field.name) for field in fields(budget) if field.name not in others}
 
 

@@ -90,6 +90,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         ),
         *([f"          {plan['streamed_in_slices']:,} of the units in slices"] if plan["streamed_in_slices"] else []),
         f"epochs    {plan['epochs']:,}, batch size {plan['batch_size']}, {plan['steps']:,} steps",
+        f"lanes     {plan['lanes']['number']}, {plan['lanes']['combine']}: {plan['lanes']['why']}",
         *([f"polish    at most {plan['polish']:,} passes more"] if plan["polish"] else []),
         "",
         f"memory    {peak} projected peak of {limit}, {counted(plan['threads'], 'reading thread')}",

@@ -18,8 +18,10 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from streamsgd.presentation import table
 from streamsgd.resources import PeakMemory
 from streamsgd.sizes import format_bytes
 from streamsgd.words import counted, few
@@ -305,6 +307,7 @@ def describe_job(job: Job) -> list[str]:
             f"batch size {'full' if job.settings.batch_size == 'full' else job.batch_size}, {job.parts.optimizer}; "
             f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
         ),
+        *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
     ]
 
 
@@ -323,7 +326,33 @@ def describe_report(report: Report, memory: int) -> list[str]:
             f"reading threads: decode {seconds['decode']:.1f} s, encode {seconds['encode']:.1f} s"
             + (f"; compiling took {seconds['compile']:.1f} s of these" if seconds["compile"] else "")
         ),
+        *_worked(report),
     ]
+
+
+MOST_WORKERS = 16
+"""Workers that a report names; all are in the JSON."""
+
+
+def _worked(report: Report) -> list[str]:
+    """Return what each worker did, the busiest first."""
+    header = ("worker", "rows", "lanes", "open", "decode", "encode", "fit", "idle", "sent", "again")
+    most = sorted(report.workers.items(), key=lambda item: (-item[1].rows, item[0]))
+    rows = [
+        (
+            *(name, f"{work.rows:,}", work.lanes),
+            *(f"{value:.1f} s" for value in (work.open, work.decode, work.encode, work.fit, work.idle(report.seconds))),
+            *(format_bytes(work.bytes_sent), work.again),
+        )
+        for name, work in most[:MOST_WORKERS]
+    ]
+    more = len(most) - len(rows)
+    return [*table(header, rows), *([f"and {counted(more, 'worker')} more"] if more else [])] if rows else []
+
+
+def workers_of(report: Report) -> dict[str, dict[str, Any]]:
+    """Return what each worker did, as plain values."""
+    return {name: {**asdict(work), "idle": work.idle(report.seconds)} for name, work in sorted(report.workers.items())}
 
 
 def _polished(found: dict[str, Any]) -> str:

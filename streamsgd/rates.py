@@ -25,8 +25,8 @@ USUAL_BATCH = 64
 """Rows per update if nobody says, and what rates are for (docs/defaults.md)."""
 
 
-def scale_rate(optimizer: Any, settings: Settings) -> Any:
-    """Return the optimizer with the rate for the size of the batches.
+def scale_rate(optimizer: Any, settings: Settings, lanes: int | None = None) -> Any:
+    """Return the optimizer with the rate for the size of the batches, or scaled once more for so many lanes that make one.
 
     Raises
     ------
@@ -47,5 +47,5 @@ def scale_rate(optimizer: Any, settings: Settings) -> Any:
             f"--rate-scaling {settings.rate_scaling} has no number to go by with --batch-size full: leave it out, and set "
             "--learning-rate"
         )
-    ratio = int(settings.batch_size) / USUAL_BATCH
+    ratio = int(settings.batch_size) / USUAL_BATCH if lanes is None else float(lanes)
     return optimizer._replace(learning_rate=optimizer.learning_rate * (ratio if rule == "linear" else math.sqrt(ratio)))

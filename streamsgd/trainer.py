@@ -18,7 +18,7 @@ from streamsgd.baseline import best_constant_loss, join
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import crew_of
 from streamsgd.common import Common
-from streamsgd.crews import Threads
+from streamsgd.crews import Step, Work
 from streamsgd.delayed import lazily
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import ModelError, Stopped
@@ -27,13 +27,14 @@ from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
 from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.lanes import width
-from streamsgd.learner import Learner, Packed, model_of, new_state
+from streamsgd.learner import Learner, Packed, model_of, new_state, next_mark
 from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
 from streamsgd.registry import spec_of
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
+from streamsgd.syncing import add_gradient, n_steps, step
 from streamsgd.validation import Judge, make_judge
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Report:
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
+    workers: dict[str, Work] = field(default_factory=dict)
+    """What each worker of a cluster did, by address."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
 
@@ -108,7 +111,7 @@ class Run:
     emit
         Called with every `Progress`.
     crew
-        Who does the work of lanes; None for this process: its threads, if there are several lanes.
+        Who does the work of lanes; None where there is one, and it is this process.
 
     """
 
@@ -120,7 +123,7 @@ class Run:
         emit: Callable[[Progress], None] | None = None,
         crew: Crew | None = None,
     ) -> None:
-        self.crew = crew or (Threads(job, executor) if job.lanes.number > 1 else None)
+        self.crew = crew
         self.executor, self.checkpoints = executor, checkpoints
         self.emit = emit or (lambda _event: None)
         self.learner = Learner(job)
@@ -139,7 +142,7 @@ class Run:
         self._saved_at = time.monotonic()
         self._since_save = 0
         self._shown = np.zeros(3)
-        self._next_mark = 1024
+        self._next_mark = next_mark(0)
         self._rows_restored = 0
         self._began = time.monotonic()
         self._finished = False
@@ -199,34 +202,59 @@ class Run:
         """Let lanes learn round by round, the crew doing the work."""
         job, learner = self.job, self.learner
         crew.begin(self.epoch, self.chunk)
-        while self.epoch < job.epochs:
-            n_chunks = job.plan.n_chunks(self.epoch)
-            n = width(job.lanes.number, self.epoch, self.chunk, n_chunks, alone=learner.racing)
-            if n == 1:
-                brought = crew.lead(learner, self.epoch, self.chunk)
-            else:
-                gain, brought = crew.round(learner, self.epoch, self.chunk, n)
-                if gain is not None:
-                    move_by(self.job.parts.optimizer, learner.state, gain)
-                    learner.totals += gain.tally
+        while self.epoch < job.epochs and not self.judge.exhausted:
+            n, brought = self._round(crew)
             learner.clear_tally()
             for one in brought:
                 self._take(one)
             self.chunk += n
-            last = self.chunk == n_chunks
+            last = self.chunk == job.plan.n_chunks(self.epoch)
             if last:
                 learner.end_batch(self.epoch + 1.0)
                 self.epoch, self.chunk = self.epoch + 1, 0
                 if learner.racing:
                     learner.end_race()
-            self._show(self.epoch + self._share_before(), kind="chunk")
+            self._show(self._passes, kind="chunk")
             self._show_marks()
             if last or self.judge.due(self._rows):
                 self._judge(end_of_epoch=last)
-            if self.judge.exhausted:
-                break
-            if self.epoch < job.epochs:
+            if self.epoch < job.epochs and not self.judge.exhausted:
                 self._maybe_save()
+
+    def _round(self, crew: Crew) -> tuple[int, list[Brought]]:
+        """Learn the next chunks, one per lane; return how many."""
+        job, learner = self.job, self.learner
+        n_chunks = job.plan.n_chunks(self.epoch)
+        n = width(job.lanes, self.epoch, self.chunk, n_chunks, alone=learner.racing)
+        if job.lanes.combine == "sync":
+            return n, self._steps(crew, n)
+        if n == 1:
+            return n, crew.lead(learner, self.epoch, self.chunk)
+        gain, brought = crew.round(learner, self.epoch, self.chunk, n)
+        if gain is not None:
+            move_by(self.job.parts.optimizer, learner.state, gain)
+            learner.totals += gain.tally
+        return n, brought
+
+    def _steps(self, crew: Crew, n: int) -> list[Brought]:
+        """Make the steps of a round of n lanes together; with a full batch only add up its gradient."""
+        job, learner, plan = self.job, self.learner, self.job.plan
+        full = job.settings.batch_size == "full"
+        before = self.epoch + plan.rows_before(self.epoch, self.chunk) / plan.n_rows
+        share = sum(plan.chunk(self.epoch, self.chunk + k).rows for k in range(n)) / plan.n_rows
+        found: list[Brought] = []
+        number, steps = 0, 1
+        while number < steps:
+            gradient, brought = crew.step(learner, Step(self.epoch, self.chunk, n, number, job.batch_size))
+            if not number:
+                found = brought
+                steps = n_steps([one.rows for one in brought], job.batch_size)
+            if gradient is not None:
+                add_gradient(learner, gradient)
+            if not full:
+                step(learner, job.batch_size * job.lanes.number, before + share * number / max(steps, 1))
+            number += 1
+        return found
 
     def _take(self, brought: Brought) -> None:
         chunk = brought.chunk
@@ -316,22 +344,24 @@ class Run:
         self.judge.watch(filled, self.learner.model)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
+        self.learner.clear_tally()
         self._show(filled.chunk.epoch + self._share_done(filled), kind="chunk")
 
     def _reach(self, epoch: float) -> int:
         self._show(epoch)
-        self._next_mark *= 2
+        self._next_mark = next_mark(self._rows)
         return self._next_mark
 
     def _show_marks(self) -> None:
         if self._rows >= self._next_mark:
-            self._show(self.epoch + self._share_before())
-        while self._rows >= self._next_mark:
-            self._next_mark *= 2
+            self._show(self._passes)
+        self._next_mark = next_mark(self._rows)
 
-    def _share_before(self) -> float:
+    @property
+    def _passes(self) -> float:
+        """Passes done, as far as the cursor says."""
         plan = self.job.plan
-        return plan.rows_before(self.epoch, self.chunk) / plan.n_rows if self.chunk else 0.0
+        return self.epoch + (plan.rows_before(self.epoch, self.chunk) / plan.n_rows if self.chunk else 0.0)
 
     def _share_done(self, filled: Filled) -> float:
         before = self.job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
@@ -414,8 +444,7 @@ class Run:
         self.polish.restore(header["polish"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
-        while self._next_mark <= self._rows:
-            self._next_mark *= 2
+        self._next_mark = next_mark(self._rows)
         self._show(float(self.epoch), kind="resumed", note=f"resumed at epoch {self.epoch}, chunk {self.chunk}")
 
     # --- what comes out
@@ -439,6 +468,7 @@ class Run:
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
         self.report.rows, self.report.steps = rows, int(self.learner.state.clock[STEPS])
+        self.report.workers = dict(self.crew.work) if self.crew else {}
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
 
@@ -535,7 +565,7 @@ def train_model(
         on_job(job)
     executor = EXECUTORS[settings.executor](job.budget.threads)
     try:
-        with crew_of(job, client) as crew:
+        with crew_of(job, executor, client) as crew:
             run = Run(job, executor, checkpoints, emit, crew)
             if saved:
                 run.restore(*saved)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.budget import hands
-from streamsgd.crews import Brought, learn_all, learn_apart
+from streamsgd.crews import Brought, Step, add_up, learn_all, learn_apart
 from streamsgd.executors import outcome, worker_address
 from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
 from streamsgd.stream import read_chunk
+from streamsgd.syncing import join_gradients
 from streamsgd.tables import lending
 
 if TYPE_CHECKING:
@@ -53,23 +55,31 @@ class Workshop:
         self.job = job
         self._hands = threading.Semaphore(hands)
         self._free: list[tuple[Block, np.ndarray]] = []
-        self._unmade = 2 * hands
+        self._unmade = max(2 * hands, job.budget.n_blocks if job.lanes.combine == "sync" else 0)
         self._lock = threading.Lock()
         self._ahead: OrderedDict[Place, Future[Filled]] = OrderedDict()
+        self._open: OrderedDict[Place, Filled] = OrderedDict()
+        """Chunks that more steps will come for; the one used longest ago first."""
         self._readers = ThreadPoolExecutor(hands, thread_name_prefix="streamsgd-ahead")
 
-    def work(self, place: Place, ahead: Place | None, task: Callable[[Filled], Any]) -> Any:
-        """Do something with a chunk, and begin to read the one that probably comes next."""
+    def work(self, place: Place, ahead: Place | None, task: Callable[[Filled], Any], *, keep: bool = False) -> Any:
+        """Do something with a chunk, and begin to read the one that probably comes next; keep it as long as there is room."""
         with self._hands:
             filled = self._take(place)
             try:
                 self._look_ahead(ahead)
                 return task(filled)
             finally:
-                self._give_back(filled)
+                if keep:
+                    with self._lock:
+                        self._open[place] = filled
+                else:
+                    self._give_back(filled)
 
     def _take(self, place: Place) -> Filled:
         with self._lock:
+            if (known := self._open.pop(place, None)) is not None:
+                return known
             coming = self._ahead.pop(place, None)
         return self._read(place, self._room()) if coming is None else coming.result()
 
@@ -92,6 +102,9 @@ class Workshop:
             with self._lock:
                 if self._free or self._unmade:
                     return self._spare()
+                if self._open:
+                    _, filled = self._open.popitem(last=False)
+                    return filled.block, filled.room
                 _place, coming = self._ahead.popitem(last=False)  # read in vain: another worker has that chunk
             if coming.exception() is None:
                 self._give_back(coming.result())
@@ -157,12 +170,13 @@ def forget(run: str) -> None:
         found.close()
 
 
-def fed(task: Callable[..., Any], *sent: Any) -> Any:
-    """Do a lane's task, of five inputs, with the partitions that it was sent as well, if the data is made of such."""
-    (run, job, common, place, ahead), tables = sent[:5], sent[5:]
+def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job, *sent: Any) -> Any:
+    """Do a lane's task with the partitions that it was sent as well, the last of its inputs, if the data is made of such."""
     source: Any = workshop_of(run, job).job.recipe.dataset.source
-    with lending(source, tables):  # of the chunk that comes next none are here yet
-        return task(run, job, common, place, None if tables else ahead)
+    last = len(sent) - n_tables
+    common, place, ahead, *more = sent[:last]
+    with lending(source, sent[last:]):  # of the chunk that comes next none are here yet
+        return task(run, job, common, place, None if n_tables else ahead, *more)
 
 
 def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
@@ -193,15 +207,27 @@ def _lead(run: str, job: Job, common: Common, place: Place, ahead: Place | None)
     return packed, [brought]
 
 
+def step_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None, at: Step) -> Any:  # noqa: PLR0917
+    """Let a lane add up its share of the gradient of a step; return (gradient, brought) and None, or None and the error."""
+    workshop = workshop_of(run, job)
+    return outcome(lambda: _step(workshop, common.shared(run, workshop.job), place, ahead, at))
+
+
+def _step(workshop: Workshop, learner: Learner, place: Place, ahead: Place | None, at: Step) -> Any:
+    gradient, brought = workshop.work(place, ahead, lambda filled: add_up(learner, filled, at.number, at.batch_rows), keep=True)
+    for one in brought:
+        one.worker, one.bytes_sent = worker_address(), gradient.nbytes
+    return gradient, brought
+
+
 def join_on_worker(found: list[Any]) -> Any:
-    """Add up what some lanes gained, in their order; the first error wins."""
+    """Add up what some lanes brought, in their order; the first error wins."""
     for _, error in found:
         if error is not None:
             return None, error
-    (total, brought), rest = found[0][0], [value for value, _ in found[1:]]
-    for gain, more in rest:
-        total, brought = join(total, gain), [*brought, *more]
-    return (total, brought), None
+    values = [value for value, _ in found]
+    total = reduce(join if isinstance(values[0][0], Gain) else join_gradients, [value[0] for value in values])
+    return (total, [one for _, brought in values for one in brought]), None
 
 
 def probe_on_worker(run: str, job: Job, place: Place, number: int) -> Any:

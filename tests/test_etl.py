@@ -16,8 +16,9 @@ from distributed import Client, LocalCluster, get_client, worker_client
 from distributed.security import Security
 
 import streamsgd
+from streamsgd.delayed import Computed, lazily, lazy_dataset
 from streamsgd.errors import DataError, SchemaError, SettingsError
-from streamsgd.executors import usual_threads
+from streamsgd.executors import task_memory, usual_threads
 from streamsgd.model import Model
 
 N, PART = 24_000, 1_000
@@ -99,7 +100,7 @@ def test_tasks_have_names_that_read_well(client: Client, data: str) -> None:
 
 
 def seen_names(dask_scheduler: Any) -> list[str]:
-    return [key for story in list(dask_scheduler._transition_log)[-5000:] for key in [story.key]]
+    return [str(transition[0]) for transition in dask_scheduler.transition_log]
 
 
 # --- as a task
@@ -120,8 +121,6 @@ def test_a_model_is_what_other_tasks_depend_on(client: Client, data: str, refere
 
 
 def limits() -> tuple[int, Any]:
-    from streamsgd.executors import task_memory
-
     return usual_threads(None), task_memory()
 
 
@@ -184,8 +183,6 @@ def test_futures_need_no_client_of_their_own(client: Client, reference: Model) -
 
 def test_few_partitions_are_in_memory_at_a_time() -> None:
     """Without a cluster they are computed by the threads that read, and dropped."""
-    from streamsgd.delayed import Computed
-
     calls = []
 
     def table(k: int) -> pa.Table:
@@ -278,8 +275,6 @@ def test_a_partition_that_is_another_one_later_is_named(
     (tmp_path / "how").write_text(how)
     parts = [dask.delayed(flaky)(k, str(tmp_path)) for k in range(6)]
     if not on_cluster:  # which would keep them, they are small
-        from streamsgd.delayed import Computed, lazily, lazy_dataset
-
         dataset = lazy_dataset(lazily(parts))
         dataset.source.fetch = Computed(parts, dataset.rows.tolist(), 0)
         with pytest.raises(DataError, match=message):
@@ -311,12 +306,12 @@ def test_what_is_no_table_or_no_partition_is_refused() -> None:
     with pytest.raises(SettingsError, match="cannot hold a str as well"):
         streamsgd.train([dask.delayed(part)(0), "data.parquet"], "late")
     with pytest.raises(SettingsError, match="no synchronous"):
-        streamsgd.train("data.parquet", "late", client=object())
+        streamsgd.train(lazy(), "late", client=object())
 
 
 def test_lost_futures_are_named(client: Client) -> None:
     futures = client.compute(lazy()[:3])
-    distributed.wait(futures)
+    client.gather(futures)
     futures[1].cancel(force=True)
     with pytest.raises(DataError, match="partition 1 is lost"):
         streamsgd.train(futures, "late", client=client, **SETTINGS)
