@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from streamsgd.clusters import client_of
 from streamsgd.delayed import lazily
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
-from streamsgd.executors import EXECUTORS, Inline, task_memory, usual_threads
+from streamsgd.executors import EXECUTORS, Inline, seceded, task_memory, usual_threads
 from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
@@ -76,8 +76,8 @@ def train(
 
     """
     made = make_settings({"memory": task_memory(), "target": target, **settings})
-    model, _ = train_model(source, made, out=out, emit=on_progress, client=client)
-    return model
+    with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
+        return train_model(source, made, out=out, emit=on_progress, client=client)[0]
 
 
 def plan(source: Any, target: str, **settings: Any) -> Job:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.crews import Threads
-from streamsgd.errors import ClusterError, SettingsError
-from streamsgd.executors import LOOPBACK, seceded
+from streamsgd.errors import ClusterError
+from streamsgd.executors import LOOPBACK, check_client, seceded
 from streamsgd.stragglers import parse_straggler
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ def client_of(client: Any, scheduler: str | None, workers: int | None) -> Iterat
     from distributed import Client  # noqa: PLC0415
 
     if client is not None:
-        if not hasattr(client, "submit") or client.asynchronous:
-            raise SettingsError(f"client={client!r} is no synchronous dask.distributed.Client")
         with seceded():
-            yield client
+            yield check_client(client)
     elif scheduler is not None:
         try:
             ours = Client(scheduler, timeout=START, set_as_default=False)

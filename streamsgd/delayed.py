@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.dataset import Dataset, over_files
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
-from streamsgd.executors import this_worker, usual_threads
+from streamsgd.executors import check_client, this_worker, usual_threads
 from streamsgd.tables import KEPT_BYTES, Partitions, Shape, as_table, check_rows, partition_dataset, shape_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def lazily(data: Any, client: Any = None) -> Any:
     strange = next((part for part in parts if not _is_part(part)), None)
     if strange is not None:
         raise SettingsError(f"a list of delayed tables or futures cannot hold a {type(strange).__name__} as well")
-    return Lazy(parts, client if client is not None else _default_client())
+    return Lazy(parts, _default_client() if client is None else check_client(client))
 
 
 def _default_client() -> Any:

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from streamsgd.errors import SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -102,6 +104,20 @@ def task_memory() -> str | None:
     worker = this_worker()
     limit = None if worker is None else worker.memory_manager.memory_limit
     return f"{int(limit) // (2 * 10**6)}MB" if limit else None
+
+
+def check_client(client: Any) -> Any:
+    """Return a client that can be used.
+
+    Raises
+    ------
+    SettingsError
+        It is none, or works in a coroutine.
+
+    """
+    if not hasattr(client, "submit") or getattr(client, "asynchronous", True):
+        raise SettingsError(f"client={client!r} is no synchronous dask.distributed.Client")
+    return client
 
 
 @contextmanager

@@ -130,7 +130,9 @@ def test_a_task_has_the_threads_and_half_of_the_memory_of_its_worker(client: Cli
     assert limits()[1] is None
 
 
-def of_the_same_cluster(data: str, settings: dict[str, Any], how: str) -> list[float]:
+def of_the_same_cluster(data: str | None, settings: dict[str, Any], how: str) -> list[float]:
+    """Train on a file, or on tables that the cluster computes."""
+    data = data or lazy()  # type: ignore[assignment]
     if how == "get_client":
         return weights(streamsgd.train(data, "late", client=get_client(), **settings))
     with worker_client() as client:
@@ -140,7 +142,7 @@ def of_the_same_cluster(data: str, settings: dict[str, Any], how: str) -> list[f
 @pytest.mark.parametrize("how", ["get_client", "worker_client"])
 def test_a_task_may_train_on_the_cluster_that_runs_it(client: Client, data: str, reference: Model, how: str) -> None:
     """Even if such tasks take every thread there is: they step aside for those they wait for."""
-    tasks = [client.submit(of_the_same_cluster, data, SETTINGS, how, pure=False) for _ in range(2)]
+    tasks = [client.submit(of_the_same_cluster, source, SETTINGS, how, pure=False) for source in (data, None)]
     assert client.gather(tasks) == [weights(reference)] * 2
 
 
