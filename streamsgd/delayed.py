@@ -10,23 +10,27 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.dataset import Dataset, over_files
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
 from streamsgd.executors import check_client, this_worker, usual_threads
-from streamsgd.tables import KEPT_BYTES, Partitions, Shape, as_table, check_rows, partition_dataset, shape_of
+from streamsgd.tables import KEPT_BYTES, Part, Partitions, Shape, as_table, check_rows, partition_dataset, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from streamsgd.recipe import Recipe
 
 DEADLINE = 1800.0
 """Seconds that a partition may take to be computed and sent here."""
 
+
+BATCH = 256
+"""Partitions that are counted in one graph."""
 
 AT_ONCE = 16
 """Partitions that a first look has computed side by side."""
@@ -121,29 +125,20 @@ def lazy_dataset(lazy: Lazy, progress: Callable[[int, int], None] | None = None)
     return partition_dataset(shapes, Computed(lazy.parts, rows, most))
 
 
-def _shapes_here(lazy: Lazy) -> Any:
-    return over_files(
-        lambda number: shape_of(_compute(lazy.parts[number], number), number), range(len(lazy.parts)), usual_threads(None)
-    )
+def _shapes_here(lazy: Lazy) -> Iterator[Shape]:
+    numbers = range(len(lazy.parts))
+    yield from over_files(lambda number: shape_of(_compute(lazy.parts[number], number), number), numbers, usual_threads(None))
 
 
-def _shapes_there(lazy: Lazy) -> Any:
-    from streamsgd.errands import Errands, Kind  # noqa: PLC0415
-
-    feed = Feed(lazy, [])
-    kind = Kind(
-        "count",
-        _shape_on_worker,
-        label=lambda number: f"partition{number}",
-        where=lambda number: f"partition {number}",
-        inputs=lambda number: tuple(feed.raw([number])),
-        blame=feed.blame,
-    )
-    return Errands(lazy.client, kind).each(range(len(lazy.parts)))
-
-
-def _shape_on_worker(number: int, value: Any) -> Shape:
-    return shape_of(value, number)
+def _shapes_there(lazy: Lazy) -> Iterator[Shape]:
+    """Count a batch after another, the next one under way while one comes in."""
+    feed, n = Feed(lazy, []), len(lazy.parts)
+    batches = [range(at, min(n, at + BATCH)) for at in range(0, n, BATCH)]
+    running = feed.submit("count", shape_of, [(number,) for number in batches[0]])
+    for numbers, following in zip(batches, [*batches[1:], None], strict=True):
+        coming = [] if following is None else feed.submit("count", shape_of, [(number,) for number in following])
+        yield from feed.results(running, numbers)
+        running = coming
 
 
 # --- in this process
@@ -171,8 +166,11 @@ class Computed:
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
-        """Return rows of a partition without a copy."""
+    def __call__(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
+        """Return rows of partitions without a copy."""
+        return [self._table(number).select(list(names)).slice(start, stop - start) for number, start, stop in parts]
+
+    def _table(self, number: int) -> Any:
         with self._lock:
             table = self._kept.get(number)
         if table is None:
@@ -183,7 +181,7 @@ class Computed:
             self._kept.move_to_end(number)
             while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._most:
                 self._kept.popitem(last=False)
-        return table.select(list(names)).slice(start, stop - start)
+        return table
 
 
 # --- on a cluster
@@ -199,53 +197,70 @@ class Feed:
     rows
         Of each partition, to be checked.
     names
-        Columns that tasks read; None for all.
+        Columns that tasks read.
 
     """
 
-    def __init__(self, lazy: Lazy, rows: Sequence[int], names: tuple[str, ...] | None = None) -> None:
+    def __init__(self, lazy: Lazy, rows: Sequence[int], names: tuple[str, ...] = ()) -> None:
         self.lazy, self._rows, self._names = lazy, rows, names
+        self._looks = 0
         self._run = uuid.uuid4().hex[:12]
         self._numbers: dict[str, int] = {}
 
-    def raw(self, numbers: Sequence[int]) -> list[Any]:
-        """Return futures of partitions as they are; those that were given are the user's own."""
-        parts = [self.lazy.parts[number] for number in numbers]
-        computed = iter(self.lazy.client.compute([part for part in parts if not _is_future(part)]))
-        futures = [part if _is_future(part) else next(computed) for part in parts]
-        for number, future in zip(numbers, futures, strict=True):
-            self._numbers[future.key] = number
-            if future.status in ("cancelled", "lost"):
+    def submit(self, verb: str, task: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Start `task(partition, number, ...)` for each (number, ...), the partitions computed for them in one graph.
+
+        A name is the same whenever the same is asked for, so that tasks of this feed share what is there.
+        """
+        import dask  # noqa: PLC0415
+
+        made = []
+        call = dask.delayed(task)
+        for number, *more in calls:
+            part = self.lazy.parts[number]
+            if _is_future(part) and part.status in ("cancelled", "lost"):
                 raise DataError(
                     f"partition {number} is lost, and nothing says how to compute it again: its worker died, or it was "
                     "cancelled; pass delayed tables instead of futures of scattered data"
                 )
-        return futures
-
-    def inputs(self, numbers: Sequence[int]) -> tuple[Any, ...]:
-        """Return futures of (number, table) with the columns that tasks read; they live as long as they are held."""
-        numbers = [number for number in numbers if self._rows[number]]
-        futures = []
-        for number, future in zip(numbers, self.raw(numbers), strict=True):
-            key = f"streamsgd-partition{number}-{self._run}"
+            key = f"streamsgd-{verb}-partition{number}-{self._run}"
             self._numbers[key] = number
-            futures.append(
-                self.lazy.client.submit(_part_on_worker, future, number, self._rows[number], self._names, key=key, pure=False)
-            )
-        return tuple(futures)
+            made.append(call(part, number, *more, dask_key_name=key))
+        return list(self.lazy.client.compute(made))
 
-    def rows_of(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
-        """Fetch rows of a partition into this process."""
-        (future,) = self.raw([number])
-        key = f"streamsgd-look-partition{number}-{uuid.uuid4().hex[:12]}"
-        rows = self._rows[number]
-        part = self.lazy.client.submit(_part_on_worker, future, number, rows, names, (start, stop), key=key, pure=False)
+    def computed(self, numbers: Sequence[int]) -> dict[int, Any]:
+        """Compute partitions as they are; those that are futures are there."""
+        lazy = [number for number in numbers if not _is_future(self.lazy.parts[number])]
+        futures = self.lazy.client.compute([self.lazy.parts[number] for number in lazy]) if lazy else []
+        return dict(zip(lazy, futures, strict=True))
+
+    def results(self, futures: Sequence[Any], numbers: Sequence[int]) -> list[Any]:
+        """Return what tasks on these partitions found.
+
+        Raises
+        ------
+        DataError
+            One failed; the message names its partition.
+
+        """
         try:
-            return part.result(timeout=DEADLINE)[1]
+            return list(self.lazy.client.gather(list(futures)))
         except StreamSGDError:
             raise
         except Exception as error:
-            raise self.blame((future,)) or _cannot(number, error) from error
+            raise self.blame(tuple(futures)) or _cannot(numbers[0], error) from error
+
+    def inputs(self, numbers: Sequence[int]) -> tuple[Any, ...]:
+        """Return futures of (number, table) with the columns that tasks read; they live as long as they are held."""
+        calls = [(number, self._rows[number], self._names) for number in numbers if self._rows[number]]
+        return tuple(self.submit("read", _numbered, calls)) if calls else ()
+
+    def rows_of(self, parts: Sequence[Part], names: tuple[str, ...]) -> list[Any]:
+        """Fetch rows of partitions into this process."""
+        self._looks += 1
+        calls = [(number, self._rows[number], names, (start, stop)) for number, start, stop in parts]
+        futures = self.submit(f"look{self._looks}", _cut, calls)
+        return self.results(futures, [part.number for part in parts])
 
     def blame(self, inputs: tuple[Any, ...]) -> StreamSGDError | None:
         """Say which of these futures failed, and how."""
@@ -261,28 +276,25 @@ class Sent:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self._coming: list[int] = []
+        self._coming: deque[int] = deque()
         self._held: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Compute these partitions side by side, a few ahead of the one that is asked for."""
         with self._lock:
-            self._coming, self._held = list(numbers), {}
+            self._coming, self._held = deque(numbers), {}
 
-    def __call__(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
-        """Return rows of a partition."""
+    def __call__(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
+        """Return rows of partitions."""
+        now = {part.number for part in parts}
         with self._lock:
-            if number in self._coming:
-                at = self._coming.index(number)
-                wanted = self._coming[at : at + AT_ONCE]
-                self._held = dict(zip(wanted, self.feed.raw(wanted), strict=True))
-                self._coming = self._coming[at:] if wanted[1:] else []
-        try:
-            return self.feed.rows_of(number, names, start, stop)
-        finally:
-            if not self._coming:
-                self._held = {}
+            while self._coming and self._coming[0] in now:
+                self._coming.popleft()
+            ahead = list(islice(self._coming, AT_ONCE))
+            held = {number: self._held[number] for number in (*now, *ahead) if number in self._held}
+            self._held = held | self.feed.computed([number for number in ahead if number not in held])
+        return self.feed.rows_of(parts, names)
 
 
 class NoFeed:
@@ -316,9 +328,9 @@ def feed_of(recipe: Recipe, client: Any) -> Feed | NoFeed:
     return Feed(feed.lazy, source.rows.tolist(), recipe.columns)
 
 
-def _part_on_worker(
-    value: Any, number: int, rows: int, names: tuple[str, ...] | None, some: tuple[int, int] | None = None
-) -> tuple[int, Any]:
-    table = check_rows(as_table(value, f"partition {number}"), number, rows)
-    table = table if names is None else table.select(list(names))
-    return number, table if some is None else table.slice(some[0], some[1] - some[0])
+def _numbered(value: Any, number: int, rows: int, names: tuple[str, ...]) -> tuple[int, Any]:
+    return number, check_rows(as_table(value, f"partition {number}"), number, rows).select(list(names))
+
+
+def _cut(value: Any, number: int, rows: int, names: tuple[str, ...], some: tuple[int, int]) -> Any:
+    return _numbered(value, number, rows, names)[1].slice(some[0], some[1] - some[0])

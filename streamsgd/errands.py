@@ -106,6 +106,7 @@ class Errands:
         self._done: dict[int, Answer] = {}
         self._began = 0
         self._seen = self._ended = time.monotonic()
+        self._looked, self._threads = -PAUSE, 0
 
     def each(self, items: Iterable[Any]) -> Generator[Any]:
         """Yield what the tasks of some items return, in the order of the items.
@@ -136,7 +137,10 @@ class Errands:
 
     def _fill(self, waiting: Iterator[Any]) -> bool:
         """Submit as many tasks as there is room for; say whether any may be left."""
-        threads, now = sum(self.client.nthreads().values()), time.monotonic()
+        now = time.monotonic()
+        if now - self._looked >= PAUSE:
+            self._looked, self._threads = now, sum(self.client.nthreads().values())
+        threads = self._threads
         self._seen = now if threads else self._seen
         if now - self._seen > NO_WORKER:
             raise ClusterError(

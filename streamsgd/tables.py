@@ -116,6 +116,14 @@ class Shape(NamedTuple):
     """Of its schema, rows, nulls and both ends: by which it is known again."""
 
 
+class Part(NamedTuple):
+    """Rows `start` to `stop` of a partition."""
+
+    number: int
+    start: int
+    stop: int
+
+
 def shape_of(value: Any, number: int) -> Shape:
     """Return the shape of partition `number`."""
     table = as_table(value, f"partition {number}")
@@ -135,14 +143,14 @@ class Partitions:
     rows
         int64 (n_partitions,): as they were counted.
     fetch
-        Gives rows `start` to `stop` of some columns of a partition, `fetch(number, names, start, stop)`; stays in its process.
-        Without it there are the tables that a task was lent.
+        Gives rows of some columns of partitions, `fetch(parts, names)`; stays in its process. Without it there are the tables
+        that a task was lent.
 
     """
 
     rows: np.ndarray
     files: tuple[FileRef, ...]
-    fetch: Callable[[int, tuple[str, ...], int, int], Any] | None = None
+    fetch: Callable[[list[Part], tuple[str, ...]], list[Any]] | None = None
     is_local: bool = True
     _lent: dict[int, list[Any]] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -162,12 +170,19 @@ class Partitions:
             A partition cannot be computed, or has other rows than before.
 
         """
-        tables = []
+        parts = []
         for number in groups:
             stop = min(int(self.rows[number]), start + rows)
             if stop > start:
-                tables.append(self._table(number, names, start, stop))
+                parts.append(Part(number, start, stop))
             start, rows = 0, rows - (stop - start)
+        tables = [self._lent[part.number][0] for part in parts if part.number in self._lent]
+        if len(tables) == len(parts):
+            tables = [table.select(list(names)).slice(a, b - a) for table, (_, a, b) in zip(tables, parts, strict=True)]
+        elif self.fetch is not None:
+            tables = self.fetch(parts, names)
+        else:
+            raise DataError(f"partition {parts[0].number} was not sent to the worker that reads it")
         whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         return [whole.column(name) for name in names]
 
@@ -175,14 +190,6 @@ class Partitions:
         """Let partitions be computed side by side that will be asked for in this order."""
         if (expect := getattr(self.fetch, "expect", None)) is not None:
             expect(groups)
-
-    def _table(self, number: int, names: tuple[str, ...], start: int, stop: int) -> Any:
-        lent = self._lent.get(number)
-        if lent is not None:
-            return lent[0].select(list(names)).slice(start, stop - start)
-        if self.fetch is None:
-            raise DataError(f"partition {number} was not sent to the worker that reads it")
-        return self.fetch(number, names, start, stop)
 
     def lend(self, number: int, table: Any) -> None:
         """Keep a partition for a task."""

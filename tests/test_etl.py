@@ -20,6 +20,7 @@ from streamsgd.delayed import Computed, lazily, lazy_dataset
 from streamsgd.errors import DataError, SchemaError, SettingsError
 from streamsgd.executors import task_memory, usual_threads
 from streamsgd.model import Model
+from streamsgd.tables import Part
 
 N, PART = 24_000, 1_000
 SETTINGS: dict[str, Any] = {"memory": "1GB", "epochs": 2, "chunk_rows": 4_000, "validation": 0.1, "lanes": 4}
@@ -193,9 +194,9 @@ def test_few_partitions_are_in_memory_at_a_time() -> None:
 
     computed = Computed([dask.delayed(table)(k) for k in range(6)], [1_000_000] * 6, most=20_000_000)
     for k in range(6):
-        assert computed(k, ("x",), 5, 7)["x"].to_pylist() == [float(k)] * 2
+        assert computed([Part(k, 5, 7)], ("x",))[0]["x"].to_pylist() == [float(k)] * 2
         assert sum(kept.nbytes for kept in computed._kept.values()) <= 20_000_000
-    computed(5, ("x",), 0, 1)
+    computed([Part(5, 0, 1)], ("x",))
     assert calls == [0, 1, 2, 3, 4, 5]
 
 
