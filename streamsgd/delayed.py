@@ -57,8 +57,11 @@ def _is_part(value: Any) -> bool:
 
 
 def _is_future(value: Any) -> bool:
-    distributed = sys.modules.get("distributed")  # whoever has a future has imported it
-    return distributed is not None and isinstance(value, distributed.Future)
+    if "distributed" not in sys.modules:  # whoever has a future has imported it
+        return False
+    from distributed import Future  # noqa: PLC0415  waits for a thread that is just importing it, as `sys.modules` would not
+
+    return isinstance(value, Future)
 
 
 def lazily(data: Any, client: Any = None) -> Any:

@@ -85,7 +85,7 @@ def as_table(value: Any, what: str) -> Any:
         It is no table, or two of its columns have one name.
 
     """
-    if type(value).__module__.startswith("pandas.") and hasattr(value, "columns"):
+    if type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns"):
         named = any(name is not None for name in value.index.names)
         table = pa.Table.from_pandas(value, preserve_index=None if named else False)
     elif hasattr(type(value), "__arrow_c_stream__"):

@@ -563,7 +563,7 @@ def train_model(
         )
     if on_job:
         on_job(job)
-    executor = EXECUTORS[settings.executor](job.budget.threads)
+    executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
     try:
         with crew_of(job, executor, client) as crew:
             run = Run(job, executor, checkpoints, emit, crew)
