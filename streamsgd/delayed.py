@@ -36,6 +36,12 @@ AT_ONCE = 16
 """Partitions that a first look has computed side by side."""
 
 
+NEEDS_CLIENT = (
+    "what Dask computes goes to the workers of the client that it is passed with: pass client=, or leave --workers and "
+    "--scheduler out"
+)
+
+
 @dataclass
 class Lazy:
     """Partitions, and whose workers compute them."""
@@ -64,7 +70,7 @@ def _is_future(value: Any) -> bool:
     return isinstance(value, Future)
 
 
-def lazily(data: Any, client: Any = None) -> Any:
+def lazily(data: Any, client: Any = None, *, elsewhere: bool = False) -> Any:
     """Return data that Dask computes as `Lazy`, other data as it is.
 
     Parameters
@@ -73,11 +79,13 @@ def lazily(data: Any, client: Any = None) -> Any:
         Anything.
     client
         Whose workers compute the partitions. Without it those of the default client, if there is one; else this process.
+    elsewhere
+        Whether workers that have no such client are to read them.
 
     Raises
     ------
     SettingsError
-        A list mixes them with something else.
+        A list mixes them with something else, or they are to be read where nobody can compute them.
 
     """
     if isinstance(data, Lazy) or not is_lazy(data):
@@ -89,6 +97,8 @@ def lazily(data: Any, client: Any = None) -> Any:
     strange = next((part for part in parts if not _is_part(part)), None)
     if strange is not None:
         raise SettingsError(f"a list of delayed tables or futures cannot hold a {type(strange).__name__} as well")
+    if client is None and elsewhere:
+        raise SettingsError(NEEDS_CLIENT)
     return Lazy(parts, _default_client() if client is None else check_client(client))
 
 
@@ -325,7 +335,7 @@ def feed_of(recipe: Recipe, client: Any) -> Feed | NoFeed:
     if not isinstance(source, Partitions):
         return NoFeed()
     if not isinstance(source.fetch, Sent) or source.fetch.feed.lazy.client is not client:
-        raise SettingsError("delayed tables and futures are computed by the client that they are passed with: pass client=")
+        raise SettingsError(NEEDS_CLIENT)
     source.expect(())  # the first look is over
     feed = source.fetch.feed
     return Feed(feed.lazy, source.rows.tolist(), recipe.columns)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from streamsgd.columns import choose, expand, is_number, kind_of
 from streamsgd.dataset import Dataset, read_dataset, require
+from streamsgd.delayed import is_lazy
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.features import choose_encoding
 from streamsgd.filesystems import first_line
@@ -110,7 +111,7 @@ def inspect_data(data: Any, settings: Settings, progress: Callable[[int, int], N
         A footer cannot be read, or a column that was named is not there.
 
     """
-    if settings.filter or hasattr(data, "__arrow_c_stream__"):
+    if settings.filter or hasattr(data, "__arrow_c_stream__") or is_lazy(data):
         dataset, _, _ = open_data(data, settings.filter, progress)
     else:
         dataset = read_dataset(data, progress=progress)

@@ -555,7 +555,8 @@ def train_model(
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
     frozen = _frozen(saved[0], settings) if saved else None
-    job = prepare(lazily(data, client), settings, frozen=frozen, progress=footers)
+    data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
+    job = prepare(data, settings, frozen=frozen, progress=footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "

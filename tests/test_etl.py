@@ -240,6 +240,23 @@ def test_evaluate_takes_delayed_tables_too(client: Client, data: str, reference:
     assert streamsgd.evaluate(reference, lazy(), client=client) == found
 
 
+def test_plan_and_inspect_take_delayed_tables(data: str) -> None:
+    """And say of them what they say of a file."""
+    settings = {key: value for key, value in SETTINGS.items() if key != "epochs"}
+    here, file = (streamsgd.plan(source, "late", **settings) for source in (lazy(), data))
+    assert [here.plan.chunk(0, k) for k in range(6)] == [file.plan.chunk(0, k) for k in range(6)]
+    assert here.encoding == file.encoding
+    one, other = (streamsgd.inspect(source, "late").to_dict() for source in (lazy(), data))
+    assert one["columns"] == other["columns"]
+
+
+@pytest.mark.parametrize("more", [{"combine": "sync", "optimizer": "adam"}, {"filter": "a > 0"}, {"polish": 2}, {"lanes": 1}])
+def test_other_ways_to_learn_take_them_as_well(client: Client, data: str, more: dict[str, Any]) -> None:
+    settings = {**SETTINGS, "epochs": 1, **more}
+    model = streamsgd.train(lazy(), "late", client=client, **settings)
+    assert same(model, streamsgd.train(data, "late", **settings))
+
+
 # --- what goes wrong
 
 
@@ -308,6 +325,8 @@ def test_what_is_no_table_or_no_partition_is_refused() -> None:
         streamsgd.train([dask.delayed(lambda: [1, 2])()], "late")
     with pytest.raises(SettingsError, match="cannot hold a str as well"):
         streamsgd.train([dask.delayed(part)(0), "data.parquet"], "late")
+    with pytest.raises(SettingsError, match="pass client="):
+        streamsgd.train(lazy(), "late", workers=2)
     with pytest.raises(SettingsError, match="no synchronous"):
         streamsgd.train(lazy(), "late", client=object())
 
