@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.dataset import Dataset, over_files
@@ -216,7 +216,7 @@ class Feed:
 
     def __init__(self, lazy: Lazy, rows: Sequence[int], names: tuple[str, ...] = ()) -> None:
         self.lazy, self._rows, self._names = lazy, rows, names
-        self._looks = 0
+        self._looks = count()
         self._run = uuid.uuid4().hex[:12]
         self._numbers: dict[str, int] = {}
 
@@ -270,9 +270,8 @@ class Feed:
 
     def rows_of(self, parts: Sequence[Part], names: tuple[str, ...]) -> list[Any]:
         """Fetch rows of partitions into this process."""
-        self._looks += 1
         calls = [(number, self._rows[number], names, (start, stop)) for number, start, stop in parts]
-        futures = self.submit(f"look{self._looks}", _cut, calls)
+        futures = self.submit(f"look{next(self._looks)}", _cut, calls)
         return self.results(futures, [part.number for part in parts])
 
     def blame(self, inputs: tuple[Any, ...]) -> StreamSGDError | None:

@@ -200,7 +200,7 @@ class Errands:
             del self._running[number]
 
     def _found(self, errand: _Errand, where: str) -> Answer:
-        from distributed import KilledWorker  # noqa: PLC0415
+        from distributed import CancelledError, KilledWorker  # noqa: PLC0415
 
         if errand.future.status != "error":
             found: Answer = errand.future.result(timeout=DEADLINE)
@@ -208,6 +208,8 @@ class Errands:
         error = errand.future.exception()
         if (blamed := self.kind.blame(errand.inputs)) is not None:
             return None, blamed
+        if isinstance(error, CancelledError):  # of what all tasks share, lost with its worker
+            raise error
         if isinstance(error, KilledWorker):
             text = "killed its worker several times; look at the logs of the workers: out of memory, or a crash of a codec"
             return None, ClusterError(f"{where}: {text}")
