@@ -19,6 +19,7 @@ from streamsgd.planning import make_plan
 from streamsgd.registry import make
 from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
+from streamsgd.svrg import reduces
 from streamsgd.tables import table_dataset
 from streamsgd.trainer import Progress, Run, train_model
 
@@ -261,8 +262,14 @@ class Trainer:
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
         self.settings = make_settings({"epochs": 1, **settings, "target": target})
-        if self.settings.polish:
-            raise SettingsError("--polish needs all the data at once, and here it comes table by table: use streamsgd.train")
+        for name in ("polish", "standard_errors"):
+            if getattr(self.settings, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
+        spec = self.settings.optimizer
+        if spec != "auto" and reduces(make("optimizer", spec)):
+            what = f"--optimizer {spec} needs all the data at once"
+            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
         self._run: Run | None = None
         self._calls = 0
 

@@ -131,7 +131,7 @@ def learn_apart(job: Job, before: State, filled: Filled) -> tuple[Gain, Brought]
     learner = Learner(job, copy_state(before))
     brought = learn_all(learner, filled)
     after = learner.state
-    if after.paid.size:  # so that lanes that stand at different sums of rates can be compared
+    if after.paid.size:  # so that lanes that stand at different sums of rates can be compared; no mean is kept here
         after.weights[:] = learner.weights()
     return gain_of(job.parts.optimizer, before, after, len(filled.order), after.tally.copy()), brought
 

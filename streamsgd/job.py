@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from streamsgd import budget as budgets
+from streamsgd.averaging import average_from, check_average
 from streamsgd.columns import Roles, choose
 from streamsgd.dataset import Dataset, require
 from streamsgd.errors import SettingsError
@@ -28,7 +29,9 @@ from streamsgd.racing import is_race
 from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
+from streamsgd.sandwich import check_errors, errors_bytes
 from streamsgd.survey import open_data
+from streamsgd.svrg import BATCH, check_svrg, reduces, svrg_bytes
 from streamsgd.targets import TASK_LOSS, choose_target
 
 if TYPE_CHECKING:
@@ -79,7 +82,8 @@ class Job:
         """Rows per update; of a full batch more than there are."""
         size = self.settings.batch_size
         if size == "auto":
-            return 1 if is_sequential(self.parts.optimizer) else USUAL_BATCH
+            of_batches = BATCH if reduces(self.parts.optimizer) else USUAL_BATCH
+            return 1 if is_sequential(self.parts.optimizer) else of_batches
         return WHOLE_EPOCH if size == "full" else int(size)
 
     @property
@@ -91,6 +95,11 @@ class Job:
     def clips(self) -> tuple[float, float]:
         """The most that the length and a coordinate of a batch's gradient may be."""
         return self.settings.clip_norm or math.inf, self.settings.clip_value or math.inf
+
+    @property
+    def average_from(self) -> float:
+        """The epoch, as a fraction, from which on the weights are averaged."""
+        return average_from(self.settings, self.epochs)
 
     @property
     def n_outputs(self) -> int:
@@ -157,7 +166,12 @@ def prepare(
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
     check_polish(settings, parts)
+    check_svrg(settings, parts, wide=encoding.is_wide)
+    check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
+    check_errors(settings, parts, encoding)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
+    if settings.epochs == "auto" and reduces(parts.optimizer):
+        epochs *= 2  # before every pass that learns there is one that measures
     recipe = Recipe(
         dataset,
         encoding,
@@ -176,7 +190,9 @@ def prepare(
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
     )
     recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
-    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes)
+    alone = "svrg learns in one" if reduces(parts.optimizer) else ""
+    alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
     check_lanes(lanes, settings, parts, encoding)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
@@ -231,7 +247,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
-    steady = is_sequential(optimizer) or type(optimizer).__name__ == "FTRL"
+    steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
 
@@ -256,6 +272,8 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         return
     if {"l1", "l2"} & set(optimizer._fields):
         raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
+    if reduces(optimizer):
+        return  # `check_svrg` knows what it needs
     if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
         lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
         raise SettingsError(
@@ -276,6 +294,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     plain = not several and not penalty._fields
     of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
     of_batches |= settings.combine == "sync" or settings.clip_norm is not None or settings.clip_value is not None
+    of_batches |= settings.average != "none" and bool(penalty._fields)
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
     bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
@@ -313,11 +332,20 @@ def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encodi
     Raises
     ------
     SettingsError
-        There is one update per epoch, which lanes can only make together; or one per row, which they cannot.
+        There is one update per epoch, which lanes can only make together; or one per row, which they cannot; or variance
+        reduction.
 
     """
+    elsewhere = settings.workers is not None or settings.scheduler is not None
+    if reduces(parts.optimizer) and (lanes.number > 1 or elsewhere):
+        raise SettingsError(
+            "--optimizer svrg learns in one lane and in one process: leave --lanes, --workers and --scheduler out, or take "
+            "--polish, which comes as near"
+        )
     if lanes.number == 1:
         return
+    if settings.average != "none" and lanes.combine == "average":
+        raise SettingsError("--average keeps the mean of all steps, which lanes that step apart have not: pass --combine sync")
     if lanes.combine == "average" and settings.batch_size == "full":
         raise SettingsError("--batch-size full makes one update per epoch, by all lanes together: pass --combine sync")
     if lanes.combine == "sync" and is_sequential(parts.optimizer):
@@ -349,18 +377,21 @@ def size(
     limit = budgets.parse_limit(settings.memory)
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
-    polish = polish_bytes(weights) if settings.polish else 0
     useful = None
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
+    further = polish_bytes(weights) if settings.polish else 0
+    further += svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
+    further += errors_bytes(weights) if settings.standard_errors else 0
+    further += 2 * 8 * weights if settings.average != "none" else 0
     names = list(recipe.encoding.sources)
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
         threads=usual_threads(settings.threads),
         footers=kept_bytes(dataset),
-        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + polish,
+        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + further,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,

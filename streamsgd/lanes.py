@@ -44,10 +44,12 @@ class Lanes(NamedTuple):
     why: str
 
 
-def choose_lanes(settings: Settings, data_bytes: int) -> Lanes:
-    """Return the lanes of a run over so many bytes of rows."""
+def choose_lanes(settings: Settings, data_bytes: int, alone: str = "") -> Lanes:
+    """Return the lanes of a run over so many bytes of rows; `alone` is why nobody gets several who did not ask for them."""
     number, many = settings.lanes, max(1, min(MOST_LANES, data_bytes // LANE_BYTES))
     lanes = 1 << (many.bit_length() - 1) if number == "auto" else int(number)
+    if alone and number == "auto":
+        return Lanes(1, "average", alone)
     if lanes == 1:  # of which all ways to combine are the same
         why = "as set" if number != "auto" else f"below {2 * LANE_BYTES >> 30} GiB of rows"
         return Lanes(1, "average", why)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.averaging import begin
 from streamsgd.errors import DivergedError
 from streamsgd.job import WHOLE_EPOCH, Job, is_sequential, start_at_best_constant
+from streamsgd.kernels.averaging import average
 from streamsgd.kernels.loops import fit, new_scratch, settled, update
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.state import FILLED, ROWS, WEIGHT, State, make_state
@@ -28,6 +30,7 @@ from streamsgd.racing import (
     successor,
     weights_of,
 )
+from streamsgd.svrg import reduces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +104,7 @@ class Learner:
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
+            last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
             pace = Pace(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
             fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
@@ -119,6 +123,7 @@ class Learner:
         size = filled if self.job.settings.batch_size == "full" else self.batch_rows
         # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
         first = epoch - min(1.0, filled / self.job.plan.n_rows)
+        begin(self.state, self.job.average_from, first, 1.0, 1)
         pace = Pace(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
         update(self.job.parts, self.state, pace, filled, first)
 
@@ -184,14 +189,21 @@ class Learner:
         optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
         self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
 
+    def go_on_at(self, rate: float | None) -> None:
+        """Take the rate that the data called for, if nobody set one."""
+        if rate is not None:
+            optimizer = self.job.parts.optimizer._replace(learning_rate=rate)
+            self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+
     # --- what comes out
 
     def weights(self) -> np.ndarray:
-        """Return a copy of the weights as they are, (n,): all penalties paid, all bets settled, of the leader of a race."""
+        """Return a copy of the weights that predict, (n,): penalties paid, bets settled, averaged, of the leader of a race."""
         if self.racing:
             return weights_of(self.state, leader(self.state))
         weights = np.empty(self.state.weights.size, self.state.weights.dtype)
         settled(self.job.parts, self.state, self.n_penalised, weights)
+        average(self.state, weights)
         return weights
 
     def model(self) -> Model:
@@ -239,13 +251,16 @@ def new_state(job: Job) -> State:
 
 def alone(job: Job, weights: np.ndarray) -> State:
     """Return the state of one learner that starts from weights (n,)."""
-    kind = weights.dtype
+    kind, lag = weights.dtype, job.settings.average != "none"
+    lazy, batches = bool(job.parts.penalty._fields) or reduces(job.parts.optimizer), not is_sequential(job.parts.optimizer)
+    eager = lag and lazy  # the mean is of what weights are after every step, penalty paid
     large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
     return make_state(
         weights,
         job.parts.optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
-        lazy=bool(job.parts.penalty._fields),
-        batches=not is_sequential(job.parts.optimizer),
+        lazy=lazy and not eager,
+        batches=batches and not eager,
+        lag=lag,
     )

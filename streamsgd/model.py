@@ -36,6 +36,8 @@ class Value:
     """(n_outputs,)."""
     rows: int
     """How many of the rows that were counted in training had it; 0 where none were."""
+    errors: np.ndarray | None = None
+    """Standard errors of the weights, (n_outputs,), if the model has them."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Model:
         space; the last row is the intercept.
     settings, metrics, provenance
         As trained, as measured, and of what: plain JSON values.
+    covariance
+        Of the weights, float64 (n_weights, n_weights), ordered [coordinate][output]; NaN for weights that are not determined.
+        None unless trained with `standard_errors`; see `sandwich`.
     common
         The most frequent values of hashed columns, each with how often it was counted; see `common`.
 
@@ -79,6 +84,7 @@ class Model:
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     common: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    covariance: np.ndarray | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -211,15 +217,45 @@ class Model:
         the value it was imputed with; a transformed column is in units of its transform.
         """
         raw = self.weights.astype(np.float64)
-        scale = np.ones(self.encoding.width)
-        shift = np.zeros(self.encoding.width)
-        for j, column in enumerate(self.encoding.columns):
-            scale[j], shift[j] = column.scale, column.shift
+        scale, shift = self._units()
         weights = raw[: self.encoding.width] * scale[:, None]
         intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
         if self.target.task == "regression":
             return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
         return weights, intercepts
+
+    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and shift of every number, (width,)."""
+        scale, shift = np.ones(self.encoding.width), np.zeros(self.encoding.width)
+        for j, column in enumerate(self.encoding.columns):
+            scale[j], shift[j] = column.scale, column.shift
+        return scale, shift
+
+    def standard_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return standard errors of all encoded weights, and of what `coefficients` returns; NaN where not determined.
+
+        Those of the weights are (n_coordinates, n_outputs), of numbers (width, n_outputs) and intercepts (n_outputs,) in units
+        of the columns and the target: a linear function a of the weights has the variance a V a. Scale and shift of columns
+        count as constants.
+
+        Raises
+        ------
+        ModelError
+            The model has none.
+
+        """
+        if self.covariance is None:
+            raise ModelError("the model has no standard errors: train it with --standard-errors and --polish, or --average")
+        (scale, shift), width = self._units(), self.encoding.width
+        encoded = np.sqrt(np.diagonal(self.covariance)).reshape(self.weights.shape)
+        across, intercepts = np.zeros(len(self.weights)), np.zeros(self.n_outputs)
+        across[:width], across[-1] = -scale * shift, 1.0
+        used = np.flatnonzero(across)
+        for k in range(self.n_outputs):
+            of = used * self.n_outputs + k
+            intercepts[k] = np.sqrt(max(across[used] @ self.covariance[np.ix_(of, of)] @ across[used], 0.0))
+        unit = self.target.scale if self.target.task == "regression" else 1.0
+        return encoded, encoded[:width] * scale[:, None] / unit, intercepts / unit
 
     def values(self) -> list[Value]:
         """Return the weights of categories and of the values, words and keys of hashed columns that were kept while training.
@@ -228,6 +264,7 @@ class Model:
         """
         # Of a regression in units of its target, of others of the score.
         raw, found = self.weights.astype(np.float64) / self.target.scale, []
+        errors = None if self.covariance is None else self.standard_errors()[0] / self.target.scale
         for coder in Encoder(self.encoding).coders:
             column = coder.column
             if column.own:
@@ -238,13 +275,14 @@ class Model:
                 names = [*common, ("is missing", 0)]
                 places = np.append(coder.places([name for name, _ in common]), coder.null)
             found += [
-                Value(column.name, name, raw[place], count) for (name, count), place in zip(names, places.tolist(), strict=True)
+                Value(column.name, name, raw[place], count, None if errors is None else errors[place])
+                for (name, count), place in zip(names, places.tolist(), strict=True)
             ]
         for tailer in Encoder(self.encoding).tailers:
             common = self.common.get(tailer.column.name, [])
             places = tailer.places([name for name, _ in common])
             found += [
-                Value(tailer.column.name, name, raw[place], count)
+                Value(tailer.column.name, name, raw[place], count, None if errors is None else errors[place])
                 for (name, count), place in zip(common, places.tolist(), strict=True)
             ]
         return found
@@ -264,7 +302,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        return store.pack("model", self.header(), _packed(self.weights))
+        return store.pack("model", self.header(), {**_packed(self.weights), **_folded(self.covariance)})
 
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
@@ -310,10 +348,10 @@ def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
 
     """
     header, arrays = store.unpack("model", store.read(path), str(path))
-    return from_header(header, _unpacked(arrays), loss)
+    return from_header(header, _unpacked(arrays), loss, _unfolded(arrays))
 
 
-def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -> Model:
+def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None, covariance: np.ndarray | None = None) -> Model:
     """Build a model from what `Model.header` gave.
 
     Raises
@@ -331,6 +369,7 @@ def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None) -
         header["metrics"],
         header["provenance"],
         {name: [(value, count) for value, count in pairs] for name, pairs in header.get("common", {}).items()},
+        covariance,
     )
 
 
@@ -363,6 +402,21 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
     weights = np.zeros(tuple(arrays["shape"].tolist()), arrays["used_weights"].dtype)
     weights[arrays["used"]] = arrays["used_weights"]
     return weights
+
+
+def _folded(covariance: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the lower triangle of a covariance, row by row."""
+    return {} if covariance is None else {"covariance": covariance[np.tri(len(covariance), dtype=bool)]}
+
+
+def _unfolded(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    if "covariance" not in arrays:
+        return None
+    size = int((2 * len(arrays["covariance"])) ** 0.5)
+    whole = np.zeros((size, size))
+    whole[np.tri(size, dtype=bool)] = arrays["covariance"]
+    whole += np.tril(whole, -1).T
+    return whole
 
 
 def _name(loss: Any) -> str:

@@ -12,6 +12,7 @@ from streamsgd.footers import encoded_bytes
 from streamsgd.parquet import Footers, PieceReader, Spent, column_bytes
 from streamsgd.planning import Piece
 from streamsgd.registry import spec_of
+from streamsgd.svrg import passes
 
 if TYPE_CHECKING:
     from streamsgd.budget import Budget
@@ -33,7 +34,7 @@ def outlook(job: Job) -> dict[str, Any]:
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     learned = round(data.n_rows * (1.0 - settings.validation))
     batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
-    steps = -(-learned // job.batch_size)
+    steps, measuring = -(-learned // job.batch_size), sum(passes(job))
     return {
         "data": {
             "files": data.n_files,
@@ -55,7 +56,10 @@ def outlook(job: Job) -> dict[str, Any]:
         "batch_size": batch,
         "lanes": job.lanes._asdict(),
         "polish": settings.polish,
-        "steps": job.epochs * steps,
+        "average_from": job.average_from if settings.average != "none" else None,
+        "standard_errors": settings.standard_errors,
+        "measuring": measuring,
+        "steps": (job.epochs - measuring) * steps,
         "threads": budget.threads,
         "memory": {"limit": budget.limit, "projected": budget.projected, "parts": memory_parts(budget)},
         "estimate": estimate(job),
@@ -96,7 +100,7 @@ def columns(job: Job) -> list[dict[str, Any]]:
 def estimate(job: Job) -> dict[str, float]:
     """Time the decoding of one unit of reading from the middle of the data, and multiply.
 
-    `read_seconds` is for decoding in all epochs and passes of polishing, if none is spared, on the job's threads, `seconds` for
+    `read_seconds` is for decoding in all epochs and passes after them, if none is spared, on the job's threads, `seconds` for
     encoding and fitting too.
     """
     plan, footers = job.plan, Footers()
@@ -110,7 +114,7 @@ def estimate(job: Job) -> dict[str, float]:
     times = [_decode_seconds(PieceReader(job.dataset, footers), piece, names) for _ in range(3)]
     per_row = min(times) / piece.rows
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
-    visits = job.dataset.n_rows * (job.epochs + job.settings.polish) / job.budget.threads
+    visits = job.dataset.n_rows * (job.epochs + job.settings.polish + job.settings.standard_errors) / job.budget.threads
     return {
         "rows_decoded_to_estimate": piece.rows,
         "rows_per_second_and_thread": 1.0 / per_row,

@@ -320,17 +320,28 @@ def check_polish(settings: Settings, parts: Parts) -> None:
         The loss has kinks, or the penalty is not one of streamsgd's, or the optimizer has one of its own.
 
     """
-    if not settings.polish:
-        return
+    if settings.polish:
+        check_objective(f"--polish {settings.polish}", parts)
+
+
+def check_objective(what: str, parts: Parts) -> None:
+    """Refuse to do `what` to a loss without a second derivative, or to an objective that is not known.
+
+    Raises
+    ------
+    SettingsError
+        As `check_polish`.
+
+    """
     if not getattr(parts.loss, "smooth", True):
         name = type(parts.loss).__name__
-        other = {"Hinge": "; --loss squared-hinge can be polished", "Quantile": "; --loss huber can be polished"}.get(name, "")
-        raise SettingsError(f"--polish {settings.polish} needs a loss without kinks, and {name} has some{other}")
+        other = {"Hinge": "; take --loss squared-hinge", "Quantile": "; take --loss huber"}.get(name, "")
+        raise SettingsError(f"{what} needs a loss without kinks, and {name} has some{other}")
     if type(parts.penalty) not in PARTS["penalty"].values():
-        raise SettingsError(f"--polish {settings.polish} knows the penalties {', '.join(PARTS['penalty'])} only")
+        raise SettingsError(f"{what} knows the penalties {', '.join(PARTS['penalty'])} only")
     own = [name for name in ("l1", "l2", "weight_decay") if getattr(parts.optimizer, name, 0.0)]
     if own:
         raise SettingsError(
-            f"--polish {settings.polish} minimises the loss and --penalty, but {type(parts.optimizer).__name__.lower()} "
+            f"{what} minimises the loss and --penalty, but {type(parts.optimizer).__name__.lower()} "
             f"has {own[0]} of its own: set it to 0, and pass --penalty l2 or elastic-net"
         )

@@ -94,7 +94,7 @@ class Plain:
         if not self._headed:
             self.line(HEADER)
             self._headed = True
-        if event.kind != "polish":
+        if event.kind not in ("polish", "snapshot"):
             self.line(table_row(event, self.memory.bytes))
         if event.note:
             self.line(f"{'':13} {event.note}")
@@ -318,7 +318,9 @@ def describe_report(report: Report, memory: int) -> list[str]:
     best = report.best_constant_loss
     return [
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
+        *([] if report.svrg is None else [_reduced(report.svrg)]),
         *([] if report.polish is None else [_polished(report.polish)]),
+        *([] if report.errors is None else [_determined(report.errors)]),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
         (
             f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
@@ -355,6 +357,14 @@ def workers_of(report: Report) -> dict[str, dict[str, Any]]:
     return {name: {**asdict(work), "idle": work.idle(report.seconds)} for name, work in sorted(report.workers.items())}
 
 
+def _reduced(found: dict[str, Any]) -> str:
+    why = "as near as the tolerance asks" if found["stopped"] else "the passes are made; more would bring it nearer"
+    return (
+        f"svrg: {found['snapshots']:,} snapshots at rate {found['rate']:.3g}; at the last one objective "
+        f"{found['objective']:.10g}, gradient {found['gradient']:.2g}: {why}"
+    )
+
+
 def _polished(found: dict[str, Any]) -> str:
     why = {
         "gradient": "as near as the tolerance asks",
@@ -365,6 +375,13 @@ def _polished(found: dict[str, Any]) -> str:
     return (
         f"polished: {found['passes']:,} passes, objective {found['objective']:.10g}, gradient "
         f"{found['gradient']:.2g}: {why[found['stopped']]}"
+    )
+
+
+def _determined(found: dict[str, Any]) -> str:
+    return (
+        f"standard errors: {found['determined']:,} of {found['weights']:,} weights are determined by {found['rows']:,} rows, "
+        f"and within {found['off']:.2g} standard errors of the minimum"
     )
 
 

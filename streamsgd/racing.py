@@ -23,7 +23,7 @@ from streamsgd.kernels.race import (
     SPREADS,
     SQUARES,
 )
-from streamsgd.kernels.state import LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned
+from streamsgd.kernels.state import LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +51,7 @@ def start_race(weights: np.ndarray) -> State:
     cells[:, :MOST_LEARNERS] = weights[:, None]
     nothing = np.zeros(0, weights.dtype)
     sums = np.zeros(RACE + RACE_SUMS)
-    return State(
-        cells.reshape(-1), np.zeros((1, 0), weights.dtype), nothing, np.zeros(3, np.int64), np.zeros(3), sums, touched=nothing
-    )
+    return State(cells.reshape(-1), np.zeros((1, 0), weights.dtype), nothing, new_clock(), np.zeros(3), sums, touched=nothing)
 
 
 def leader(state: State) -> int:

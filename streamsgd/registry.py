@@ -41,6 +41,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "adamw": optimizers.AdamW,
         "amsgrad": optimizers.AMSGrad,
         "ftrl": optimizers.FTRL,
+        "svrg": optimizers.SVRG,
         "nag": optimizers.NAG,
         "race": optimizers.Race,
         "coin": optimizers.Coin,

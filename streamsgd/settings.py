@@ -52,7 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "else adam."
         ),
     ] = "auto"
-    learning_rate: Annotated[Positive | None, Meta(description="Learning rate; each optimizer has its own default.")] = None
+    learning_rate: Annotated[
+        Positive | None, Meta(description="Learning rate; each optimizer has its own default, svrg one by the data.")
+    ] = None
     schedule: Annotated[
         str,
         Meta(
@@ -62,7 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "auto"
     batch_size: Annotated[
         Count | Literal["full", "auto"],
-        Meta(description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, or 1 row by row."),
+        Meta(
+            description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by row."
+        ),
     ] = "auto"
     rate_scaling: Annotated[
         Literal["none", "auto", "linear", "sqrt"],
@@ -76,8 +80,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     epochs: Annotated[
         Count | Literal["auto"],
-        Meta(description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row."),
+        Meta(
+            description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row, or 20 "
+            "of svrg, which measures in every other one."
+        ),
     ] = "auto"
+    average: Annotated[
+        Annotated[float, Meta(ge=0.0)] | Literal["none", "auto"],
+        Meta(
+            description="Average the weights after every step from here on, in epochs, e.g. 0.05; auto is a tenth of the run."
+        ),
+    ] = "none"
     polish: Annotated[
         int,
         Meta(
@@ -85,6 +98,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
         ),
     ] = 0
+    standard_errors: Annotated[
+        bool,
+        Meta(
+            description="Work out standard errors of the weights in one more pass, by the sandwich estimator; with --polish or "
+            "--average."
+        ),
+    ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
     ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1

@@ -13,16 +13,37 @@ from streamsgd.words import counted
 if TYPE_CHECKING:
     from streamsgd.model import Model
 
+TWO_SIDED = 1.959963984540054
+"""Standard errors to either side of a weight that hold 95 % of a normal distribution."""
+
+DOUBTS = ("std. error", "95 % interval")
+"""What stands beside weights that have standard errors."""
+
 
 def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
     """Return what a model is, as plain JSON values.
 
-    Weights are per unit of the column (days of dates, seconds of times), standardised ones per standard
-    deviation of it; columns come by the largest standardised weight, the `top` first.
+    If there are standard errors, `error` and `interval`, of 95 % of a normal distribution, go with each weight; None where
+    the data does not determine it. Weights are per unit of the column (days of dates, seconds of times), standardised ones per
+    standard deviation of it; columns come by the largest standardised weight, the `top` first.
     """
     weights, intercepts = model.coefficients()
+    errors = None if model.covariance is None else model.standard_errors()
     encoded = model.weights[: model.encoding.width].astype(float)
     names = [str(c) for c in model.classes] if model.n_outputs > 1 else [""]
+
+    def told(values: np.ndarray) -> Any:
+        """Return the number, or the numbers by class."""
+        found = [value if np.isfinite(value) else None for value in values.tolist()]
+        return dict(zip(names, found, strict=True)) if model.n_outputs > 1 else found[0]
+
+    def doubt(weights: np.ndarray, errors: np.ndarray | None) -> dict[str, Any]:
+        if errors is None:
+            return {}
+        ends = [told(weights + sign * TWO_SIDED * errors) for sign in (-1.0, 1.0)]
+        interval = {name: [end[name] for end in ends] for name in names} if model.n_outputs > 1 else ends
+        return {"error": told(errors), "interval": interval}
+
     columns = []
     for j, name in enumerate(model.encoding.names):
         source = model.encoding.columns[j] if j < len(model.encoding.columns) else None
@@ -30,10 +51,10 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
             {
                 "name": name,
                 "type": source.type if source else "indicator",
-                "weight": dict(zip(names, weights[j].tolist(), strict=True)) if model.n_outputs > 1 else float(weights[j, 0]),
-                "standardised": dict(zip(names, encoded[j].tolist(), strict=True))
-                if model.n_outputs > 1
-                else float(encoded[j, 0]),
+                "weight": told(weights[j]),
+                **doubt(weights[j], None if errors is None else errors[1][j]),
+                "standardised": told(encoded[j]),
+                **({} if errors is None else {"standardised_error": told(errors[0][j])}),
                 "imputed": source.fill / source.scale + source.shift if source else None,
                 "mean": source.shift if source else None,
                 "std": 1.0 / source.scale if source else None,
@@ -47,7 +68,8 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         "target": model.target.name,
         "task": model.target.task,
         "classes": list(model.classes),
-        "intercept": dict(zip(names, intercepts.tolist(), strict=True)) if model.n_outputs > 1 else float(intercepts[0]),
+        "intercept": told(intercepts),
+        **{f"intercept_{key}": value for key, value in doubt(intercepts, None if errors is None else errors[2]).items()},
         "n_columns": len(columns),
         "columns": [columns[j] for j in order[:top]],
         "n_values": len(values),
@@ -55,9 +77,8 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
             {
                 "column": value.column,
                 "value": value.value,
-                "weight": dict(zip(names, value.weights.tolist(), strict=True))
-                if model.n_outputs > 1
-                else float(value.weights[0]),
+                "weight": told(value.weights),
+                **doubt(value.weights, value.errors),
                 "counted": value.rows or None,
             }
             for value in values[:top]
@@ -108,18 +129,32 @@ def _value_lines(summary: dict[str, Any]) -> list[str]:
         return []
     outputs = list(summary["intercept"]) if many else []
     shown = values[:MOST_ROWS]
+    doubtful = "error" in values[0]
     rows = [
         (
             v["column"],
             short(v["value"]),
-            *((number(v["weight"][name]) for name in outputs) if many else (number(v["weight"]),)),
+            *(cell for name in outputs or [""] for cell in _weight_cells(v, name)),
             "" if v["counted"] is None else f"{v['counted']:,}",
         )
         for v in shown
     ]
+    titles = [cell for name in outputs or ["weight"] for cell in (name, *(DOUBTS if doubtful else ()))]
     left = summary["n_values"] - len(shown)
-    header = ("column", "value", *(outputs or ["weight"]), "counted")
+    header = ("column", "value", *titles, "counted")
     return ["", *table(header, rows, left=2), *([f"... and {left:,} more values; --json has all"] if left else [])]
+
+
+def _weight_cells(of: dict[str, Any], name: str, key: str = "weight", prefix: str = "") -> list[str]:
+    """Return a weight, that of a class if there are several, and, where there are any, its standard error and interval."""
+    found = [of.get(part) for part in (key, f"{prefix}error", f"{prefix}interval")]
+    weight, error, interval = (part[name] if isinstance(part, dict) else part for part in found)
+    if f"{prefix}error" not in of:
+        return [number(weight)]
+    if error is None:
+        return [number(weight), "not determined", ""]
+    low, high = interval or (None, None)
+    return [number(weight), f"{error:.3g}", f"{number(low)} .. {number(high)}"]
 
 
 def _hashed_lines(summary: dict[str, Any]) -> list[str]:
@@ -152,12 +187,13 @@ def _metric_lines(metrics: dict[str, Any], indent: str = "  ") -> list[str]:
 def _weight_lines(summary: dict[str, Any]) -> list[str]:
     columns, many = summary["columns"], isinstance(summary["intercept"], dict)
     outputs = list(summary["intercept"]) if many else [""]
+    doubts = DOUBTS if "intercept_error" in summary else ()
     lines: list[str] = []
     for name in outputs:
         rows = [
             (
                 "(intercept)",
-                number(summary["intercept"][name] if many else summary["intercept"]),
+                *_weight_cells(summary, name, "intercept", "intercept_"),
                 "",
                 "",
                 "",
@@ -167,7 +203,7 @@ def _weight_lines(summary: dict[str, Any]) -> list[str]:
         rows += [
             (
                 c["name"],
-                number(c["weight"][name] if many else c["weight"]),
+                *_weight_cells(c, name),
                 number(c["standardised"][name] if many else c["standardised"]),
                 *(number(c[key]) for key in ("imputed", "mean", "std")),
             )
@@ -175,10 +211,10 @@ def _weight_lines(summary: dict[str, Any]) -> list[str]:
         ]
         lines += [
             *([f"class {name}"] if many else []),
-            *table(("column", "weight", "standardised", "missing as", "mean", "std"), rows),
+            *table(("column", "weight", *doubts, "standardised", "missing as", "mean", "std"), rows),
             "",
         ]
     left = summary["n_columns"] - len(columns)
     if not columns and not left and not many:
-        lines = [f"intercept {number(summary['intercept'])}", ""]
+        lines = ["  ".join(["intercept", *filter(None, _weight_cells(summary, "", "intercept", "intercept_"))]), ""]
     return [*lines[:-1], *([f"... and {left:,} more columns; --top shows more"] if left else [])]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsgd.averaging import begin
 from streamsgd.job import WHOLE_EPOCH
 from streamsgd.kernels.loops import fit, new_scratch, update
 from streamsgd.kernels.pace import Pace
@@ -112,6 +113,7 @@ def step(learner: Learner, batch_rows: int, epoch: float) -> None:
     """Move the learner by its running batch, of `batch_rows` rows if it is full, after so many passes."""
     rows = int(learner.state.clock[FILLED])
     if rows:
+        begin(learner.state, learner.job.average_from, epoch, 1.0, 1)
         pace = Pace(batch_rows, learner.n_penalised, epoch, 0.0, float(learner.job.epochs), *learner.job.clips)
         update(learner.job.parts, learner.state, pace, rows, epoch)
 

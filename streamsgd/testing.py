@@ -107,10 +107,13 @@ def check_optimizer(optimizer: Any) -> None:
         sequential, a solvable least squares problem in 50 passes; a stride is not a positive number, or not
         what the weight comes to move by for a steady gradient of 1; `stretch`, if it has one, is not that
         stride per unit of the rate; a weight of 0 that never saw a gradient moves; it uses more slots than
-        `n_slots`, or keeps less than two if it is sequential, five if it bets; a kernel gives other numbers; it does
-        not survive pickling.
+        `n_slots`, or keeps less than two if it is sequential or reduces variance, five if it bets; if it reduces variance, rows
+        have a gradient at the snapshot itself; a kernel gives other numbers; it does not survive pickling.
 
     """
+    reduces = bool(getattr(optimizer, "reduces", False))
+    if reduces and not optimizer.learning_rate:  # which the data says
+        optimizer = optimizer._replace(learning_rate=0.1)
     sequential = bool(getattr(optimizer, "sequential", False))
     _has(optimizer, ("prepare",) if sequential else ("prepare", "move"), ("n_slots",))
     _true(
@@ -128,6 +131,15 @@ def check_optimizer(optimizer: Any) -> None:
         _check_stride(optimizer)
         _check_updates(_parts(optimizer=optimizer, schedule=make("schedule", "cosine")), optimizer)
         _check_convergence(optimizer)
+    if reduces:
+        lacking = {"renewal", "tolerance"} - {*optimizer._fields}
+        _true(not lacking, f"{optimizer!r} lacks the fields {', '.join(sorted(lacking))} of what reduces variance")
+        _true(optimizer.n_slots >= 2, f"{optimizer!r}: n_slots is {optimizer.n_slots}; a snapshot and its gradient take 2")
+        _check_snapshot(optimizer)
+        for layout in (_DENSE, _MIXED):
+            for loss in ("logistic", "softmax"):
+                both = make("penalty", "elastic-net:l1=0.1,l2=0.3")
+                _check_fit(_parts(optimizer=optimizer, loss=make("loss", loss), penalty=both), optimizer, layout)
     if hasattr(optimizer, "stretch"):
         _check_settled(_parts(optimizer=optimizer, penalty=make("penalty", "l2:l2=0.3")), optimizer)
 
@@ -145,8 +157,8 @@ def check_penalty(penalty: Any) -> None:
     AssertionError
         Either is not finite, not odd or not increasing; `shrink` moves a weight away from zero, pulls two
         weights apart, or moves at a stride of zero; `settle`, if it has one, does so too, or is not the flow
-        of the two: for a short time both of them, for two times one after another their sum; a kernel gives
-        other numbers; it does not survive pickling.
+        of the two: for a short time both of them, for two times one after another their sum; `drift`, if it has
+        one, is not the same with a gradient; a kernel gives other numbers; it does not survive pickling.
 
     """
     _has(penalty, ("pull", "shrink"))
@@ -165,6 +177,9 @@ def check_penalty(penalty: Any) -> None:
     _check_updates(_parts(penalty=penalty), penalty)
     if hasattr(penalty, "settle"):
         _check_settle(penalty, weights)
+    if hasattr(penalty, "drift"):
+        _check_drift(penalty, weights)
+    if hasattr(penalty, "settle"):
         _check_settled(_parts(penalty=penalty), penalty)
 
 
@@ -531,7 +546,42 @@ def _check_least_squares(optimizer: Any) -> None:
     )
 
 
+def _check_snapshot(optimizer: Any) -> None:
+    for layout in (_DENSE, _MIXED):
+        block, state = _block(layout, TARGETS["binary"]), _start(optimizer, layout.n_coordinates, few=layout.mixed)
+        state.slots[0] = state.weights
+        parts, pace = _parts(optimizer=optimizer, loss=make("loss", "logistic")), Pace(1 << 62, 0, 0.0, 0.0, 1.0)
+        order, heads = np.zeros(len(block.y), np.int32), np.zeros(1, np.int64)
+        fit(parts, block, order, heads, state, pace, new_scratch(1, float, most_entries(block, layout)))
+        most = float(np.abs(state.grad).max())
+        _true(most <= 1e-12, f"{optimizer!r}: rows have a gradient of {most:.2g} at the snapshot itself; it must be 0")
+
+
 # --- penalties
+
+
+def _check_drift(penalty: Any, weights: np.ndarray) -> None:
+    def drift(some: np.ndarray, g: float, duration: float) -> np.ndarray:
+        return np.array([penalty.drift(w, g, duration) for w in some.tolist()])
+
+    if hasattr(penalty, "settle"):
+        for duration in (0.0, 0.1, 2.0):
+            alone = np.array([penalty.settle(w, duration) for w in weights.tolist()])
+            _close(drift(weights, 0.0, duration), alone, 1e-12, f"{penalty!r}: drift without a gradient, which is settle,")
+    soon, some = 1e-6, weights[np.abs(weights) < FAR]
+    for g in (-2.0, -0.3, -1e-5, 1e-5, 0.3, 2.0):
+        what = f"{penalty!r}: drift along {g:g}"
+        for a, b in ((0.0, 0.5), (1e-3, 0.1), (0.1, 2.0), (30.0, 500.0)):
+            once = drift(weights, g, a + b)
+            twice = drift(drift(weights, g, a), g, b)
+            _close(twice, once, 1e-11, f"{what} for {a:g} then for {b:g}, which is for both at once,")
+            _close(-drift(-weights, -g, a + b), once, 1e-12, f"{what} of the other sign")
+        expected = np.array([penalty.shrink(w - soon * (penalty.pull(w) + g), soon) for w in some.tolist()])
+        error = np.abs(drift(some, g, soon) - expected)
+        _true(
+            bool((error <= 1e-3 * soon * abs(g) + 1e-11 * np.maximum(1.0, np.abs(some))).all()),
+            f"{what} for {soon:g} brings {some} to {drift(some, g, soon)}, pull, g and shrink to {expected}",
+        )
 
 
 def _check_settle(penalty: Any, weights: np.ndarray) -> None:
@@ -592,7 +642,7 @@ def _check_fit(parts: Parts, part: Any, layout: Layout) -> None:
     n_rows, results = len(block.y), []
     scratch = new_scratch(n_outputs, float, most_entries(block, layout))
     for run, settle, read in ((fit, settled, score), (_fit_plainly, _plain(settled), _plain(score))):
-        state = _start(parts.optimizer, layout.n_coordinates * n_outputs)
+        state = _start(parts.optimizer, layout.n_coordinates * n_outputs, few=layout.mixed)
         pace = Pace(5, (layout.n_coordinates - 1) * n_outputs, 0.0, 1.0 / n_rows, 1.0)
         order, heads = np.zeros(n_rows, np.int32), np.zeros(1, np.int64)
         _call(run, part, parts, block, order, heads, state, pace, scratch)
@@ -643,7 +693,12 @@ def _check_settled(parts: Parts, part: Any) -> None:
     _close(got, expected, 1e-12, f"{part!r}: the kernel's weights after all that was owed was paid")
 
 
-def _start(optimizer: Any, n_weights: int) -> State:
+def _start(optimizer: Any, n_weights: int, *, few: bool = False) -> State:
+    if getattr(optimizer, "reduces", False):
+        start, snapshot, whole = np.random.default_rng(8).normal(size=(3, n_weights))
+        state = make_state(start, optimizer.n_slots, np.float64, few=few, lazy=few)
+        state.slots[0], state.slots[1] = snapshot, whole
+        return state
     return start_race(np.zeros(n_weights)) if is_race(optimizer) else _state(n_weights, optimizer.n_slots)
 
 

@@ -21,7 +21,7 @@ from streamsgd.common import Common
 from streamsgd.crews import Step, Work
 from streamsgd.delayed import lazily
 from streamsgd.encode import Encoding, Target
-from streamsgd.errors import ModelError, Stopped
+from streamsgd.errors import ModelError, SettingsError, Stopped
 from streamsgd.executors import EXECUTORS
 from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
@@ -32,8 +32,10 @@ from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
 from streamsgd.registry import spec_of
+from streamsgd.sandwich import Errors
 from streamsgd.settings import Settings, identity
 from streamsgd.stream import Filled, Stream
+from streamsgd.svrg import Reduction
 from streamsgd.syncing import add_gradient, n_steps, step
 from streamsgd.validation import Judge, make_judge
 
@@ -72,6 +74,10 @@ class Report:
     """What each worker of a cluster did, by address."""
     polish: dict[str, Any] | None = None
     """Passes, objective, gradient and why it ended, if there was any polishing."""
+    svrg: dict[str, Any] | None = None
+    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
+    errors: dict[str, Any] | None = None
+    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
 
 
 @dataclass
@@ -90,11 +96,11 @@ class Progress:
     bytes: int = 0
     """Decoded bytes of the columns of the rows so far, in this process."""
     kind: str = "progress"
-    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, or `chunk` after every
-    other chunk."""
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, `snapshot` after every
+    pass of svrg that measures, or `chunk` after every other chunk."""
     note: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Of an evaluation or a pass of polishing."""
+    """Of an evaluation, or a pass that measures."""
 
 
 class Run:
@@ -137,6 +143,8 @@ class Run:
         self.targets = np.zeros(len(job.target.classes) or 3)
         self.judge: Judge = make_judge(job, executor, getattr(self.crew, "client", None))
         self.polish = Polish(job)
+        self.reduction = Reduction(job)
+        self.errors = Errors(job)
         self.report = Report()
         self.stop = threading.Event()
         self._saved_at = time.monotonic()
@@ -172,10 +180,12 @@ class Run:
             The data cannot be read.
 
         """
-        if not self.polish.begun:
+        if not (self.polish.begun or self.errors.begun):
             self._train()
-        if self.job.settings.polish:
+        if self.job.settings.polish and not self.errors.begun:
             self._polish()
+        if self.job.settings.standard_errors:
+            self._add_up()
         return self.finish()
 
     def _train(self) -> None:
@@ -309,6 +319,22 @@ class Run:
             polish.stopped = "patience"
         self._show(float(polish.cursor[0]), kind="polish", note=note, metrics={**polish.numbers(), **self.judge.last})
 
+    def _add_up(self) -> None:
+        """Make the pass of `standard_errors`, which counts as an epoch for the cursor."""
+        errors, polish = self.errors, self.polish
+        if not errors.begun:
+            errors.begin(self._chosen(), polish.cursor[0] if polish.begun else self.epoch, self.epoch)
+        for filled in self._ahead(errors.chunks(self.executor)):
+            self._account(filled)
+            began = time.perf_counter()
+            errors.add(filled)
+            self.report.fit_seconds += time.perf_counter() - began
+            self._show(float(errors.cursor[0]), kind="chunk")
+            self.epoch, self.chunk = errors.cursor
+            if not errors.at_end:
+                self._maybe_save()
+        self.epoch, self.chunk = errors.epochs, 0
+
     def _ahead(self, chunks: Iterator[Filled]) -> Iterator[Filled]:
         try:
             yield from chunks
@@ -340,8 +366,11 @@ class Run:
         self._account(filled)
         self._count(filled.chunk.epoch, filled.pieces)
         began = time.perf_counter()
-        self.learner.fit(filled, self._next_mark, self._reach)
-        self.judge.watch(filled, self.learner.model)
+        if self.reduction.measures(filled.chunk.epoch):
+            self.reduction.add(filled, self.learner.state, self.learner.n_penalised)
+        else:
+            self.learner.fit(filled, self._next_mark, self._reach)
+            self.judge.watch(filled, self.learner.model)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
         self.learner.clear_tally()
@@ -372,11 +401,21 @@ class Run:
         return self.learner.rows
 
     def _end_epoch(self) -> None:
+        if self.reduction.measures(self.epoch):
+            self._take_snapshot()
+            return
         self.learner.end_batch(self.epoch + 1.0)
         self.learner.clear_tally()
         if self.learner.racing and not self.all_new:  # of rows seen before the losses say nothing
             self.learner.end_race()
         self._judge(end_of_epoch=True)
+
+    def _take_snapshot(self) -> None:
+        self.reduction.end_pass(self.learner.state, self.learner.n_penalised)
+        self.learner.go_on_at(self.reduction.rate)
+        self._finished = bool(self.reduction.stopped)
+        metrics = {key: value for key, value in self.reduction.metrics().items() if isinstance(value, float | int)}
+        self._show(self.epoch + 1.0, kind="snapshot", note=self.reduction.line(), metrics=metrics)
 
     def _judge(self, *, end_of_epoch: bool = False) -> None:
         note = self.judge.judge(self.learner.model, end_of_epoch=end_of_epoch)
@@ -426,9 +465,11 @@ class Run:
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
+            "svrg": self.reduction.header(),
+            "errors": self.errors.header(),
         }
         arrays = {**self.learner.packed().arrays, "targets": self.targets, **self.judge.arrays()}
-        arrays |= self.polish.arrays()
+        arrays |= self.polish.arrays() | self.reduction.arrays() | self.errors.arrays()
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         self.checkpoints.save(self.epoch, self.chunk, header, arrays)
         self._saved_at, self._since_save = time.monotonic(), 0
@@ -442,6 +483,9 @@ class Run:
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)
+        self.reduction.restore(header["svrg"], arrays)
+        self.learner.go_on_at(self.reduction.rate)
+        self.errors.restore(header["errors"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
         self._next_mark = next_mark(self._rows)
@@ -453,9 +497,7 @@ class Run:
         """Return the final model: the best weights if validation chose them, else the last."""
         self.learner.clear_tally()
         job, totals = self.job, self.learner.totals
-        model = model_of(job, self.polish.weights) if self.polish.begun else self.learner.model()
-        if self.judge.best_weights is not None:
-            model.weights = self.judge.best_weights.reshape(-1, job.n_outputs)
+        model = model_of(job, self._chosen())
         model.settings, model.common = identity(job.settings), self.common.best()
         rows, weight = int(totals[ROWS]), float(totals[WEIGHT])
         best = best_constant_loss(job.parts.loss, self.targets)
@@ -464,6 +506,11 @@ class Run:
         model.metrics |= self.judge.metrics()
         if self.polish.begun:
             model.metrics["polish"] = self.report.polish = self.polish.metrics()
+        if self.reduction.active:
+            model.metrics["svrg"] = self.report.svrg = self.reduction.metrics()
+        if self.errors.begun:
+            model.weights, model.covariance, self.report.errors = self.errors.result()
+            model.metrics["standard_errors"] = self.report.errors
         model.provenance = self._provenance(rows)
         self.report.best_constant_loss = best
         self.report.rows_now = rows - self._rows_restored
@@ -471,6 +518,12 @@ class Run:
         self.report.workers = dict(self.crew.work) if self.crew else {}
         self.report.epochs, self.report.seconds = self.epoch, time.monotonic() - self._began
         return model
+
+    def _chosen(self) -> np.ndarray:
+        """Return the best weights, (n_coordinates, n_outputs), if validation chose them, else the last."""
+        if self.judge.best_weights is not None:
+            return self.judge.best_weights.reshape(-1, self.job.n_outputs)
+        return self.polish.weights if self.polish.begun else self.learner.model().weights
 
     def _provenance(self, rows: int) -> dict[str, Any]:
         from importlib.metadata import version  # noqa: PLC0415
@@ -503,7 +556,7 @@ class Run:
         self.emit(
             Progress(
                 rows=int(now[ROWS]),
-                total_rows=self.job.plan.n_rows * self.job.epochs,
+                total_rows=self.job.plan.n_rows * self.reduction.learning_passes,
                 epoch=epoch,
                 loss=now[LOSS] / now[WEIGHT] if now[WEIGHT] else float("nan"),
                 recent=recent[LOSS] / recent[WEIGHT] if recent[WEIGHT] else now[LOSS] / max(now[WEIGHT], 1e-300),
@@ -562,6 +615,8 @@ def train_model(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
             "pass --resume never to start anew, or bring the data back"
         )
+    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
+        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if on_job:
         on_job(job)
     executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)

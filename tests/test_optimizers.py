@@ -69,7 +69,7 @@ def test_every_optimizer_conforms(name: str) -> None:
 
 
 def test_torch_has_all_but_those_that_learn_from_clicks() -> None:
-    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "coin", "race"}
+    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "coin", "race", "svrg"}
 
 
 @pytest.mark.parametrize("name", TORCH)

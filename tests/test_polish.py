@@ -381,8 +381,8 @@ def test_killed_while_polishing_it_goes_on_to_the_same_bytes(folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "hinge"}, "--polish 100 needs a loss without kinks, and Hinge has some; --loss squared-hinge can be"),
-        ({"loss": "quantile"}, "needs a loss without kinks, and Quantile has some; --loss huber can be"),
+        ({"loss": "hinge"}, "--polish 100 needs a loss without kinks, and Hinge has some; take --loss squared-hinge"),
+        ({"loss": "quantile"}, "needs a loss without kinks, and Quantile has some; take --loss huber"),
         ({"optimizer": "ftrl:l1=1", "penalty": "none"}, "ftrl has l1 of its own: set it to 0, and pass --penalty"),
         ({"optimizer": "adamw", "penalty": "none"}, "adamw has weight_decay of its own"),
         ({"polish": -1}, "--polish: -1 is not a whole number of at least 0"),

@@ -9,9 +9,10 @@ is that of their sum, so that the weight is what paying after every step would h
 
 import numpy as np
 
+from streamsgd.kernels.averaging import weigh
 from streamsgd.kernels.jit import lean
 from streamsgd.kernels.memory import touch_item
-from streamsgd.kernels.state import ETA, TOUCHED
+from streamsgd.kernels.state import ETA, STEPS, TOUCHED
 from streamsgd.kernels.verbs import entries, move, settle, slope, slopes, stretch, value
 
 
@@ -107,11 +108,11 @@ def learn_entries_many(parts, block, members, n, state, pace, epoch, shared, scr
     return total_loss, total_weight
 
 
-@lean
 def move_touched(parts, state, n_penalised, n_rows, eta, shared):
     """Move all weights that the batch touched."""
     weights, slots, grad, touched, paid = state.weights, state.slots, state.grad, state.touched, state.paid
     n_touched, owing, now = state.clock[TOUCHED], paid.shape[0] > 0, state.sums[ETA] + eta
+    lagging, before = state.lag.shape[0] > 0, weigh(state.clock, state.clock[STEPS])
     for t in range(n_touched if n_touched >= 0 else weights.shape[0]):
         j = np.int64(touched[t]) if n_touched >= 0 else t
         if grad[j] != 0.0:
@@ -120,7 +121,10 @@ def move_touched(parts, state, n_penalised, n_rows, eta, shared):
             if owing and j < n_penalised:
                 moved = settle(parts.penalty, moved, stride)
                 paid[j] = now
+            w = np.float64(weights[j])
             weights[j] = moved
+            if lagging:
+                state.lag[j] += before * (weights[j] - w)
     state.clock[TOUCHED] = 0
     state.sums[ETA] = now
 

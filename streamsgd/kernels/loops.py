@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.averaging import arrive, leave, weigh
 from streamsgd.kernels.clipping import clip
 from streamsgd.kernels.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.entries import learn_entries_many, learn_entries_one, move_touched, settle_all
@@ -18,6 +19,14 @@ from streamsgd.kernels.pace import rate_now
 from streamsgd.kernels.race import MOST_LEARNERS, learn_rows_race
 from streamsgd.kernels.sequential import learn_rows_dense, learn_rows_many, learn_rows_one
 from streamsgd.kernels.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
+from streamsgd.kernels.svrg import (
+    move_drifting,
+    reduce_entries_many,
+    reduce_entries_one,
+    reduce_many,
+    reduce_one,
+    settle_drifts,
+)
 from streamsgd.kernels.verbs import (
     add,
     adds,
@@ -169,6 +178,10 @@ def _learner(optimizer, rows, loss):
         return learn_rows_race
     if getattr(optimizer, "bets", False):
         return bet_rows_many if several else bet_rows_one
+    if getattr(optimizer, "reduces", False):
+        if hasattr(rows, "dot"):
+            return reduce_many if several else reduce_one
+        return reduce_entries_many if several else reduce_entries_one
     if getattr(optimizer, "sequential", False):
         one = learn_rows_dense if hasattr(rows, "dot") else learn_rows_one
         return learn_rows_many if several else one
@@ -196,8 +209,10 @@ def _update(parts, state, pace, n_rows, epoch):
     if min(pace.clip_norm, pace.clip_value) < math.inf:
         clip(state, pace, n_rows)
     if state.touched.shape[0] > 0:
-        move_touched(parts, state, pace.n_penalised, n_rows, eta, shared)
+        move_few(parts, state, pace.n_penalised, n_rows, eta, shared)
     else:
+        before = weigh(clock, step)
+        leave(state.lag, before, weights)
         for j in range(pace.n_penalised):
             w = weights[j]
             g = grad[j] / n_rows + pull(penalty, w)
@@ -209,7 +224,22 @@ def _update(parts, state, pace, n_rows, epoch):
             grad[j] = 0.0
             moved, _stride = move(optimizer, weights[j], g, slots, j, eta, shared)
             weights[j] = moved
+        arrive(state.lag, before, weights)
     clock[FILLED] = 0
+
+
+def move_few(parts, state, n_penalised, n_rows, eta, shared):
+    """Move the weights that the batch touched, of many."""
+    _few_mover(type(parts.optimizer))(parts, state, n_penalised, n_rows, eta, shared)
+
+
+def _few_mover(optimizer):
+    return move_drifting if getattr(optimizer, "reduces", False) else move_touched
+
+
+@dispatch(move_few)
+def _(parts, state, n_penalised, n_rows, eta, shared):
+    return _few_mover(parts.types[parts.fields.index("optimizer")].instance_class)
 
 
 def end_batch(parts, state, pace, n_rows, epoch):
@@ -237,6 +267,8 @@ def settle_up(parts, state, n_penalised, shared, weights):
 
 
 def _settler(optimizer):
+    if getattr(optimizer, "reduces", False):
+        return settle_drifts
     return settle_bets if getattr(optimizer, "bets", False) else settle_all
 
 

@@ -18,8 +18,13 @@ leap(loss, y, score, force)   where infinitely small steps of a total `force` br
                               -force * slope where a loss has none
 confine(loss, score, limits)  the score within reason, given (2,) least and greatest target so far
 
-and the class attribute `mixing`, how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative
-logarithm of one, up to a term of y alone, "squares" if it is half a squared error.
+and the class attributes
+
+curvature   the most that the second derivative by the score can be (of several scores its largest eigenvalue), where there is a
+            most: `svrg` works out its rate from it
+mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
+            to a term of y alone, "squares" if it is half a squared error
+shiftable   True if all scores may rise together without any change
 """
 
 import math
@@ -36,6 +41,7 @@ class Squared(NamedTuple):
 
     task = "regression"
     mixing = "squares"
+    curvature = 1.0
     source = "Legendre 1805"
 
     def value(loss, y, score):
@@ -63,6 +69,7 @@ class Huber(NamedTuple):
     delta: float = 1.0
 
     task = "regression"
+    curvature = 1.0
     source = "Huber 1964, Annals of Mathematical Statistics 35"
 
     def value(loss, y, score):
@@ -118,6 +125,7 @@ class Logistic(NamedTuple):
 
     task = "binary"
     mixing = "likelihood"
+    curvature = 0.25
     source = "Cox 1958, JRSS B 20"
 
     def value(loss, y, score):
@@ -187,6 +195,7 @@ class SquaredHinge(NamedTuple):
     """The smooth margin loss: max(0, 1 - s score)^2 with s = 2 y - 1."""
 
     task = "margin"
+    curvature = 2.0
     source = "Chang, Hsieh and Lin 2008, JMLR 9"
 
     def value(loss, y, score):
@@ -240,7 +249,9 @@ class Softmax(NamedTuple):
     classes: int = 3
 
     task = "multiclass"
-    source = "Bridle 1990"
+    curvature = 0.5
+    shiftable = True
+    source = "Bridle 1990; the bound is of Boehning 1992, Annals of the Institute of Statistical Mathematics 44"
 
     def value(loss, y, score):
         top = score[0]

@@ -17,7 +17,8 @@ so that a run can be checked against it. Default learning rates are not torch's:
 columns under the default schedule and batch size (measured in docs/defaults.md).
 
 A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`, or `kernels.coin`
-if it `bets`.
+if it `bets`. One that `reduces` the variance of its gradients has a snapshot of the weights in slot 0, filled for it, and the
+gradient of all rows there in slot 1: see `kernels.svrg`.
 """
 
 import math
@@ -266,6 +267,34 @@ class FTRL(NamedTuple):
     def stretch(optimizer, slots, j, shared):
         alpha = optimizer.learning_rate
         return 1.0 / (optimizer.beta + math.sqrt(slots[1, j]) + alpha * optimizer.l2)
+
+
+class SVRG(NamedTuple):
+    """w <- w - eta (g(w) - g(s) + G(s)): batches whose noise vanishes, so that a rate that stays the same leads to the minimum.
+
+    g are mean gradients of one batch at the weights and at a snapshot s of them, G is that of all rows. One pass over the data
+    measures G; then passes learn. After each of these a coin of probability `renewal` says whether the weights become the next
+    snapshot, for which a pass measures again. It ends early where no component of the gradient at a snapshot is above
+    `tolerance` (in float32 1e-6, or what is more). A rate of 0 is worked out of the data in the first pass: see `svrg`.
+    """
+
+    learning_rate: float = 0.0
+    renewal: float = 1.0
+    tolerance: float = 1e-8
+
+    n_slots = 2
+    reduces = True
+    rate_scaling = "none"
+    source = (
+        "Johnson and Zhang 2013, NeurIPS; in shuffled passes and with less frequent snapshots: Malinovsky, Sailanbayev and "
+        "Richtarik 2023, UAI; the coin: Kovalev, Horvath and Richtarik 2020, ALT"
+    )
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        return w - eta * (g + slots[1, j]), eta
 
 
 class Race(NamedTuple):

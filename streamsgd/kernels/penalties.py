@@ -4,6 +4,7 @@ pull(penalty, w)             derivative of the smooth part, added to the gradien
 shrink(penalty, w, stride)   proximal step of the kinked part, `stride` being the optimizer's step for this weight
 
 settle(penalty, w, duration) where the whole penalty alone would bring a weight in this time: the flow of its gradient
+drift(penalty, w, g, duration)   where penalty and a gradient g that stays the same would bring it: the flow of both
 
 The objective is  mean row loss + l1 ||w||_1 + l2 / 2 ||w||_2^2  over the weights of the *encoded* columns.
 A proximal step makes exact zeros. Its fixed points satisfy the optimality conditions where the stride is what the
@@ -31,6 +32,9 @@ class Free(NamedTuple):
     def settle(penalty, w, duration):
         return w
 
+    def drift(penalty, w, g, duration):
+        return w - g * duration
+
 
 class Ridge(NamedTuple):
     """l2 / 2 ||w||^2."""
@@ -47,6 +51,11 @@ class Ridge(NamedTuple):
 
     def settle(penalty, w, duration):
         return w * math.exp(-penalty.l2 * duration)
+
+    def drift(penalty, w, g, duration):
+        # dw/dt = -(g + l2 w)
+        fall = duration if penalty.l2 == 0.0 else -math.expm1(-penalty.l2 * duration) / penalty.l2
+        return w * math.exp(-penalty.l2 * duration) - g * fall
 
 
 class Lasso(NamedTuple):
@@ -66,6 +75,15 @@ class Lasso(NamedTuple):
     def settle(penalty, w, duration):
         t = duration * penalty.l1
         return w - t if w > t else (w + t if w < -t else 0.0)
+
+    def drift(penalty, w, g, duration):
+        # |w| falls at this speed until 0, and beyond it w goes on only against a gradient that is more than l1.
+        side = math.copysign(1.0, w if w != 0.0 else -g)
+        force, beyond = side * g + penalty.l1, abs(g) - penalty.l1
+        size = abs(w) - force * duration
+        if size >= 0.0:
+            return side * size
+        return 0.0 if beyond <= 0.0 else -math.copysign(beyond * (duration - abs(w) / force), g)
 
 
 class ElasticNet(NamedTuple):
@@ -89,3 +107,16 @@ class ElasticNet(NamedTuple):
         fall = duration if penalty.l2 == 0.0 else -math.expm1(-penalty.l2 * duration) / penalty.l2
         size = abs(w) * kept - penalty.l1 * fall
         return 0.0 if size <= 0.0 else (size if w > 0.0 else -size)
+
+    def drift(penalty, w, g, duration):
+        # As of l1 alone, but d|w|/dt = -(force + l2 |w|).
+        l2, side = penalty.l2, math.copysign(1.0, w if w != 0.0 else -g)
+        force, beyond = side * g + penalty.l1, abs(g) - penalty.l1
+        fall = duration if l2 == 0.0 else -math.expm1(-l2 * duration) / l2
+        size = abs(w) * math.exp(-l2 * duration) - force * fall
+        if size >= 0.0:
+            return side * size
+        if beyond <= 0.0:
+            return 0.0
+        rest = duration - (abs(w) / force if l2 == 0.0 else math.log1p(l2 * abs(w) / force) / l2)
+        return -math.copysign(beyond * (rest if l2 == 0.0 else -math.expm1(-l2 * rest) / l2), g)

@@ -4,8 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEPS, FILLED, TOUCHED = 0, 1, 2
+STEPS, FILLED, TOUCHED, SINCE = 0, 1, 2, 3
 """Places in `State.clock`."""
+
+NEVER = 1 << 62
+"""A step that no run reaches."""
 
 LOSS, WEIGHT, ROWS = 0, 1, 2
 """Places in `State.tally`."""
@@ -36,7 +39,8 @@ class State(NamedTuple):
     grad: Any
     """Sum of row gradients of the running batch, shape of `weights`."""
     clock: Any
-    """int64 (3,): updates done, rows in the running batch, and places of `touched` that are filled, -1 for all weights."""
+    """int64 (4,): updates done, rows in the running batch, places of `touched` that are filled, -1 for all weights, and the
+    updates done when averaging began, `NEVER` before."""
     tally: Any
     """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
     sums: Any = np.zeros(5)
@@ -46,10 +50,19 @@ class State(NamedTuple):
     """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated."""
     paid: Any = np.zeros(0)
     """float64, shape of `weights`: the sum of rates up to which each weight has paid its penalty; empty without penalty."""
+    lag: Any = np.zeros(0)
+    """float64, shape of `weights`: by which the mean of the weights lags behind them (`kernels.averaging`); empty without."""
 
 
 def make_state(
-    weights: Any, n_memories: int, grad_kind: Any, *, few: bool = False, lazy: bool = False, batches: bool = True
+    weights: Any,
+    n_memories: int,
+    grad_kind: Any,
+    *,
+    few: bool = False,
+    lazy: bool = False,
+    batches: bool = True,
+    lag: bool = False,
 ) -> State:
     """Return the state that starts from these weights.
 
@@ -67,19 +80,27 @@ def make_state(
         Whether the weights that they do not touch owe a penalty.
     batches
         Whether gradients are summed over batches.
+    lag
+        Whether the weights are averaged.
 
     """
     n, kind = weights.size, weights.dtype
-    tally, clock, sums = np.zeros(3), np.zeros(3, np.int64), np.zeros(5)
+    tally, clock, sums, behind = np.zeros(3), new_clock(), np.zeros(5), np.zeros(n if lag else 0)
     if not few:
-        return State(weights.copy(), np.zeros((max(1, n_memories), n), kind), np.zeros(n, grad_kind), clock, tally, sums)
+        slots, grad = np.zeros((max(1, n_memories), n), kind), np.zeros(n, grad_kind)
+        return State(weights.copy(), slots, grad, clock, tally, sums, lag=behind)
     size = 2 + n_memories
     size += size % 2  # three or five numbers would straddle lines
     cells = aligned(n, size, kind)
     cells[:, 0] = weights
     columns = cells.T
     touched, paid = np.zeros(n if batches else 0, np.int32 if n < 1 << 31 else np.int64), np.zeros(n if lazy else 0)
-    return State(columns[0], columns[1 : 1 + n_memories], columns[size - 1], clock, tally, sums, touched, paid)
+    return State(columns[0], columns[1 : 1 + n_memories], columns[size - 1], clock, tally, sums, touched, paid, behind)
+
+
+def new_clock() -> Any:
+    """Return a clock at the start."""
+    return np.array([0, 0, 0, NEVER])
 
 
 def aligned(n: int, size: int, kind: Any) -> Any:

@@ -169,6 +169,24 @@ def _(penalty, w, duration):
     return _settle(penalty.instance_class)
 
 
+def drift(penalty, w, g, duration):
+    return _drift(type(penalty))(penalty, w, g, duration)
+
+
+def _drift(penalty_class):
+    # As with `settle`.
+    return getattr(penalty_class, "drift", _no_drift)
+
+
+def _no_drift(penalty, w, g, duration):
+    return w
+
+
+@dispatch(drift)
+def _(penalty, w, g, duration):
+    return _drift(penalty.instance_class)
+
+
 def stretch(optimizer, slots, j, shared):
     return _stretch(type(optimizer))(optimizer, slots, j, shared)
 
