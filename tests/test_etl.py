@@ -247,6 +247,8 @@ def test_plan_and_inspect_take_delayed_tables(data: str) -> None:
     assert [here.plan.chunk(0, k) for k in range(6)] == [file.plan.chunk(0, k) for k in range(6)]
     assert here.encoding == file.encoding
     one, other = (streamsgd.inspect(source, "late").to_dict() for source in (lazy(), data))
+    for column in (*one["columns"], *other["columns"]):
+        del column["encoded_bytes"]  # which only a file has
     assert one["columns"] == other["columns"]
 
 
