@@ -49,6 +49,15 @@ class Account:
         if self.on_chunk is not None:
             self.on_chunk(self)
 
+    def take(self, other: Account) -> None:
+        """Take in what was done elsewhere."""
+        self.rows += other.rows
+        self.skipped += other.skipped
+        self.filtered += other.filtered
+        self.spent.add(other.spent)
+        if self.on_chunk is not None:
+            self.on_chunk(self)
+
     @property
     def seconds(self) -> float:
         """Since the beginning."""

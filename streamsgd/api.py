@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import parse_limit
+from streamsgd.clusters import client_of
+from streamsgd.delayed import lazily
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.evaluation import Evaluator, check_recipe
-from streamsgd.executors import EXECUTORS, Inline
+from streamsgd.executors import EXECUTORS, Inline, seceded, task_memory, usual_threads
 from streamsgd.inspection import Inspection, inspect_data
 from streamsgd.job import Job, prepare
 from streamsgd.model import Model, load
@@ -42,6 +44,7 @@ def train(
     *,
     out: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
     **settings: Any,
 ) -> Model:
     """Train a model on Parquet of any size, within a memory budget, resuming where a killed run stopped.
@@ -49,15 +52,19 @@ def train(
     Parameters
     ----------
     source
-        Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`).
+        Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`); or a Dask DataFrame, a list
+        of delayed tables, or of futures of tables.
     target
         Column to predict.
     out
         Where to save the model. Checkpoints go beside it, so that the same call resumes after a kill.
     on_progress
         Called with a `Progress` at 1024, 2048, 4096, ... rows, at every evaluation, and after every chunk (see its `kind`).
+    client
+        A `dask.distributed.Client`, whose workers learn; nothing of it is changed, and it is left open.
     settings
-        Fields of `settings.Settings`.
+        Fields of `settings.Settings`. Within a task of a Dask worker, memory is by default half of the worker's limit, and
+        threads are the worker's.
 
     Raises
     ------
@@ -69,8 +76,9 @@ def train(
     >>> model = train("flights/*.parquet", "late", exclude=["origin"], memory="1GB")  # doctest: +SKIP
 
     """
-    model, _ = train_model(source, make_settings({"target": target, **settings}), out=out, emit=on_progress)
-    return model
+    made = make_settings({"memory": task_memory(), "target": target, **settings})
+    with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
+        return train_model(source, made, out=out, emit=on_progress, client=client)[0]
 
 
 def plan(source: Any, target: str, **settings: Any) -> Job:
@@ -94,6 +102,9 @@ def evaluate(
     memory: str | None = None,
     threads: int | None = None,
     executor: str = "dask",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
     account: Account | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a model on labelled data; their names are those of `metrics`.
@@ -106,8 +117,10 @@ def evaluate(
         As in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor
+    filter, memory, threads, executor, workers, scheduler
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
+    client
+        A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
         Filled meanwhile.
 
@@ -118,9 +131,10 @@ def evaluate(
 
     """
     model = model if isinstance(model, Model) else load(model, loss=loss)
-    with _reading(executor, threads) as reader:
-        data = Evaluator.for_model(model, source, reader, block_bytes=_block_bytes(memory), filter_text=filter)
-        data.account = account or data.account
+    with client_of(client, scheduler, workers) as found, _reading("inline" if found else executor, threads) as reader:
+        block_bytes = _block_bytes(memory)
+        data = Evaluator.for_model(model, lazily(source, found), reader, block_bytes=block_bytes, filter_text=filter)
+        data.account, data.client, data.memory = account or data.account, found, memory
         return data.evaluate(model)
 
 
@@ -135,6 +149,9 @@ def predict(
     memory: str | None = None,
     threads: int | None = None,
     executor: str = "dask",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
     account: Account | None = None,
 ) -> Scored:
     """Write a model's predictions for Parquet of any size: one output per input file, safe to kill and call again.
@@ -151,8 +168,10 @@ def predict(
         Columns to copy beside the predictions, names or globs; by default those named in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor
+    filter, memory, threads, executor, workers, scheduler
         As the settings of these names.
+    client
+        A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
     account
         Filled meanwhile.
 
@@ -164,7 +183,7 @@ def predict(
     """
     model = model if isinstance(model, Model) else load(model, loss=loss)
     ids = None if id is None else tuple(id)
-    with _reading(executor, threads) as reader:
+    with client_of(client, scheduler, workers) as found, _reading("inline" if found else executor, threads) as reader:
         return score_data(
             model,
             source,
@@ -174,6 +193,8 @@ def predict(
             ids=ids,
             filter_text=filter,
             account=account,
+            client=found,
+            memory=memory,
         )
 
 
@@ -206,9 +227,7 @@ def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspecti
 
 @contextmanager
 def _reading(executor: str, threads: int | None) -> Iterator[Executor]:
-    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
-
-    reader = EXECUTORS[executor](threads or CPU_COUNT)
+    reader = EXECUTORS[executor](usual_threads(threads))
     try:
         yield reader
     finally:

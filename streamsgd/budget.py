@@ -79,6 +79,7 @@ def make_budget(
     interpreter: int = INTERPRETER,
     n_blocks: int = N_BLOCKS,
     useful: int | None = None,
+    table_bytes: int = 0,
 ) -> Budget:
     """Share out a limit. Chunks are sized first and never by the number of threads, then threads fill the rest.
 
@@ -100,6 +101,8 @@ def make_budget(
         Chunks that are held at a time.
     useful
         Bytes beyond which a chunk is of no more use; None for a tenth of the data.
+    table_bytes
+        Bytes of a row that are held elsewhere as long as its chunk is.
 
     Raises
     ------
@@ -108,9 +111,10 @@ def make_budget(
 
     """
     per_row = row_bytes + 4
+    held_row = per_row + table_bytes
     fixed = interpreter + footers + model + decode_per_thread
     wanted = max(1, min(LEAST_CHUNK // per_row, data_rows)) if chunk_rows is None else min(chunk_rows, data_rows)
-    blocks = n_blocks * per_row * wanted
+    blocks = n_blocks * held_row * wanted
     reserve = limit // RESERVE
     usable = limit - reserve
     if fixed + blocks > usable:
@@ -126,8 +130,8 @@ def make_budget(
         left = usable - interpreter - footers - model
         share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // n_blocks
         useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row)) if useful is None else useful
-        chunk_rows = max(wanted, min(share, useful) // per_row)
-    blocks = n_blocks * per_row * min(chunk_rows, data_rows)
+        chunk_rows = max(wanted, min(share // held_row, useful // per_row))
+    blocks = n_blocks * held_row * min(chunk_rows, data_rows)
     threads = max(1, min(threads, (usable - interpreter - footers - model - blocks) // max(1, decode_per_thread)))
     return Budget(
         limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads, n_blocks

@@ -38,7 +38,7 @@ SECTIONS = {
 }
 """Headings of the help pages, by the first setting under each."""
 
-SCORED = ("filter", "memory", "threads", "executor")
+SCORED = ("filter", "memory", "threads", "executor", "workers", "scheduler")
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),
     *("categorical", "text", "ngrams", "time_parts", "cross", "bits", "scale", "transform", "missing"),

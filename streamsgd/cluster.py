@@ -18,10 +18,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.crews import Work
+from streamsgd.delayed import feed_of
 from streamsgd.errors import ClusterError, DataError
 from streamsgd.merging import FAN
+from streamsgd.planning import row_groups
 from streamsgd.workshop import (
     Common,
+    fed,
     forget,
     join_on_worker,
     lead_on_worker,
@@ -72,6 +75,8 @@ class Lane:
     rows: int
     futures: dict[str, Any] = field(default_factory=dict)
     """By worker."""
+    inputs: tuple[Any, ...] = ()
+    """Partitions that it waits for."""
     since: float = 0.0
     tries: int = 0
 
@@ -85,6 +90,7 @@ class Round:
     """The same, or where it is."""
     more: tuple[Any, ...]
     """What else the tasks are told."""
+    places: frozenset[Place]
     waiting: list[Lane]
     running: dict[int, Lane] = field(default_factory=dict)
     done: dict[int, Any] = field(default_factory=dict)
@@ -116,6 +122,9 @@ class Cluster:
         self._bell = threading.Event()
         """Rings when any task has ended."""
         self._reserved: dict[str, Place] = {}
+        self._feed = feed_of(job.recipe, client)
+        self._coming: dict[Place, tuple[Any, ...]] = {}
+        """Partitions of chunks that come next, which are computed meanwhile."""
         self._slots: dict[str, int] = {}
         self._looked = -PAUSE
         self._seen = time.monotonic()
@@ -148,6 +157,7 @@ class Cluster:
     def close(self) -> None:
         """Let the workers forget the run."""
         del self._job
+        self._coming.clear()
         try:
             self.client.run(forget, self.run, on_error="ignore")
         except Exception as error:  # noqa: BLE001  a cluster that is gone has nothing left to forget
@@ -159,7 +169,7 @@ class Cluster:
         plan = self.job.plan
         lanes = [Lane(k, (epoch, chunk + k), plan.chunk(epoch, chunk + k).rows) for k in range(n)]
         nexts = [(epoch, chunk + n + k) for k in range(n) if chunk + n + k < plan.n_chunks(epoch)]
-        now = Round(Common(learner.packed()), None, more, lanes[:])
+        now = Round(Common(learner.packed()), None, more, frozenset(lane.place for lane in lanes), lanes[:])
         for _ in range(ATTEMPTS):
             now.common = self._share(now.packed)
             self._work_off(now, task, nexts)
@@ -210,20 +220,31 @@ class Cluster:
         places = [lane.place for lane in now.waiting] + nexts
         if (place := next((place for place in places if place not in taken), None)) is not None:
             self._reserved[worker] = place
+            wanted = [*self._reserved.values(), *(place for place in self._coming if place in now.places)]
+            self._coming = {one: self._coming.get(one) or self._inputs(one) for one in wanted}
+
+    def _inputs(self, place: Place) -> tuple[Any, ...]:
+        return self._feed.inputs(row_groups(self.job.plan.chunk(*place).pieces))
 
     def _submit(self, lane: Lane, worker: str, now: Round, task: Callable[..., Any]) -> None:
         self._tokens += 1
         verb = VERBS.get(task, "lane")
         epoch, chunk = lane.place
         lane.since, lane.tries = time.monotonic(), lane.tries + 1
+        lane.inputs = lane.inputs or self._coming.pop(lane.place, ()) or self._inputs(lane.place)
+        if task is step_on_worker:  # more steps will come for its chunk
+            self._coming[lane.place] = lane.inputs
         lane.futures[worker] = self.client.submit(
+            fed,
             task,
+            len(lane.inputs),
             self.run,
             self._job,
             now.common,
             lane.place,
             self._reserved.get(worker),
             *now.more,
+            *lane.inputs,
             key=f"streamsgd-{verb}-epoch{epoch}-chunk{chunk}-{self.run}-{self._tokens}",
             workers=[worker],
             allow_other_workers=True,
@@ -258,10 +279,16 @@ class Cluster:
 
         del lane.futures[worker]
         error = future.exception() if future.status == "error" else None
+        if error is not None and (blamed := self._feed.blame(lane.inputs)) is not None:
+            raise blamed
         if error is not None and not isinstance(error, KilledWorker):
             raise ClusterError(f"{self._where(lane)}: the worker failed before it began: {error}") from error
         if lane.tries > ATTEMPTS:
             raise ClusterError(f"{self._where(lane)}: lost {lane.tries} times; look at the logs of the workers")
+        if error is not None and lane.inputs:
+            raise ClusterError(
+                f"{self._where(lane)}: it killed its worker three times; look at the logs of the workers"
+            ) from error
         if error is not None:
             self._probe(lane)
         if not lane.futures:
@@ -310,6 +337,7 @@ class Cluster:
         if lane.futures:
             self.client.cancel(list(lane.futures.values()), force=True)
             lane.futures.clear()
+        lane.inputs = ()
 
     # --- what comes back
 

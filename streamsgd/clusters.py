@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.crews import Threads
-from streamsgd.errors import ClusterError, SettingsError
-from streamsgd.executors import LOOPBACK
+from streamsgd.errors import ClusterError
+from streamsgd.executors import LOOPBACK, check_client, seceded
 from streamsgd.stragglers import parse_straggler
 
 if TYPE_CHECKING:
@@ -56,15 +56,15 @@ def crew_of(job: Job, executor: Executor, client: Any = None) -> Iterator[Crew |
 
     """
     settings = job.settings
-    if client is None and settings.workers is None and settings.scheduler is None:
-        threads = Threads(job, executor) if job.lanes.number > 1 else None
-        try:
-            yield threads
-        finally:
-            if threads:
-                threads.close()
-        return
-    with client_of(job, client) as found:
+    with client_of(client, settings.scheduler, settings.workers) as found:
+        if found is None:
+            threads = Threads(job, executor) if job.lanes.number > 1 else None
+            try:
+                yield threads
+            finally:
+                if threads:
+                    threads.close()
+            return
         from streamsgd.cluster import Cluster  # noqa: PLC0415  half a second of imports
 
         warn_of_limits(job, found)
@@ -76,25 +76,35 @@ def crew_of(job: Job, executor: Executor, client: Any = None) -> Iterator[Crew |
 
 
 @contextmanager
-def client_of(job: Job, client: Any) -> Iterator[Any]:
-    """Give a client: the user's, or one of ours, closed after."""
+def client_of(client: Any, scheduler: str | None, workers: int | None) -> Iterator[Any]:
+    """Give a client: the user's, or one of ours, closed after; None if none of the three is given.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer, or no worker came.
+    SettingsError
+        The client is not one that can be used.
+
+    """
+    if client is None and scheduler is None and workers is None:
+        yield None
+        return
     from distributed import Client  # noqa: PLC0415
 
-    settings = job.settings
     if client is not None:
-        if not hasattr(client, "submit") or client.asynchronous:
-            raise SettingsError(f"client={client!r} is no synchronous dask.distributed.Client")
-        yield client
-    elif settings.scheduler is not None:
+        with seceded():
+            yield check_client(client)
+    elif scheduler is not None:
         try:
-            ours = Client(settings.scheduler, timeout=START, set_as_default=False)
+            ours = Client(scheduler, timeout=START, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise ClusterError(f"--scheduler {settings.scheduler} does not answer: {error}") from error
+            raise ClusterError(f"--scheduler {scheduler} does not answer: {error}") from error
         with ours:
             yield ours
     else:
-        with LocalWorkers(int(settings.workers or 1)) as workers:
-            yield workers.client
+        with LocalWorkers(int(workers or 1)) as local:
+            yield local.client
 
 
 def warn_of_limits(job: Job, client: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamsgd.kernels.state import copy_state
 from streamsgd.lanes import READ_AHEAD, n_blocks
-from streamsgd.learner import Learner
+from streamsgd.learner import Learner, next_mark
 from streamsgd.merging import Gain, gain_of, join, joined
 from streamsgd.stream import Stream
 from streamsgd.syncing import Gradient, gradient_of, join_gradients
@@ -112,7 +112,10 @@ def learn_all(learner: Learner, filled: Filled) -> Brought:
     Where there are several lanes, what is left of a batch is not carried over to the next chunk, which may be another lane's.
     """
     began = time.perf_counter()
-    learner.fit(filled)
+    if learner.job.lanes.number == 1:  # in the parts in which `Run` has it learned, whose sums are rounded part by part
+        learner.fit(filled, next_mark(learner.rows), lambda _epoch: next_mark(learner.rows))
+    else:
+        learner.fit(filled)
     chunk, plan = filled.chunk, learner.job.plan
     if learner.job.lanes.number > 1:
         learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from streamsgd.dataset import LARGE_FOOTER, footer_bytes
 from streamsgd.errors import DataError
 from streamsgd.footer_index import index_footer
-from streamsgd.tables import TableSource
+from streamsgd.tables import Held
 
 if TYPE_CHECKING:
     from streamsgd.dataset import Dataset
@@ -26,7 +26,7 @@ def encoded_bytes(dataset: Dataset) -> dict[str, int]:
 
     Only `total_compressed_size` is asked for: other fields of a broken footer can abort the process.
     """
-    if isinstance(dataset.source, TableSource) or not dataset.n_rows:
+    if isinstance(dataset.source, Held) or not dataset.n_rows:
         return {}
     files = np.unique(dataset.file[dataset.rows > 0])
     chosen = files[np.linspace(0, len(files) - 1, min(MOST_FILES, len(files))).astype(int)]

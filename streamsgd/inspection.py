@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from streamsgd.columns import choose, expand, is_number, kind_of
 from streamsgd.dataset import Dataset, read_dataset, require
+from streamsgd.delayed import is_lazy
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.features import choose_encoding
 from streamsgd.filesystems import first_line
@@ -25,7 +26,7 @@ from streamsgd.order import OrderRisk, TargetMix, judge_order
 from streamsgd.parquet import Footers, PieceReader, Spent
 from streamsgd.planning import Piece
 from streamsgd.survey import open_data
-from streamsgd.tables import TableSource
+from streamsgd.tables import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +111,7 @@ def inspect_data(data: Any, settings: Settings, progress: Callable[[int, int], N
         A footer cannot be read, or a column that was named is not there.
 
     """
-    if settings.filter or hasattr(data, "__arrow_c_stream__"):
+    if settings.filter or hasattr(data, "__arrow_c_stream__") or is_lazy(data):
         dataset, _, _ = open_data(data, settings.filter, progress)
     else:
         dataset = read_dataset(data, progress=progress)
@@ -189,7 +190,7 @@ def read_column(reader: PieceReader, piece: Piece, name: str) -> Any:
 
 
 def _problem(dataset: Dataset, name: str) -> str:
-    if dataset.n_rows and not isinstance(dataset.source, TableSource):
+    if dataset.n_rows and not isinstance(dataset.source, Held):
         try:
             require(dataset, [name])
         except DataError as error:

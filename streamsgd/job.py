@@ -15,12 +15,13 @@ from streamsgd.averaging import average_from, check_average
 from streamsgd.columns import Roles, choose
 from streamsgd.dataset import Dataset, require
 from streamsgd.errors import SettingsError
+from streamsgd.executors import usual_threads
 from streamsgd.features import choose_encoding
 from streamsgd.kernels.loops import Parts
 from streamsgd.kernels.race import CELL
 from streamsgd.lanes import CHUNK_BYTES, ROUNDS, Lanes, choose_lanes, lane_copies, n_blocks
 from streamsgd.look import Look
-from streamsgd.parquet import FOOTERS_BYTES, footers_bytes, reading_bytes, whole_bytes
+from streamsgd.parquet import kept_bytes, reading_bytes, table_bytes, whole_bytes
 from streamsgd.planning import Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.polish import check_polish, polish_bytes
@@ -373,8 +374,6 @@ def size(
     lanes: Lanes = ONE_LANE,
 ) -> budgets.Budget:
     """Make the budget of a job."""
-    from dask.system import CPU_COUNT  # noqa: PLC0415  cgroup-aware
-
     limit = budgets.parse_limit(settings.memory)
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
@@ -390,8 +389,8 @@ def size(
     return budgets.make_budget(
         limit=limit,
         decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
-        threads=settings.threads or CPU_COUNT,
-        footers=min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())),
+        threads=usual_threads(settings.threads),
+        footers=kept_bytes(dataset),
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + further,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
@@ -399,6 +398,7 @@ def size(
         interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
         n_blocks=n_blocks(lanes),
         useful=useful,
+        table_bytes=table_bytes(dataset, names),
     )
 
 

@@ -56,6 +56,15 @@ class Packed(NamedTuple):
         return sum(array.nbytes for array in self.arrays.values())
 
 
+FIRST_MARK = 1024
+"""Rows after which progress is told for the first time; then after twice as many, and so on."""
+
+
+def next_mark(rows: int) -> int:
+    """Return the number of rows after so many at which progress is told."""
+    return FIRST_MARK << max(0, (rows // FIRST_MARK).bit_length())
+
+
 class Learner:
     """Learns chunk after chunk.
 

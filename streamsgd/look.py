@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from dask.system import CPU_COUNT
 
 from streamsgd.budget import INTERPRETER, parse_limit
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.executors import usual_threads
 from streamsgd.floats import as_double
 from streamsgd.parquet import PieceReader, Spent, group_widths, reading_bytes
 from streamsgd.planning import Piece, merge_neighbours
+from streamsgd.tables import Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +112,15 @@ class Look:
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
         """Return the pieces to look at for these columns: all of small data, else the head of row groups chosen by seed."""
+        pieces = self._sample(names)
+        self._expect(pieces)
+        return pieces
+
+    def _expect(self, pieces: list[Piece]) -> None:
+        if isinstance(self.dataset.source, Partitions):
+            self.dataset.source.expect([group for piece in pieces for group in range(piece.first, piece.last)])
+
+    def _sample(self, names: tuple[str, ...]) -> list[Piece]:
         widths, rows = group_widths(self.dataset, names), self.dataset.rows
         width = float(widths @ rows) / max(1, self.dataset.n_rows)
         most = max(1, min(SAMPLE_ROWS, round(SAMPLE_BYTES / max(1.0, width))))
@@ -170,16 +180,18 @@ class Look:
 
     def sees_all(self, names: tuple[str, ...]) -> bool:
         """Whether the sample for these columns is all of the data."""
-        return sum(piece.rows for piece in self.sample(names)) >= self.dataset.n_rows
+        return sum(piece.rows for piece in self._sample(names)) >= self.dataset.n_rows
 
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
         spare = (parse_limit(self.settings.memory) - INTERPRETER) // 2
-        return max(1, min(self.settings.threads or CPU_COUNT, spare // reading_bytes(self.dataset, names)))
+        return max(1, min(usual_threads(self.settings.threads), spare // reading_bytes(self.dataset, names)))
 
     def scan(self, name: str) -> Iterator[Any]:
         """Yield one column over all row groups, filtered: the only reading that is as long as the data."""
-        for piece in self._pieces(SCAN_ROWS // 2):  # a run is at most twice as long
+        pieces = self._pieces(SCAN_ROWS // 2)  # a run is at most twice as long
+        self._expect(pieces)
+        for piece in pieces:
             for start in range(0, piece.rows, SCAN_ROWS):
                 part = replace(piece, start=start, stop=min(piece.rows, start + SCAN_ROWS))
                 yield self.columns(part, (name,))[name]

@@ -25,7 +25,7 @@ from streamsgd.dataset import footer_bytes
 from streamsgd.errors import UnreadableError
 from streamsgd.filesystems import first_line, is_transient, retry
 from streamsgd.footer_index import FooterIndex, index_footer
-from streamsgd.tables import TableSource
+from streamsgd.tables import KEPT_BYTES, Held, Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,6 +123,8 @@ def reading_bytes(dataset: Dataset, names: Sequence[str], at_once: int = WHOLE_B
 
     Pieces of up to `at_once` bytes are read at once.
     """
+    if isinstance(dataset.source, Partitions):  # computed whole, and what it is computed from
+        return 3 * int(dataset.bytes.max(initial=0)) + (8 << 20)
     whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
     footer = int(footers_bytes(dataset).max(initial=0))
     if whole <= at_once:
@@ -134,6 +136,20 @@ def footers_bytes(dataset: Dataset) -> np.ndarray:
     """Return about how many bytes each file's footer takes, int64 (n_files,): parsed, or unparsed while it is indexed."""
     parsed = _parsed_footers(dataset)
     return np.where(parsed > WHOLE_FOOTER_BYTES, parsed // 10, parsed)
+
+
+def kept_bytes(dataset: Dataset) -> int:
+    """Return the bytes of footers, or of partitions, that a process keeps because they may be wanted again."""
+    if isinstance(dataset.source, Partitions):
+        return KEPT_BYTES + 2 * int(dataset.bytes.max(initial=0))
+    return min(FOOTERS_BYTES, int(footers_bytes(dataset).sum()))
+
+
+def table_bytes(dataset: Dataset, names: Sequence[str]) -> int:
+    """Return the bytes of a row that wait in memory while its chunk is learned: of partitions, which a task is sent whole."""
+    if not isinstance(dataset.source, Partitions):
+        return 0
+    return int(-(-(dataset.rows @ group_widths(dataset, names)) // max(1, dataset.n_rows)))
 
 
 def _parsed_footers(dataset: Dataset) -> np.ndarray:
@@ -217,8 +233,10 @@ class PieceReader:
 
     def where(self, piece: Piece) -> str:
         """Name the file and row groups of a piece."""
-        name = self.dataset.source.files[int(self.dataset.file[piece.first])].name
         first, last = int(self.dataset.index[piece.first]), int(self.dataset.index[piece.last - 1])
+        if isinstance(self.dataset.source, Partitions):
+            return f"partition {first}" if first == last else f"partitions {first} to {last}"
+        name = self.dataset.source.files[int(self.dataset.file[piece.first])].name
         groups = f"row group {first}" if first == last else f"row groups {first} to {last}"
         return f"{name}, {groups}"
 
@@ -227,7 +245,8 @@ class PieceReader:
         ends = np.cumsum(self.dataset.rows[piece.first : piece.last])
         group = int(np.searchsorted(ends, piece.start + row, side="right"))
         number = piece.start + row - (int(ends[group - 1]) if group else 0)
-        return f"row {number:,} of row group {int(self.dataset.index[piece.first + group])}"
+        what = "partition" if isinstance(self.dataset.source, Partitions) else "row group"
+        return f"row {number:,} of {what} {int(self.dataset.index[piece.first + group])}"
 
     def is_slice(self, piece: Piece) -> bool:
         """Whether the piece is part of a row group that is streamed."""
@@ -248,9 +267,12 @@ class PieceReader:
             The file changed or vanished, or the storage keeps failing.
 
         """
-        if isinstance(self.dataset.source, TableSource):
-            group = int(self.dataset.index[piece.first])
-            yield self.dataset.source.columns(names, group, piece.start, piece.rows)
+        if isinstance(self.dataset.source, Held):
+            began = time.perf_counter()
+            groups = self.dataset.index[piece.first : piece.last].tolist()
+            columns = self.dataset.source.columns(names, groups, piece.start, piece.rows)
+            spent.decode += time.perf_counter() - began
+            yield columns
             return
         file = int(self.dataset.file[piece.first])
         stored = [name for name in names if name not in self.dataset.partition_names]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 UNIT_BYTES = 4 << 20
 """Neighbouring row groups are merged into one read up to this many bytes of block ..."""
@@ -197,6 +197,11 @@ def make_plan(
     sizes = total[last] - total[first]
     some = sizes > 0
     return Plan(first[some], last[some], sizes[some], chunk_rows, tile_rows, sampler, seed)
+
+
+def row_groups(pieces: Iterable[Piece]) -> list[int]:
+    """Return the row groups of some pieces, ascending."""
+    return sorted({group for piece in pieces for group in range(piece.first, piece.last)})
 
 
 def merge_neighbours(rows: np.ndarray, file: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:

@@ -99,6 +99,13 @@ class Recipe:
         return Encoder(self.encoding)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        others = [self.target.name] if self.target else []
+        others += [self.weight] if self.weight else []
+        return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns]))
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row in a block: features, target, weight."""
         return self.layout.row_bytes(self.precision)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
 from streamsgd.account import Account
 from streamsgd.columns import expand
 from streamsgd.dataset import footer_bytes
+from streamsgd.delayed import is_lazy
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.evaluation import check_recipe, sequential_stream
+from streamsgd.executors import Inline
 from streamsgd.filesystems import first_line, local_or_remote_output, locate
-from streamsgd.parquet import Spent
+from streamsgd.parquet import Spent, reading_bytes
 from streamsgd.recipe import Recipe
 from streamsgd.survey import open_data
+from streamsgd.turns import Turns, writer_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 
 MARK = b"streamsgd"
 """Key in an output's Parquet metadata that says from which model and input it was made."""
+
+PARTIAL = "partial"
+"""How names of unfinished files end."""
 
 
 @dataclass
@@ -56,6 +63,12 @@ class Scorer:
     executor: Executor
     block_bytes: int
     account: Account
+    client: Any = None
+    """Of distributed, whose workers score; None for this process."""
+    turns: Turns | None = None
+    """Of a worker."""
+    writer: str = ""
+    """Part of the names of unfinished files: two workers may be at one file, if one of them is taken for dead."""
 
     def run(self) -> Scored:
         """Score every file that has no finished output yet.
@@ -66,24 +79,85 @@ class Scorer:
             The input cannot be read, the output cannot be written; finished files stay.
 
         """
-        self.filesystem, root = local_or_remote_output(self.out)
-        names = [ref.name for ref in self.dataset.source.files]
-        single = len(names) == 1 and root.endswith(".parquet")
-        self.paths = [root if single else f"{root}/{_as_parquet(name)}" for name in names]
+        n_files = self.dataset.n_files
         self._check_paths()
-        done = np.array([self._is_done(file) for file in range(len(names))], np.bool_)
+        done = np.array([self._is_done(file) for file in range(n_files)], np.bool_)
         result = Scored(already_there=int(done.sum()))
-        has_rows = np.bincount(self.dataset.file, self.dataset.rows, len(names)) > 0
+        has_rows = np.bincount(self.dataset.file, self.dataset.rows, n_files) > 0
         for file in np.flatnonzero(~done & ~has_rows).tolist():
             self._write(file, iter(()))
             result.files += 1
         if (~done & has_rows).any():
             self.recipe.dataset = self.dataset = self.dataset.select(~done[self.dataset.file])
-            with contextlib.closing(self._tables()) as tables:
-                for file, some in _by_file(tables):
-                    result.rows += self._write(file, some)
-                    result.files += 1
+            self.account.start(self.dataset.n_rows)
+            written = self._here() if self.client is None else self._there(np.flatnonzero(~done & has_rows).tolist())
+            for rows in written:
+                result.rows += rows
+                result.files += 1
         return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what belongs to this process."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_place", "filesystem", "paths")}
+        return state | {"account": Account(), "client": None, "executor": Inline()}
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        return local_or_remote_output(self.out)
+
+    @cached_property
+    def filesystem(self) -> Any:
+        """Where outputs go."""
+        return self._place[0]
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The output of each file."""
+        root, names = self._place[1], [ref.name for ref in self.dataset.source.files]
+        if len(names) == 1 and root.endswith(".parquet"):
+            return [root]
+        return [f"{root}/{_as_parquet(name)}" for name in names]
+
+    def _here(self) -> Iterator[int]:
+        """Write file after file; yield the rows of each."""
+        with contextlib.closing(self._tables()) as tables:
+            for file, some in _by_file(tables):
+                yield self._write(file, some)
+
+    def _there(self, files: list[int]) -> Iterator[int]:
+        """Let workers write a file each; yield the rows of each."""
+        from streamsgd.errands import Errands, Kind  # noqa: PLC0415
+
+        self._clear(files)
+        names = [ref.name for ref in self.dataset.source.files]
+        kind = Kind("predict", score_on_worker, lambda file: f"file{file}", lambda file: names[file])
+        answers = Errands(self.client, kind, (self,)).each(files)
+        try:
+            with contextlib.closing(answers):
+                for rows, account in answers:
+                    self.account.take(account)
+                    yield rows
+        finally:
+            self._clear(files)
+
+    def _clear(self, files: list[int]) -> None:
+        """Remove what workers that died left of these files."""
+        if self.filesystem.type_name != "local":
+            return
+        wanted = {self.paths[file] for file in files}
+        for folder in sorted({path.rpartition("/")[0] or "." for path in wanted}):
+            infos = self.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+            for info in infos:
+                if info.path.endswith(PARTIAL) and f"{info.path.rpartition('.parquet.')[0]}.parquet" in wanted:
+                    with contextlib.suppress(OSError):
+                        self.filesystem.delete_file(info.path)
+
+    def alone(self, file: int) -> Scorer:
+        """Return what scores one file only."""
+        dataset = self.dataset.select(self.dataset.file == file)
+        found = replace(self, dataset=dataset, recipe=replace(self.recipe, dataset=dataset), account=Account())
+        found.__dict__["_model_bytes"] = self._model_bytes
+        return found
 
     def _check_paths(self) -> None:
         source = self.dataset.source
@@ -96,7 +170,6 @@ class Scorer:
             raise DataError(f"{twice}: would be the output of two files; rename one, or score them into two folders")
 
     def _tables(self) -> Generator[tuple[int, Any]]:
-        self.account.start(self.dataset.n_rows)
         with contextlib.closing(sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()) as chunks:
             for filled in chunks:
                 for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
@@ -149,7 +222,7 @@ class Scorer:
         path, rows = self.paths[file], 0
         local = self.filesystem.type_name == "local"
         # An object store shows an object only when it is complete; elsewhere the rename does that.
-        place = f"{path}.partial" if local else path
+        place = f"{path}.{self.writer}{PARTIAL}" if local else path
         schema = self._schema().with_metadata({MARK: self._mark(file)})
         try:
             if local:
@@ -202,11 +275,20 @@ def score_data(
     ids: tuple[str, ...] | None = None,
     filter_text: str | None = None,
     account: Account | None = None,
+    client: Any = None,
+    memory: str | None = None,
 ) -> Scored:
     """Write predictions for a data set; see `Scorer.run`. `ids` defaults to those of training that the data has.
 
+    With a client its workers write, a file each, each within the memory given.
+
     Infinite features are what they were in training: an error, or missing.
     """
+    if hasattr(data, "__arrow_c_stream__") or is_lazy(data):
+        raise SettingsError(
+            "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
+            "frame.map_partitions(model.predict)"
+        )
     dataset, expression, columns = open_data(data, filter_text)
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
@@ -214,7 +296,21 @@ def score_data(
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
     recipe = _recipe(model, dataset, expression, columns)
-    return Scorer(model, dataset, out, chosen, recipe, executor, block_bytes, account or Account()).run()
+    each = 2 * block_bytes + reading_bytes(dataset, recipe.encoding.sources, recipe.at_once)
+    scorer = Scorer(
+        model, dataset, out, chosen, recipe, executor, block_bytes, account or Account(), client, Turns(memory, each)
+    )
+    return scorer.run()
+
+
+def score_on_worker(scorer: Scorer, file: int) -> tuple[int, Account]:
+    """Score one file; return its rows and the account of it."""
+    alone = scorer.alone(file)
+    alone.model = replace(scorer.model, weights=np.require(scorer.model.weights, requirements=["C", "W"]))
+    alone.writer = f"{writer_name()}."
+    with scorer.turns or contextlib.nullcontext():
+        (rows,) = alone._here()  # noqa: SLF001  its own class
+    return rows, alone.account
 
 
 def score_rows(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd import filters, pruning
 from streamsgd.dataset import Dataset, read_dataset, require
+from streamsgd.delayed import Lazy, lazily, lazy_dataset
 from streamsgd.errors import DataError
-from streamsgd.tables import TableSource, table_dataset
+from streamsgd.tables import Held, table_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,10 @@ def open_data(
         There is no row.
 
     """
-    if hasattr(data, "__arrow_c_stream__"):
+    data = lazily(data)
+    if isinstance(data, Lazy):
+        dataset, data = lazy_dataset(data, progress), "the partitions"
+    elif hasattr(data, "__arrow_c_stream__"):
         dataset, data = table_dataset(data), "the table"
     else:
         dataset = read_dataset(data, progress=progress)
@@ -35,7 +39,7 @@ def open_data(
     expression = filters.parse_filter(filter_text, dataset.schema)
     columns = filters.filter_columns(filter_text, dataset.schema)
     require(dataset, columns)
-    if not isinstance(dataset.source, TableSource):
+    if not isinstance(dataset.source, Held):
         dataset = dataset.select(pruning.prune(dataset, expression))
     if not dataset.n_rows:
         raise DataError(f"--filter {filter_text!r} leaves no row: no row group can hold a match")

@@ -19,6 +19,7 @@ from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import crew_of
 from streamsgd.common import Common
 from streamsgd.crews import Step, Work
+from streamsgd.delayed import lazily
 from streamsgd.encode import Encoding, Target
 from streamsgd.errors import ModelError, SettingsError, Stopped
 from streamsgd.executors import EXECUTORS
@@ -26,7 +27,7 @@ from streamsgd.job import Job, prepare
 from streamsgd.kernels.jit import CompileClock
 from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.lanes import width
-from streamsgd.learner import Learner, Packed, model_of, new_state
+from streamsgd.learner import Learner, Packed, model_of, new_state, next_mark
 from streamsgd.merging import move_by
 from streamsgd.parquet import Spent, row_width
 from streamsgd.polish import Polish
@@ -140,7 +141,7 @@ class Run:
         self.problems: list[str] = []
         self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
-        self.judge: Judge = make_judge(job, executor)
+        self.judge: Judge = make_judge(job, executor, getattr(self.crew, "client", None))
         self.polish = Polish(job)
         self.reduction = Reduction(job)
         self.errors = Errors(job)
@@ -149,7 +150,7 @@ class Run:
         self._saved_at = time.monotonic()
         self._since_save = 0
         self._shown = np.zeros(3)
-        self._next_mark = 1024
+        self._next_mark = next_mark(0)
         self._rows_restored = 0
         self._began = time.monotonic()
         self._finished = False
@@ -377,14 +378,13 @@ class Run:
 
     def _reach(self, epoch: float) -> int:
         self._show(epoch)
-        self._next_mark *= 2
+        self._next_mark = next_mark(self._rows)
         return self._next_mark
 
     def _show_marks(self) -> None:
         if self._rows >= self._next_mark:
             self._show(self._passes)
-        while self._rows >= self._next_mark:
-            self._next_mark *= 2
+        self._next_mark = next_mark(self._rows)
 
     @property
     def _passes(self) -> float:
@@ -488,8 +488,7 @@ class Run:
         self.errors.restore(header["errors"], arrays)
         self.report.resumed_from = (self.epoch, self.chunk)
         self._rows_restored = self._rows
-        while self._next_mark <= self._rows:
-            self._next_mark *= 2
+        self._next_mark = next_mark(self._rows)
         self._show(float(self.epoch), kind="resumed", note=f"resumed at epoch {self.epoch}, chunk {self.chunk}")
 
     # --- what comes out
@@ -609,6 +608,7 @@ def train_model(
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
     frozen = _frozen(saved[0], settings) if saved else None
+    data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = prepare(data, settings, frozen=frozen, progress=footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
@@ -619,7 +619,7 @@ def train_model(
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if on_job:
         on_job(job)
-    executor = EXECUTORS[settings.executor](job.budget.threads)
+    executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
     try:
         with crew_of(job, executor, client) as crew:
             run = Run(job, executor, checkpoints, emit, crew)

@@ -151,8 +151,10 @@ def held_metrics(job: Job, filled: Filled, model: Callable[[], Model]) -> Metric
     return found
 
 
-def make_judge(job: Job, executor: Executor) -> Judge:
-    """Return the judge that the settings ask for."""
+def make_judge(job: Job, executor: Executor, client: Any = None) -> Judge:
+    """Return the judge that the settings ask for; with a client its workers score a data set of its own."""
     if job.settings.valid is None:
         return Judge(job)
-    return Judge(job, Evaluator.for_job(job, job.settings.valid, executor, block_bytes=VALID_BLOCK_BYTES))
+    evaluator = Evaluator.for_job(job, job.settings.valid, executor, block_bytes=VALID_BLOCK_BYTES)
+    evaluator.client, evaluator.memory = client, job.settings.memory
+    return Judge(job, evaluator)

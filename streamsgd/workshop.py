@@ -20,6 +20,7 @@ from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
 from streamsgd.stream import read_chunk
 from streamsgd.syncing import join_gradients
+from streamsgd.tables import lending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +168,15 @@ def forget(run: str) -> None:
         found = _WORKSHOPS.pop(run, None)
     if found:
         found.close()
+
+
+def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job, *sent: Any) -> Any:
+    """Do a lane's task with the partitions that it was sent as well, the last of its inputs, if the data is made of such."""
+    source: Any = workshop_of(run, job).job.recipe.dataset.source
+    last = len(sent) - n_tables
+    common, place, ahead, *more = sent[:last]
+    with lending(source, sent[last:]):  # of the chunk that comes next none are here yet
+        return task(run, job, common, place, None if n_tables else ahead, *more)
 
 
 def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:

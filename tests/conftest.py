@@ -27,6 +27,15 @@ EXACT = {
 """Settings under which a run is textbook gradient descent from zero, in double precision."""
 
 
+QUIET: dict[str, Any] = {
+    "dashboard_address": None,
+    "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    "worker_dashboard_address": "127.0.0.1:0",
+    "silence_logs": 50,
+}
+"""How a `LocalCluster` of a test starts without a port that another one may have."""
+
+
 @pytest.fixture
 def shared_data() -> Path:
     if not SHARED.is_dir():
