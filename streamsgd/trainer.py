@@ -127,7 +127,7 @@ class Run:
         self._spec = spec_of("optimizer", job.parts.optimizer)
         self.all_new = False
         """Whether every epoch brings rows of its own."""
-        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
+        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0, "lost": 0}
         self.problems: list[str] = []
         self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
@@ -211,6 +211,8 @@ class Run:
             learner.clear_tally()
             for one in brought:
                 self._take(one)
+            asked = sum(job.plan.chunk(self.epoch, self.chunk + k).rows for k in range(n))
+            self._lose(asked - sum(one.chunk.rows for one in brought))
             self.chunk += n
             last = self.chunk == n_chunks
             if last:
@@ -226,6 +228,12 @@ class Run:
                 break
             if self.epoch < job.epochs:
                 self._maybe_save()
+
+    def _lose(self, rows: int) -> None:
+        """Count rows of lanes that nobody waited for, each as often as it was lost."""
+        self.counts["lost"] += rows
+        if rows:
+            log.info("epoch %d: %d rows of late lanes are left out, as --straggler says", self.epoch, rows)
 
     def _take(self, brought: Brought) -> None:
         chunk = brought.chunk
@@ -392,6 +400,7 @@ class Run:
             "cursor": [self.epoch, self.chunk],
             "counts": self.counts,
             "problems": self.problems,
+            "condemned": sorted(self.job.recipe.condemned),
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
@@ -407,7 +416,8 @@ class Run:
         self.learner.restore(Packed(arrays, header["race"]))
         self.targets[...] = arrays["targets"]
         self.epoch, self.chunk = header["cursor"]
-        self.counts, self.problems = dict(header["counts"]), list(header["problems"])
+        self.counts, self.problems = {**self.counts, **header["counts"]}, list(header["problems"])
+        self.job.recipe.condemned = frozenset(header.get("condemned", ()))
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)

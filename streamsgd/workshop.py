@@ -17,6 +17,7 @@ from streamsgd.crews import Brought, learn_all, learn_apart
 from streamsgd.executors import outcome, worker_address
 from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
+from streamsgd.planning import Chunk
 from streamsgd.stream import read_chunk
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from streamsgd.job import Job
     from streamsgd.kernels.loops import Block
+    from streamsgd.planning import Piece
     from streamsgd.stream import Filled
 
 Place = tuple[int, int]
@@ -67,20 +69,29 @@ class Workshop:
             finally:
                 self._give_back(filled)
 
+    def probe(self, chunk: Chunk, task: Callable[[Filled], Any]) -> None:
+        """Do something with a chunk that is not of the plan."""
+        with self._hands:
+            filled = self._read(chunk, self._room())
+            try:
+                task(filled)
+            finally:
+                self._give_back(filled)
+
     def _take(self, place: Place) -> Filled:
         with self._lock:
             coming = self._ahead.pop(place, None)
-        return self._read(place, self._room()) if coming is None else coming.result()
+        return self._read(self.job.plan.chunk(*place), self._room()) if coming is None else coming.result()
 
     def _look_ahead(self, place: Place | None) -> None:
         with self._lock:
             if place is None or place in self._ahead or not (self._free or self._unmade):
                 return
-            self._ahead[place] = self._readers.submit(self._read, place, self._spare())
+            self._ahead[place] = self._readers.submit(self._read, self.job.plan.chunk(*place), self._spare())
 
-    def _read(self, place: Place, room: tuple[Block, np.ndarray]) -> Filled:
+    def _read(self, chunk: Chunk, room: tuple[Block, np.ndarray]) -> Filled:
         try:
-            return read_chunk(self.job.recipe, self.job.plan, self.job.plan.chunk(*place), *room)
+            return read_chunk(self.job.recipe, self.job.plan, chunk, *room)
         except BaseException:
             with self._lock:
                 self._free.append(room)
@@ -195,12 +206,17 @@ def join_on_worker(found: list[Any]) -> Any:
     return (total, brought), None
 
 
-def probe_on_worker(run: str, job: Job, place: Place, number: int) -> Any:
-    """Read one piece of a chunk, to see whether it kills its reader."""
-    return outcome(lambda: _probe(run, job, place, number))
+def greet() -> None:
+    """Show that a worker can load all that its tasks need."""
 
 
-def _probe(run: str, job: Job, place: Place, number: int) -> None:
-    recipe, plan = workshop_of(run, job).job.recipe, job.plan
-    piece = plan.chunk(*place).pieces[number]
-    recipe.load(piece, recipe.allocate(piece.rows_before + piece.rows), plan.key(*place, stream=2 + number), shuffled=True)
+def probe_on_worker(run: str, job: Job, common: Common, place: Place, piece: Piece | None) -> Any:
+    """Read and learn one piece of a chunk alone, to see whether it kills; without a piece, do all but that."""
+    return outcome(lambda: _probe(run, job, common, place, piece))
+
+
+def _probe(run: str, job: Job, common: Common, place: Place, piece: Piece | None) -> None:
+    workshop = workshop_of(run, job)
+    before = common.shared(run, workshop.job)
+    if piece is not None:
+        workshop.probe(Chunk(*place, (piece,)), lambda filled: learn_apart(before.job, before.state, filled))
