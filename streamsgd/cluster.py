@@ -22,7 +22,15 @@ from streamsgd.errors import ClusterError
 from streamsgd.merging import FAN
 from streamsgd.quarantine import DEATHS, ROUNDS_OF_PROBES, find_killers, quarantine
 from streamsgd.workforce import ANSWER, PAUSE, Task, Workforce
-from streamsgd.workshop import Common, forget, join_on_worker, lead_on_worker, learn_on_worker
+from streamsgd.workshop import (
+    Common,
+    forget,
+    greet_worker,
+    join_on_worker,
+    lead_on_worker,
+    learn_on_worker,
+    prepare_worker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +141,7 @@ class Cluster:
         self._tokens = 0
         self._bell = threading.Event()
         """Rings when any task has ended."""
-        self.force = Workforce(client, hands(job.budget), self._bell.set)
+        self.force = Workforce(client, hands(job.budget), self._greet, self._prepare)
         self._reserved: dict[str, Place] = {}
         self._job: Any = None
         self._shipped_to: set[str] | None = None
@@ -159,7 +167,7 @@ class Cluster:
     def close(self) -> None:
         """Let the workers forget the run."""
         try:
-            told = [self.submit(forget, worker.address, run) for run in self._runs for worker in self.force.fit]
+            told = [self.submit(forget, worker, run) for run in self._runs for worker in self.force.able]
             until = time.monotonic() + FAREWELL
             while any(future.status == "pending" for future in told) and time.monotonic() < until:
                 self._bell.wait(0.1 * PAUSE)
@@ -196,7 +204,10 @@ class Cluster:
             elif time.monotonic() - last > DEADLINE:
                 where = self.where(now.missing[0])
                 raise ClusterError(f"{where} did not come back within {DEADLINE:.0f} s; look at the workers, then resume")
-            if self.straggler.is_enough(len(now.done), len(now.missing), time.monotonic() - now.began):
+            # What is not given out is not late, but the cluster small.
+            late = len(now.running) + len(now.suspected)
+            seconds = time.monotonic() - now.began
+            if self.straggler.is_enough(len(now.done), late, seconds, waiting=len(now.waiting)):
                 break
             self._do_again(now)
         # What still runs goes on to hold its worker's thread, and nobody waits for it.
@@ -212,6 +223,9 @@ class Cluster:
         for lane in list(now.running):
             for task in [task for task in lane.tasks if task.worker in gone]:
                 self._lost(lane, task, now, killed=True)
+        if self._shipped_to is not None and not self._shipped_to & self.force.able:
+            for lane, task in [(lane, task) for lane in now.running for task in lane.tasks]:
+                self._lost(lane, task, now, killed=False)  # the job cannot reach them any more
         for lane, task in list(now.done.values()):
             if task.worker in gone:
                 del now.done[lane.number]
@@ -220,6 +234,9 @@ class Cluster:
     def _hand_out(self, now: Round) -> None:
         """Give free hands lanes: the one whose chunk a worker has read ahead, if there is one."""
         while now.waiting and (worker := self.force.choose([lane.rows for lane in now.waiting])) is not None:
+            now.common = self._shared(now)
+            if worker.address not in self.force.workers:
+                continue  # it has gone meanwhile
             mine = self._reserved.pop(worker.address, None)
             lane = next((one for one in now.waiting if one.place == mine), None)
             lane = lane or next((one for one in now.waiting if one.place not in self._reserved.values()), now.waiting[0])
@@ -235,7 +252,7 @@ class Cluster:
             self._reserve(worker, now)
         ahead = None if lane.deaths else self._reserved.get(worker.address)
         name = f"{'lead' if now.task is lead_on_worker else 'learn'}-epoch{lane.place[0]}-chunk{lane.place[1]}"
-        args = (self.run, self.shipped_job(), self._shared(now), lane.place, ahead)
+        args = (self.run, self.shipped_job(), now.common, lane.place, ahead)
         task = Task(self.submit(now.task, worker.address, *args, name=name), worker.address, lane.rows)
         lane.tasks.append(task)
         self.force.began(task)
@@ -274,10 +291,10 @@ class Cluster:
         from distributed import KilledWorker  # noqa: PLC0415
 
         error = task.future.exception(timeout=ANSWER) if task.future.status == "error" else None
-        own_fault = isinstance(error, KilledWorker) and self._job.status != "error"
-        if error is not None and not isinstance(error, (KilledWorker, *LOST)):
+        job_failed = self._job is None or self._job.status == "error"
+        if error is not None and not job_failed and not isinstance(error, (KilledWorker, *LOST)):
             raise ClusterError(f"{self.where(lane)}: the worker failed before it began: {type(error).__name__}: {error}") from error
-        self._lost(lane, task, now, killed=own_fault)
+        self._lost(lane, task, now, killed=isinstance(error, KilledWorker) and not job_failed)
 
     def _lost(self, lane: Lane, task: Task, now: Round, *, killed: bool) -> None:
         """Let a lane be done again, or suspect it."""
@@ -387,6 +404,12 @@ class Cluster:
         future.add_done_callback(lambda _future: self._bell.set())
         return future
 
+    def _greet(self, worker: str) -> Any:
+        return self.submit(greet_worker, worker)
+
+    def _prepare(self, worker: str) -> Any:
+        return self.submit(prepare_worker, worker, self.run, self.shipped_job())
+
     def rename(self) -> None:
         """Let the job be sent anew, as another run's: it has changed, and workers keep it by name."""
         self.run = uuid.uuid4().hex[:12]
@@ -395,7 +418,7 @@ class Cluster:
 
     def shipped_job(self) -> Any:
         """Return where the job is, sent again if it was lost."""
-        there = {worker.address for worker in self.force.fit}
+        there = self.force.able
         lost = self._job is None or self._job.status in ("error", "cancelled", "lost")
         if lost or (self._shipped_to is not None and not self._shipped_to & there):
             # Any worker, unless some cannot load it.
@@ -413,20 +436,20 @@ class Cluster:
 
     def _shared(self, now: Round) -> Any:
         """Return the common model, or where it is, sent again if it was lost."""
+        common, until = now.common, time.monotonic() + DEADLINE
         if now.packed.packed.nbytes <= DIRECT:
             return now.packed
-        until = time.monotonic() + DEADLINE
-        while now.common is None or now.common.status not in ("pending", "finished"):
+        while common is None or common.status not in ("pending", "finished"):
             try:
                 there = [worker.address for worker in self.force.fit]
-                now.common = self.client.scatter(now.packed, workers=there, hash=False, broadcast=False, timeout=ANSWER)
+                common = self.client.scatter(now.packed, workers=there, hash=False, broadcast=False, timeout=ANSWER)
             except (*LOST, KeyError, ValueError) as error:  # they have just gone
                 if time.monotonic() > until:
                     raise ClusterError(f"the common model does not reach any worker: {error}") from error
                 log.debug("the common model did not reach a worker: %s", error)
-                time.sleep(PAUSE)
-                self.force.look()
-        return now.common
+                self.pause()
+                self._look(now)
+        return common
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         """Wait until something is so.

@@ -86,6 +86,8 @@ class Learner:
             self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
+        if reached is None and job.lanes.number == 1:  # so that losses are added up as where somebody looks
+            mark, reached = mark_after(self.rows), lambda _epoch: mark_after(self.rows)
         first = 0
         while first < n:
             last = min(n, first + max(1, mark - self.rows)) if reached else n
@@ -205,6 +207,11 @@ class Learner:
             f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
             f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{remark}"
         )
+
+
+def mark_after(rows: int) -> int:
+    """Return the next of 1024, 2048, 4096 ... rows."""
+    return 1024 << (rows // 1024).bit_length()
 
 
 def model_of(job: Job, weights: np.ndarray) -> Model:

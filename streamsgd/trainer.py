@@ -182,6 +182,7 @@ class Run:
         filled: Filled
         for filled in self._ahead(stream.chunks(self.epoch, self.chunk, job.epochs)):
             self._learn(filled)
+            self.learner.clear_tally()  # as a worker does, so that the sums are the same bits
             last = filled.chunk.number + 1 == job.plan.n_chunks(filled.chunk.epoch)
             due = self.judge.due(self._rows)
             if last:

@@ -14,7 +14,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ClusterError
-from streamsgd.workshop import greet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,15 +58,18 @@ class Worker:
 
     address: str
     hands: int
-    greeting: Any
+    question: Any
+    """A task that shows whether it can be used: first whether it has what it takes, then that it is ready."""
+    able: bool = False
+    """Whether it can load the program."""
     fit: bool = False
+    """Whether it is ready for lanes."""
     refused: str = ""
     """Why it cannot be used."""
     tasks: list[Task] = field(default_factory=list)
     """Also those that nobody waits for any more: a thread cannot be interrupted."""
     pace: float | None = None
-    """Seconds per row, as of late; those of its first task, which loads kernels, are forgotten with the second."""
-    lanes: int = 0
+    """Seconds per row, as of late."""
     unused: int = 0
     """Rounds in a row without a lane."""
 
@@ -95,18 +97,19 @@ class Workforce:
         Of distributed.
     hands
         Lanes that a worker can learn side by side within its budget, whatever its threads.
-    ring
-        Called when any task has ended.
+    greet, prepare
+        Called with an address, start the tasks that show that a worker is able, and get it ready.
 
     """
 
-    def __init__(self, client: Any, hands: int, ring: Callable[[], None]) -> None:
-        self.client, self._hands, self._ring = client, hands, ring
+    def __init__(
+        self, client: Any, hands: int, greet: Callable[[str], Any], prepare: Callable[[str], Any]
+    ) -> None:
+        self.client, self._hands, self._greet, self._prepare = client, hands, greet, prepare
         self.workers: dict[str, Worker] = {}
         self._paces: deque[float] = deque(maxlen=REMEMBERED)
         self._looked = -PAUSE
         self._seen = self._answered = time.monotonic()
-        self._number = 0
         self._warned: set[str] = set()
 
     # --- who is there
@@ -156,29 +159,17 @@ class Workforce:
         self._answered = time.monotonic()
         return there
 
-    def _greet(self, address: str) -> Any:
-        self._number += 1
-        key = f"streamsgd-greet-{id(self):x}-{self._number}"
-        future = self.client.submit(greet, key=key, workers=[address], pure=False)
-        future.add_done_callback(lambda _future: self._ring())
-        return future
-
     def _hear(self, worker: Worker) -> None:
-        """Take a worker's answer to its greeting, once it is there."""
-        if worker.fit or worker.refused or (status := worker.greeting.status) == "pending":
+        """Take a worker's answer, once it is there."""
+        if worker.fit or worker.refused or (status := worker.question.status) == "pending":
             return
         if status == "finished":
-            worker.fit, worker.greeting = True, None
-        elif status == "error":
-            self._refuse(worker, worker.greeting.exception(timeout=ANSWER))
-        else:
-            worker.greeting = self._greet(worker.address)
-
-    def _refuse(self, worker: Worker, error: BaseException) -> None:
-        from distributed import KilledWorker  # noqa: PLC0415
-
-        if isinstance(error, KilledWorker):
-            worker.greeting = self._greet(worker.address)
+            worker.fit = worker.able
+            worker.able, worker.question = True, None if worker.fit else self._prepare(worker.address)
+            return
+        error = worker.question.exception(timeout=ANSWER) if status == "error" else None
+        if worker.able or not isinstance(error, Exception) or type(error).__name__ == "KilledWorker":
+            worker.question = self._prepare(worker.address) if worker.able else self._greet(worker.address)
             return
         worker.refused = (
             f"worker {worker.address} cannot load this version of streamsgd ({type(error).__name__}: {error}): install there "
@@ -198,6 +189,11 @@ class Workforce:
             raise ClusterError(
                 f"no worker for {NO_WORKER:.0f} s at {self.client.scheduler.address}: start some, then the same command resumes"
             )
+
+    @property
+    def able(self) -> set[str]:
+        """Addresses of those that can load the program."""
+        return {worker.address for worker in self.workers.values() if worker.able}
 
     @property
     def fit(self) -> list[Worker]:
@@ -223,8 +219,7 @@ class Workforce:
         worker.tasks.remove(task)
         if task.rows and task.future.status == "finished":
             pace = (time.monotonic() - task.since) / task.rows
-            worker.lanes += 1
-            worker.pace = pace if worker.pace is None or worker.lanes == 2 else 0.5 * (worker.pace + pace)  # noqa: PLR2004
+            worker.pace = pace if worker.pace is None else 0.5 * (worker.pace + pace)
             worker.unused = 0
 
     def note(self, task: Task) -> None:

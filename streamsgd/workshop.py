@@ -15,6 +15,8 @@ import numpy as np
 from streamsgd.budget import hands
 from streamsgd.crews import Brought, learn_all, learn_apart
 from streamsgd.executors import outcome, worker_address
+from streamsgd.kernels.loops import fit, new_scratch
+from streamsgd.kernels.pace import Pace
 from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
 from streamsgd.planning import Chunk
@@ -206,8 +208,22 @@ def join_on_worker(found: list[Any]) -> Any:
     return (total, brought), None
 
 
-def greet() -> None:
-    """Show that a worker can load all that its tasks need."""
+def greet_worker() -> None:
+    """Show that a worker can import all that its tasks need."""
+
+
+def prepare_worker(run: str, job: Job) -> Any:
+    """Load the job and its kernel, which may have to be compiled, before a lane waits for it."""
+    return outcome(lambda: _prepare(run, job))
+
+
+def _prepare(run: str, job: Job) -> None:
+    job = workshop_of(run, job).job
+    learner, layout = Learner(job, empty_state(job)), job.recipe.layout
+    scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
+    pace = Pace(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
+    nothing, heads = np.zeros(0, np.int32), np.zeros(1, np.int64)
+    fit(job.parts, job.recipe.allocate(1), nothing, heads, learner.state, pace, scratch)
 
 
 def probe_on_worker(run: str, job: Job, common: Common, place: Place, piece: Piece | None) -> Any:
