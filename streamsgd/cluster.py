@@ -12,6 +12,7 @@ import pickle
 import threading
 import time
 import uuid
+import warnings
 from collections import defaultdict
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from streamsgd.workshop import (
     join_on_worker,
     lead_on_worker,
     learn_on_worker,
+    pass_on,
     prepare_worker,
 )
 
@@ -52,7 +54,10 @@ FAREWELL = 5.0
 """Seconds that workers have to forget a run."""
 
 DIRECT = 1 << 20
-"""Bytes of a common model up to which it travels inside the tasks."""
+"""Bytes of a common model up to which it travels inside the tasks ..."""
+
+SMALL_JOB = 1 << 16
+"""... and of a packed job, which it does with every task; larger ones are sent once, and workers have them from each other."""
 
 LOST = (OSError, TimeoutError, CancelledError)
 """How distributed says that something did not get through; of the last one it has a class of its own, derived from this."""
@@ -106,7 +111,9 @@ class Round:
     nexts: list[Place]
     """What the next round will probably ask for."""
     common: Any = None
-    """The common model, or where it is."""
+    """The common model, or where it is ..."""
+    sent_to: set[str] | None = None
+    """... and to whom it was sent, if not to any."""
     running: list[Lane] = field(default_factory=list)
     suspected: list[Lane] = field(default_factory=list)
     done: dict[int, tuple[Lane, Task]] = field(default_factory=dict)
@@ -117,6 +124,11 @@ class Round:
     def missing(self) -> list[Lane]:
         """Lanes that are not done."""
         return [*self.waiting, *self.running, *self.suspected]
+
+
+def is_lost(future: Any) -> bool:
+    """Say whether something was not sent, or was and is lost."""
+    return future is None or future.status not in ("pending", "finished")
 
 
 class Cluster:
@@ -143,8 +155,10 @@ class Cluster:
         """Rings when any task has ended."""
         self.force = Workforce(client, hands(job.budget), self._greet, self._prepare)
         self._reserved: dict[str, Place] = {}
+        self._packed_job = b""
         self._job: Any = None
-        self._shipped_to: set[str] | None = None
+        self._sent_to: set[str] | None = None
+        """The workers that may have what is sent to any; None for all."""
 
     # --- what a run asks for
 
@@ -223,7 +237,7 @@ class Cluster:
         for lane in list(now.running):
             for task in [task for task in lane.tasks if task.worker in gone]:
                 self._lost(lane, task, now, killed=True)
-        if self._shipped_to is not None and not self._shipped_to & self.force.able:
+        if self._sent_to is not None and not self._sent_to & self.force.able:
             for lane, task in [(lane, task) for lane in now.running for task in lane.tasks]:
                 self._lost(lane, task, now, killed=False)  # the job cannot reach them any more
         for lane, task in list(now.done.values()):
@@ -291,10 +305,11 @@ class Cluster:
         from distributed import KilledWorker  # noqa: PLC0415
 
         error = task.future.exception(timeout=ANSWER) if task.future.status == "error" else None
-        job_failed = self._job is None or self._job.status == "error"
-        if error is not None and not job_failed and not isinstance(error, (KilledWorker, *LOST)):
+        sent_failed = self._job is not None and self._job.status == "error"
+        sent_failed |= now.common is not now.packed and now.common.status == "error"
+        if error is not None and not sent_failed and not isinstance(error, (KilledWorker, *LOST)):
             raise ClusterError(f"{self.where(lane)}: the worker failed before it began: {type(error).__name__}: {error}") from error
-        self._lost(lane, task, now, killed=isinstance(error, KilledWorker) and not job_failed)
+        self._lost(lane, task, now, killed=isinstance(error, KilledWorker) and not sent_failed)
 
     def _lost(self, lane: Lane, task: Task, now: Round, *, killed: bool) -> None:
         """Let a lane be done again, or suspect it."""
@@ -394,8 +409,8 @@ class Cluster:
 
     # --- what travels
 
-    def submit(self, function: Callable[..., Any], workers: str | list[str], *args: Any, name: str = "") -> Any:
-        """Give a task to one worker, or to any of some; the bell rings when it has ended. Dashboards group by the name's words."""
+    def submit(self, function: Callable[..., Any], workers: str | list[str] | None, *args: Any, name: str = "") -> Any:
+        """Give a task to one worker, any of some, or any; the bell rings when it has ended. Dashboards group by the name's words."""
         self._tokens += 1
         key = f"streamsgd-{name or function.__name__.partition('_')[0]}-{self.run}-{self._tokens}"
         chosen = [workers] if isinstance(workers, str) else workers
@@ -414,42 +429,32 @@ class Cluster:
         """Let the job be sent anew, as another run's: it has changed, and workers keep it by name."""
         self.run = uuid.uuid4().hex[:12]
         self._runs.append(self.run)
-        self._job = None
+        self._packed_job, self._job = pickle.dumps(self.job), None
 
     def shipped_job(self) -> Any:
-        """Return where the job is, sent again if it was lost."""
-        there = self.force.able
-        lost = self._job is None or self._job.status in ("error", "cancelled", "lost")
-        if lost or (self._shipped_to is not None and not self._shipped_to & there):
-            # Any worker, unless some cannot load it.
+        """Return the job, packed, or where it is, sent again if it was lost."""
+        if len(self._packed_job) <= SMALL_JOB:
+            return self._packed_job
+        if is_lost(self._job) or (self._sent_to is not None and not self._sent_to & self.force.able):
+            # To any worker, unless some cannot load it.
             some_cannot = any(worker.refused for worker in self.force.workers.values())
-            self._shipped_to = there if some_cannot else None
-            self._tokens += 1
-            self._job = self.client.submit(
-                pickle.loads,
-                pickle.dumps(self.job),
-                key=f"streamsgd-job-{self.run}-{self._tokens}",
-                workers=sorted(there) if some_cannot else None,
-                pure=False,
-            )
+            self._sent_to = self.force.able if some_cannot else None
+            self._job = self._send("job", pickle.loads, self._packed_job)
         return self._job
 
     def _shared(self, now: Round) -> Any:
         """Return the common model, or where it is, sent again if it was lost."""
-        common, until = now.common, time.monotonic() + DEADLINE
         if now.packed.packed.nbytes <= DIRECT:
             return now.packed
-        while common is None or common.status not in ("pending", "finished"):
-            try:
-                there = [worker.address for worker in self.force.fit]
-                common = self.client.scatter(now.packed, workers=there, hash=False, broadcast=False, timeout=ANSWER)
-            except (*LOST, KeyError, ValueError) as error:  # they have just gone
-                if time.monotonic() > until:
-                    raise ClusterError(f"the common model does not reach any worker: {error}") from error
-                log.debug("the common model did not reach a worker: %s", error)
-                self.pause()
-                self._look(now)
-        return common
+        if is_lost(now.common) or now.sent_to != self._sent_to:
+            now.common, now.sent_to = self._send("model", pass_on, now.packed), self._sent_to
+        return now.common
+
+    def _send(self, name: str, function: Callable[..., Any], value: Any) -> Any:
+        """Have some worker make something of a value that is large; if it dies Dask has another one do it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of large graphs, as Dask calls it: it is sent once, not with each task
+            return self.submit(function, sorted(self._sent_to) if self._sent_to else None, value, name=name)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
         """Wait until something is so.

@@ -37,6 +37,10 @@ SHORT = 5.0
 LONGEST = 5.0
 """... so many seconds, so that workers that cannot live cost little, and those that are killed come back."""
 
+CONNECT = "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"
+"""How long a worker tries to reach another: half a minute by default, which each of those would wait that need what a dead one
+had."""
+
 LAST_WORDS = 4096
 """Bytes of a worker's log that are looked at."""
 
@@ -157,7 +161,7 @@ class LocalWorkers:
         command += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", LOOPBACK]
         command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", self._folder.name]
         command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        environment = {CONNECT: f"{SHORT:.0f}s", **os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         with self._log(number).open("ab") as log_file:
             self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file

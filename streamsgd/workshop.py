@@ -5,6 +5,7 @@ A task is a pure function of the job, the common model and the numbers of a chun
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -151,10 +152,12 @@ class Common:
         self.packed, self._shared = packed, None
 
 
-def workshop_of(run: str, job: Job) -> Workshop:
-    """Return this process's workshop of a run, and forget those of old ones."""
+def workshop_of(run: str, job: Job | bytes) -> Workshop:
+    """Return this process's workshop of a run, whose job may come packed, and forget those of old ones."""
     with _LOCK:
-        found = _WORKSHOPS.pop(run, None) or Workshop(job, hands(job.budget))
+        if (found := _WORKSHOPS.pop(run, None)) is None:
+            job = pickle.loads(job) if isinstance(job, bytes) else job  # noqa: S301  as Dask does with all it is given
+            found = Workshop(job, hands(job.budget))
         _WORKSHOPS[run] = found
         while len(_WORKSHOPS) > MOST_KEPT:
             _WORKSHOPS.popitem(last=False)[1].close()
@@ -169,12 +172,12 @@ def forget(run: str) -> None:
         found.close()
 
 
-def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+def learn_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> Any:
     """Let a lane learn a chunk; return (gain, brought) and None, or None and the error."""
     return outcome(lambda: _learn(run, job, common, place, ahead))
 
 
-def _learn(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Gain, list[Brought]]:
+def _learn(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> tuple[Gain, list[Brought]]:
     workshop = workshop_of(run, job)
     before = common.shared(run, workshop.job)
     gain, brought = workshop.work(place, ahead, lambda filled: learn_apart(before.job, before.state, filled))
@@ -182,12 +185,12 @@ def _learn(run: str, job: Job, common: Common, place: Place, ahead: Place | None
     return gain, [brought]
 
 
-def lead_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+def lead_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> Any:
     """Let the one lane there is learn a chunk; return the learner packed, and what it brought."""
     return outcome(lambda: _lead(run, job, common, place, ahead))
 
 
-def _lead(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Packed, list[Brought]]:
+def _lead(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> tuple[Packed, list[Brought]]:
     workshop = workshop_of(run, job)
     learner = common.learner(workshop.job)
     brought = workshop.work(place, ahead, lambda filled: learn_all(learner, filled))
@@ -208,17 +211,22 @@ def join_on_worker(found: list[Any]) -> Any:
     return (total, brought), None
 
 
+def pass_on(value: Any) -> Any:
+    """Return the value: so that it is with a worker, and can be sent again."""
+    return value
+
+
 def greet_worker() -> None:
     """Show that a worker can import all that its tasks need."""
 
 
-def prepare_worker(run: str, job: Job) -> Any:
+def prepare_worker(run: str, job: Job | bytes) -> Any:
     """Load the job and its kernel, which may have to be compiled, before a lane waits for it."""
     return outcome(lambda: _prepare(run, job))
 
 
-def _prepare(run: str, job: Job) -> None:
-    job = workshop_of(run, job).job
+def _prepare(run: str, packed: Job | bytes) -> None:
+    job = workshop_of(run, packed).job
     learner, layout = Learner(job, empty_state(job)), job.recipe.layout
     scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
     pace = Pace(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
@@ -226,12 +234,12 @@ def _prepare(run: str, job: Job) -> None:
     fit(job.parts, job.recipe.allocate(1), nothing, heads, learner.state, pace, scratch)
 
 
-def probe_on_worker(run: str, job: Job, common: Common, place: Place, piece: Piece | None) -> Any:
+def probe_on_worker(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> Any:
     """Read and learn one piece of a chunk alone, to see whether it kills; without a piece, do all but that."""
     return outcome(lambda: _probe(run, job, common, place, piece))
 
 
-def _probe(run: str, job: Job, common: Common, place: Place, piece: Piece | None) -> None:
+def _probe(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> None:
     workshop = workshop_of(run, job)
     before = common.shared(run, workshop.job)
     if piece is not None:

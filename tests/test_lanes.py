@@ -21,6 +21,7 @@ from dask.utils import key_split
 from workers import Crash, Slow
 
 from streamsgd import cluster, workforce
+from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import LocalWorkers
 from streamsgd.errors import ClusterError, SettingsError, UnreadableError
 from streamsgd.parquet import PieceReader
@@ -207,7 +208,8 @@ def until(holds: Callable[[], Any], seconds: float = 60.0) -> None:
 def test_a_driver_that_is_killed_leaves_no_process_and_no_trace(data: Path, tmp_path: Path, then: list[str]) -> None:
     out = tmp_path / "model.sgd"
     driver = subprocess.Popen(command(data, out, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: list((tmp_path / "model.sgd.ckpt").glob("*")) or driver.poll() is not None)
+    kept = Checkpoints(f"{out}.ckpt", 2)
+    until(lambda: kept.names() or driver.poll() is not None)
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.communicate()
