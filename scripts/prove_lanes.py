@@ -2,10 +2,11 @@
 
     python scripts/prove_lanes.py [--kills 200] [--every 1.5] [--workers 1,2,3,5,8] [--lanes 4] [--rows 48000] [--seed 0]
 
-A worker process, chosen at random, gets SIGKILL every few seconds (uniform in 0.2 to 1.8 times `--every`, while all its
-processes are killed the run cannot go on); one kill in ten is the driver's, which is started again with another number of
-workers and goes on from its checkpoint. Every run must end with the bytes of one thread. Prints a table and JSON; exits with 1
-if any model differs, any run fails, or any process outlives its driver.
+A worker process, chosen at random, gets SIGKILL every few seconds (0.2 to 1.8 times `--every`), unless as many kills as there
+are workers have gone by without a new checkpoint: who is killed before it is up cannot do anything. One kill in ten is the
+driver's, which is started again with another number of workers and goes on from its checkpoint. Every run must end with the
+bytes of one thread. Prints a table and JSON; exits with 1 if any model differs, any run fails, or any process outlives its
+driver.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[1]
-SLOWED = """
+DRIVER = """
 import json, sys
 from streamsgd.settings import make_settings
 from streamsgd.trainer import train_model
@@ -46,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "memory": "2GB",
     "checkpoint_chunks": 3,
 }
-DRIVERS = 10
+PER_DRIVER = 10
 """Kills per kill of a driver."""
 
 
@@ -131,25 +132,28 @@ def write_data(folder: Path, rows: int, seed: int) -> Path:
 def command(data: Path, out: Path, place: dict[str, Any]) -> list[str]:
     """Return what trains on the data at some place."""
     out.parent.mkdir(exist_ok=True)
-    return [sys.executable, "-c", SLOWED, str(data), json.dumps(SETTINGS | place), str(out)]
+    return [sys.executable, "-c", DRIVER, str(data), json.dumps(SETTINGS | place), str(out)]
 
 
-def run_killed(
-    data: Path, out: Path, given: argparse.Namespace, rng: np.random.Generator, places: Any, most: int
-) -> Outcome:
+def run_killed(data: Path, out: Path, given: argparse.Namespace, rng: np.random.Generator, places: Any, most: int) -> Outcome:
     """Start a run, kill its workers and itself at most so many times, and see it end."""
     outcome, began = Outcome(), time.monotonic()
     while True:
         outcome.workers.append(next(places))
         place = {"lanes": given.lanes, "workers": outcome.workers[-1]}
         process = subprocess.Popen(command(data, out, place), stderr=subprocess.PIPE, text=True, cwd=ROOT)
-        driver = psutil.Process(process.pid)
+        driver, since, kept = psutil.Process(process.pid), 0, checkpoints(out)
         while process.poll() is None:
             pause = given.every * rng.uniform(0.2, 1.8)
             try:
                 process.communicate(timeout=pause)
             except subprocess.TimeoutExpired:
-                if outcome.worker_kills + outcome.driver_kills < most and strike(process, driver, outcome, rng):
+                kept, before = checkpoints(out), kept
+                since = 0 if kept != before else since
+                if since >= outcome.workers[-1] or outcome.worker_kills + outcome.driver_kills >= most:
+                    continue
+                since += 1
+                if strike(process, driver, outcome, rng):
                     break
         outcome.seconds = time.monotonic() - began
         if process.returncode != -signal.SIGKILL:
@@ -164,7 +168,7 @@ def strike(process: Any, driver: psutil.Process, outcome: Outcome, rng: np.rando
         workers = [child for child in driver.children() if "dask_worker" in " ".join(child.cmdline())]
     except psutil.Error:
         return False
-    if rng.random() < 1 / DRIVERS and any(Path(process.args[-1] + ".ckpt").glob("*")):
+    if rng.random() < 1 / PER_DRIVER and checkpoints(Path(process.args[-1])):
         process.kill()
         process.communicate()
         outcome.driver_kills += 1
@@ -175,6 +179,11 @@ def strike(process: Any, driver: psutil.Process, outcome: Outcome, rng: np.rando
         os.kill(workers[int(rng.integers(len(workers)))].pid, signal.SIGKILL)
         outcome.worker_kills += 1
     return False
+
+
+def checkpoints(out: Path) -> list[str]:
+    """Return the names of a run's checkpoints."""
+    return sorted(path.name for path in Path(f"{out}.ckpt").glob("*"))
 
 
 def digest(path: Path) -> str:

@@ -16,6 +16,7 @@ import warnings
 from collections import defaultdict
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.budget import hands
@@ -26,7 +27,6 @@ from streamsgd.workforce import ANSWER, PAUSE, Task, Workforce
 from streamsgd.workshop import (
     Common,
     forget,
-    greet_worker,
     join_on_worker,
     lead_on_worker,
     learn_on_worker,
@@ -238,8 +238,9 @@ class Cluster:
             for task in [task for task in lane.tasks if task.worker in gone]:
                 self._lost(lane, task, now, killed=True)
         if self._sent_to is not None and not self._sent_to & self.force.able:
-            for lane, task in [(lane, task) for lane in now.running for task in lane.tasks]:
-                self._lost(lane, task, now, killed=False)  # the job cannot reach them any more
+            for one in list(now.running):
+                for task in list(one.tasks):
+                    self._lost(one, task, now, killed=False)  # the job cannot reach them any more
         for lane, task in list(now.done.values()):
             if task.worker in gone:
                 del now.done[lane.number]
@@ -308,7 +309,9 @@ class Cluster:
         sent_failed = self._job is not None and self._job.status == "error"
         sent_failed |= now.common is not now.packed and now.common.status == "error"
         if error is not None and not sent_failed and not isinstance(error, (KilledWorker, *LOST)):
-            raise ClusterError(f"{self.where(lane)}: the worker failed before it began: {type(error).__name__}: {error}") from error
+            raise ClusterError(
+                f"{self.where(lane)}: the worker failed before it began: {type(error).__name__}: {error}"
+            ) from error
         self._lost(lane, task, now, killed=isinstance(error, KilledWorker) and not sent_failed)
 
     def _lost(self, lane: Lane, task: Task, now: Round, *, killed: bool) -> None:
@@ -354,8 +357,8 @@ class Cluster:
                 self.rename()
             elif lane.acquitted == ROUNDS_OF_PROBES:
                 raise ClusterError(
-                    f"{self.where(lane)} lost its worker {DEATHS * (lane.acquitted + 1)} times, though each of its pieces alone "
-                    "does no harm: are the workers out of memory? Lower --memory, or look at their logs"
+                    f"{self.where(lane)} lost its worker {DEATHS * (lane.acquitted + 1)} times, though each of its pieces "
+                    "alone does no harm: are the workers out of memory? Lower --memory, or look at their logs"
                 )
             lane.deaths, lane.acquitted = 0, lane.acquitted + 1
         now.waiting, now.suspected = now.suspected, []
@@ -410,7 +413,7 @@ class Cluster:
     # --- what travels
 
     def submit(self, function: Callable[..., Any], workers: str | list[str] | None, *args: Any, name: str = "") -> Any:
-        """Give a task to one worker, any of some, or any; the bell rings when it has ended. Dashboards group by the name's words."""
+        """Give a task to one worker, any of some, or any; the bell rings when it has ended."""
         self._tokens += 1
         key = f"streamsgd-{name or function.__name__.partition('_')[0]}-{self.run}-{self._tokens}"
         chosen = [workers] if isinstance(workers, str) else workers
@@ -420,7 +423,8 @@ class Cluster:
         return future
 
     def _greet(self, worker: str) -> Any:
-        return self.submit(greet_worker, worker)
+        # By name: a worker that has no such function would choke on the function itself, and drop its connection.
+        return self.submit(resolve_name, worker, "streamsgd.workshop:prepare_worker", name="greet")
 
     def _prepare(self, worker: str) -> Any:
         return self.submit(prepare_worker, worker, self.run, self.shipped_job())
@@ -453,7 +457,9 @@ class Cluster:
     def _send(self, name: str, function: Callable[..., Any], value: Any) -> Any:
         """Have some worker make something of a value that is large; if it dies Dask has another one do it."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of large graphs, as Dask calls it: it is sent once, not with each task
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of large graphs, as Dask calls it: it is sent once, not with each task
             return self.submit(function, sorted(self._sent_to) if self._sent_to else None, value, name=name)
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:

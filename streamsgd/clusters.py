@@ -160,8 +160,12 @@ class LocalWorkers:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
         command += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", LOOPBACK]
         command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", self._folder.name]
-        command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}"]
-        environment = {CONNECT: f"{SHORT:.0f}s", **os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}", "--preload", "streamsgd.orphans"]
+        environment = {
+            CONNECT: f"{SHORT:.0f}s",
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        }
         with self._log(number).open("ab") as log_file:
             self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file

@@ -83,16 +83,16 @@ def _died(crew: Cluster, place: Place, piece: Piece, common: Callable[[], Any]) 
     while time.monotonic() < until:
         crew.wait(lambda: any(not worker.tasks for worker in crew.force.fit), "a worker to try a chunk's pieces on")
         worker = next(worker.address for worker in crew.force.fit if not worker.tasks)
-        if not _ends(crew, worker, place, None, common, until):
+        args = (crew.run, crew.shipped_job(), common(), place)
+        if worker not in crew.force.workers or not _ends(crew, worker, (*args, None), until):
             continue  # it was not well, or somebody killed it
-        return not _ends(crew, worker, place, piece, common, until)
+        return not _ends(crew, worker, (*args, piece), until)
     raise ClusterError(f"{crew.job.recipe.reader.where(piece)} could not be tried on any worker within {PROBE:.0f} s")
 
 
-def _ends(crew: Cluster, worker: str, place: Place, piece: Piece | None, common: Callable[[], Any], until: float) -> bool:
-    """Let a worker try a piece; say whether it lived."""
-    args = (crew.run, crew.shipped_job(), common(), place, piece)
-    future = crew.submit(probe_on_worker, worker, *args, name=f"probe-epoch{place[0]}-chunk{place[1]}")
+def _ends(crew: Cluster, worker: str, args: tuple[Any, ...], until: float) -> bool:
+    """Let a worker do a probe of these arguments; say whether it lived."""
+    future = crew.submit(probe_on_worker, worker, *args, name="probe")
     crew.force.began(Task(future, worker, 0))
     known = crew.force.workers[worker]
     while future.status == "pending" and crew.force.workers.get(worker) is known:

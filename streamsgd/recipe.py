@@ -159,8 +159,8 @@ class Recipe:
     def condemnation(self, piece: Piece) -> str:
         """Return why a piece is never read."""
         return (
-            f"{self.reader.where(piece)}: killed one worker after another, alone and again; look at their logs (out of memory, or "
-            "a crash of a codec), or pass --unreadable skip to leave it out and count it"
+            f"{self.reader.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "
+            "memory, or a crash of a codec), or pass --unreadable skip to leave it out and count it"
         )
 
     def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:

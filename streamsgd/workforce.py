@@ -102,9 +102,7 @@ class Workforce:
 
     """
 
-    def __init__(
-        self, client: Any, hands: int, greet: Callable[[str], Any], prepare: Callable[[str], Any]
-    ) -> None:
+    def __init__(self, client: Any, hands: int, greet: Callable[[str], Any], prepare: Callable[[str], Any]) -> None:
         self.client, self._hands, self._greet, self._prepare = client, hands, greet, prepare
         self.workers: dict[str, Worker] = {}
         self._paces: deque[float] = deque(maxlen=REMEMBERED)
@@ -163,17 +161,29 @@ class Workforce:
         """Take a worker's answer, once it is there."""
         if worker.fit or worker.refused or (status := worker.question.status) == "pending":
             return
-        if status == "finished":
+        error = worker.question.exception(timeout=ANSWER) if status == "error" else None
+        if status == "finished" and worker.able:
+            error = self._answer(worker)
+        if isinstance(error, (ImportError, AttributeError)):
+            self._refuse(worker, error)
+        elif status == "finished":
             worker.fit = worker.able
             worker.able, worker.question = True, None if worker.fit else self._prepare(worker.address)
-            return
-        error = worker.question.exception(timeout=ANSWER) if status == "error" else None
-        if worker.able or not isinstance(error, Exception) or type(error).__name__ == "KilledWorker":
+        else:
             worker.question = self._prepare(worker.address) if worker.able else self._greet(worker.address)
-            return
+
+    def _answer(self, worker: Worker) -> BaseException | None:
+        """Return what went wrong while a worker got ready; a lane will say it, unless something cannot be loaded there."""
+        try:
+            error: BaseException | None = worker.question.result(timeout=ANSWER)[1]
+        except Exception:  # noqa: BLE001  it has just died
+            return None
+        return error
+
+    def _refuse(self, worker: Worker, error: BaseException) -> None:
         worker.refused = (
-            f"worker {worker.address} cannot load this version of streamsgd ({type(error).__name__}: {error}): install there "
-            "what is installed here, Python included"
+            f"worker {worker.address} cannot load what it needs ({type(error).__name__}: {error}): install there what is "
+            "installed here, Python and modules of your own included"
         )
         if str(error) not in self._warned:
             self._warned.add(str(error))

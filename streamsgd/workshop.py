@@ -216,10 +216,6 @@ def pass_on(value: Any) -> Any:
     return value
 
 
-def greet_worker() -> None:
-    """Show that a worker can import all that its tasks need."""
-
-
 def prepare_worker(run: str, job: Job | bytes) -> Any:
     """Load the job and its kernel, which may have to be compiled, before a lane waits for it."""
     return outcome(lambda: _prepare(run, job))

@@ -2,14 +2,15 @@
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dask.utils import key_split
-from workers import Crash, Slow
+from distributed import Client, LocalCluster
+from workers import Crash, Slow, Without
 
-from streamsgd import cluster, workforce
+from streamsgd import cluster, clusters, workforce
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import LocalWorkers
 from streamsgd.errors import ClusterError, SettingsError, UnreadableError
+from streamsgd.executors import LOOPBACK
+from streamsgd.job import Job
 from streamsgd.parquet import PieceReader
 from streamsgd.settings import make_settings
+from streamsgd.stragglers import parse_straggler
 from streamsgd.trainer import Progress, train_model
+from streamsgd.workforce import Task, Workforce
 
 N_ROWS, GROUP, CHUNK = 6000, 125, 500
 BASE: dict[str, Any] = {
@@ -87,6 +93,24 @@ def train(data: Path, *, client: Any = None, emit: Any = None, **settings: Any) 
     return model.to_bytes()
 
 
+@contextmanager
+def client_of(n_workers: int, *, processes: bool = True) -> Iterator[tuple[Any, Any]]:
+    """Give a cluster as distributed makes it, nannies and all, and a client."""
+    quiet = {"dashboard": False, "dashboard_address": LOOPBACK}
+    with (
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=processes,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            scheduler_kwargs=quiet,
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield local, client
+
+
 _ALONE: dict[str, bytes] = {}
 
 
@@ -144,9 +168,7 @@ def test_workers_killed_between_and_within_rounds_leave_no_trace(data: Path, wor
     assert kills == 5
 
 
-def test_all_workers_killed_at_once_leave_no_trace(
-    data: Path, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_workers_killed_at_once_leave_no_trace(data: Path, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the common model is kept by one of them only."""
     monkeypatch.setattr(cluster, "DIRECT", 0)
     events = 0
@@ -163,13 +185,8 @@ def test_all_workers_killed_at_once_leave_no_trace(
 
 
 def test_a_cluster_that_shrinks_to_one_and_grows_again_leaves_no_trace(data: Path) -> None:
-    from distributed import Client, LocalCluster
-
     sizes: list[int] = []
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+    with client_of(2) as (local, client):
 
         def emit(event: Progress) -> None:
             if event.kind == "chunk":
@@ -239,20 +256,188 @@ def test_a_row_group_that_kills_is_named(data: Path, workers: LocalWorkers, cras
         train(data, lanes=4, client=workers.client)
 
 
-def test_a_row_group_that_kills_is_left_out_and_counted_also_after_a_stop(
+class Enough(Exception):
+    """Ends a run."""
+
+
+def test_a_row_group_that_kills_is_left_out_and_counted_and_stays_out_after_a_stop(
     data: Path, workers: LocalWorkers, crash: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings({**BASE, "lanes": 4, "exclude": ["s", "kind"], "unreadable": "skip"})
-    model, _ = train_model(str(data), settings, client=workers.client)
-    assert model.provenance["counts"]["skipped"] == GROUP
-    assert f"row group {crash - 16}: killed" in "".join(model.provenance["left_out"])
-    # As where reading it is an error that can be caught.
-    sound = PieceReader.read
+    given = {**BASE, "lanes": 4, "exclude": ["s", "kind"], "unreadable": "skip"}
+    saved = make_settings({**given, "checkpoint": str(tmp_path / "kept"), "checkpoint_chunks": 1})
 
-    def read(reader: Any, piece: Any, *args: Any) -> Any:
-        if piece.first <= crash < piece.last:
-            raise UnreadableError(model.provenance["left_out"][0])
-        return sound(reader, piece, *args)
+    def emit(event: Progress) -> None:
+        if event.kind == "chunk" and event.epoch >= 1.2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train_model(str(data), saved, client=workers.client, emit=emit)
+    sound, touched, why = PieceReader.read, [], [""]
+
+    def read(reader: Any, piece: Any, names: Any, *args: Any) -> Any:
+        if piece.first <= crash < piece.last and "x0" in names:  # targets are looked at before a run begins
+            touched.append(piece)
+            raise UnreadableError(why[0])
+        return sound(reader, piece, names, *args)
 
     monkeypatch.setattr(PieceReader, "read", read)
-    assert train_model(str(data), settings)[0].to_bytes() == model.to_bytes()
+    model, report = train_model(str(data), saved)
+    assert report.resumed_from
+    assert not touched
+    assert model.provenance["counts"]["skipped"] == GROUP
+    why[:] = model.provenance["left_out"]
+    assert f"1.parquet, row group {crash - 16}: killed" in "".join(why)
+    # As where reading it is an error that can be caught, once the columns are known.
+    monkeypatch.setattr(PieceReader, "read", sound)
+
+    def after_the_first_look(_job: Job) -> None:
+        monkeypatch.setattr(PieceReader, "read", read)
+
+    assert train_model(str(data), make_settings(given), on_job=after_the_first_look)[0].to_bytes() == model.to_bytes()
+    assert touched
+
+
+# --- law: who is late leaves no trace, or exactly the one that was asked for
+
+
+@pytest.fixture
+def slow(workers: LocalWorkers) -> Iterator[None]:
+    """Have one worker take ten times as long as the others."""
+    workers.client.register_plugin(Slow(0.05, {max(workers.client.nthreads()): 10.0}))
+    yield
+    workers.client.unregister_worker_plugin("slow")
+
+
+@pytest.mark.usefixtures("slow")
+def test_what_is_late_is_done_again_and_leaves_no_trace(
+    data: Path, workers: LocalWorkers, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = alone(data, lanes=4)
+    with caplog.at_level(logging.INFO, "streamsgd"):
+        assert train(data, lanes=4, client=workers.client) == expected
+    assert "is late and is done again by" in caplog.text
+    assert train(data, lanes=4, client=workers.client, straggler="wait") == expected
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("straggler", ["drop:1", "deadline:0.9"])
+def test_rows_that_are_dropped_are_counted(data: Path, workers: LocalWorkers, straggler: str) -> None:
+    """What was learned and what was lost is everything."""
+    given = {**BASE, "lanes": 3, "exclude": ["s", "kind"], "validation": 0.0, "straggler": straggler}
+    model, report = train_model(str(data), make_settings(given), client=workers.client)
+    lost = model.provenance["counts"]["lost"]
+    assert lost > 0
+    assert lost % CHUNK == 0
+    assert report.rows + lost == 2 * N_ROWS
+
+
+def test_a_round_ends_early_by_its_policy_alone() -> None:
+    drop, deadline, again = (parse_straggler(text) for text in ("drop:2", "deadline:5", "again"))
+    assert [drop.is_enough(4, n, 0.0) for n in (1, 2, 3)] == [True, True, False]
+    assert not drop.is_enough(4, 1, 0.0, waiting=1), "what nobody had time for is not late"
+    assert [deadline.is_enough(1, 3, seconds) for seconds in (4.9, 5.0)] == [False, True]
+    assert not deadline.is_enough(0, 3, 9.0), "nothing is no result"
+    assert not again.is_enough(3, 1, 1e9)
+
+
+class _Client:
+    """Remembers what it is given; everything ends at once."""
+
+    status = "running"
+
+    def __init__(self, *workers: str) -> None:
+        self.workers, self.keys = dict.fromkeys(workers, 1), []
+
+    def nthreads(self, callback_timeout: float) -> dict[str, int]:
+        return dict(self.workers)
+
+    def submit(self, *_args: Any, key: str, **_kwargs: Any) -> Any:
+        self.keys.append(key)
+        return SimpleNamespace(status="finished", add_done_callback=lambda _call: None)
+
+
+def force_of(*workers: str) -> Workforce:
+    """Three looks: seen, able, fit."""
+    force = Workforce(_Client(*workers), 1, *[lambda _worker: SimpleNamespace(status="finished")] * 2)
+    for _ in range(3):
+        force._looked = -9.0
+        force.look()
+    return force
+
+
+def work(force: Workforce, worker: str, seconds: float, rows: int = 100) -> Task:
+    """Have a worker begin something so many seconds ago."""
+    task = Task(SimpleNamespace(status="pending"), worker, rows, time.monotonic() - seconds)
+    force.began(task)
+    return task
+
+
+def end(force: Workforce, task: Task) -> None:
+    task.future.status = "finished"
+    force.note(task)
+    force.ended(task)
+
+
+def test_a_slow_worker_gets_what_nobody_else_would_end_sooner() -> None:
+    force = force_of("a", "b")
+    for worker, seconds in (("a", 1.0), ("b", 10.0), ("a", 1.0)):
+        end(force, work(force, worker, seconds))
+    assert force.choose([100]) is force.workers["a"]
+    busy = work(force, "a", 0.5)
+    assert force.choose([100]) is None, "a is free in half a second and ends in one and a half"
+    assert force.choose([100] * 12) is force.workers["b"], "twelve lanes would keep a busy for longer than one keeps b"
+    force.ended(busy)
+    for _ in range(64):
+        force.end_round({"a"})
+    assert force.workers["b"].pace == pytest.approx(0.01, rel=0.02), "what was slow is given another chance"
+
+
+def test_what_nobody_waits_for_keeps_its_worker_busy() -> None:
+    force = force_of("a")
+    late = work(force, "a", 9.0)
+    assert not force.free
+    late.future.status = "finished"
+    force._looked = -9.0
+    force.look()
+    assert [worker.address for worker in force.free] == ["a"]
+
+
+def test_dashboards_group_tasks_by_what_they_do() -> None:
+    names = {
+        "streamsgd-learn-epoch0-chunk12-0123456789ab-7": "streamsgd-learn",
+        "streamsgd-join-0123456789ab-8": "streamsgd-join",
+        "streamsgd-probe-epoch1-chunk2-0123456789ab-9": "streamsgd-probe",
+    }
+    assert {name: key_split(name) for name in names} == names
+
+
+# --- law: what cannot work is said, soon
+
+
+def test_a_scheduler_that_is_not_there_is_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "START", 1.0)
+    with pytest.raises(ClusterError, match=r"--scheduler tcp://127\.0\.0\.1:1 does not answer"):
+        train(data, scheduler="tcp://127.0.0.1:1")
+
+
+def test_clients_that_cannot_be_used_are_refused(data: Path) -> None:
+    with pytest.raises(SettingsError, match="is no synchronous"):
+        train(data, client="tcp://127.0.0.1:8786")
+    with client_of(0) as (_local, client):
+        client.close()
+        with pytest.raises(SettingsError, match="is not connected"):
+            train(data, client=client)
+
+
+def test_no_worker_is_an_error_after_a_while(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workforce, "NO_WORKER", 1.0)
+    message = "no worker for 1 s at .*: start some, then the same command resumes"
+    with client_of(0) as (_local, client), pytest.raises(ClusterError, match=message):
+        train(data, client=client)
+
+
+def test_workers_without_the_package_are_named(data: Path) -> None:
+    with client_of(1) as (_local, client):
+        client.register_plugin(Without("streamsgd"))
+        with pytest.raises(ClusterError, match=r"worker tcp://\S+ cannot load what it needs .*: install there"):
+            train(data, client=client)

@@ -1,10 +1,10 @@
-"""Things that go wrong on Dask workers, for tests and scripts: plugins that reach every worker of a client, also those to come."""
+"""Things that go wrong on Dask workers, for tests and scripts: plugins for all that a client has or gets."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from distributed import WorkerPlugin
@@ -14,11 +14,11 @@ class Faulty(WorkerPlugin):
     """Has something happen before a worker reads a piece."""
 
     def setup(self, worker: Any) -> None:
-        from streamsgd.parquet import PieceReader
+        from streamsgd.parquet import PieceReader  # noqa: PLC0415  in the worker
 
         if not hasattr(PieceReader, "sound"):
             PieceReader.sound = PieceReader.read  # type: ignore[attr-defined]
-        sound: Callable[..., Any] = PieceReader.sound  # type: ignore[attr-defined]
+        sound: Any = PieceReader.sound  # type: ignore[attr-defined]
 
         def read(reader: Any, piece: Any, *args: Any) -> Any:
             self.befall(worker, piece)
@@ -27,7 +27,7 @@ class Faulty(WorkerPlugin):
         PieceReader.read = read  # type: ignore[method-assign]
 
     def teardown(self, worker: Any) -> None:
-        from streamsgd.parquet import PieceReader
+        from streamsgd.parquet import PieceReader  # noqa: PLC0415  in the worker
 
         PieceReader.read = PieceReader.sound  # type: ignore[attr-defined, method-assign]
 
@@ -46,6 +46,18 @@ class Crash(Faulty):
     def befall(self, worker: Any, piece: Any) -> None:
         if any(piece.first <= group < piece.last for group in self.groups):
             os._exit(23)
+
+
+class Without(WorkerPlugin):
+    """Has a worker lack a package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def setup(self, worker: Any) -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == self.package]:
+            del sys.modules[name]
+        sys.modules[self.package] = None  # type: ignore[assignment]
 
 
 class Slow(Faulty):
