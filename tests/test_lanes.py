@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,8 +126,9 @@ def alone(data: Path, **settings: Any) -> bytes:
 # --- law: lanes alone decide what comes out
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 4])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "lanes"), [*((case, 4) for case in CASES), *product(("race", "adam", "strings, nag"), (1, 3))]
+)
 def test_threads_and_worker_processes_give_the_bytes_of_one_thread(
     data: Path, workers: LocalWorkers, case: str, lanes: int
 ) -> None:

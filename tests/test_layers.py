@@ -70,7 +70,7 @@ def test_dask_is_known_only_to_the_executors() -> None:
         for name in imports_of(module)
         if root(name) in {"dask", "distributed"} and name != "dask.system"
     }
-    assert {module for module, _ in knowing} == {"executors", "cluster", "clusters", "workforce"}
+    assert {module for module, _ in knowing} == {"executors", "cluster", "clusters"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kernels")])
