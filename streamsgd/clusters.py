@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.errors import ClusterError, SettingsError
 from streamsgd.executors import LOOPBACK
+from streamsgd.orphans import PARENT
 from streamsgd.stragglers import parse_straggler
 
 if TYPE_CHECKING:

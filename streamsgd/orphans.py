@@ -7,13 +7,16 @@ import threading
 import time
 from typing import Any
 
+PARENT = "_STREAMSGD_PARENT"
+"""The environment variable with the id of the process that started them, which may be gone before they have loaded anything."""
+
 LOOK = 1.0
 """Seconds between looks."""
 
 
 def dask_setup(_worker: Any) -> None:
     """Begin to look whether the parent is still there."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), name="streamsgd-orphans", daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(os.environ[PARENT]),), name="streamsgd-orphans", daemon=True).start()
 
 
 def _end_with(parent: int) -> None:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ClusterError
+from streamsgd.workshop import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,10 +176,20 @@ class Workforce:
     def _answer(self, worker: Worker) -> BaseException | None:
         """Return what went wrong while a worker got ready; a lane will say it, unless something cannot be loaded there."""
         try:
-            error: BaseException | None = worker.question.result(timeout=ANSWER)[1]
+            theirs, error = worker.question.result(timeout=ANSWER)
         except Exception:  # noqa: BLE001  it has just died
             return None
-        return error
+        self._compare(worker, theirs or {})
+        return error if isinstance(error, BaseException) else None
+
+    def _compare(self, worker: Worker, theirs: dict[str, str]) -> None:
+        """Warn once of every difference in what may change bits."""
+        ours = versions()
+        for name in [name for name in theirs if theirs[name] != ours.get(name)]:
+            what = f"{name} {theirs[name]} there, {ours.get(name)} here"
+            if what not in self._warned:
+                self._warned.add(what)
+                log.warning("worker %s has another version: %s; the model may differ in its last bits", worker.address, what)
 
     def _refuse(self, worker: Worker, error: BaseException) -> None:
         worker.refused = (

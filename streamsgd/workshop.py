@@ -6,9 +6,11 @@ A task is a pure function of the job, the common model and the numbers of a chun
 from __future__ import annotations
 
 import pickle
+import platform
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,17 +219,24 @@ def pass_on(value: Any) -> Any:
 
 
 def prepare_worker(run: str, job: Job | bytes) -> Any:
-    """Load the job and its kernel, which may have to be compiled, before a lane waits for it."""
+    """Load the job and its kernel, which may have to be compiled, before a lane waits for it; return `versions`, or the error."""
     return outcome(lambda: _prepare(run, job))
 
 
-def _prepare(run: str, packed: Job | bytes) -> None:
+def versions() -> dict[str, str]:
+    """Return the versions of what may change bits."""
+    names = ("numpy", "numba", "pyarrow")
+    return {"Python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _prepare(run: str, packed: Job | bytes) -> dict[str, str]:
     job = workshop_of(run, packed).job
     learner, layout = Learner(job, empty_state(job)), job.recipe.layout
     scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
     pace = Pace(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
     nothing, heads = np.zeros(0, np.int32), np.zeros(1, np.int64)
     fit(job.parts, job.recipe.allocate(1), nothing, heads, learner.state, pace, scratch)
+    return versions()
 
 
 def probe_on_worker(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> Any:

@@ -34,6 +34,7 @@ from streamsgd.settings import make_settings
 from streamsgd.stragglers import parse_straggler
 from streamsgd.trainer import Progress, train_model
 from streamsgd.workforce import Task, Workforce
+from streamsgd.workshop import versions
 
 N_ROWS, GROUP, CHUNK = 6000, 125, 500
 BASE: dict[str, Any] = {
@@ -358,9 +359,10 @@ class _Client:
         return SimpleNamespace(status="finished", add_done_callback=lambda _call: None)
 
 
-def force_of(*workers: str) -> Workforce:
+def force_of(*workers: str, versions: dict[str, str] | None = None) -> Workforce:
     """Three looks: seen, able, fit."""
-    force = Workforce(_Client(*workers), 1, *[lambda _worker: SimpleNamespace(status="finished")] * 2)
+    answer = SimpleNamespace(status="finished", result=lambda timeout: (versions, None))
+    force = Workforce(_Client(*workers), 1, *[lambda _worker: answer] * 2)
     for _ in range(3):
         force._looked = -9.0
         force.look()
@@ -402,6 +404,15 @@ def test_what_nobody_waits_for_keeps_its_worker_busy() -> None:
     force._looked = -9.0
     force.look()
     assert [worker.address for worker in force.free] == ["a"]
+
+
+def test_other_versions_on_a_worker_are_warned_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("streamsgd"), "propagate", True)
+    force = force_of("a", "b", versions={**versions(), "numpy": "1.0"})
+    assert len(force.fit) == 2
+    assert caplog.text.count(f"numpy 1.0 there, {np.__version__} here") == 1
 
 
 def test_dashboards_group_tasks_by_what_they_do() -> None:
