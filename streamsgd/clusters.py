@@ -165,6 +165,7 @@ class LocalWorkers:
         environment = {
             CONNECT: f"{SHORT:.0f}s",
             **os.environ,
+            PARENT: str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         with self._log(number).open("ab") as log_file:

@@ -219,7 +219,7 @@ def pass_on(value: Any) -> Any:
 
 
 def prepare_worker(run: str, job: Job | bytes) -> Any:
-    """Load the job and its kernel, which may have to be compiled, before a lane waits for it; return `versions`, or the error."""
+    """Load the job and its kernel, which may be compiled first, before a lane waits for it; return `versions`, or an error."""
     return outcome(lambda: _prepare(run, job))
 
 
