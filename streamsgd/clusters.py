@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.crews import Threads
-from streamsgd.errors import ClusterError
+from streamsgd.errors import ClusterError, SettingsError
 from streamsgd.executors import LOOPBACK, check_client, seceded
+from streamsgd.orphans import PARENT
 from streamsgd.stragglers import parse_straggler
 
 if TYPE_CHECKING:
@@ -34,10 +35,17 @@ LOOK = 0.2
 """Seconds between looks at worker processes."""
 
 SHORT = 5.0
-"""Seconds below which a worker process has not lived ..."""
+"""Seconds below which a worker process has not lived: the next one is started after twice the pause, but no more than ..."""
 
-MOST_SHORT = 20
-"""... and how often in a row one may not, before it is left dead."""
+LONGEST = 5.0
+"""... so many seconds, so that workers that cannot live cost little, and those that are killed come back."""
+
+CONNECT = "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"
+"""How long a worker tries to reach another: half a minute by default, which each of those would wait that need what a dead one
+had."""
+
+LAST_WORDS = 4096
+"""Bytes of a worker's log that are looked at."""
 
 PAUSED = 0.7
 """Share of its memory limit beyond which a Dask worker begins to spill; at 0.8 it pauses, at 0.95 it is killed."""
@@ -93,8 +101,11 @@ def client_of(client: Any, scheduler: str | None, workers: int | None) -> Iterat
     from distributed import Client  # noqa: PLC0415
 
     if client is not None:
+        check_client(client)
+        if client.status != "running":
+            raise SettingsError(f"client={client!r} is not connected (it is {client.status}): make a new one")
         with seceded():
-            yield check_client(client)
+            yield client
     elif scheduler is not None:
         try:
             ours = Client(scheduler, timeout=START, set_as_default=False)
@@ -153,11 +164,14 @@ class LocalWorkers:
         self._watcher = threading.Thread(target=self._watch, name="streamsgd-workers", daemon=True)
         self._watcher.start()
         try:
-            self.client.wait_for_workers(self.n_workers, timeout=START)
-        except TimeoutError:
+            self.client.wait_for_workers(1, timeout=START)  # the others may come later
+        except BaseException as error:
+            said = self.last_words(0)
             self.__exit__()
+            if not isinstance(error, TimeoutError):
+                raise
             raise ClusterError(
-                f"of {self.n_workers} worker processes some did not start within {START:.0f} s: is the machine out of memory?"
+                f"of {self.n_workers} worker processes none started within {START:.0f} s: is the machine out of memory?{said}"
             ) from None
         return self
 
@@ -165,24 +179,48 @@ class LocalWorkers:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
         command += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", LOOPBACK]
         command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", self._folder.name]
-        command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}", "--preload", "streamsgd.orphans"]
+        environment = {
+            CONNECT: f"{SHORT:.0f}s",
+            **os.environ,
+            PARENT: str(os.getpid()),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        }
+        with self._log(number).open("ab") as log_file:
+            self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file
+            )
         self.starts += 1
+
+    def _log(self, number: int) -> Path:
+        return Path(self._folder.name) / f"worker-{number}.log"
+
+    def last_words(self, number: int) -> str:
+        """Return the last line that a worker process wrote, in brackets, if it wrote any."""
+        try:
+            with self._log(number).open("rb") as log_file:
+                log_file.seek(max(0, log_file.seek(0, os.SEEK_END) - LAST_WORDS))
+                lines = log_file.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f" (it last said: {said})" if said else ""
 
     def _watch(self) -> None:
         """Start again what has died."""
         born = dict.fromkeys(self.processes, time.monotonic())
-        short = dict.fromkeys(self.processes, 0)
+        pauses = dict.fromkeys(self.processes, LOOK)
         while not self._ended.wait(LOOK):
             for number, process in list(self.processes.items()):
-                if process.poll() is None or short[number] > MOST_SHORT:
-                    continue
                 now = time.monotonic()
-                short[number] = short[number] + 1 if now - born[number] < SHORT else 0
-                log.warning("worker process %d ended with %d and is started again", number, process.returncode)
+                if process.poll() is None:
+                    pauses[number] = LOOK if now - born[number] > SHORT else pauses[number]
+                    continue
+                if now - born[number] < pauses[number]:
+                    continue
+                how = f"{process.returncode}{self.last_words(number) if process.returncode > 0 else ''}"
+                log.warning("worker process %d ended with %s and is started again", number, how)
+                pauses[number] = min(LONGEST, 2.0 * pauses[number])
                 born[number] = now
                 self._start(number)
 

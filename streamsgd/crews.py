@@ -12,7 +12,7 @@ import numpy as np
 
 from streamsgd.kernels.state import copy_state
 from streamsgd.lanes import READ_AHEAD, n_blocks
-from streamsgd.learner import Learner, next_mark
+from streamsgd.learner import Learner
 from streamsgd.merging import Gain, gain_of, join, joined
 from streamsgd.stream import Stream
 from streamsgd.syncing import Gradient, gradient_of, join_gradients
@@ -113,7 +113,7 @@ def learn_all(learner: Learner, filled: Filled) -> Brought:
     """
     began = time.perf_counter()
     if learner.job.lanes.number == 1:  # in the parts in which `Run` has it learned, whose sums are rounded part by part
-        learner.fit(filled, next_mark(learner.rows), lambda _epoch: next_mark(learner.rows))
+        learner.fit(filled)
     else:
         learner.fit(filled)
     chunk, plan = filled.chunk, learner.job.plan

@@ -88,8 +88,8 @@ class Learner:
         self.totals = np.zeros(3)
         """What the tallies of the state came to before it was last cleared."""
 
-    def fit(self, filled: Filled, mark: int = 0, reached: Callable[[float], int] | None = None) -> None:
-        """Learn the rows of a chunk; call `reached` with the passes done once there are `mark` rows, for the next mark."""
+    def fit(self, filled: Filled, reached: Callable[[float], None] | None = None) -> None:
+        """Learn the rows of a chunk; call `reached` with the passes done at 1024, 2048, 4096 ... rows."""
         job, n = self.job, len(filled.order)
         heads = filled.starts.copy()
         entries = most_entries(filled.block, filled.layout)
@@ -98,9 +98,10 @@ class Learner:
             self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
-        first = 0
+        first, mark = 0, next_mark(self.rows)
         while first < n:
-            last = min(n, first + max(1, mark - self.rows)) if reached else n
+            # Also where nobody looks, or the losses would be added up in another order there.
+            last = min(n, first + max(1, mark - self.rows))
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
@@ -112,8 +113,10 @@ class Learner:
             first = last
             if self.racing and self.rows >= RACE_ROWS:
                 self.end_race()
-            if reached and self.rows >= mark:
-                mark = reached(epoch)
+            if self.rows >= mark:
+                mark = next_mark(self.rows)
+                if reached:
+                    reached(epoch)
 
     def end_batch(self, epoch: float) -> None:
         """Move by the rows of a batch that is not full, if there are any, as after so many passes."""

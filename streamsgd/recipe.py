@@ -78,6 +78,8 @@ class Recipe:
     """Decoded bytes up to which a piece is read at once."""
     by_entries: bool = False
     """Whether rows are wanted as lists of entries even if they hold numbers only."""
+    condemned: frozenset[int] = frozenset()
+    """Row groups that killed whoever read them; never opened again. See `quarantine`."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
@@ -135,6 +137,8 @@ class Recipe:
             return Loaded(empty, empty, empty, skipped=piece.rows, problem=str(error), spent=spent)
 
     def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Spent) -> Loaded:
+        if self.condemned and not self.condemned.isdisjoint(range(piece.first, piece.last)):
+            raise UnreadableError(self.condemnation(piece))
         control = self._control(piece, spent)
         began = time.perf_counter()
         wanted = self._filtered(piece, control)
@@ -158,6 +162,13 @@ class Recipe:
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         return loaded
+
+    def condemnation(self, piece: Piece) -> str:
+        """Return why a piece is never read."""
+        return (
+            f"{self.reader.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "
+            "memory, or a crash of a codec), or pass --unreadable skip to leave it out and count it"
+        )
 
     def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> Loaded:
         """Load the row groups of a merged piece apart, so that only the damaged ones are named, or left out."""

@@ -27,11 +27,12 @@ class Straggler:
     drop: int = 0
     deadline: float | None = None
 
-    def is_enough(self, done: int, missing: int, seconds: float) -> bool:
-        """Say whether a round ends without the lanes that are missing."""
-        if not missing or not done:
+    def is_enough(self, done: int, running: int, seconds: float, waiting: int = 0) -> bool:
+        """Say whether a round ends after so many seconds without the lanes that are running, or wait for a worker."""
+        if not running + waiting or not done:
             return False
-        return missing <= self.drop or (self.deadline is not None and seconds >= self.deadline)
+        over = self.deadline is not None and seconds >= self.deadline
+        return over or (not waiting and running <= self.drop)
 
 
 def parse_straggler(text: str) -> Straggler:

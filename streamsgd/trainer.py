@@ -137,7 +137,7 @@ class Run:
         self._spec = spec_of("optimizer", job.parts.optimizer)
         self.all_new = False
         """Whether every epoch brings rows of its own."""
-        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
+        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0, "lost": 0}
         self.problems: list[str] = []
         self.common = Common()
         self.targets = np.zeros(len(job.target.classes) or 3)
@@ -196,6 +196,7 @@ class Run:
         filled: Filled
         for filled in self._ahead(stream.chunks(self.epoch, self.chunk, job.epochs)):
             self._learn(filled)
+            self.learner.clear_tally()  # as a worker does, so that the sums are the same bits
             last = filled.chunk.number + 1 == job.plan.n_chunks(filled.chunk.epoch)
             due = self.judge.due(self._rows)
             if last:
@@ -217,6 +218,8 @@ class Run:
             learner.clear_tally()
             for one in brought:
                 self._take(one)
+            asked = sum(job.plan.chunk(self.epoch, self.chunk + k).rows for k in range(n))
+            self._lose(asked - sum(one.chunk.rows for one in brought))
             self.chunk += n
             last = self.chunk == job.plan.n_chunks(self.epoch)
             if last:
@@ -261,10 +264,19 @@ class Run:
                 steps = n_steps([one.rows for one in brought], job.batch_size)
             if gradient is not None:
                 add_gradient(learner, gradient)
+            if number:
+                asked = sum(min(job.batch_size, max(0, one.rows - number * job.batch_size)) for one in found)
+                self._lose(asked - (gradient.rows if gradient else 0))
             if not full:
                 step(learner, job.batch_size * job.lanes.number, before + share * number / max(steps, 1))
             number += 1
         return found
+
+    def _lose(self, rows: int) -> None:
+        """Count rows of lanes that nobody waited for, each as often as it was lost."""
+        self.counts["lost"] += rows
+        if rows:
+            log.info("epoch %d: %d rows of late lanes are left out, as --straggler says", self.epoch, rows)
 
     def _take(self, brought: Brought) -> None:
         chunk = brought.chunk
@@ -369,17 +381,16 @@ class Run:
         if self.reduction.measures(filled.chunk.epoch):
             self.reduction.add(filled, self.learner.state, self.learner.n_penalised)
         else:
-            self.learner.fit(filled, self._next_mark, self._reach)
+            self.learner.fit(filled, self._reach)
             self.judge.watch(filled, self.learner.model)
         self.report.fit_seconds += time.perf_counter() - began
         self._check_finite(filled)
         self.learner.clear_tally()
         self._show(filled.chunk.epoch + self._share_done(filled), kind="chunk")
 
-    def _reach(self, epoch: float) -> int:
+    def _reach(self, epoch: float) -> None:
         self._show(epoch)
         self._next_mark = next_mark(self._rows)
-        return self._next_mark
 
     def _show_marks(self) -> None:
         if self._rows >= self._next_mark:
@@ -462,6 +473,7 @@ class Run:
             "cursor": [self.epoch, self.chunk],
             "counts": self.counts,
             "problems": self.problems,
+            "condemned": sorted(self.job.recipe.condemned),
             "common": self.common.kept(),
             "judge": self.judge.header(),
             "polish": self.polish.header(),
@@ -479,7 +491,8 @@ class Run:
         self.learner.restore(Packed(arrays, header["race"]))
         self.targets[...] = arrays["targets"]
         self.epoch, self.chunk = header["cursor"]
-        self.counts, self.problems = dict(header["counts"]), list(header["problems"])
+        self.counts, self.problems = {**self.counts, **header["counts"]}, list(header["problems"])
+        self.job.recipe.condemned = frozenset(header.get("condemned", ()))
         self.common = Common(header["common"])
         self.judge.restore(header["judge"], arrays)
         self.polish.restore(header["polish"], arrays)

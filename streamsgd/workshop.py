@@ -5,10 +5,13 @@ A task is a pure function of the job, the common model and the numbers of a chun
 
 from __future__ import annotations
 
+import pickle
+import platform
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +19,11 @@ import numpy as np
 from streamsgd.budget import hands
 from streamsgd.crews import Brought, Step, add_up, learn_all, learn_apart
 from streamsgd.executors import outcome, worker_address
+from streamsgd.kernels.loops import fit, new_scratch
+from streamsgd.kernels.pace import Pace
 from streamsgd.learner import Learner, Packed, empty_state
 from streamsgd.merging import Gain, join
+from streamsgd.planning import Chunk
 from streamsgd.stream import read_chunk
 from streamsgd.syncing import join_gradients
 from streamsgd.tables import lending
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 
     from streamsgd.job import Job
     from streamsgd.kernels.loops import Block
+    from streamsgd.planning import Piece
     from streamsgd.stream import Filled
 
 Place = tuple[int, int]
@@ -76,22 +83,31 @@ class Workshop:
                 else:
                     self._give_back(filled)
 
+    def probe(self, chunk: Chunk, task: Callable[[Filled], Any]) -> None:
+        """Do something with a chunk that is not of the plan."""
+        with self._hands:
+            filled = self._read(chunk, self._room())
+            try:
+                task(filled)
+            finally:
+                self._give_back(filled)
+
     def _take(self, place: Place) -> Filled:
         with self._lock:
             if (known := self._open.pop(place, None)) is not None:
                 return known
             coming = self._ahead.pop(place, None)
-        return self._read(place, self._room()) if coming is None else coming.result()
+        return self._read(self.job.plan.chunk(*place), self._room()) if coming is None else coming.result()
 
     def _look_ahead(self, place: Place | None) -> None:
         with self._lock:
             if place is None or place in self._ahead or not (self._free or self._unmade):
                 return
-            self._ahead[place] = self._readers.submit(self._read, place, self._spare())
+            self._ahead[place] = self._readers.submit(self._read, self.job.plan.chunk(*place), self._spare())
 
-    def _read(self, place: Place, room: tuple[Block, np.ndarray]) -> Filled:
+    def _read(self, chunk: Chunk, room: tuple[Block, np.ndarray]) -> Filled:
         try:
-            return read_chunk(self.job.recipe, self.job.plan, self.job.plan.chunk(*place), *room)
+            return read_chunk(self.job.recipe, self.job.plan, chunk, *room)
         except BaseException:
             with self._lock:
                 self._free.append(room)
@@ -152,10 +168,12 @@ class Common:
         self.packed, self._shared = packed, None
 
 
-def workshop_of(run: str, job: Job) -> Workshop:
-    """Return this process's workshop of a run, and forget those of old ones."""
+def workshop_of(run: str, job: Job | bytes) -> Workshop:
+    """Return this process's workshop of a run, whose job may come packed, and forget those of old ones."""
     with _LOCK:
-        found = _WORKSHOPS.pop(run, None) or Workshop(job, hands(job.budget))
+        if (found := _WORKSHOPS.pop(run, None)) is None:
+            job = pickle.loads(job) if isinstance(job, bytes) else job  # noqa: S301  as Dask does with all it is given
+            found = Workshop(job, hands(job.budget))
         _WORKSHOPS[run] = found
         while len(_WORKSHOPS) > MOST_KEPT:
             _WORKSHOPS.popitem(last=False)[1].close()
@@ -170,7 +188,7 @@ def forget(run: str) -> None:
         found.close()
 
 
-def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job, *sent: Any) -> Any:
+def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job | bytes, *sent: Any) -> Any:
     """Do a lane's task with the partitions that it was sent as well, the last of its inputs, if the data is made of such."""
     source: Any = workshop_of(run, job).job.recipe.dataset.source
     last = len(sent) - n_tables
@@ -179,12 +197,12 @@ def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job, *sent: Any)
         return task(run, job, common, place, None if n_tables else ahead, *more)
 
 
-def learn_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+def learn_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> Any:
     """Let a lane learn a chunk; return (gain, brought) and None, or None and the error."""
     return outcome(lambda: _learn(run, job, common, place, ahead))
 
 
-def _learn(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Gain, list[Brought]]:
+def _learn(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> tuple[Gain, list[Brought]]:
     workshop = workshop_of(run, job)
     before = common.shared(run, workshop.job)
     gain, brought = workshop.work(place, ahead, lambda filled: learn_apart(before.job, before.state, filled))
@@ -192,12 +210,12 @@ def _learn(run: str, job: Job, common: Common, place: Place, ahead: Place | None
     return gain, [brought]
 
 
-def lead_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> Any:
+def lead_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> Any:
     """Let the one lane there is learn a chunk; return the learner packed, and what it brought."""
     return outcome(lambda: _lead(run, job, common, place, ahead))
 
 
-def _lead(run: str, job: Job, common: Common, place: Place, ahead: Place | None) -> tuple[Packed, list[Brought]]:
+def _lead(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> tuple[Packed, list[Brought]]:
     workshop = workshop_of(run, job)
     learner = common.learner(workshop.job)
     brought = workshop.work(place, ahead, lambda filled: learn_all(learner, filled))
@@ -207,7 +225,7 @@ def _lead(run: str, job: Job, common: Common, place: Place, ahead: Place | None)
     return packed, [brought]
 
 
-def step_on_worker(run: str, job: Job, common: Common, place: Place, ahead: Place | None, at: Step) -> Any:  # noqa: PLR0917
+def step_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None, at: Step) -> Any:  # noqa: PLR0917
     """Let a lane add up its share of the gradient of a step; return (gradient, brought) and None, or None and the error."""
     workshop = workshop_of(run, job)
     return outcome(lambda: _step(workshop, common.shared(run, workshop.job), place, ahead, at))
@@ -230,12 +248,39 @@ def join_on_worker(found: list[Any]) -> Any:
     return (total, [one for _, brought in values for one in brought]), None
 
 
-def probe_on_worker(run: str, job: Job, place: Place, number: int) -> Any:
-    """Read one piece of a chunk, to see whether it kills its reader."""
-    return outcome(lambda: _probe(run, job, place, number))
+def pass_on(value: Any) -> Any:
+    """Return the value: so that it is with a worker, and can be sent again."""
+    return value
 
 
-def _probe(run: str, job: Job, place: Place, number: int) -> None:
-    recipe, plan = workshop_of(run, job).job.recipe, job.plan
-    piece = plan.chunk(*place).pieces[number]
-    recipe.load(piece, recipe.allocate(piece.rows_before + piece.rows), plan.key(*place, stream=2 + number), shuffled=True)
+def prepare_worker(run: str, job: Job | bytes) -> Any:
+    """Load the job and its kernel, which may be compiled first, before a lane waits for it; return `versions`, or an error."""
+    return outcome(lambda: _prepare(run, job))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what may change bits."""
+    names = ("numpy", "numba", "pyarrow")
+    return {"Python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def _prepare(run: str, packed: Job | bytes) -> dict[str, str]:
+    job = workshop_of(run, packed).job
+    learner, layout = Learner(job, empty_state(job)), job.recipe.layout
+    scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
+    pace = Pace(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
+    nothing, heads = np.zeros(0, np.int32), np.zeros(1, np.int64)
+    fit(job.parts, job.recipe.allocate(1), nothing, heads, learner.state, pace, scratch)
+    return versions()
+
+
+def probe_on_worker(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> Any:
+    """Read and learn one piece of a chunk alone, to see whether it kills; without a piece, do all but that."""
+    return outcome(lambda: _probe(run, job, common, place, piece))
+
+
+def _probe(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> None:
+    workshop = workshop_of(run, job)
+    before = common.shared(run, workshop.job)
+    if piece is not None:
+        workshop.probe(Chunk(*place, (piece,)), lambda filled: learn_apart(before.job, before.state, filled))
