@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections import defaultdict
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from streamsgd.budget import hands
 from streamsgd.crews import Work
 from streamsgd.delayed import feed_of
 from streamsgd.errors import ClusterError
+from streamsgd.job import IN_ORDER
 from streamsgd.merging import FAN
 from streamsgd.planning import row_groups
 from streamsgd.quarantine import DEATHS, ROUNDS_OF_PROBES, find_killers, quarantine
@@ -36,6 +37,7 @@ from streamsgd.workshop import (
     learn_on_worker,
     pass_on,
     prepare_worker,
+    share_on_worker,
     step_on_worker,
 )
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from streamsgd.job import Job
     from streamsgd.learner import Learner
     from streamsgd.merging import Gain
+    from streamsgd.polish import Share, Wanted
     from streamsgd.stragglers import Straggler
     from streamsgd.syncing import Gradient
     from streamsgd.workforce import Worker
@@ -75,7 +78,12 @@ COPIES = 3
 """Workers that do the same late lane."""
 
 
-VERBS: dict[Any, str] = {lead_on_worker: "lead", learn_on_worker: "learn", step_on_worker: "step"}
+VERBS: dict[Any, str] = {
+    lead_on_worker: "lead",
+    learn_on_worker: "learn",
+    step_on_worker: "step",
+    share_on_worker: "polish",
+}
 """What tasks are called."""
 
 
@@ -142,6 +150,8 @@ class Cluster:
 
     """
 
+    remote = True
+
     def __init__(self, job: Job, client: Any, straggler: Straggler) -> None:
         self.job, self.client, self.straggler = job, client, straggler
         self.work: dict[str, Work] = defaultdict(Work)
@@ -169,18 +179,29 @@ class Cluster:
 
     def lead(self, learner: Learner, epoch: int, chunk: int) -> list[Brought]:
         """Let one worker go on with the learner."""
-        packed, brought = self._round(learner, epoch, chunk, 1, lead_on_worker)
+        packed, brought = self._round(learner.packed(), epoch, chunk, 1, lead_on_worker)
         learner.restore(packed)
         return list(brought)
 
     def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Gain | None, list[Brought]]:
         """Let n lanes learn a chunk each; those that the straggler policy gives up are not among what is brought."""
-        found: tuple[Gain | None, list[Brought]] = self._round(learner, epoch, chunk, n, learn_on_worker)
+        found: tuple[Gain | None, list[Brought]] = self._round(learner.packed(), epoch, chunk, n, learn_on_worker)
         return found
 
     def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
         """Let lanes add up the gradient of a step."""
-        found: tuple[Gradient | None, list[Brought]] = self._round(learner, at.epoch, at.chunk, at.lanes, step_on_worker, at)
+        found: tuple[Gradient | None, list[Brought]] = self._round(
+            learner.packed(), at.epoch, at.chunk, at.lanes, step_on_worker, at
+        )
+        return found
+
+    def share(self, wanted: Wanted, chunk: int, n: int) -> tuple[Share, list[Brought]]:
+        """Add up n chunks of a pass of polishing; nobody who is late is given up, for the gradient is to be exact."""
+        patient, self.straggler = self.straggler, replace(self.straggler, drop=0, deadline=None)
+        try:
+            found: tuple[Share, list[Brought]] = self._round(wanted, IN_ORDER, chunk, n, share_on_worker)
+        finally:
+            self.straggler = patient
         return found
 
     def close(self) -> None:
@@ -198,11 +219,11 @@ class Cluster:
 
     # --- a round
 
-    def _round(self, learner: Learner, epoch: int, chunk: int, n: int, task: Callable[..., Any], *more: Any) -> Any:
-        plan = self.job.plan
-        lanes = [Lane(k, (epoch, chunk + k), plan.chunk(epoch, chunk + k).rows) for k in range(n)]
-        nexts = [(epoch, chunk + n + k) for k in range(n) if chunk + n + k < plan.n_chunks(epoch)]
-        now = Round(task, Common(learner.packed()), more, lanes, frozenset(lane.place for lane in lanes), nexts)
+    def _round(self, packed: Any, epoch: int, chunk: int, n: int, task: Callable[..., Any], *more: Any) -> Any:
+        n_chunks = self.job.plan_at(epoch).n_chunks(max(epoch, 0))
+        lanes = [Lane(k, (epoch, chunk + k), self.job.chunk_at((epoch, chunk + k)).rows) for k in range(n)]
+        nexts = [(epoch, chunk + n + k) for k in range(n) if chunk + n + k < n_chunks]
+        now = Round(task, Common(packed), more, lanes, frozenset(lane.place for lane in lanes), nexts)
         for _ in range(ATTEMPTS):
             self._work_off(now)
             found = self._joined(now)
@@ -292,7 +313,7 @@ class Cluster:
             self._coming = {one: self._coming.get(one) or self._inputs(one) for one in wanted}
 
     def _inputs(self, place: Place) -> tuple[Any, ...]:
-        return self._feed.inputs(row_groups(self.job.plan.chunk(*place).pieces))
+        return self._feed.inputs(row_groups(self.job.chunk_at(place).pieces))
 
     def _collect(self, now: Round) -> bool:
         """Wait a little for any task to end; take what has ended."""
@@ -506,6 +527,6 @@ class Cluster:
 
     def where(self, lane: Lane) -> str:
         """Name a lane's chunk."""
-        chunk = self.job.plan.chunk(*lane.place)
+        chunk = self.job.chunk_at(lane.place)
         first = self.job.recipe.reader.where(chunk.pieces[0])
         return f"epoch {chunk.epoch}, chunk {chunk.number} (which begins with {first})"

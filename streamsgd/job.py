@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,13 +23,14 @@ from streamsgd.kernels.race import CELL
 from streamsgd.lanes import CHUNK_BYTES, ROUNDS, Lanes, choose_lanes, lane_copies, n_blocks
 from streamsgd.look import Look
 from streamsgd.parquet import kept_bytes, reading_bytes, table_bytes, whole_bytes
-from streamsgd.planning import Plan, make_plan
+from streamsgd.planning import Chunk, Plan, make_plan
 from streamsgd.policies import policy_of
 from streamsgd.polish import check_polish, polish_bytes
 from streamsgd.racing import is_race
 from streamsgd.rates import USUAL_BATCH, scale_rate
 from streamsgd.recipe import Recipe
 from streamsgd.registry import make
+from streamsgd.samplers import Sequential
 from streamsgd.sandwich import check_errors, errors_bytes
 from streamsgd.survey import open_data
 from streamsgd.svrg import BATCH, check_svrg, reduces, svrg_bytes
@@ -61,6 +63,10 @@ VALID_BLOCK_BYTES = 16 << 20
 """Bytes of each block in which a validation set streams by."""
 
 
+IN_ORDER = -1
+"""The epoch of passes that take chunks in the order of the data."""
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything decided before the first update."""
@@ -76,6 +82,20 @@ class Job:
     recipe: Recipe
     epochs: int
     lanes: Lanes
+
+    @cached_property
+    def plan_in_order(self) -> Plan:
+        """The same chunks in the order of the data, whatever the epoch."""
+        return replace(self.plan, sampler=Sequential())  # type: ignore[call-arg]
+
+    def plan_at(self, epoch: int) -> Plan:
+        """Return the plan of an epoch, or of `IN_ORDER`."""
+        return self.plan_in_order if epoch == IN_ORDER else self.plan
+
+    def chunk_at(self, place: tuple[int, int]) -> Chunk:
+        """Return the chunk of an epoch and number."""
+        epoch, number = place
+        return self.plan_at(epoch).chunk(max(epoch, 0), number)
 
     @property
     def batch_size(self) -> int:

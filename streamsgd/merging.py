@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -139,6 +139,43 @@ def joined(parts: Sequence[T], join_two: Callable[[T, T], T]) -> T:
     while len(parts) > 1:
         parts = [reduce(join_two, parts[k : k + FAN]) for k in range(0, len(parts), FAN)]
     return parts[0]
+
+
+class Adder(Generic[T]):
+    """Adds up along the tree what comes one after another: the bits of `joined`, with a part per level held at a time."""
+
+    def __init__(self, join_two: Callable[[T, T], T]) -> None:
+        self._join = join_two
+        self._sums: list[T | None] = []
+        """Of each level of the tree, the sum of the parts that its unfinished group has so far ..."""
+        self._counts: list[int] = []
+        """... and how many they are."""
+
+    def add(self, part: T) -> None:
+        """Add the next part."""
+        level = 0
+        while True:
+            if level == len(self._counts):
+                self._sums.append(None)
+                self._counts.append(0)
+            before = self._sums[level]
+            part = part if before is None else self._join(before, part)
+            self._counts[level] += 1
+            if self._counts[level] < FAN:
+                self._sums[level] = part
+                return
+            self._sums[level], self._counts[level] = None, 0
+            level += 1
+
+    def total(self) -> T:
+        """Return the sum of all, at least one, and forget them."""
+        last: T | None = None
+        for found in self._sums:
+            if found is not None:
+                last = found if last is None else self._join(found, last)
+        self._sums, self._counts = [], []
+        assert last is not None, "add comes first"  # noqa: S101  for the type checker
+        return last
 
 
 def move_by(optimizer: Any, state: State, gain: Gain) -> None:

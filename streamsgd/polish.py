@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from streamsgd.kernels.loops import new_scratch
 from streamsgd.kernels.objective import LOSS, MOST_OUTPUTS, SIZE, WEIGHT, Curvature, add_chunk, new_curvature
 from streamsgd.layout import most_entries
 from streamsgd.registry import PARTS
-from streamsgd.samplers import Sequential
 from streamsgd.stream import Filled, Stream
 
 if TYPE_CHECKING:
@@ -63,6 +62,104 @@ KEPT = ("first_epoch", "passes", "stopped", "anew", "_bent")
 """What a checkpoint keeps of it as JSON."""
 
 
+class Wanted(NamedTuple):
+    """What is to be added up over rows."""
+
+    weights: np.ndarray
+    """float64 (n,): at which."""
+    bends: bool
+    """Whether second derivatives are."""
+    zeros: bool
+    """Whether weights may be 0 by l1."""
+    members: np.ndarray | None
+    """int32: the coordinates of the block of second derivatives; None if the chunk is to choose them."""
+    every: int
+    """Of how many rows one is in the block."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.weights.nbytes + (0 if self.members is None else self.members.nbytes)
+
+
+@dataclass(slots=True)
+class Share:
+    """What some chunks add to a pass."""
+
+    losses: list[float]
+    """Of each of them."""
+    sums: np.ndarray
+    """float64 (3,): sizes of losses, weights and rows."""
+    gradient: np.ndarray
+    """float64 (n,)."""
+    curvature: Curvature | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.gradient.nbytes + (
+            0 if self.curvature is None else self.curvature.diagonal.nbytes + self.curvature.block.nbytes
+        )
+
+
+def share_of(job: Job, filled: Filled, wanted: Wanted) -> Share:
+    """Return what a chunk adds to a pass."""
+    entries = most_entries(filled.block, filled.layout)
+    scratch = new_scratch(job.n_outputs, np.float64, entries)
+    n = wanted.weights.size
+    curvature = _curvature_for(job, filled, wanted, entries) if wanted.bends else None
+    gradient = np.zeros(n)
+    nothing = new_curvature(0, np.zeros(0, np.int32), job.n_outputs, 1)
+    tiles = _add(job, filled, wanted, gradient, curvature or nothing, scratch)
+    loss = math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan
+    return Share([loss], np.array([tiles[:, SIZE].sum(), tiles[:, WEIGHT].sum(), filled.counts.sum()]), gradient, curvature)
+
+
+def _add(job: Job, filled: Filled, wanted: Wanted, gradient: np.ndarray, curvature: Curvature, scratch: Any) -> np.ndarray:
+    tiles = np.zeros((len(filled.starts), 3))
+    rows = (filled.block, filled.starts, filled.counts)
+    add_chunk(job.parts.loss, *rows, wanted.weights, gradient, curvature, tiles, scratch)
+    return tiles
+
+
+def _curvature_for(job: Job, filled: Filled, wanted: Wanted, entries: int) -> Curvature:
+    """Return zeros for all weights and the block: all weights, or those with the largest curvature in this chunk, or none.
+
+    With l1 there is none: where columns depend on one another, as values of a category do, there are directions in which
+    l1 alone holds the weights, and a step as long as the loss allows is refused again and again.
+    """
+    n_weights, n_outputs = wanted.weights.size, job.n_outputs
+    if wanted.members is not None:
+        return new_curvature(n_weights, wanted.members, n_outputs, wanted.every)
+    n_coordinates = n_weights // n_outputs
+    most = 0 if wanted.zeros or n_outputs > MOST_OUTPUTS else BLOCK // n_outputs
+    members = np.arange(min(most, n_coordinates), dtype=np.int32)
+    if 0 < most < n_coordinates:
+        alone = new_curvature(n_weights, members[:0], n_outputs, 1)
+        _add(job, filled, wanted, np.zeros(n_weights), alone, new_scratch(n_outputs, np.float64, entries))
+        sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
+        members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
+    return new_curvature(n_weights, members, n_outputs, _every(job, len(members), entries))
+
+
+def _every(job: Job, n_members: int, entries: int) -> int:
+    """Return of how many rows one is added to the block."""
+    n_outputs, layout = job.n_outputs, job.recipe.layout
+    reached = min(n_members, entries) if layout.mixed else n_members
+    enough = job.plan.n_rows // max(1, ROWS_PER_WEIGHT * n_members * n_outputs)
+    return max(1, min((reached * n_outputs) ** 2 // 2 // WORK, enough))
+
+
+def join_shares(a: Share, b: Share) -> Share:
+    """Return what the chunks of both add, those of the first before."""
+    curvature = a.curvature
+    if curvature is not None and b.curvature is not None:
+        curvature = curvature._replace(
+            diagonal=curvature.diagonal + b.curvature.diagonal, block=curvature.block + b.curvature.block
+        )
+    return Share(a.losses + b.losses, a.sums + b.sums, a.gradient + b.gradient, curvature)
+
+
 class Polish:
     """The state of polishing: a descent, and the pass that is under way.
 
@@ -80,7 +177,7 @@ class Polish:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.plan = replace(job.plan, sampler=Sequential())  # type: ignore[call-arg]
+        self.plan = job.plan_in_order
         self.descent: Descent | None = None
         self.first_epoch, self.passes, self.stopped = 0, 0, ""
         self.anew = False
@@ -94,8 +191,6 @@ class Polish:
         """Of this pass so far, if it is wanted."""
         self._bent = 0
         """The pass after which it was last known."""
-        self._scratch: Any = None
-        self._entries = -1
 
     # --- passes
 
@@ -131,52 +226,33 @@ class Polish:
         """Epoch and number of the next chunk, passes counting as epochs."""
         return self.first_epoch + self.passes, len(self._losses)
 
-    def add(self, filled: Filled) -> None:
-        """Add a chunk's losses and gradient to those of the pass."""
-        descent, job = self._descent, self.job
-        entries = most_entries(filled.block, filled.layout)
-        if entries > self._entries:
-            self._entries = entries
-            self._scratch = new_scratch(job.n_outputs, np.float64, entries)
-        if not self._losses and (not descent.begun or self.passes - self._bent >= RENEW):
-            self._begin_curvature(filled)
-        tiles = self._add(filled, self._gradient, self._curvature or self._no_curvature())
-        self._losses.append(math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan)
-        self._sums += tiles[:, SIZE].sum(), tiles[:, WEIGHT].sum(), filled.counts.sum()
+    @property
+    def width(self) -> int:
+        """How many chunks are added up next, one per lane, before they are added to the pass."""
+        if self.wanted.bends and self.wanted.members is None:
+            return 1  # the first chunk chooses the block
+        return min(self.job.lanes.number, self.plan.n_chunks(0) - len(self._losses))
 
-    def _add(self, filled: Filled, gradient: np.ndarray, curvature: Curvature) -> np.ndarray:
-        tiles, weights = np.zeros((len(filled.starts), 3)), self._descent.trial
-        add_chunk(
-            self.job.parts.loss, filled.block, filled.starts, filled.counts, weights, gradient, curvature, tiles, self._scratch
-        )
-        return tiles
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be added up next."""
+        bends = not self._descent.begun or self.passes - self._bent >= RENEW
+        members = None if self._curvature is None else self._curvature.members
+        every = 1 if self._curvature is None else int(self._curvature.every[0])
+        return Wanted(self._descent.trial, bends, bool(self._descent.l1), members, every)
 
-    def _no_curvature(self) -> Curvature:
-        return new_curvature(0, np.zeros(0, np.int32), self.job.n_outputs, 1)
-
-    def _begin_curvature(self, filled: Filled) -> None:
-        """Choose the block: all weights, or those with the largest curvature in the first chunk, or none.
-
-        With l1 there is none: where columns depend on one another, as values of a category do, there are directions in which
-        l1 alone holds the weights, and a step as long as the loss allows is refused again and again.
-        """
-        n_weights, n_outputs = self._gradient.size, self.job.n_outputs
-        n_coordinates = n_weights // n_outputs
-        most = 0 if self._descent.l1 or n_outputs > MOST_OUTPUTS else BLOCK // n_outputs
-        members = np.arange(min(most, n_coordinates), dtype=np.int32)
-        if 0 < most < n_coordinates:
-            alone = new_curvature(n_weights, members[:0], n_outputs, 1)
-            self._add(filled, np.zeros(n_weights), alone)
-            sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
-            members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
-        self._curvature = new_curvature(n_weights, members, n_outputs, self._every(len(members)))
-
-    def _every(self, n_members: int) -> int:
-        """Return of how many rows one is added to the block."""
-        n_outputs, layout = self.job.n_outputs, self.job.recipe.layout
-        reached = min(n_members, self._entries) if layout.mixed else n_members
-        enough = self.plan.n_rows // max(1, ROWS_PER_WEIGHT * n_members * n_outputs)
-        return max(1, min((reached * n_outputs) ** 2 // 2 // WORK, enough))
+    def add(self, share: Share) -> None:
+        """Add the next chunks' losses, gradient and curvature to those of the pass."""
+        self._losses += share.losses
+        self._sums += share.sums
+        self._gradient += share.gradient
+        if share.curvature is None:
+            return
+        if self._curvature is None:
+            self._curvature = share.curvature
+            return
+        self._curvature.diagonal[:] += share.curvature.diagonal
+        self._curvature.block[:] += share.curvature.block
 
     @property
     def _descent(self) -> Descent:

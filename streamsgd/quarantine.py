@@ -39,7 +39,7 @@ PROBE = 600.0
 def find_killers(crew: Cluster, place: Place, common: Callable[[], Any]) -> list[int]:
     """Return the row groups of a chunk that kill whoever reads or learns them."""
     killers: list[int] = []
-    for piece in crew.job.plan.chunk(*place).pieces:
+    for piece in crew.job.chunk_at(place).pieces:
         if not _kills(crew, place, piece, common):
             continue
         groups = range(piece.first, piece.last)

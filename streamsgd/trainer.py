@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,9 @@ from streamsgd.kernels.jit import CompileClock
 from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.lanes import width
 from streamsgd.learner import Learner, Packed, model_of, new_state, next_mark
-from streamsgd.merging import move_by
+from streamsgd.merging import Adder, move_by
 from streamsgd.parquet import Spent, row_width
-from streamsgd.polish import Polish
+from streamsgd.polish import Polish, Share, join_shares, share_of
 from streamsgd.registry import spec_of
 from streamsgd.sandwich import Errors
 from streamsgd.settings import Settings, identity
@@ -40,7 +41,7 @@ from streamsgd.syncing import add_gradient, n_steps, step
 from streamsgd.validation import Judge, make_judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from streamsgd.crews import Brought, Crew
     from streamsgd.executors import Executor
@@ -278,13 +279,15 @@ class Run:
         if rows:
             log.info("epoch %d: %d rows of late lanes are left out, as --straggler says", self.epoch, rows)
 
-    def _take(self, brought: Brought) -> None:
+    def _take(self, brought: Brought, *, again: bool = False) -> None:
+        """Take in the account of a chunk, whose rows count if they have not been learned before."""
         chunk = brought.chunk
         self.report.wait_seconds += brought.waited
         self.report.fit_seconds += brought.fit_seconds
         self.report.spent.add(brought.spent)
         self.report.bytes += chunk.rows * self._row_bytes
-        self._count(chunk.epoch, brought.pieces)
+        if not again:
+            self._count(chunk.epoch, brought.pieces)
         self.judge.take(brought.held)
 
     def pass_over(self, epoch: int) -> None:
@@ -301,12 +304,14 @@ class Run:
             best = self.judge.best_weights
             polish.begin(self.learner.model().weights if best is None else best, self.epoch)
             self.judge.renew_patience()
-        for filled in self._ahead(polish.chunks(self.executor)):
-            self._account(filled)
-            began = time.perf_counter()
-            polish.add(filled)
-            self.judge.watch(filled, lambda: model_of(self.job, polish.tried))
-            self.report.fit_seconds += time.perf_counter() - began
+        with closing(self._shares()) as shares:
+            self._go_down(shares)
+        self.epoch, self.chunk = polish.first_epoch, 0
+
+    def _go_down(self, shares: Iterator[Share]) -> None:
+        polish = self.polish
+        for share in shares:
+            polish.add(share)
             if polish.at_end:
                 self._end_pass()
             else:
@@ -315,7 +320,31 @@ class Run:
                 break
             self.epoch, self.chunk = polish.cursor
             self._maybe_save()
-        self.epoch, self.chunk = polish.first_epoch, 0
+
+    def _shares(self) -> Generator[Share]:
+        """Yield what the chunks of each round add to the passes of polishing, round after round, as long as it goes on."""
+        if self.crew is not None and self.crew.remote:
+            while not self.polish.stopped:
+                share, brought = self.crew.share(self.polish.wanted, self.polish.cursor[1], self.polish.width)
+                for one in brought:
+                    self._take(one, again=True)
+                yield share
+        else:
+            yield from self._shares_here()
+
+    def _shares_here(self) -> Generator[Share]:
+        polish, adder = self.polish, Adder(join_shares)
+        width, n = polish.width, 0
+        for filled in self._ahead(polish.chunks(self.executor)):
+            self._account(filled)
+            began = time.perf_counter()
+            adder.add(share_of(self.job, filled, polish.wanted))
+            self.judge.watch(filled, lambda: model_of(self.job, polish.tried))
+            self.report.fit_seconds += time.perf_counter() - began
+            n += 1
+            if n == width:
+                yield adder.total()
+                width, n = polish.width, 0
 
     def _end_pass(self) -> None:
         polish = self.polish

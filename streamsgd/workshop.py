@@ -8,25 +8,28 @@ from __future__ import annotations
 import pickle
 import platform
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.budget import hands
-from streamsgd.crews import Brought, Step, add_up, learn_all, learn_apart
+from streamsgd.crews import Brought, Step, add_up, learn_all, learn_apart, without_rows
 from streamsgd.executors import outcome, worker_address
 from streamsgd.kernels.loops import fit, new_scratch
 from streamsgd.kernels.pace import Pace
-from streamsgd.learner import Learner, Packed, empty_state
+from streamsgd.learner import Learner, Packed, empty_state, model_of
 from streamsgd.merging import Gain, join
-from streamsgd.planning import Chunk
+from streamsgd.planning import Chunk, Plan
+from streamsgd.polish import Share, Wanted, join_shares, share_of
 from streamsgd.stream import read_chunk
-from streamsgd.syncing import join_gradients
+from streamsgd.syncing import Gradient, join_gradients
 from streamsgd.tables import lending
+from streamsgd.validation import held_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,10 +86,10 @@ class Workshop:
                 else:
                     self._give_back(filled)
 
-    def probe(self, chunk: Chunk, task: Callable[[Filled], Any]) -> None:
-        """Do something with a chunk that is not of the plan."""
+    def probe(self, place: Place, piece: Piece, task: Callable[[Filled], Any]) -> None:
+        """Do something with a chunk of this piece alone."""
         with self._hands:
-            filled = self._read(chunk, self._room())
+            filled = self._read(self.job.plan_at(place[0]), Chunk(max(place[0], 0), place[1], (piece,)), self._room())
             try:
                 task(filled)
             finally:
@@ -97,17 +100,20 @@ class Workshop:
             if (known := self._open.pop(place, None)) is not None:
                 return known
             coming = self._ahead.pop(place, None)
-        return self._read(self.job.plan.chunk(*place), self._room()) if coming is None else coming.result()
+        return self._read(*self._chunk(place), self._room()) if coming is None else coming.result()
+
+    def _chunk(self, place: Place) -> tuple[Plan, Chunk]:
+        return self.job.plan_at(place[0]), self.job.chunk_at(place)
 
     def _look_ahead(self, place: Place | None) -> None:
         with self._lock:
             if place is None or place in self._ahead or not (self._free or self._unmade):
                 return
-            self._ahead[place] = self._readers.submit(self._read, self.job.plan.chunk(*place), self._spare())
+            self._ahead[place] = self._readers.submit(self._read, *self._chunk(place), self._spare())
 
-    def _read(self, chunk: Chunk, room: tuple[Block, np.ndarray]) -> Filled:
+    def _read(self, plan: Plan, chunk: Chunk, room: tuple[Block, np.ndarray]) -> Filled:
         try:
-            return read_chunk(self.job.recipe, self.job.plan, chunk, *room)
+            return read_chunk(self.job.recipe, plan, chunk, *room)
         except BaseException:
             with self._lock:
                 self._free.append(room)
@@ -142,9 +148,9 @@ class Workshop:
 
 
 class Common:
-    """The common model of a round, as it travels."""
+    """The common model of a round, as it travels; in passes of polishing, what is wanted at which weights."""
 
-    def __init__(self, packed: Packed) -> None:
+    def __init__(self, packed: Any) -> None:
         self.packed = packed
         self._shared: tuple[str, Learner] | None = None
 
@@ -161,10 +167,10 @@ class Common:
                 self._shared = run, self.learner(job)
             return self._shared[1]
 
-    def __getstate__(self) -> Packed:
+    def __getstate__(self) -> Any:
         return self.packed
 
-    def __setstate__(self, packed: Packed) -> None:
+    def __setstate__(self, packed: Any) -> None:
         self.packed, self._shared = packed, None
 
 
@@ -238,14 +244,42 @@ def _step(workshop: Workshop, learner: Learner, place: Place, ahead: Place | Non
     return gradient, brought
 
 
+def share_on_worker(run: str, job: Job | bytes, common: Common, place: Place, ahead: Place | None) -> Any:
+    """Add up a chunk for a pass of polishing; return (share, brought) and None, or None and the error."""
+    return outcome(lambda: _share(workshop_of(run, job), common.packed, place, ahead))
+
+
+def _share(workshop: Workshop, wanted: Wanted, place: Place, ahead: Place | None) -> tuple[Share, list[Brought]]:
+    job = workshop.job
+
+    def add(filled: Filled) -> tuple[Share, list[Brought]]:
+        began = time.perf_counter()
+        share = share_of(job, filled, wanted)
+        held = held_metrics(job, filled, lambda: model_of(job, wanted.weights.astype(job.settings.precision)))
+        pieces = [without_rows(piece) for piece in filled.pieces]
+        brought = Brought(filled.chunk, pieces, filled.spent, held, filled.waited, rows=len(filled.order))
+        brought.fit_seconds = time.perf_counter() - began
+        brought.worker, brought.bytes_sent = worker_address(), share.nbytes
+        return share, [brought]
+
+    # Kept, because the next pass comes for the same chunks: where they fit they are read once.
+    found: tuple[Share, list[Brought]] = workshop.work(place, ahead, add, keep=True)
+    return found
+
+
 def join_on_worker(found: list[Any]) -> Any:
     """Add up what some lanes brought, in their order; the first error wins."""
     for _, error in found:
         if error is not None:
             return None, error
     values = [value for value, _ in found]
-    total = reduce(join if isinstance(values[0][0], Gain) else join_gradients, [value[0] for value in values])
+    join_two: Callable[[Any, Any], Any] = JOINS[type(values[0][0])]
+    total = reduce(join_two, [value[0] for value in values])
     return (total, [one for _, brought in values for one in brought]), None
+
+
+JOINS: dict[type, Callable[[Any, Any], Any]] = {Gain: join, Gradient: join_gradients, Share: join_shares}
+"""How what lanes bring is added up."""
 
 
 def pass_on(value: Any) -> Any:
@@ -281,6 +315,11 @@ def probe_on_worker(run: str, job: Job | bytes, common: Common, place: Place, pi
 
 def _probe(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> None:
     workshop = workshop_of(run, job)
-    before = common.shared(run, workshop.job)
+    wanted: Any = common.packed
+    if isinstance(wanted, Wanted):
+        task = partial(share_of, workshop.job, wanted=wanted)
+    else:
+        before = common.shared(run, workshop.job)
+        task = partial(learn_apart, before.job, before.state)
     if piece is not None:
-        workshop.probe(Chunk(*place, (piece,)), lambda filled: learn_apart(before.job, before.state, filled))
+        workshop.probe(place, piece, task)
