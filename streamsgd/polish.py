@@ -21,6 +21,7 @@ from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.kernels.loops import new_scratch
 from streamsgd.kernels.objective import LOSS, MOST_OUTPUTS, SIZE, WEIGHT, Curvature, add_chunk, new_curvature
 from streamsgd.layout import most_entries
+from streamsgd.merging import FAN
 from streamsgd.registry import PARTS
 from streamsgd.stream import Filled, Stream
 
@@ -45,6 +46,9 @@ BLOCK = 1024
 
 MATRICES = 3
 """... how often so many of them are held: added up, in use, and factorised."""
+
+SHARES = 3
+"""Sums over chunks that are held beside those of the pass: a chunk's, and one per level of the tree."""
 
 RENEW = 25
 """Passes after which they are added up anew, if it takes that long."""
@@ -97,27 +101,25 @@ class Share:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return self.gradient.nbytes + (
-            0 if self.curvature is None else self.curvature.diagonal.nbytes + self.curvature.block.nbytes
-        )
+        bent = () if self.curvature is None else (self.curvature.diagonal, self.curvature.block)
+        return self.gradient.nbytes + sum(array.nbytes for array in bent)
 
 
 def share_of(job: Job, filled: Filled, wanted: Wanted) -> Share:
     """Return what a chunk adds to a pass."""
     entries = most_entries(filled.block, filled.layout)
-    scratch = new_scratch(job.n_outputs, np.float64, entries)
     n = wanted.weights.size
     curvature = _curvature_for(job, filled, wanted, entries) if wanted.bends else None
     gradient = np.zeros(n)
     nothing = new_curvature(0, np.zeros(0, np.int32), job.n_outputs, 1)
-    tiles = _add(job, filled, wanted, gradient, curvature or nothing, scratch)
+    tiles = _add(job, filled, wanted, gradient, curvature or nothing)
     loss = math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan
     return Share([loss], np.array([tiles[:, SIZE].sum(), tiles[:, WEIGHT].sum(), filled.counts.sum()]), gradient, curvature)
 
 
-def _add(job: Job, filled: Filled, wanted: Wanted, gradient: np.ndarray, curvature: Curvature, scratch: Any) -> np.ndarray:
-    tiles = np.zeros((len(filled.starts), 3))
-    rows = (filled.block, filled.starts, filled.counts)
+def _add(job: Job, filled: Filled, wanted: Wanted, gradient: np.ndarray, curvature: Curvature) -> np.ndarray:
+    scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
+    tiles, rows = np.zeros((len(filled.starts), 3)), (filled.block, filled.starts, filled.counts)
     add_chunk(job.parts.loss, *rows, wanted.weights, gradient, curvature, tiles, scratch)
     return tiles
 
@@ -136,7 +138,7 @@ def _curvature_for(job: Job, filled: Filled, wanted: Wanted, entries: int) -> Cu
     members = np.arange(min(most, n_coordinates), dtype=np.int32)
     if 0 < most < n_coordinates:
         alone = new_curvature(n_weights, members[:0], n_outputs, 1)
-        _add(job, filled, wanted, np.zeros(n_weights), alone, new_scratch(n_outputs, np.float64, entries))
+        _add(job, filled, wanted, np.zeros(n_weights), alone)
         sizes = alone.diagonal.reshape(-1, n_outputs).sum(axis=1)
         members = np.sort(np.argsort(-sizes, kind="stable")[:most]).astype(np.int32)
     return new_curvature(n_weights, members, n_outputs, _every(job, len(members), entries))
@@ -228,10 +230,10 @@ class Polish:
 
     @property
     def width(self) -> int:
-        """How many chunks are added up next, one per lane, before they are added to the pass."""
+        """How many chunks are added up apart before they are added to the pass: so many workers may have a part in it."""
         if self.wanted.bends and self.wanted.members is None:
             return 1  # the first chunk chooses the block
-        return min(self.job.lanes.number, self.plan.n_chunks(0) - len(self._losses))
+        return min(max(self.job.lanes.number, FAN), self.plan.n_chunks(0) - len(self._losses))
 
     @property
     def wanted(self) -> Wanted:
@@ -384,7 +386,8 @@ class Polish:
 
 def polish_bytes(n_weights: int) -> int:
     """Return the bytes that polishing so many weights takes, checkpoints included."""
-    return 8 * COPIES * (n_weights * VECTORS + min(n_weights, BLOCK) ** 2 * MATRICES)
+    block = min(n_weights, BLOCK) ** 2
+    return 8 * (COPIES * (n_weights * VECTORS + block * MATRICES) + SHARES * (2 * n_weights + block))
 
 
 def check_polish(settings: Settings, parts: Parts) -> None:

@@ -316,6 +316,7 @@ def probe_on_worker(run: str, job: Job | bytes, common: Common, place: Place, pi
 def _probe(run: str, job: Job | bytes, common: Common, place: Place, piece: Piece | None) -> None:
     workshop = workshop_of(run, job)
     wanted: Any = common.packed
+    task: Callable[[Filled], Any]
     if isinstance(wanted, Wanted):
         task = partial(share_of, workshop.job, wanted=wanted)
     else:

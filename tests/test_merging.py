@@ -14,7 +14,7 @@ from streamsgd.job import Job, prepare
 from streamsgd.kernels.state import SEEN, SPREAD, STEPS, State, cells_of, copy_state
 from streamsgd.lanes import Lanes, width
 from streamsgd.learner import Learner
-from streamsgd.merging import FAN, Gain, gain_of, join, joined, kinds, move_by
+from streamsgd.merging import FAN, Adder, Gain, gain_of, join, joined, kinds, move_by
 from streamsgd.registry import PARTS, make
 from streamsgd.settings import make_settings
 from streamsgd.stream import Filled, read_chunk
@@ -201,3 +201,17 @@ def test_small_data_has_one_lane_and_large_data_many() -> None:
     assert lanes.choose_lanes(settings, 10**9).number == 1
     assert lanes.choose_lanes(settings, 40 * 10**9).number == 8
     assert lanes.choose_lanes(settings, 10**14).number == lanes.MOST_LANES
+
+
+@pytest.mark.parametrize("n", [1, 2, FAN - 1, FAN, FAN + 1, 3 * FAN, FAN * FAN, FAN * FAN + 3, FAN**3 + FAN + 1])
+def test_what_comes_one_after_another_is_added_up_in_the_same_shape(n: int) -> None:
+    """Brackets and all, so that sums that are rounded are the same bits."""
+
+    def bracket(a: str, b: str) -> str:
+        return f"({a}{b})"
+
+    adder: Adder[str] = Adder(bracket)
+    for _ in range(2):
+        for k in range(n):
+            adder.add(f"{k},")
+        assert adder.total() == joined([f"{k}," for k in range(n)], bracket)
