@@ -102,7 +102,7 @@ class Share:
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         bent = () if self.curvature is None else (self.curvature.diagonal, self.curvature.block)
-        return self.gradient.nbytes + sum(array.nbytes for array in bent)
+        return int(self.gradient.nbytes + sum(array.nbytes for array in bent))
 
 
 def share_of(job: Job, filled: Filled, wanted: Wanted) -> Share:
