@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTUNED = runpy.run_path(str(ROOT / "scripts" / "bench_untuned.py"))

@@ -48,7 +48,7 @@ import dask, distributed, numba, pyarrow.parquet
 import streamsgd
 from streamsgd.kernels.jit import CompileClock, loaded_kernels
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 def cpu():
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 STEP = 250_000
 CASES: dict[str, tuple[str, ...]] = {"dense": ("race", "nag", "adagrad"), "hashed": ("race", "nag")}

@@ -36,7 +36,7 @@ from streamsgd.merging import FAN, Gain
 from streamsgd.parquet import Spent
 from streamsgd.settings import make_settings
 from streamsgd.stragglers import Straggler
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 COLUMNS = 28
 PROCESSES = 4

@@ -26,7 +26,7 @@ TRAIN = """
 import json, sys, time
 import dask, distributed, numba, pyarrow.parquet
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 settings = make_settings({"target": "y", "epochs": 1, "memory": "1GB"})
 began = time.perf_counter()
 _, report = train_model(sys.argv[1], settings)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,10 @@ from workers import Slow  # noqa: E402
 
 from streamsgd.clusters import LocalWorkers  # noqa: E402
 from streamsgd.settings import make_settings  # noqa: E402
-from streamsgd.trainer import Progress, train_model  # noqa: E402
+from streamsgd.training import train_model  # noqa: E402
+
+if TYPE_CHECKING:
+    from streamsgd.reports import Progress
 
 CHUNK = 1000
 

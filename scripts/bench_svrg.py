@@ -23,7 +23,7 @@ import numpy as np
 from bench_real import PROBLEMS, SHARED, Problem, encoded, text_columns
 
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from streamsgd.model import Model
-    from streamsgd.trainer import Progress
+    from streamsgd.reports import Progress
 
 NAMES = ("a9a", "covtype 20k, class 2", "covtype 20k, 7 classes", "California housing", "bank", "adult")
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from streamsgd.floats import as_double
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

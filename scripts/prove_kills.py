@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 DRIVER = """
 import json, sys
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3])
 """
 

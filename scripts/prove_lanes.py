@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, sys
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 if __name__ == "__main__":
     data, settings, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
     model, report = train_model(data, make_settings(settings), out=out)

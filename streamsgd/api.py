@@ -21,7 +21,8 @@ from streamsgd.scoring import Scored, score_data, score_rows
 from streamsgd.settings import make_settings
 from streamsgd.svrg import reduces
 from streamsgd.tables import table_dataset
-from streamsgd.trainer import Progress, Run, train_model
+from streamsgd.trainer import Run
+from streamsgd.training import train_model
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from streamsgd.account import Account
     from streamsgd.executors import Executor
+    from streamsgd.reports import Progress
 
 SCORING_BLOCK_SHARE = 1 / 16
 """Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""

@@ -167,7 +167,7 @@ def train(
     settings = _settings(flags, config)
     with _reporting(as_json, quiet, verbose) as reporter:
         from streamsgd.progress import describe_report, where_time_went, workers_of  # noqa: PLC0415
-        from streamsgd.trainer import train_model  # noqa: PLC0415
+        from streamsgd.training import train_model  # noqa: PLC0415
 
         try:
             model, report = train_model(

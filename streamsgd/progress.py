@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamsgd.job import Job
-    from streamsgd.trainer import Progress, Report
+    from streamsgd.reports import Progress, Report
 
 _WIDTHS = {"rows": 13, "epoch": 7, "average loss": 13, "since last": 13, "rows/s": 11, "MB/s": 7, "memory": 8}
 HEADER = " ".join(name.rjust(width) for name, width in _WIDTHS.items())

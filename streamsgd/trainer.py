@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,25 +13,19 @@ import numpy as np
 
 from streamsgd import __version__
 from streamsgd.baseline import best_constant_loss, join
-from streamsgd.checkpoint import Checkpoints
-from streamsgd.clusters import crew_of
 from streamsgd.common import Common
-from streamsgd.crews import Step, Work
-from streamsgd.delayed import lazily
-from streamsgd.encode import Encoding, Target
-from streamsgd.errors import ModelError, SettingsError, Stopped
-from streamsgd.executors import EXECUTORS
-from streamsgd.job import Job, prepare
-from streamsgd.kernels.jit import CompileClock
+from streamsgd.crews import Step
+from streamsgd.errors import ModelError, Stopped
 from streamsgd.kernels.state import LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.lanes import width
 from streamsgd.learner import Learner, Packed, model_of, new_state, next_mark
 from streamsgd.merging import Adder, move_by
-from streamsgd.parquet import Spent, row_width
+from streamsgd.parquet import row_width
 from streamsgd.polish import Polish, Share, join_shares, share_of
 from streamsgd.registry import spec_of
+from streamsgd.reports import Progress, Report
 from streamsgd.sandwich import Errors
-from streamsgd.settings import Settings, identity
+from streamsgd.settings import identity
 from streamsgd.stream import Filled, Stream
 from streamsgd.svrg import Reduction
 from streamsgd.syncing import add_gradient, n_steps, step
@@ -43,65 +34,14 @@ from streamsgd.validation import Judge, make_judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from streamsgd.checkpoint import Checkpoints
     from streamsgd.crews import Brought, Crew
     from streamsgd.executors import Executor
+    from streamsgd.job import Job
     from streamsgd.model import Model
     from streamsgd.recipe import Loaded
 
 log = logging.getLogger("streamsgd")
-
-
-@dataclass
-class Report:
-    """What a run did: sizes, losses, and where the time went. Times and memory never enter the model."""
-
-    rows: int = 0
-    """Rows learned, each as often as it was, also before a resumption."""
-    rows_now: int = 0
-    """Of these, by this process: what `seconds` is for."""
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    fit_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    spent: Spent = field(default_factory=Spent)
-    resumed_from: tuple[int, int] | None = None
-    best_constant_loss: float | None = None
-    """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
-    bytes: int = 0
-    """Decoded bytes of the columns of the rows that came by."""
-    workers: dict[str, Work] = field(default_factory=dict)
-    """What each worker of a cluster did, by address."""
-    polish: dict[str, Any] | None = None
-    """Passes, objective, gradient and why it ended, if there was any polishing."""
-    svrg: dict[str, Any] | None = None
-    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
-    errors: dict[str, Any] | None = None
-    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
-
-
-@dataclass
-class Progress:
-    """An event: the state of a run after some rows."""
-
-    rows: int
-    total_rows: int
-    epoch: float
-    loss: float
-    """Average progressive loss so far."""
-    recent: float
-    """Average progressive loss since the last event."""
-    seconds: float
-    rows_per_second: float
-    bytes: int = 0
-    """Decoded bytes of the columns of the rows so far, in this process."""
-    kind: str = "progress"
-    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, `snapshot` after every
-    pass of svrg that measures, or `chunk` after every other chunk."""
-    note: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of an evaluation, or a pass that measures."""
 
 
 class Run:
@@ -612,124 +552,3 @@ class Run:
         )
         if kind != "chunk":
             self._shown = now
-
-
-def train_model(
-    data: Any,
-    settings: Settings,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    emit: Callable[[Progress], None] | None = None,
-    footers: Callable[[int, int], None] | None = None,
-    on_job: Callable[[Job], None] | None = None,
-    client: Any = None,
-) -> tuple[Model, Report]:
-    """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
-
-    Parameters
-    ----------
-    data
-        Paths or URLs, or a table.
-    settings
-        As checked by `make_settings`.
-    out
-        Where to save the model; its checkpoints are kept beside it until it is whole.
-    emit, footers, on_job
-        Called with progress events, footers read, and the prepared job.
-    client
-        Of distributed, whose workers to use; it is left open.
-
-    Raises
-    ------
-    StreamSGDError
-        See `errors`.
-
-    """
-    if out is not None and settings.checkpoint is None:
-        settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
-    checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
-    saved = _saved(checkpoints, settings)
-    frozen = _frozen(saved[0], settings) if saved else None
-    data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
-    job = prepare(data, settings, frozen=frozen, progress=footers)
-    if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
-        raise ModelError(
-            f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
-            "pass --resume never to start anew, or bring the data back"
-        )
-    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
-        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
-    if on_job:
-        on_job(job)
-    executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
-    try:
-        with crew_of(job, executor, client) as crew:
-            run = Run(job, executor, checkpoints, emit, crew)
-            if saved:
-                run.restore(*saved)
-            with _signals(run), CompileClock() as compiling:
-                model = run.train()
-            run.report.compile_seconds = compiling.seconds
-    finally:
-        executor.close()
-    if out is not None:
-        model.save(out)
-    if checkpoints:
-        checkpoints.clear()
-    return model, run.report
-
-
-def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
-    if checkpoints is None:
-        if settings.resume == "always":
-            raise ModelError("--resume always needs --checkpoint FOLDER")
-        return None
-    if settings.resume == "never":
-        checkpoints.clear()
-        return None
-    saved = checkpoints.newest()
-    if saved is None and settings.resume == "always":
-        raise ModelError(f"--resume always: there is no checkpoint in {checkpoints.folder}")
-    return saved
-
-
-def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    # By way of JSON, as the header went: lists, not tuples.
-    now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
-    differing = [key for key in now if now[key] != then.get(key)]
-    if differing:
-        key = differing[0]
-        raise ModelError(
-            f"the checkpoint in {settings.checkpoint} was made with {key}={then.get(key)!r}, now it is {now[key]!r}"
-            f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
-            "pass the same settings to go on, or --resume never to start anew"
-        )
-    return {
-        "encoding": msgspec.convert(header["encoding"], Encoding),
-        "target": msgspec.convert(header["target"], Target),
-        "chunk_rows": header["chunk_rows"],
-        "optimizer": header["optimizer"],
-    }
-
-
-class _signals:  # noqa: N801  reads as a verb
-    """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.before[number] = signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _frame: Any) -> None:
-        if self.run.stop.is_set():
-            raise KeyboardInterrupt
-        self.run.stop.set()
-        log.warning("signal %d: saving a checkpoint after this chunk; send it again to stop at once", number)
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

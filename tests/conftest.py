@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -23,8 +23,9 @@ from streamsgd.kernels.state import SINCE, STEPS, State, make_state
 from streamsgd.layout import Layout, most_entries
 from streamsgd.model import Model
 from streamsgd.registry import make
+from streamsgd.reports import Report
 from streamsgd.settings import make_settings
-from streamsgd.trainer import Report, train_model
+from streamsgd.training import train_model
 
 N, D = 3000, 5
 RNG = np.random.default_rng(11)
@@ -350,7 +351,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
 DRIVER = """
 import json, os, signal, sys
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 left = int(sys.argv[4])
 def emit(event):
     global left

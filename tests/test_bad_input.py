@@ -19,7 +19,7 @@ from streamsgd.executors import Inline
 from streamsgd.model import Model, load
 from streamsgd.scoring import score_data
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 N = 1200
 

@@ -27,7 +27,7 @@ import json, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from streamsgd.kernels.jit import CompileClock, loaded_kernels
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 n, rng = 140_000, np.random.default_rng(0)
 x = rng.normal(size=(n, 2)).astype(np.float32)

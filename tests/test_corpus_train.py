@@ -21,7 +21,7 @@ from streamsgd.columns import is_number
 from streamsgd.dataset import read_dataset
 from streamsgd.errors import StreamSGDError
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 def outcome(path):
     try:

@@ -30,9 +30,10 @@ from streamsgd.errors import ClusterError, SettingsError, UnreadableError
 from streamsgd.executors import LOOPBACK
 from streamsgd.job import Job
 from streamsgd.parquet import PieceReader
+from streamsgd.reports import Progress
 from streamsgd.settings import make_settings
 from streamsgd.stragglers import parse_straggler
-from streamsgd.trainer import Progress, train_model
+from streamsgd.training import train_model
 from streamsgd.workforce import Task, Workforce
 from streamsgd.workshop import versions
 

@@ -123,7 +123,7 @@ from streamsgd.kernels.loops import fit
 from streamsgd.kernels.mixing import hold_out, merge, place
 from streamsgd.kernels.scatter import scatter_numbers
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 folder, changes = sys.argv[1], json.loads(sys.argv[2])
 rng = np.random.default_rng(0)

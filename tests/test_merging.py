@@ -18,7 +18,7 @@ from streamsgd.merging import FAN, Adder, Gain, gain_of, join, joined, kinds, mo
 from streamsgd.registry import PARTS, make
 from streamsgd.settings import make_settings
 from streamsgd.stream import Filled, read_chunk
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 N = 4000
 BASE: dict[str, Any] = {**EXACT, "loss": "logistic", "chunk_rows": 500, "lanes": 4, "batch_size": "auto", "schedule": "auto"}

@@ -24,9 +24,10 @@ from streamsgd.errors import DivergedError, SettingsError, Stopped
 from streamsgd.kernels.objective import add_chunk
 from streamsgd.kernels.rows import OWN
 from streamsgd.model import Model
+from streamsgd.reports import Report
 from streamsgd.settings import make_settings
 from streamsgd.showing import model_summary, model_text
-from streamsgd.trainer import Report, train_model
+from streamsgd.training import train_model
 
 N = 3000
 L2 = 1e-3
@@ -348,7 +349,7 @@ DRIVER = """
 import json, os, signal, sys
 from streamsgd.settings import make_settings
 from streamsgd.showing import model_summary, model_text
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 left = int(sys.argv[4])
 def emit(event):
     global left

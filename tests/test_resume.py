@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.errors import ModelError, Stopped
+from streamsgd.reports import Report
 from streamsgd.settings import make_settings
-from streamsgd.trainer import Report, train_model
+from streamsgd.training import train_model
 
 N_CHUNKS = 12
 ROOT = Path(__file__).resolve().parents[1]

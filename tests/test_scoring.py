@@ -27,7 +27,7 @@ from streamsgd.executors import Dask, Inline
 from streamsgd.model import Model
 from streamsgd.scoring import Scored, score_data
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 BLOCK = 1 << 20
 

@@ -21,7 +21,7 @@ from streamsgd.recipe import Recipe
 from streamsgd.settings import make_settings
 from streamsgd.source import Source
 from streamsgd.stream import Filled, Stream
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 EXACT = {"target": "y", "scale": "none", "precision": "float64", "executor": "inline", "epochs": 1}
 """Blocks hold the values of the columns as they are."""

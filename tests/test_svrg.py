@@ -27,9 +27,10 @@ from streamsgd.kernels.svrg import largest_eigenvalue
 from streamsgd.layout import Layout, most_entries
 from streamsgd.model import Model
 from streamsgd.registry import make
+from streamsgd.reports import Progress, Report
 from streamsgd.settings import make_settings
 from streamsgd.svrg import measuring
-from streamsgd.trainer import Progress, Report, train_model
+from streamsgd.training import train_model
 
 N, L2 = 2000, 1e-2
 RNG = np.random.default_rng(12)
@@ -360,7 +361,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
 DRIVER = """
 import json, os, signal, sys
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 chunks = 0
 def emit(event):
     global chunks

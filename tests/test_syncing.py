@@ -16,7 +16,7 @@ from streamsgd.merging import joined
 from streamsgd.settings import make_settings
 from streamsgd.stream import Filled, read_chunk
 from streamsgd.syncing import Gradient, add_gradient, gradient_of, join_gradients, n_steps
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 N, D = 3000, 6
 SYNC: dict[str, Any] = {**EXACT, "loss": "logistic", "combine": "sync", "epochs": 2, "learning_rate": 0.3}

@@ -9,7 +9,7 @@ import pytest
 from conftest import EXACT, as_columns
 
 from streamsgd.settings import make_settings
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 N, D, GROUPS = 20_000, 10, 100
 SETTINGS = {"batch_size": 32, "epochs": 3, "learning_rate": 0.05, "chunk_rows": N // 10, "loss": "logistic"}

@@ -15,7 +15,7 @@ from streamsgd.job import Job, prepare
 from streamsgd.model import Model
 from streamsgd.settings import make_settings
 from streamsgd.stream import Stream
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 from streamsgd.validation import Judge
 
 BASE = {"target": "y", "executor": "inline", "epochs": 3}

@@ -23,7 +23,7 @@ from streamsgd.errors import DataError, Stopped
 from streamsgd.model import Model, load
 from streamsgd.settings import make_settings
 from streamsgd.showing import model_summary
-from streamsgd.trainer import train_model
+from streamsgd.training import train_model
 
 N = 3000
 N_CHUNKS = 6
