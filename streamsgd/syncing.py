@@ -53,7 +53,8 @@ def gradient_of(learner: Learner, filled: Filled, first: int, last: int) -> Grad
     own = _own(common)
     scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
     pace = Pace(WHOLE_EPOCH, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
-    fit(job.parts, filled.block, order, heads, own, pace, scratch)
+    if len(order):  # of none it would end the batch
+        fit(job.parts, filled.block, order, heads, own, pace, scratch)
     n_touched = int(own.clock[TOUCHED])
     if not own.touched.size or n_touched < 0:
         return Gradient(len(order), own.tally, None, own.grad.astype(np.float64))

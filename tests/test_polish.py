@@ -323,7 +323,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
     result, stops = finish_chunk_by_chunk(folder, tmp_path / "saved", cycle(PLACES), **settings)
     assert result == alone
     assert report.polish is not None
-    assert stops >= 3 * (report.epochs + report.polish["passes"]) - 2
+    assert stops >= 3 * report.epochs + report.polish["passes"] - 2  # in the first passes more: a chunk, then the others
     assert (report.polish["stopped"] == "patience") == ("validation" in case)
 
 
@@ -369,7 +369,7 @@ def test_killed_while_polishing_it_goes_on_to_the_same_bytes(folder: Path, tmp_p
         return subprocess.run(command, check=False).returncode
 
     assert start(-1, "alone.sgd") == 0
-    for after in (2, 4, 5):
+    for after in (1, 2, 2):
         assert start(after, "killed.sgd") == -signal.SIGKILL
         assert (tmp_path / "killed.sgd.ckpt").is_dir()
     assert start(-1, "killed.sgd") == 0
