@@ -202,6 +202,7 @@ class Stream:
             until = time.monotonic() + min(GRACE, self.deadline)
             self._free += [(job.block, job.room) for job, results in running if _ended(results, until)]
             running.clear()
+            self._waiting = iter(())  # it knows this object, which would keep files open until the collector comes by
 
     def give_back(self, filled: Filled) -> None:
         """Take a kept block back, and read the next chunk into it."""
