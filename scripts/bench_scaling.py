@@ -1,6 +1,6 @@
 """How far lanes scale: worker processes on this machine, and a model of clusters that this machine does not have.
 
-    python scripts/bench_scaling.py [--rows 8000000] [--workers 1,2] [--lanes 8] [--simulate 100,1000] [--seconds 1.0] [--json]
+    python scripts/bench_scaling.py [--rows 8000000] [--workers 1,2] [--lanes 4] [--simulate 100,1000] [--seconds 1.0] [--json]
 
 1. Training on data that is bound by decoding, with 1 and 2 worker processes of one thread: rows/s, and the ratio.
 2. What a round costs apart from the work of the lanes: processor time of the driver, which holds the scheduler too, by task;
@@ -37,8 +37,12 @@ from streamsgd.parquet import Spent
 from streamsgd.settings import make_settings
 from streamsgd.stragglers import Straggler
 from streamsgd.training import train_model
+from streamsgd.workshop import workshop_of
 
 COLUMNS = 28
+CHUNK_ROWS = 500_000
+"""A few tenths of a second of work, as lanes of large data have."""
+
 PROCESSES = 4
 """That simulate workers."""
 
@@ -71,6 +75,7 @@ def measured(path: Path, lanes: int, workers: int) -> dict[str, float]:
             cpu.append(time.process_time())
 
     settings = {"target": "y", "lanes": lanes, "workers": workers, "epochs": 3, "memory": "3GB", "optimizer": "adam"}
+    settings |= {"chunk_rows": CHUNK_ROWS}
     _, report = train_model(path, make_settings({**settings, "resume": "never"}), emit=emit)
     total = report.rows // 3
     start = next(k for k, (_, rows) in enumerate(marks) if rows >= total)
@@ -96,9 +101,10 @@ class Sleep:
         self.seconds = seconds
         self.__name__ = "sleep"
 
-    def __call__(self, _run: str, job: Any, _common: Any, place: tuple[int, int], _ahead: Any) -> Any:
+    def __call__(self, run: str, packed: Any, _common: Any, place: tuple[int, int], _ahead: Any) -> Any:
         """Sleep."""
         time.sleep(self.seconds)
+        job = workshop_of(run, packed).job
         n = job.n_weights
         gain = Gain(1, np.zeros(3), None, np.zeros(0), np.zeros((3, n)), np.zeros((0, n)), np.zeros(4), np.zeros(2))
         brought = Brought(job.plan.chunk(*place), [], Spent(), rows=1)
@@ -125,10 +131,10 @@ def simulated(path: Path, n: int, seconds: float, rounds: int) -> dict[str, floa
     ):
         crew, learner = Cluster(job, client, Straggler()), Learner(job)
         crew.begin(0, 0)
-        crew._round(learner, 0, 0, n, Sleep(0.01))  # noqa: SLF001  the workers meet the job
+        crew._round(learner.packed(), 0, 0, n, Sleep(0.01))  # noqa: SLF001  the workers meet the job
         began, cpu = time.perf_counter(), time.process_time()
         for _ in range(rounds):
-            crew._round(learner, 0, 0, n, Sleep(seconds))  # noqa: SLF001
+            crew._round(learner.packed(), 0, 0, n, Sleep(seconds))  # noqa: SLF001
         took, spent = (time.perf_counter() - began) / rounds, (time.process_time() - cpu) / rounds
         crew.close()
     return {"workers": n, "seconds_per_round": took, "driver_per_round": spent, "efficiency": seconds / took}
@@ -148,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=8_000_000)
     parser.add_argument("--workers", default="1,2")
-    parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--lanes", type=int, default=4)
     parser.add_argument("--simulate", default="100,1000")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=5)

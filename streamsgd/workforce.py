@@ -39,6 +39,10 @@ REMEMBERED = 64
 FORGIVEN = 8
 """Rounds without a lane after which a slow worker is taken to be half as slow, on a scale of logarithms."""
 
+SLOW = 3.0
+"""Times the usual pace beyond which a worker is slow, if it took more than `PAUSE`. Below, paces tell who found a chunk read
+ahead: at their word one of two equal workers got nearly everything."""
+
 OVERDUE = 1.5
 """Times its estimate beyond which a task is taken to last as long again as it has."""
 
@@ -71,17 +75,22 @@ class Worker:
     """Also those that nobody waits for any more: a thread cannot be interrupted."""
     pace: float | None = None
     """Seconds per row, as of late."""
+    lanes: int = 0
+    """That it has done."""
     unused: int = 0
     """Rounds in a row without a lane."""
 
+    def expected(self, usual: float) -> float:
+        """Return its seconds per row: the usual ones unless it is slow."""
+        return usual if self.pace is None or self.pace <= SLOW * usual else self.pace
+
     def slowness(self, usual: float, now: float) -> float:
         """Return the seconds per row to reckon with: of its tasks under way, what has passed is a lower bound."""
-        known = usual if self.pace is None else self.pace
-        return max(known, *((now - task.since) / max(1, task.rows) for task in self.tasks), 0.0)
+        return max(self.expected(usual), *((now - task.since) / max(1, task.rows) for task in self.tasks), 0.0)
 
     def free_at(self, usual: float, now: float) -> list[float]:
         """Return in how many seconds each of its hands will be free, [hands]."""
-        pace, left = usual if self.pace is None else self.pace, []
+        pace, left = self.expected(usual), []
         for task in self.tasks:
             passed, whole = now - task.since, pace * task.rows
             left.append(max(0.0, whole - passed) if passed < OVERDUE * whole else passed)
@@ -239,8 +248,11 @@ class Workforce:
             return
         worker.tasks.remove(task)
         if task.rows and task.future.status == "finished":
-            pace = (time.monotonic() - task.since) / task.rows
-            worker.pace = pace if worker.pace is None else 0.5 * (worker.pace + pace)
+            seconds = time.monotonic() - task.since
+            pace = min(seconds / task.rows, self.usual) if seconds <= PAUSE else seconds / task.rows
+            if worker.lanes:  # the first one also loads what a process needs
+                worker.pace = pace if worker.pace is None else 0.5 * (worker.pace + pace)
+            worker.lanes += 1
             worker.unused = 0
 
     def note(self, task: Task) -> None:
