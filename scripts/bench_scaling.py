@@ -115,7 +115,7 @@ def simulated(path: Path, n: int, seconds: float, rounds: int) -> dict[str, floa
     """Let n workers that sleep do some rounds; return what a round took."""
     from distributed import Client, LocalCluster
 
-    job = prepare(path, make_settings({"target": "y", "lanes": n, "memory": "3GB", "chunk_rows": 200, "optimizer": "adam"}))
+    job = prepare(path, make_settings({"target": "y", "lanes": n, "memory": "4TB", "chunk_rows": 200, "optimizer": "adam"}))
     assert job.plan.n_chunks(0) >= n, "the data has too few chunks"
     threads = -(-n // PROCESSES)
     with (

@@ -309,10 +309,14 @@ class Cluster:
         places = [lane.place for lane in now.waiting if not lane.deaths] + now.nexts
         if (place := next((place for place in places if place not in taken), None)) is not None:
             self._reserved[worker.address] = place
+            if not self._feed.gives:
+                return
             wanted = [*self._reserved.values(), *(place for place in self._coming if place in now.places)]
             self._coming = {one: self._coming.get(one) or self._inputs(one) for one in wanted}
 
     def _inputs(self, place: Place) -> tuple[Any, ...]:
+        if not self._feed.gives:
+            return ()
         return self._feed.inputs(row_groups(self.job.chunk_at(place).pieces))
 
     def _collect(self, now: Round) -> bool:

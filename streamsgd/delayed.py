@@ -214,6 +214,9 @@ class Feed:
 
     """
 
+    gives = True
+    """Whether tasks have inputs."""
+
     def __init__(self, lazy: Lazy, rows: Sequence[int], names: tuple[str, ...] = ()) -> None:
         self.lazy, self._rows, self._names = lazy, rows, names
         self._looks = count()
@@ -311,6 +314,8 @@ class Sent:
 
 class NoFeed:
     """What stands where a `Feed` stands if the data is files: tasks read them."""
+
+    gives = False
 
     def inputs(self, _groups: Sequence[int]) -> tuple[Any, ...]:
         """Return nothing."""

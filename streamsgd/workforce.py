@@ -279,6 +279,8 @@ class Workforce:
         if not free:
             return None
         best = min(free, key=lambda worker: (worker.slowness(usual, now), len(worker.tasks) / worker.hands))
+        if best.slowness(usual, now) <= SLOW * usual:  # nobody would end it sooner, and to ask takes long where there are many
+            return best
         mine = best.slowness(usual, now) * rows[0]
         others = [worker for worker in self.fit if worker is not best]
         if not others or not usual or mine <= self._without(others, rows, usual, now):
