@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from dask.utils import key_split
 from distributed import Client, LocalCluster
 from workers import Crash, Slow, Without
 
+import streamsgd
 from streamsgd import cluster, clusters, workforce
 from streamsgd.checkpoint import Checkpoints
 from streamsgd.clusters import LocalWorkers
@@ -57,6 +58,9 @@ CASES: dict[str, dict[str, Any]] = {
     "strings, ftrl": {"optimizer": "ftrl", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "strings, coin": {"optimizer": "coin", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "softmax": {"target": "kind", "optimizer": "adagrad"},
+    "sync": {"optimizer": "adam", "combine": "sync", "batch_size": 100},
+    "full batch, strings": {"optimizer": "adagrad", "batch_size": "full", "features": ["x0", "x1", "s"]},
+    "polished": {"polish": 4, "epochs": 1, "batch_size": "auto"},
 }
 
 
@@ -385,7 +389,7 @@ def end(force: Workforce, task: Task) -> None:
 
 def test_a_slow_worker_gets_what_nobody_else_would_end_sooner() -> None:
     force = force_of("a", "b")
-    for worker, seconds in (("a", 1.0), ("b", 10.0), ("a", 1.0)):
+    for worker, seconds in (("a", 1.0), ("b", 10.0), ("a", 1.0), ("b", 10.0), ("a", 1.0)):  # of which the first of each loads
         end(force, work(force, worker, seconds))
     assert force.choose([100]) is force.workers["a"]
     busy = work(force, "a", 0.5)
@@ -455,3 +459,46 @@ def test_workers_without_the_package_are_named(data: Path) -> None:
         client.register_plugin(Without("streamsgd"))
         with pytest.raises(ClusterError, match=r"worker tcp://\S+ cannot load what it needs .*: install there"):
             train(data, client=client)
+
+
+# --- law: memory
+
+
+def test_a_worker_whose_dask_limit_is_too_small_is_warned_of(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Dask would spill and kill where the budget allows."""
+    job = streamsgd.plan(str(data), "y", lanes=2, memory="2GB")
+    for limit, warned in ((job.budget.projected // 2, True), (4 * job.budget.projected, False)):
+        caplog.clear()
+        with (
+            LocalCluster(
+                n_workers=1,
+                processes=False,
+                memory_limit=limit,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
+            ) as found,
+            Client(found, set_as_default=False) as client,
+        ):
+            clusters.warn_of_limits(job, client)
+        assert ("have a Dask memory_limit below what a worker of this job may take" in caplog.text) is warned
+
+
+def test_workers_and_their_driver_stay_within_their_budget(tmp_path: Path) -> None:
+    """Each of them, watched fifty times a second while lanes train on data of twice the budget."""
+    rng, limit = np.random.default_rng(0), 600 * 10**6
+    table = pa.table({**{f"x{k}": rng.normal(size=400_000).astype(np.float32) for k in range(30)}, "y": np.arange(400_000) % 2})
+    for k in range(24):
+        pq.write_table(table, tmp_path / f"{k}.parquet", row_group_size=50_000, compression="none", use_dictionary=False)
+    command = [sys.executable, "-m", "streamsgd", "train", *map(str, sorted(tmp_path.glob("*.parquet"))), "--target", "y"]
+    command += ["--lanes", "4", "--workers", "2", "--epochs", "1", "--memory", f"{limit}B", "-o", str(tmp_path / "m.sgd")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        peaks: dict[int, int] = {}
+        driver = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                for one in [driver, *driver.children(recursive=True)]:
+                    peaks[one.pid] = max(peaks.get(one.pid, 0), one.memory_info().rss)
+            time.sleep(0.02)
+    assert process.returncode == 0
+    assert len(peaks) == 3
+    assert max(peaks.values()) <= limit
