@@ -150,8 +150,6 @@ class Cluster:
 
     """
 
-    remote = True
-
     def __init__(self, job: Job, client: Any, straggler: Straggler) -> None:
         self.job, self.client, self.straggler = job, client, straggler
         self.work: dict[str, Work] = defaultdict(Work)

@@ -19,7 +19,7 @@ from streamsgd.syncing import Gradient, gradient_of, join_gradients
 from streamsgd.validation import held_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from streamsgd.executors import Executor
     from streamsgd.job import Job
@@ -88,8 +88,6 @@ class Step(NamedTuple):
 class Crew(Protocol):
     """Does the work of lanes."""
 
-    remote: bool
-    """Whether chunks are read elsewhere, so that passes over them are better made there."""
     work: dict[str, Work]
     """What each worker did; empty where that is this process."""
 
@@ -105,8 +103,9 @@ class Crew(Protocol):
     def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[Brought]]:
         """Let lanes add up the gradient of a step; what they brought comes with the first of a round. None if all were lost."""
 
-    def share(self, wanted: Wanted, chunk: int, n: int) -> tuple[Share, list[Brought]]:
-        """Add up the losses, the gradient and the curvature of n chunks in the order of the data."""
+    @property
+    def share(self) -> Callable[[Wanted, int, int], tuple[Share, list[Brought]]] | None:
+        """What adds up losses, gradient and curvature of n chunks in the order of the data; None where they are read here."""
 
     def close(self) -> None:
         """Release everything."""
@@ -166,7 +165,7 @@ def without_rows(piece: Loaded) -> Loaded:
 class Threads:
     """The threads of this process: they read and learn, and nothing is copied but the state that a lane changes."""
 
-    remote = False
+    share = None
 
     def __init__(self, job: Job, executor: Executor) -> None:
         self.executor = executor
@@ -231,10 +230,6 @@ class Threads:
         running = [self._hands.submit(add_up, learner, filled, at.number, at.batch_rows) for filled in self._open]
         found = [result.result() for result in running]
         return joined([gradient for gradient, _ in found], join_gradients), [one for _, brought in found for one in brought]
-
-    def share(self, wanted: Wanted, chunk: int, n: int) -> tuple[Share, list[Brought]]:
-        """Leave it to whoever streams the chunks."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Stop reading."""

@@ -263,9 +263,10 @@ class Run:
 
     def _shares(self) -> Generator[Share]:
         """Yield what the chunks of each round add to the passes of polishing, round after round, as long as it goes on."""
-        if self.crew is not None and self.crew.remote:
+        add_up = self.crew.share if self.crew is not None else None
+        if add_up is not None:
             while not self.polish.stopped:
-                share, brought = self.crew.share(self.polish.wanted, self.polish.cursor[1], self.polish.width)
+                share, brought = add_up(self.polish.wanted, self.polish.cursor[1], self.polish.width)
                 for one in brought:
                     self._take(one, again=True)
                 yield share

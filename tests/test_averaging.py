@@ -344,8 +344,9 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
     alone, _ = run(folder, **CASES[case])
     result, stops = finish_chunk_by_chunk(folder, tmp_path / "saved", cycle(PLACES), **CASES[case])
     assert result == alone
-    passes = 2 + CASES[case].get("polish", 0) + CASES[case].get("standard_errors", False)
-    assert stops >= 3 * passes - 3 or case == "validated, polished"
+    passes = 2 + CASES[case].get("standard_errors", False)
+    # Of a pass of polishing the chunks are added up apart, so that only its end is sure to be a place to stop at.
+    assert stops >= 3 * passes + CASES[case].get("polish", 0) - 3 or case == "validated, polished"
 
 
 DRIVER = """
