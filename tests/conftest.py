@@ -1,16 +1,19 @@
 """What tests share: where data is, how a small data set is written, and a run that is exact."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamsgd.errors import Stopped
 from streamsgd.settings import make_settings
 from streamsgd.training import train_model
+
+T = TypeVar("T")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -45,6 +48,18 @@ def shared_data() -> Path:
 
 def as_columns(x: np.ndarray, **others: Any) -> dict[str, Any]:
     return {**{f"x{j}": x[:, j] for j in range(x.shape[1])}, **others}
+
+
+def finish_chunk_by_chunk(
+    run: Callable[..., T], saved: Path, places: Iterator[dict[str, Any]], **settings: Any
+) -> tuple[T, int]:
+    """Stop a run wherever it can be stopped until it ends, each start in another place; return its result and the stops."""
+    for stops in range(200):
+        try:
+            return run(checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)}), stops
+        except Stopped:
+            continue
+    raise AssertionError("does not end")
 
 
 @pytest.fixture

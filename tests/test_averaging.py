@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import finish_chunk_by_chunk
 
 import streamsgd
-from streamsgd.errors import SettingsError, Stopped
+from streamsgd.errors import SettingsError
 from streamsgd.kernels.averaging import average
 from streamsgd.kernels.loops import Parts, fit, new_scratch, update
 from streamsgd.kernels.pace import Pace
@@ -327,22 +328,12 @@ def run(folder: Path, **settings: Any) -> tuple[bytes, Report]:
     return model.to_bytes(), report
 
 
-def finish_chunk_by_chunk(folder: Path, saved: Path, places: Iterator[dict[str, Any]], **settings: Any) -> tuple[bytes, int]:
-    for stops in range(100):
-        try:
-            result, report = run(folder, checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)})
-        except Stopped:
-            continue
-        assert report.epochs == 2
-        return result, stops
-    raise AssertionError("does not end")
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_path: Path, case: str) -> None:
     """Also where each start has another executor, other threads and another memory budget."""
     alone, _ = run(folder, **CASES[case])
-    result, stops = finish_chunk_by_chunk(folder, tmp_path / "saved", cycle(PLACES), **CASES[case])
+    (result, report), stops = finish_chunk_by_chunk(partial(run, folder), tmp_path / "saved", cycle(PLACES), **CASES[case])
+    assert report.epochs == 2
     assert result == alone
     passes = 2 + CASES[case].get("standard_errors", False)
     # Of a pass of polishing the chunks are added up apart, so that only its end is sure to be a place to stop at.

@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import finish_chunk_by_chunk
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 import streamsgd
 from streamsgd.descent import Descent, Hessian
 from streamsgd.encode import encode_target
-from streamsgd.errors import DivergedError, SettingsError, Stopped
+from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.kernels.objective import add_chunk
 from streamsgd.kernels.rows import OWN
 from streamsgd.model import Model
@@ -305,22 +307,12 @@ def run(folder: Path, **settings: Any) -> tuple[bytes, Report]:
     return model.to_bytes(), report
 
 
-def finish_chunk_by_chunk(folder: Path, saved: Path, places: Iterator[dict[str, Any]], **settings: Any) -> tuple[bytes, int]:
-    for stops in range(200):
-        try:
-            result, _ = run(folder, checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)})
-        except Stopped:
-            continue
-        return result, stops
-    raise AssertionError("does not end")
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_path: Path, case: str) -> None:
     """Also where each start has another executor, other threads and another memory budget."""
     settings = CASES[case]
     alone, report = run(folder, **settings)
-    result, stops = finish_chunk_by_chunk(folder, tmp_path / "saved", cycle(PLACES), **settings)
+    (result, _), stops = finish_chunk_by_chunk(partial(run, folder), tmp_path / "saved", cycle(PLACES), **settings)
     assert result == alone
     assert report.polish is not None
     assert stops >= 3 * report.epochs + report.polish["passes"] - 2  # in the first passes more: a chunk, then the others

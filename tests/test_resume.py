@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import finish_chunk_by_chunk
 
 from streamsgd.errors import ModelError, Stopped
 from streamsgd.reports import Report
@@ -77,17 +79,6 @@ def stop_after(chunks: int, data: Path, saved: Path, **settings: Any) -> None:
             train(data, checkpoint=str(saved), time_limit=1e-9, **settings)
 
 
-def finish_chunk_by_chunk(data: Path, saved: Path, places: Iterator[dict[str, Any]], **settings: Any) -> tuple[bytes, int]:
-    """Stop at every boundary between chunks until the run ends; return model and number of stops."""
-    for stops in range(100):
-        try:
-            result, _ = train(data, checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)})
-        except Stopped:
-            continue
-        return result, stops
-    raise AssertionError("does not end")
-
-
 CASES: dict[str, dict[str, Any]] = {
     "default": {},
     "slices": {"chunk_rows": 400},
@@ -108,7 +99,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(data: Path, saved: P
     """Also where each start has another executor, other threads and another memory budget."""
     settings = CASES[case]
     alone, report = train(data, **settings)
-    result, stops = finish_chunk_by_chunk(data, saved, cycle(PLACES), **settings)
+    (result, _), stops = finish_chunk_by_chunk(partial(train, data), saved, cycle(PLACES), **settings)
     assert result == alone
     assert stops >= N_CHUNKS - 1 if case != "out of patience" else 0 < report.epochs < 9
     assert not saved.exists(), "a finished run leaves no checkpoint"
@@ -117,13 +108,13 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(data: Path, saved: P
 def test_a_data_set_of_its_own_judges_the_same_after_a_stop(data: Path, valid: Path, saved: Path) -> None:
     settings = {"valid": str(valid), "patience": 2, "epochs": 4, "min_improvement": 0.01, "chunk_rows": 3000}
     alone, _ = train(data, **settings)
-    assert finish_chunk_by_chunk(data, saved, cycle(PLACES), **settings)[0] == alone
+    assert finish_chunk_by_chunk(partial(train, data), saved, cycle(PLACES), **settings)[0][0] == alone
 
 
 def test_labels_too(data: Path, saved: Path) -> None:
     settings = {"target": "label", "exclude": ["y"]}
     alone, _ = train(data, **settings)
-    assert finish_chunk_by_chunk(data, saved, cycle(PLACES), **settings)[0] == alone
+    assert finish_chunk_by_chunk(partial(train, data), saved, cycle(PLACES), **settings)[0][0] == alone
 
 
 def test_a_resumed_run_says_so_and_counts_every_row_once(data: Path, saved: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import finish_chunk_by_chunk
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import streamsgd
 from streamsgd import svrg
 from streamsgd.encode import encode_target
-from streamsgd.errors import DivergedError, SettingsError, Stopped
+from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.kernels.loops import Parts, fit, new_scratch, settled
 from streamsgd.kernels.pace import Pace
 from streamsgd.kernels.rows import OWN
@@ -339,21 +340,11 @@ def run(folder: Path, **settings: Any) -> tuple[bytes, Report]:
     return model.to_bytes(), report
 
 
-def finish_chunk_by_chunk(folder: Path, saved: Path, places: Iterator[dict[str, Any]], **settings: Any) -> tuple[bytes, int]:
-    """Stop at every boundary between chunks until the run ends; return model and number of stops."""
-    for stops in range(100):
-        try:
-            return run(folder, checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)})[0], stops
-        except Stopped:
-            continue
-    raise AssertionError("does not end")
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_path: Path, case: str) -> None:
     """Also where each start has another executor, other threads and another memory budget."""
     alone, report = run(folder, **CASES[case])
-    result, stops = finish_chunk_by_chunk(folder, tmp_path / "saved", cycle(PLACES), **CASES[case])
+    (result, _), stops = finish_chunk_by_chunk(partial(run, folder), tmp_path / "saved", cycle(PLACES), **CASES[case])
     assert result == alone
     assert stops >= 3 * min(report.epochs, 6) - 1
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import finish_chunk_by_chunk
 from wide import slot
 
 import streamsgd
@@ -19,7 +20,7 @@ from streamsgd import look, parquet
 from streamsgd.api import plan
 from streamsgd.categories import NULL
 from streamsgd.cli import main
-from streamsgd.errors import DataError, Stopped
+from streamsgd.errors import DataError
 from streamsgd.model import Model, load
 from streamsgd.settings import make_settings
 from streamsgd.showing import model_summary
@@ -106,17 +107,6 @@ def train(data: Any, **settings: Any) -> Model:
     return train_model(data, make_settings({**BASE, **settings}))[0]
 
 
-def finish_chunk_by_chunk(data: Path, saved: Path, places: Iterator[dict[str, Any]], **settings: Any) -> tuple[bytes, int]:
-    """Stop at every boundary between chunks until the run ends; return model and number of stops."""
-    for stops in range(100):
-        try:
-            result = train(data, checkpoint=str(saved), time_limit=1e-9, **{**settings, **next(places)})
-        except Stopped:
-            continue
-        return result.to_bytes(), stops
-    raise AssertionError("does not end")
-
-
 # --- law: same data and settings, same bytes
 
 CASES: dict[str, dict[str, Any]] = {
@@ -141,7 +131,8 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(data: Path, tmp_path
     """Also where each start has another executor, other threads and another memory budget."""
     settings = CASES[case]
     alone = train(data, **settings)
-    result, stops = finish_chunk_by_chunk(data, tmp_path / "saved", cycle(PLACES), **settings)
+    model, stops = finish_chunk_by_chunk(partial(train, data), tmp_path / "saved", cycle(PLACES), **settings)
+    result = model.to_bytes()
     assert result == alone.to_bytes()
     assert stops >= 2 * N_CHUNKS - 1
     assert alone.metrics["progressive_loss"] < alone.metrics["best_constant_loss"]
