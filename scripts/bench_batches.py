@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTUNED = runpy.run_path(str(ROOT / "scripts" / "bench_untuned.py"))

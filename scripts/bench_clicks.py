@@ -57,9 +57,9 @@ NAMES = {
 TRAIN = """
 import dataclasses, json, sys, time
 import dask, distributed, numba, pyarrow.parquet
-from streamsgd.progress import where_time_went
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.show.summary import where_time_went
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 settings = make_settings(json.loads(sys.argv[2]))
 began, cpu_began = time.perf_counter(), time.process_time()
 model, report = train_model(sys.argv[1], settings)

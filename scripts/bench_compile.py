@@ -46,9 +46,9 @@ RUN = """
 import json, resource, sys, time
 import dask, distributed, numba, pyarrow.parquet
 import streamsgd
-from streamsgd.kernels.jit import CompileClock, loaded_kernels
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.kernels.compile.jit import CompileClock, loaded_kernels
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 def cpu():
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

@@ -24,7 +24,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.sizes import parse_bytes
+from streamsgd.messages import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

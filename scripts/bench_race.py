@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 STEP = 250_000
 CASES: dict[str, tuple[str, ...]] = {"dense": ("race", "nag", "adagrad"), "hashed": ("race", "nag")}

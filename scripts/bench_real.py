@@ -26,14 +26,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from streamsgd.encode import encode_target
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.features.target import encode_target
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsgd.model import Model
+    from streamsgd.model.model import Model
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

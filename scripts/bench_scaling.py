@@ -28,16 +28,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.cluster import Cluster
-from streamsgd.crews import Brought
-from streamsgd.job import prepare
-from streamsgd.learner import Learner
-from streamsgd.merging import FAN, Gain
-from streamsgd.parquet import Spent
-from streamsgd.settings import make_settings
-from streamsgd.stragglers import Straggler
-from streamsgd.training import train_model
-from streamsgd.workshop import workshop_of
+from streamsgd.data.timings import Timings
+from streamsgd.planning.stragglers import Straggler
+from streamsgd.planning.tree import FAN
+from streamsgd.settings.make import make_settings
+from streamsgd.training.backends.dask import Cluster
+from streamsgd.training.backends.worker import cache_of
+from streamsgd.training.learner import Learner
+from streamsgd.training.prepare import prepare
+from streamsgd.training.run import train_model
+from streamsgd.training.tasks.base import ChunkReport
+from streamsgd.training.tasks.merge import Delta
 
 COLUMNS = 28
 CHUNK_ROWS = 500_000
@@ -104,10 +105,10 @@ class Sleep:
     def __call__(self, run: str, packed: Any, _common: Any, place: tuple[int, int], _ahead: Any) -> Any:
         """Sleep."""
         time.sleep(self.seconds)
-        job = workshop_of(run, packed).job
+        job = cache_of(run, packed).job
         n = job.n_weights
-        gain = Gain(1, np.zeros(3), None, np.zeros(0), np.zeros((3, n)), np.zeros((0, n)), np.zeros(4), np.zeros(2))
-        brought = Brought(job.plan.chunk(*place), [], Spent(), rows=1)
+        gain = Delta(1, np.zeros(3), None, np.zeros(0), np.zeros((3, n)), np.zeros((0, n)), np.zeros(4), np.zeros(2))
+        brought = ChunkReport(job.plan.chunk(*place), [], Timings(), rows=1)
         return (gain, [brought]), None
 
 

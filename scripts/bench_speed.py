@@ -70,8 +70,8 @@ def timed(work) -> float:
 
 def ours(files: list[Path], memory: str, report: dict) -> float:
     """Seconds of one epoch of streamsgd: footers, first look, plan, Dask, training."""
-    from streamsgd.settings import make_settings
-    from streamsgd.training import train_model
+    from streamsgd.settings.make import make_settings
+    from streamsgd.training.run import train_model
 
     settings = make_settings(
         {"target": "y", "loss": "logistic", "batch_size": BATCH, "epochs": 1, "memory": memory, "threads": 2}

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 TRAIN = """
 import json, sys, time
 import dask, distributed, numba, pyarrow.parquet
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 settings = make_settings({"target": "y", "epochs": 1, "memory": "1GB"})
 began = time.perf_counter()
 _, report = train_model(sys.argv[1], settings)
@@ -35,11 +35,11 @@ print(json.dumps({"seconds": time.perf_counter() - began, "compile": report.comp
 
 PLAN = """
 import json, resource, sys, time
-from streamsgd.job import prepare
-from streamsgd.settings import make_settings
+from streamsgd.training.prepare import prepare
+from streamsgd.settings.make import make_settings
 settings = make_settings({"target": "y", "memory": "2GB"})
 import pyarrow.parquet, dask.system
-from streamsgd.dataset import read_dataset
+from streamsgd.data.dataset import read_dataset
 began = time.perf_counter()
 dataset = read_dataset(sys.argv[1])
 footers = time.perf_counter() - began

@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 from workers import Slow  # noqa: E402
 
-from streamsgd.clusters import LocalWorkers  # noqa: E402
-from streamsgd.settings import make_settings  # noqa: E402
-from streamsgd.training import train_model  # noqa: E402
+from streamsgd.compute.local_cluster import LocalWorkers  # noqa: E402
+from streamsgd.settings.make import make_settings  # noqa: E402
+from streamsgd.training.run import train_model  # noqa: E402
 
 if TYPE_CHECKING:
-    from streamsgd.reports import Progress
+    from streamsgd.training.events import Event
 
 CHUNK = 1000
 
@@ -49,7 +49,7 @@ def measure(data: Path, client: Any, lanes: int, straggler: str) -> dict[str, An
     """Train once; return what the rounds of all lanes took, and what was lost."""
     ends: list[tuple[int, float]] = []
 
-    def emit(event: Progress) -> None:
+    def emit(event: Event) -> None:
         if event.kind == "chunk":
             ends.append((event.rows, time.monotonic()))
 

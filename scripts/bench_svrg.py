@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from bench_real import PROBLEMS, SHARED, Problem, encoded, text_columns
 
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from streamsgd.model import Model
-    from streamsgd.reports import Progress
+    from streamsgd.model.model import Model
+    from streamsgd.training.events import Event
 
 NAMES = ("a9a", "covtype 20k, class 2", "covtype 20k, 7 classes", "California housing", "bank", "adult")
 
@@ -64,9 +64,9 @@ class Rows(NamedTuple):
         return (objective - self.best) / abs(self.best)
 
 
-def ours(table: pa.Table, problem: Problem, l2: float, **settings: Any) -> tuple[Model, list[Progress], float]:
+def ours(table: pa.Table, problem: Problem, l2: float, **settings: Any) -> tuple[Model, list[Event], float]:
     """Train; return the model, the events of its snapshots and the seconds of fitting."""
-    seen: list[Progress] = []
+    seen: list[Event] = []
     exclude = text_columns(table.schema, problem.target)
     given = {"target": problem.target, "task": problem.task, "exclude": exclude, "precision": "float64"}
     model, report = train_model(table, make_settings({**given, "penalty": f"l2:l2={l2}", **settings}), emit=seen.append)

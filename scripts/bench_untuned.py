@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from streamsgd.floats import as_double
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.features.arrow import as_double
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 DRIVER = """
 import json, sys
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3])
 """
 

@@ -33,8 +33,8 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, sys
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 if __name__ == "__main__":
     data, settings, out = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
     model, report = train_model(data, make_settings(settings), out=out)

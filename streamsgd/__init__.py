@@ -13,12 +13,14 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from streamsgd.api import Trainer, evaluate, inspect, plan, predict, train
-    from streamsgd.errors import StreamSGDError
-    from streamsgd.model import Model, load
+from streamsgd.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from streamsgd.api import evaluate, inspect, plan, predict, train
+    from streamsgd.errors import StreamSGDError
+    from streamsgd.model.model import Model, load
+    from streamsgd.partial import Trainer
+
 
 _HOMES = {
     "train": "api",
@@ -26,9 +28,9 @@ _HOMES = {
     "inspect": "api",
     "evaluate": "api",
     "predict": "api",
-    "Trainer": "api",
-    "Model": "model",
-    "load": "model",
+    "Trainer": "partial",
+    "Model": "model.model",
+    "load": "model.model",
     "StreamSGDError": "errors",
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from streamsgd.cli import main
+from streamsgd.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.errors import Stopped
-from streamsgd.settings import make_settings
-from streamsgd.training import train_model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
 
 T = TypeVar("T")
 

@@ -6,15 +6,18 @@ import numpy as np
 import pyarrow as pa
 from sklearn.utils import murmurhash3_32
 
-from streamsgd.categories import Hashed
-from streamsgd.encode import Encoder, Encoding, Target
-from streamsgd.executors import Inline
-from streamsgd.job import Job, prepare
-from streamsgd.kernels.losses import Squared
-from streamsgd.kernels.rows import OWN
-from streamsgd.model import Model
-from streamsgd.settings import make_settings
-from streamsgd.stream import Stream
+from streamsgd.compute.executors import Inline
+from streamsgd.features.encoder import Encoder
+from streamsgd.features.encoding import Encoding
+from streamsgd.features.hashing import Hashed
+from streamsgd.features.target import Target
+from streamsgd.kernels.parts.losses import Squared
+from streamsgd.kernels.structs.rows import OWN
+from streamsgd.model.model import Model
+from streamsgd.settings.make import make_settings
+from streamsgd.stream.stream import Stream
+from streamsgd.training.job import Job
+from streamsgd.training.prepare import prepare
 
 USUAL = {"target": "y", "executor": "inline", "memory": "2GB", "shuffle": "none"}
 

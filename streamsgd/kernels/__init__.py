@@ -1,17 +1,11 @@
 """Everything that is compiled. Only this package knows Numba; nothing in it knows a file or a column name.
 
-jit         the one decorator, the disk cache, the verbs that dispatch on parts
-inlining    verbs put into the loops that call them
-memory      numbers at an address, prefetching, squares transposed in registers
-maths       exp and log1p as vector code
-thrift      where the row groups stand in a Parquet footer
-rows        layouts of a block's rows: how a row meets the weights
-losses      plain Python parts: what a row costs            (testable without Numba)
-penalties   plain Python parts: what a weight costs
-optimizers  plain Python parts: how a coordinate moves
-schedules   plain Python parts: how the rate changes
-loops       the one training loop and the scoring loop
-mixing      shuffles: rows within tiles, tiles within a chunk
-scatter     decoded columns into rows
-tallies     metrics over a block
+compile  the one decorator, its disk cache, verbs that dispatch on parts, numbers at an address, exp and log1p
+parts    plain Python parts: losses, penalties, optimizers, schedules         (testable without Numba)
+structs  named tuples of arrays: rows, state, step, block
+learn    what moves weights: the one training loop, and a rule per kind of optimizer
+sums     what adds up rows and moves nothing: objective, sandwich, bounds, scores, metrics
+algebra  loops that round alike everywhere: L-BFGS, factors, eigenvalues
+encode   decoded columns into shuffled rows
+thrift   where the row groups stand in a Parquet footer
 """

@@ -6,12 +6,13 @@ row groups in field 4.
 
 import numpy as np
 
-from streamsgd.kernels.jit import inline, kernel
+from streamsgd.kernels.compile.jit import inline, kernel
 
 STOP, FALSE, BYTE, I16, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 2, 3, 4, 6, 7, 8, 9, 10, 12
 """Kinds of values; those up to FALSE are booleans, from I16 to I64 varints."""
 
 ROW_GROUPS = 4
+
 DEEPEST = 32
 """Levels of nesting; a footer has six."""
 

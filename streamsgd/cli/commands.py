@@ -1,0 +1,291 @@
+"""The command line: flags in, one library call, text or JSON out.
+
+Every flag of a setting is made from `settings.Settings`. Nothing here decides anything, and nothing heavy is
+imported before a command runs, so that --help answers at once.
+
+Exit codes: 0 done; 2 the user can fix it (one line on stderr); 75 stopped by a time limit or signal, a
+checkpoint is saved; 130 interrupted; 141 nobody reads stdout any more; 1 a bug (traceback).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamsgd.cli.flags import AS_JSON, DATA, INSPECTED, OWN_LOSS, SCORED, Sectioned, output_flags, settings_flags
+from streamsgd.errors import Stopped
+from streamsgd.settings.gather import gather
+from streamsgd.settings.make import make_settings
+from streamsgd.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from streamsgd.settings.fields import Settings
+    from streamsgd.show.reporters import Reporter
+    from streamsgd.stream.stats import Account
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="streamsgd")
+def cli() -> None:
+    """Train linear models by SGD on Parquet larger than memory, and score Parquet with them.
+
+    DATA is a path, folder, glob or URL (s3://, gs://, ...), or several. The last line of stdout of train,
+    predict and evaluate is one JSON object; progress goes to stderr.
+
+    A setting is taken from its flag, else from the environment variable STREAMSGD_<SETTING>, else from the
+    TOML file of
+    --config (or STREAMSGD_CONFIG), else its default holds.
+    """
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
+@output_flags
+@settings_flags()
+def train(
+    data: tuple[str, ...],
+    *,
+    out: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Train a model on DATA and save it.
+
+    The same command goes on where a killed or stopped one was. Example:
+
+    streamsgd train flights/ --target late --exclude origin --memory 1GB -o late.sgd
+    """
+    settings = _settings(flags, config)
+    with _reporting(as_json, quiet, verbose) as reporter:
+        from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.training.run import train_model  # noqa: PLC0415
+
+        try:
+            model, report = train_model(
+                _one(data),
+                settings,
+                out=out,
+                emit=reporter.event,
+                footers=reporter.footers,
+                on_job=reporter.job,
+            )
+        except Stopped as stop:
+            _print_json({"command": "train", "status": "stopped", "model": None, "message": str(stop)})
+            raise
+        for line in describe_report(report, reporter.memory.bytes):
+            reporter.line(line)
+        reporter.line(f"saved {out}")
+        result = {
+            "command": "train",
+            "status": "done",
+            "model": out,
+            "rows": report.rows,
+            "epochs": report.epochs,
+            "steps": report.steps,
+            "metrics": model.metrics,
+            "counts": model.provenance["counts"],
+            "resumed_from": report.resumed_from,
+            "seconds": report.seconds,
+            "rows_per_second": report.rows_now / max(report.seconds, 1e-9),
+            "bytes": report.bytes,
+            "time": where_time_went(report),
+            "workers": workers_of(report),
+            "peak_memory_bytes": reporter.memory.bytes,
+        }
+    _print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@AS_JSON
+@settings_flags()
+def plan(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
+    """Show what train would do with DATA: columns, chunks, memory by part, and an estimate of time."""
+    settings = _settings(flags, config)
+    with _reporting() as reporter:
+        from streamsgd.show.plan import plan_text  # noqa: PLC0415
+        from streamsgd.training.estimate import outlook  # noqa: PLC0415
+        from streamsgd.training.prepare import prepare  # noqa: PLC0415
+
+        found = outlook(prepare(_one(data), settings, progress=reporter.footers))
+        _print(found, plan_text, as_json)
+
+
+@cli.command(cls=Sectioned)
+@click.argument("model")
+@DATA
+@click.option("-o", "--out", required=True, metavar="PATH", help="Folder, or a file name.parquet for one file.")
+@OWN_LOSS
+@output_flags
+@settings_flags(("id", *SCORED))
+def predict(
+    model: str,
+    data: tuple[str, ...],
+    *,
+    out: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Score DATA with MODEL into Parquet, one output per input file.
+
+    The same command goes on where a killed one was. Columns of --id are copied beside the predictions;
+    without --id those named in training. Example:
+
+    streamsgd predict late.sgd flights/ -o scores/ --id flight_id
+    """
+    given = _given(flags, config)
+    with _reporting(as_json, quiet, verbose) as reporter:
+        from streamsgd.api import predict as run  # noqa: PLC0415
+        from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+        scored = run(model, _one(data), out, account=account, **given)
+        reporter.line(f"wrote {scored.files:,} files to {out}, {scored.already_there:,} were there already")
+        result = {
+            "command": "predict",
+            "model": model,
+            "out": out,
+            "rows": scored.rows,
+            "files": scored.files,
+            "files_already_there": scored.already_there,
+            **_account(account, reporter),
+        }
+    _print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@click.argument("model")
+@DATA
+@OWN_LOSS
+@output_flags
+@settings_flags(SCORED)
+def evaluate(
+    model: str,
+    data: tuple[str, ...],
+    *,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Measure MODEL on DATA, which must have its target."""
+    given = _given(flags, config)
+    with _reporting(as_json, quiet, verbose) as reporter:
+        from streamsgd.api import evaluate as run  # noqa: PLC0415
+        from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+        metrics = run(model, _one(data), account=account, **given)
+        result = {
+            "command": "evaluate",
+            "model": model,
+            "metrics": metrics,
+            "rows": account.rows,
+            "counts": {"filtered": account.filtered, "skipped": account.skipped},
+            **_account(account, reporter),
+        }
+    _print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@AS_JSON
+@settings_flags(INSPECTED)
+def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
+    """Show files, row groups and columns of DATA; with --target, whether the order of its rows is a risk."""
+    given = _given(flags, config)
+    with _reporting() as reporter:
+        from streamsgd.inspection.summary import inspect_data  # noqa: PLC0415
+        from streamsgd.show.inspection import inspection_text  # noqa: PLC0415
+        from streamsgd.training.prepare import plan_numbers  # noqa: PLC0415
+
+        found = inspect_data(_one(data), make_settings({"target": "", **given}), plan_numbers, reporter.footers)
+        if as_json:
+            _print_json(found.to_dict(), indent=2)
+        else:
+            click.echo("\n".join(inspection_text(found)))
+
+
+@cli.command(cls=Sectioned)
+@click.argument("model")
+@click.option("--top", type=click.IntRange(min=0), metavar="N", help="Show the N heaviest columns only.")
+@OWN_LOSS
+@AS_JSON
+def show(model: str, *, top: int | None, loss: str | None, as_json: bool) -> None:
+    """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
+    from streamsgd.model.model import load  # noqa: PLC0415
+    from streamsgd.show.model import model_summary, model_text  # noqa: PLC0415
+
+    _print(model_summary(load(model, loss=loss), top), model_text, as_json)
+
+
+@cli.command(cls=Sectioned)
+@AS_JSON
+def parts(*, as_json: bool) -> None:
+    """List every loss, penalty, optimizer, schedule and sampler, with fields, defaults and source.
+
+    A part is written as name:field=value,field=value, and one of your own as
+    package.module:Class,field=value.
+    """
+    from streamsgd.show.parts import list_parts, parts_text  # noqa: PLC0415
+
+    _print(list_parts(), parts_text, as_json)
+
+
+def _settings(flags: dict[str, Any], config: str | None) -> Settings:
+    return make_settings(*gather(flags, config=config))
+
+
+def _given(flags: dict[str, Any], config: str | None) -> dict[str, Any]:
+    """Return the settings that a command takes and that were given somewhere, checked."""
+    values, origins = gather(flags, config=config)
+    values = {name: value for name, value in values.items() if name in flags}
+    settings = make_settings({"target": "", **values}, origins)
+    return {name: getattr(settings, name) for name in values}
+
+
+def _account(account: Account, reporter: Reporter) -> dict[str, Any]:
+    return {
+        "seconds": account.seconds,
+        "rows_per_second": account.rows / max(account.seconds, 1e-9),
+        "time": account.where_time_went(),
+        "peak_memory_bytes": reporter.memory.bytes,
+    }
+
+
+def _print(found: dict[str, Any], text: Callable[[Any], list[str]], as_json: bool) -> None:
+    if as_json:
+        _print_json(found, indent=2)
+    else:
+        click.echo("\n".join(text(found)))
+
+
+def _one(data: tuple[str, ...]) -> Any:
+    return data[0] if len(data) == 1 else list(data)
+
+
+def _reporting(as_json: bool = False, quiet: bool = False, verbose: bool = False) -> AbstractContextManager[Reporter]:
+    from streamsgd.show.reporters import reporting  # noqa: PLC0415
+
+    # Read by Dask when it is imported; its own log lines are about things that it mends itself.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    return reporting("quiet" if quiet else "json" if as_json else "auto", verbose=verbose)
+
+
+def _print_json(result: dict[str, Any], indent: int | None = None) -> None:
+    from streamsgd.show.reporters import to_json  # noqa: PLC0415
+
+    click.echo(to_json(result, indent))

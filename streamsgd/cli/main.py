@@ -1,0 +1,63 @@
+"""The process of the command line: exit codes, and errors as one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from streamsgd.cli.commands import cli
+from streamsgd.errors import Stopped, StreamSGDError
+from streamsgd.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit code."""
+    if "_STREAMSGD_COMPLETE" in os.environ:  # the shell asks for completions
+        cli.main(prog_name="streamsgd")
+    try:
+        with cli.make_context("streamsgd", list(sys.argv[1:] if args is None else args)) as context:
+            cli.invoke(context)
+            sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (click.ClickException, StreamSGDError) as error:
+        _say(_one_line(error))
+        return error.exit_code if isinstance(error, StreamSGDError) else 2
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception:  # noqa: BLE001  the last resort
+        _say(f"{traceback.format_exc()}this is a bug in streamsgd {__version__}; please report it")
+        return 1
+    return 0
+
+
+def _one_line(error: click.ClickException | StreamSGDError) -> str:
+    """Return an error as people read it; a stop is none."""
+    if isinstance(error, Stopped):
+        return str(error)
+    if isinstance(error, StreamSGDError):
+        return f"error: {error}"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message()
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    return f"error: {error.format_message().rstrip('.')}{hint}"
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except OSError:  # stderr is closed; the exit code has to do
+        return

@@ -1,0 +1,135 @@
+"""Memory: what the machine has, what this process tree takes, and whose turn it is to take some."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from streamsgd.compute.context import task_memory
+from streamsgd.messages import parse_bytes
+from streamsgd.planning.budget import INTERPRETER
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def parse_limit(text: str | None) -> int:
+    """Return the limit in bytes: as set, or half of what the machine or cgroup has.
+
+    Raises
+    ------
+    SettingsError
+        The text is not a size.
+
+    """
+    return machine_memory() // 2 if text is None else parse_bytes(text)
+
+
+def machine_memory() -> int:
+    """Return the bytes that this process may use: the cgroup's limit or the machine's memory, whichever is less."""
+    import psutil  # noqa: PLC0415  not needed where a budget is given
+
+    limits = [int(psutil.virtual_memory().total)]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return min(limits)
+
+
+class PeakMemory:
+    """Watches the process tree from a light thread.
+
+    The kernel remembers the peak of this process itself, so that one is exact; children are looked at every
+    `interval` seconds, and their sum with this process's memory of the same moment counts.
+    """
+
+    def __init__(self, interval: float = 0.5) -> None:
+        self.interval = interval
+        self._peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="streamsgd-memory", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far, in bytes."""
+        return max(self._peak, own_peak())
+
+    def _watch(self) -> None:
+        while not self._done.wait(self.interval):
+            self._peak = max(self._peak, tree_bytes())
+
+
+def own_peak() -> int:
+    """Return the peak resident bytes of this process since it started."""
+    try:
+        with open("/proc/self/status") as status:  # noqa: PTH123
+            return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource  # noqa: PLC0415  not on Windows
+
+        unit = 1 if os.uname().sysname == "Darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def tree_bytes() -> int:
+    """Return the resident bytes of this process and its children now; shared pages count twice."""
+    import psutil  # noqa: PLC0415
+
+    me = psutil.Process()
+    total = me.memory_info().rss
+    for child in me.children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return int(total)
+
+
+@dataclass
+class MemorySlots:
+    """Lets as many tasks of a process work at a time as fit into memory, at least one.
+
+    Parameters
+    ----------
+    memory
+        Limit of a process as text; None for half of what it may use.
+    each
+        Bytes that a task takes.
+
+    """
+
+    memory: str | None
+    each: int
+
+    @cached_property
+    def _semaphore(self) -> threading.Semaphore:
+        limit = parse_limit(self.memory or task_memory())
+        return threading.Semaphore(max(1, (limit - INTERPRETER) // max(1, self.each)))
+
+    def __enter__(self) -> None:
+        self._semaphore.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._semaphore.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"memory": self.memory, "each": self.each}
+
+
+def writer_name() -> str:
+    """Return a name that no other thread of any machine has now."""
+    return f"{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}"

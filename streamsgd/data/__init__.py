@@ -1,0 +1,1 @@
+"""What data is there, and its bytes as Arrow columns."""

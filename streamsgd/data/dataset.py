@@ -1,0 +1,298 @@
+"""What the footers of all files say: row groups, schema, partitions, fingerprint. No data page is read.
+
+Footers lie (see `_counts`), schemas drift between files, and a million row groups must fit: so the numbers
+are checked once here and kept as plain arrays, and disagreements about columns are recorded, to be raised by
+`require` only for the columns that a job needs.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
+from threading import Lock
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamsgd.data.files import FileRef, Source, open_source
+from streamsgd.data.filesystems import PathLike, first_line, retry
+from streamsgd.data.footers import split_footer
+from streamsgd.data.schemas import Conflict, bare, unify
+from streamsgd.errors import DataError, SchemaError
+
+__all__ = ["Conflict", "Dataset", "footer_bytes", "over_files", "read_dataset", "require"]
+
+
+T = TypeVar("T")
+
+R = TypeVar("R")
+
+TAIL = 64 * 1024  # bytes read first: holds the footer of nearly every file
+
+LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time ...
+
+GROUPS_AT_ONCE = 1024  # ... and in parts
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+INT64 = np.iinfo(np.int64)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything the footers say, without open files; pickles to workers.
+
+    `file`, `index`, `rows`, `bytes` have shape (n_row_groups,): the file's place in `source.files`, the row
+    group's number in that file, its rows, and its encoded uncompressed bytes as the footer says them.
+    `file_schema` (n_files,) points into `file_schemas`, the distinct physical schemas.
+    `missing` (column -> a file without it), `conflicts` and `duplicates` (column -> a file that has it twice)
+    are raised by `require`. A column that is also a partition folder is taken from the folder.
+    """
+
+    source: Source
+    schema: Any
+    partition_names: tuple[str, ...]
+    partition_values: tuple[tuple[object, ...], ...]
+    file: npt.NDArray[np.int32]
+    index: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+    fingerprint: str
+    file_schemas: tuple[Any, ...]
+    file_schema: npt.NDArray[np.int32]
+    missing: Mapping[str, str]
+    conflicts: Mapping[str, Conflict]
+    duplicates: Mapping[str, str]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all row groups."""
+        return int(self.rows.sum())
+
+    @property
+    def n_row_groups(self) -> int:
+        """Row groups in all files."""
+        return len(self.rows)
+
+    @property
+    def n_files(self) -> int:
+        """Files, also those without a row group."""
+        return len(self.source.files)
+
+    @property
+    def compressed_bytes(self) -> int:
+        """Length in bytes of all files that have a row group here."""
+        return sum(self.source.files[i].size for i in np.unique(self.file))
+
+    def physical_schema(self, file: int) -> Any:
+        """Return the schema of one file as it is stored, before any widening."""
+        return self.file_schemas[self.file_schema[file]]
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> "Dataset":
+        """Return the same files with fewer row groups; `keep` has shape (n_row_groups,)."""
+        return replace(self, file=self.file[keep], index=self.index[keep], rows=self.rows[keep], bytes=self.bytes[keep])
+
+
+class _Footer(NamedTuple):
+    rows: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    digest: bytes
+    schema: bytes  # serialized, to find equal ones fast
+
+
+def read_dataset(
+    data: PathLike | Sequence[PathLike] | Source,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = 8,
+) -> Dataset:
+    """Read the footers of all files, `threads` at a time; `progress(done, total)` counts files.
+
+    Raises `DataError` naming the first file that is missing, empty, damaged, encrypted, or whose footer lies.
+    """
+    source = data if isinstance(data, Source) else open_source(data)
+    schemas: dict[bytes, int] = {}
+    footers, which = [], np.zeros(len(source.files), np.int32)
+    for i, footer in enumerate(over_files(partial(_read_footer, source, Lock()), source.files, threads)):
+        which[i] = schemas.setdefault(footer.schema, len(schemas))
+        footers.append(footer._replace(schema=b""))
+        if progress is not None:
+            progress(i + 1, len(source.files))
+    physical = tuple(bare(pa.ipc.read_schema(pa.py_buffer(schema))) for schema in schemas)
+    firsts = [source.files[i].name for i in np.unique(which, return_index=True)[1]]
+    unified = unify(physical, firsts)
+    names, values, types, holes, twice = _partitions([ref.name for ref in source.files])
+    fields = [field for field in unified.schema if field.name not in names]
+    fields += [pa.field(name, type_) for name, type_ in zip(names, types, strict=True)]
+    drop = {name: value for name, value in unified.missing.items() if name not in names}
+    groups = [len(footer.rows) for footer in footers]
+    return Dataset(
+        source=source,
+        schema=pa.schema(fields),
+        partition_names=names,
+        partition_values=values,
+        file=np.repeat(np.arange(len(groups), dtype=np.int32), groups),
+        index=_join([np.arange(n, dtype=np.int32) for n in groups], np.int32),
+        rows=_join([footer.rows for footer in footers], np.int64),
+        bytes=_join([footer.size for footer in footers], np.int64),
+        fingerprint=_fingerprint(source, footers),
+        file_schemas=physical,
+        file_schema=which,
+        missing=drop | holes,
+        conflicts={name: value for name, value in unified.conflicts.items() if name not in names},
+        duplicates={name: value for name, value in unified.duplicates.items() if name not in names} | twice,
+    )
+
+
+def _join(arrays: list[Any], dtype: Any) -> Any:
+    return np.concatenate([np.empty(0, dtype), *arrays])
+
+
+def _fingerprint(source: Source, footers: Sequence[_Footer]) -> str:
+    digest = hashlib.sha256()
+    for ref, footer in zip(source.files, footers, strict=True):
+        digest.update(f"{len(ref.name)}:{ref.name}:{ref.size}:".encode())
+        digest.update(footer.digest)
+    return digest.hexdigest()
+
+
+def over_files(task: Callable[[T], R], files: Sequence[T], threads: int) -> Iterable[R]:
+    """Yield `task(file)` in order, done by `threads` threads; the first error stops the rest."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="footers") as pool:
+        try:
+            for start in range(0, len(files), 1024):  # not a million futures at once
+                yield from pool.map(task, files[start : start + 1024])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read_footer(source: Source, one_at_a_time: Lock, ref: FileRef) -> _Footer:
+    footer = footer_bytes(source, ref)
+    if len(footer) < LARGE_FOOTER:
+        return _parse(footer, ref)
+    with one_at_a_time:
+        return _parse(footer, ref)
+
+
+def footer_bytes(source: Source, ref: FileRef) -> bytes:
+    """Return the footer with its length and magic, after checks that need no parser."""
+    if ref.size < 12:
+        raise DataError(f"{ref.name}: {ref.size} bytes are too short for Parquet; it is truncated or not Parquet")
+
+    def tail(length: int) -> bytes:
+        with source.open(ref) as file:
+            return bytes(file.read_at(length, ref.size - length))
+
+    end = retry(lambda: tail(min(TAIL, ref.size)), ref.name)
+    if end[-4:] == b"PARE":
+        raise DataError(f"{ref.name}: is encrypted Parquet, which is not supported; decrypt it first")
+    if end[-4:] != b"PAR1":
+        raise DataError(f"{ref.name}: does not end with PAR1; it is truncated or not Parquet")
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    if length > ref.size - 4 or length == 8:
+        raise DataError(f"{ref.name}: says its footer has {length - 8:,} bytes of {ref.size:,}; the file is damaged")
+    return end[-length:] if length <= len(end) else retry(lambda: tail(length), ref.name)
+
+
+def _parse(footer: bytes, ref: FileRef) -> _Footer:
+    parts = [footer] if len(footer) < LARGE_FOOTER else split_footer(footer, GROUPS_AT_ONCE)
+    rows, size, claimed = [], [], 0
+    try:
+        for part in parts:
+            with pq.ParquetFile(pa.BufferReader(part)) as file:
+                # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
+                schema = file.schema_arrow.remove_metadata().serialize().to_pybytes()
+                counts = _counts(file.metadata)
+                rows.append(counts[0])
+                size.append(counts[1])
+                claimed = file.metadata.num_rows
+    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        raise DataError(f"{ref.name}: its footer cannot be read, the file is damaged: {first_line(error)}") from error
+    _check_counts(_join(rows, np.int64), claimed, ref)
+    return _Footer(_join(rows, np.int64), _join(size, np.int64), hashlib.sha256(footer).digest(), schema)
+
+
+def _counts(metadata: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return rows and bytes by row group; asking a broken file for other fields can abort the process."""
+    count = metadata.num_row_groups
+    rows, size = np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count):
+        group = metadata.row_group(i)
+        rows[i], size[i] = group.num_rows, group.total_byte_size
+    return rows, np.clip(size, 0, 1 << 50)
+
+
+def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> None:
+    count, most = len(rows), int(rows.max(initial=0))
+    if (count and rows.min() < 0) or most > np.iinfo(np.int32).max:
+        bad = int(rows.min()) if rows.min() < 0 else most
+        raise DataError(f"{ref.name}: its footer says {bad:,} rows for a row group and {claimed:,} for the file; it lies")
+    if int(rows.sum()) != claimed:
+        raise DataError(
+            f"{ref.name}: its footer says {claimed:,} rows for the file but {int(rows.sum()):,} "
+            f"in its {count:,} row groups; write the file again"
+        )
+
+
+def require(dataset: Dataset, columns: Iterable[str]) -> None:
+    """Check that every file has these columns, once each, in types that agree, else raise `SchemaError`."""
+    for name in columns:
+        if name not in dataset.schema.names:
+            close = get_close_matches(name, dataset.schema.names, 3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(dataset.schema.names)}"
+            raise SchemaError(f"column {name!r} is in no file; {hint}")
+        if name in dataset.duplicates:
+            raise SchemaError(f"{dataset.duplicates[name]}: has column {name!r} more than once; rename one of them")
+        if name in dataset.missing:
+            raise SchemaError(
+                f"{dataset.missing[name]}: has no column {name!r}, which other files have; "
+                "leave the file or the column out, or write the column"
+            )
+        if (conflict := dataset.conflicts.get(name)) is not None:
+            raise SchemaError(
+                f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
+                f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "") if names else "none"
+
+
+def _partitions(names: Sequence[str]) -> tuple[Any, ...]:
+    """Return what `key=value` folders say: names, values by file, types, missing columns, columns twice."""
+    folders = [[part.split("=", 1) for part in name.split("/")[:-1] if "=" in part] for name in names]
+    keys = tuple(dict.fromkeys(unquote(key) for parts in folders for key, _ in parts if key))
+    rows = []
+    missing: dict[str, str] = {}
+    twice: dict[str, str] = {}
+    for name, parts in zip(names, folders, strict=True):
+        given = [unquote(key) for key, _ in parts]
+        values = {unquote(key): None if value == HIVE_NULL else unquote(value) for key, value in parts}
+        rows.append([values.get(key) for key in keys])
+        missing.update({key: missing.get(key, name) for key in keys if key not in values})
+        twice.update({key: twice.get(key, name) for key in keys if given.count(key) > 1})
+    typed = [_typed([row[i] for row in rows]) for i in range(len(keys))]
+    columns = [values for values, _ in typed]
+    return (
+        keys,
+        tuple(zip(*columns, strict=True)) if keys else ((),) * len(names),
+        [t for _, t in typed],
+        missing,
+        twice,
+    )
+
+
+def _typed(values: list[str | None]) -> tuple[list[object], Any]:
+    present = [value for value in values if value is not None]
+    whole = all(re.fullmatch(r"-?\d{1,19}", value) and INT64.min <= int(value) <= INT64.max for value in present)
+    if present and whole:
+        return [None if value is None else int(value) for value in values], pa.int64()
+    return list(values), pa.string()

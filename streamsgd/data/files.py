@@ -1,0 +1,282 @@
+"""Where the files are: paths, folders, globs and URLs become one sorted list of files.
+
+A `Source` holds names and sizes, never open files, so it pickles to any worker.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
+from posixpath import basename, commonpath, dirname
+from typing import Any, NamedTuple, NoReturn
+
+from pyarrow import fs as pafs
+
+from streamsgd.data.filesystems import LOCAL, PathLike, connect, explain, locate, retry
+from streamsgd.errors import DataError, SettingsError
+
+__all__ = ["FileRef", "PathLike", "Source", "open_source"]
+
+
+_MAGIC = re.compile(r"[*?\[]")
+
+_PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(brotli|br|gz|gzip|lz4|snappy|sz|uncompressed|zst|zstd))?$", re.IGNORECASE)
+
+_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+
+_ICEBERG = re.compile(r"(.*/)?metadata/[^/]*\.metadata\.json$")
+
+_LIVE_FILES = {
+    "Delta": "deltalake.DeltaTable(path).file_uris()",
+    "Iceberg": "[task.file.file_path for task in table.scan().plan_files()] of pyiceberg",
+    "Hudi": "hudi.HudiTable(path).get_file_slices()",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """One file: where to open it, what to call it, how long it was when listed (bytes)."""
+
+    path: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one job, sorted by name without duplicates, and the URI that rebuilds their filesystem.
+
+    `name` of a file is its path below the root that was given, with `/`; folders like `year=2024` right above
+    the root are part of it, so that a file has one name whether its table or its partition was asked for.
+    """
+
+    files: tuple[FileRef, ...]
+    uri: str
+
+    @cached_property
+    def filesystem(self) -> Any:
+        """The pyarrow filesystem, connected when first used in this process."""
+        return connect(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are in this machine's own file tree."""
+        return self.uri == LOCAL
+
+    def open(self, path_or_ref: str | FileRef) -> Any:
+        """Open one file for random reads, retrying transient errors.
+
+        Raises `DataError` if it is missing, unreadable, or (given a `FileRef`) not as long as when listed.
+        """
+        if isinstance(path_or_ref, str):
+            return retry(lambda: self.filesystem.open_input_file(path_or_ref), path_or_ref)
+        file = retry(lambda: self.filesystem.open_input_file(path_or_ref.path), path_or_ref.name)
+        if (size := file.size()) != path_or_ref.size:
+            file.close()
+            raise DataError(
+                f"{path_or_ref.name}: is {size:,} bytes now but was {path_or_ref.size:,} when listed; "
+                "the data must not change during a job: wait until its writer is done and start again"
+            )
+        return file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "uri": self.uri}
+
+
+def open_source(data: PathLike | Sequence[PathLike]) -> Source:
+    """List the files of a path, folder, glob (`**` for any depth), URL, or several of them on one filesystem.
+
+    Folders are listed recursively for Parquet files; names that begin with `_` or `.` are ignored (`_x=1` is
+    not). Files named outright are taken whatever their name.
+
+    Raises `DataError` if something is missing, empty, or the folder of a Delta, Iceberg or Hudi table, and
+    `SettingsError` if the places are on different filesystems.
+    """
+    items = [os.fspath(item) for item in ([data] if isinstance(data, str | os.PathLike) else data)]
+    if not all(items) or not items:
+        raise SettingsError("no data was given: name a file, folder, glob or URL")
+    places = [locate(item) for item in items]
+    uri = places[0].uri
+    for place, item in zip(places, items, strict=True):
+        if place.uri != uri:
+            raise SettingsError(f"{items[0]} and {item} are on different filesystems; a job reads one of them")
+    filesystem = connect(uri)
+    infos = retry(lambda: filesystem.get_file_info([place.path for place in places]), items[0])
+    return Source(_refs([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
+
+
+class _Found(NamedTuple):
+    root: str  # names are relative to the deepest folder above all roots
+    files: Sequence[Any]  # pyarrow FileInfo
+
+
+def _find(filesystem: Any, info: Any, item: str) -> _Found:
+    if info.type == pafs.FileType.File:
+        return _Found(dirname(info.path), [info])
+    if info.type == pafs.FileType.Directory:
+        return _Found(info.path, _folder(filesystem, info.path, item))
+    if info.type == pafs.FileType.Unknown:
+        raise DataError(f"{item}: is neither a file nor a folder; Parquet cannot be read from a pipe or device")
+    if _MAGIC.search(info.path):
+        return _glob(filesystem, info.path, item)
+    raise DataError(f"{item}: no such file or folder{_nearest(filesystem, info.path)}")
+
+
+def _nearest(filesystem: Any, path: str) -> str:
+    try:
+        names = [info.base_name for info in filesystem.get_file_info(pafs.FileSelector(dirname(path)))]
+    except (OSError, ValueError) as error:
+        return f" ({explain(error)})" if "NO_SUCH_BUCKET" in str(error) else ""
+    close = get_close_matches(basename(path), names, 1)
+    return f"; did you mean {dirname(path)}/{close[0]}?" if close else ""
+
+
+def _list(filesystem: Any, path: str, item: str, *, recursive: bool) -> list[Any]:
+    """List a folder, refusing one that is a table whose log alone says which files count."""
+    infos = retry(lambda: filesystem.get_file_info(pafs.FileSelector(path, recursive=recursive)), item)
+    for info in infos:
+        kind = _TABLES.get(info.base_name) or ("Iceberg" if _ICEBERG.match(info.path) else None)
+        if kind:
+            _refuse_table(item, kind, info.path)
+    return sorted(infos, key=lambda info: info.path)
+
+
+def _refuse_table(item: str, kind: str, mark: str) -> NoReturn:
+    raise DataError(
+        f"{item}: holds a {kind} table ({mark}), whose folder also keeps files that no longer belong to it; "
+        f"pass the list of its live files instead, such as {_LIVE_FILES[kind]}"
+    )
+
+
+def _check_above(filesystem: Any, folder: str, item: str) -> None:
+    """Refuse a folder inside a table too: its log is in the root of the table."""
+    root = _climb(folder)
+    marks = {f"{root}/{mark}": kind for mark, kind in _TABLES.items()}
+    for info in retry(lambda: filesystem.get_file_info(list(marks)), item):
+        if info.type == pafs.FileType.Directory:
+            _refuse_table(item, marks[info.path], info.path)
+    if basename(root) == "data":
+        beside = pafs.FileSelector(f"{dirname(root)}/metadata", allow_not_found=True)
+        for info in retry(lambda: filesystem.get_file_info(beside), item):
+            if _ICEBERG.match(info.path):
+                _refuse_table(item, "Iceberg", info.path)
+
+
+def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
+    _check_above(filesystem, folder, item)
+    infos = [
+        info
+        for info in _list(filesystem, folder, item, recursive=True)
+        if info.type != pafs.FileType.Directory and not _is_hidden(info.path[len(folder) :])
+    ]
+    named = [info for info in infos if _PARQUET.search(info.path)]
+    if named:
+        return named
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(lambda info: _ends_like_parquet(filesystem, info), infos))
+    if any(ends):
+        return [info for info, end in zip(infos, ends, strict=True) if end]
+    others = ", ".join(info.base_name for info in infos[:3])
+    holds = f"it holds {others}" + (", ..." if len(infos) > 3 else "") if infos else "it is empty"
+    raise DataError(f"{item}: no Parquet files in this folder; {holds}")
+
+
+def _is_hidden(relative: str) -> bool:
+    return any(part[:1] in "_." and "=" not in part for part in relative.split("/") if part)
+
+
+def _ends_like_parquet(filesystem: Any, info: Any) -> bool:
+    def tail() -> bytes:
+        with filesystem.open_input_file(info.path) as file:
+            return bytes(file.read_at(4, info.size - 4))
+
+    return bool(info.size and info.size >= 12 and retry(tail, info.path) in (b"PAR1", b"PARE"))
+
+
+def _glob(filesystem: Any, pattern: str, item: str) -> _Found:
+    parts = pattern.split("/")
+    depth = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+    root = "/".join(parts[:depth]) or "/"
+    rest = [part for part in parts[depth:] if part]
+    if rest[-1] == "**":  # everything below, which is what a folder means
+        rest.pop()
+    if not rest:
+        return _Found(root, _folder(filesystem, root, item))
+    _check_above(filesystem, root, item)
+    matches = list(_match(filesystem, root, rest, item))
+    files = [info for info in matches if info.type != pafs.FileType.Directory]
+    for info in matches:
+        if info.type == pafs.FileType.Directory:
+            files.extend(_folder(filesystem, info.path, item))
+    if not files:
+        raise DataError(f"{item}: no file matches this pattern")
+    return _Found(root, files)
+
+
+def _match(filesystem: Any, folder: str, parts: list[str], item: str) -> Iterable[Any]:
+    """Walk down a glob one segment at a time, so that only folders that can match are listed."""
+    if parts[0] == "**":
+        yield from _match_deep(filesystem, folder, parts, item)
+        return
+    for info in _list(filesystem, folder, item, recursive=False):
+        if not fnmatchcase(info.base_name, parts[0]) or (_is_hidden(info.base_name) and info.base_name[0] != parts[0][0]):
+            continue
+        if len(parts) == 1:
+            yield info
+        elif info.type == pafs.FileType.Directory:
+            yield from _match(filesystem, info.path, parts[1:], item)
+
+
+def _match_deep(filesystem: Any, folder: str, parts: list[str], item: str) -> Iterable[Any]:
+    for info in _list(filesystem, folder, item, recursive=True):
+        names = info.path[len(folder) :].strip("/").split("/")
+        if fits(names, parts) and not _is_hidden("/".join(names)):
+            yield info
+
+
+def fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether path segments match glob segments; `**` stands for any number of them, also none."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(fits(names[i:], parts[1:]) for i in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], parts[0]) and fits(names[1:], parts[1:])
+
+
+def _climb(folder: str) -> str:
+    """Return the folder above all trailing `key=value` folders."""
+    while "=" in basename(folder):
+        folder = dirname(folder)
+    return folder
+
+
+def _refs(found: Sequence[_Found], uri: str) -> tuple[FileRef, ...]:
+    root = _climb(commonpath([place.root for place in found])).rstrip("/")
+    skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
+    every = {info.path: info for place in found for info in place.files}
+    refs: dict[object, FileRef] = {}
+    # the fewest folders first: of two links to one file the shortest way to it gives the name
+    for info in sorted(every.values(), key=lambda info: (info.path.count("/"), info.path)):
+        ref = FileRef(info.path, info.path[skip:], _size(info))
+        refs.setdefault(_identity(ref, uri), ref)
+    return tuple(sorted(refs.values(), key=lambda ref: ref.name))
+
+
+def _size(info: Any) -> int:
+    if info.type != pafs.FileType.File:
+        raise DataError(f"{info.path}: is not a regular file; remove it")
+    if not info.size:
+        raise DataError(f"{info.path}: is 0 bytes long; was its writer interrupted? Delete it or write it again")
+    return int(info.size)
+
+
+def _identity(ref: FileRef, uri: str) -> object:
+    """Links make a local file appear under several paths; its rows must still count once."""
+    if uri != LOCAL:
+        return ref.path
+    stat = os.stat(ref.path)  # noqa: PTH116 - called for every file of a large folder
+    return stat.st_dev, stat.st_ino

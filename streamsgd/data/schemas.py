@@ -1,0 +1,144 @@
+"""One schema for many files: columns are unified by safe widening, and what cannot be is recorded."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+
+class Conflict(NamedTuple):
+    """Two files whose types for one column no safe widening brings together."""
+
+    file: str
+    type: str
+    other_file: str
+    other_type: str
+
+
+class Unified(NamedTuple):
+    """One schema for many files, and what stood in its way (column -> file or files)."""
+
+    schema: Any
+    missing: dict[str, str]
+    conflicts: dict[str, Conflict]
+    duplicates: dict[str, str]
+
+
+def bare(schema: Any) -> Any:
+    """Return the schema without the metadata of its writer."""
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def unify(schemas: Sequence[Any], files: Sequence[str]) -> Unified:
+    """Unify distinct schemas, each with the name of a file that has it.
+
+    Columns are in order of first appearance.
+    """
+    fields: dict[str, Any] = {}
+    first: dict[str, str] = {}
+    conflicts: dict[str, Conflict] = {}
+    duplicates: dict[str, str] = {}
+    for schema, file in zip(schemas, files, strict=True):
+        seen: set[str] = set()
+        for field in schema:
+            if field.name in seen:
+                duplicates.setdefault(field.name, file)
+                continue
+            seen.add(field.name)
+            old = fields.setdefault(field.name, field)
+            first.setdefault(field.name, file)
+            type_ = widen(old.type, field.type)
+            if type_ is None:
+                conflict = Conflict(first[field.name], str(old.type), file, str(field.type))
+                conflicts.setdefault(field.name, conflict)
+                continue
+            fields[field.name] = pa.field(field.name, type_, old.nullable or field.nullable)
+    missing: dict[str, str] = {}
+    for schema, file in zip(schemas, files, strict=True):
+        for name in fields.keys() - set(schema.names):
+            missing.setdefault(name, file)
+    return Unified(pa.schema(fields.values()), missing, conflicts, duplicates)
+
+
+_UNITS = ("s", "ms", "us", "ns")
+
+
+def widen(a: Any, b: Any) -> Any:
+    """Return the type that holds the values of both, or None. Integers with floats become float64."""
+    for rule in _RULES:
+        result = rule(a, b) or rule(b, a)
+        if result is not None:
+            return result
+    return None
+
+
+def _same(a: Any, b: Any) -> Any:
+    return a if a == b else b if pa.types.is_null(a) else None
+
+
+def _dictionary(a: Any, b: Any) -> Any:
+    return widen(a.value_type, b) if pa.types.is_dictionary(a) else None
+
+
+def _text(a: Any, b: Any) -> Any:
+    if all(t in (pa.string(), pa.large_string(), pa.string_view()) for t in (a, b)):
+        return pa.large_string()
+    both = all(t in (pa.binary(), pa.large_binary(), pa.binary_view()) for t in (a, b))
+    return pa.large_binary() if both else None
+
+
+_SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
+
+_UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
+
+
+def _integers(a: Any, b: Any) -> Any:
+    if not (pa.types.is_integer(a) and pa.types.is_integer(b)):
+        return None
+    unsigned = pa.types.is_unsigned_integer(a), pa.types.is_unsigned_integer(b)
+    if unsigned == (True, True):
+        return _UNSIGNED[max(a.bit_width, b.bit_width)]
+    widths = [t.bit_width * (2 if u else 1) for t, u in zip((a, b), unsigned, strict=True)]
+    return _SIGNED.get(max(widths))
+
+
+_FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
+
+
+def _floats(a: Any, b: Any) -> Any:
+    if not pa.types.is_floating(a):
+        return None
+    if pa.types.is_floating(b):
+        return _FLOATS[max(a.bit_width, b.bit_width)]
+    return pa.float64() if pa.types.is_integer(b) or pa.types.is_decimal(b) else None
+
+
+def _decimals(a: Any, b: Any) -> Any:
+    if not pa.types.is_decimal(a) or not (pa.types.is_decimal(b) or pa.types.is_integer(b)):
+        return None
+    if pa.types.is_integer(b):
+        return pa.float64()
+    scale = max(a.scale, b.scale)
+    precision = max(a.precision - a.scale, b.precision - b.scale) + scale
+    if precision > 76:
+        return pa.float64()
+    return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
+
+
+def _times(a: Any, b: Any) -> Any:
+    if pa.types.is_date(a) and pa.types.is_date(b):
+        return pa.date64()
+    if pa.types.is_date(a) and pa.types.is_timestamp(b) and b.tz is None:
+        return pa.timestamp(_finer("ms" if pa.types.is_date64(a) else "s", b.unit))
+    if pa.types.is_duration(a) and pa.types.is_duration(b):
+        return pa.duration(_finer(a.unit, b.unit))
+    if not (pa.types.is_timestamp(a) and pa.types.is_timestamp(b)) or (a.tz is None) != (b.tz is None):
+        return None
+    return pa.timestamp(_finer(a.unit, b.unit), a.tz if a.tz == b.tz else "UTC")
+
+
+def _finer(a: str, b: str) -> str:
+    return max(a, b, key=_UNITS.index)
+
+
+_RULES = (_same, _dictionary, _text, _integers, _floats, _decimals, _times)

@@ -1,0 +1,173 @@
+"""What columns, row groups and footers weigh in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamsgd.data.dataset import LARGE_FOOTER, footer_bytes
+from streamsgd.data.footers import index_footer
+from streamsgd.data.partitions import KEPT_BYTES, Held, Partitions
+from streamsgd.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamsgd.data.dataset import Dataset
+
+
+MOST_FILES = 8
+
+MOST_GROUPS = 64
+"""Footers that are read again, and row groups of each that are added up."""
+
+
+def encoded_bytes(dataset: Dataset) -> dict[str, int]:
+    """Return the compressed bytes of each top-level column in all files, estimated from some of them.
+
+    Only `total_compressed_size` is asked for: other fields of a broken footer can abort the process.
+    """
+    if isinstance(dataset.source, Held) or not dataset.n_rows:
+        return {}
+    files = np.unique(dataset.file[dataset.rows > 0])
+    chosen = files[np.linspace(0, len(files) - 1, min(MOST_FILES, len(files))).astype(int)]
+    sizes: dict[str, int] = {}
+    rows = 0
+    for file in chosen.tolist():
+        found = _of_file(dataset, file)
+        if found is None:
+            continue
+        rows += found[1]
+        for name, size in found[0].items():
+            sizes[name] = sizes.get(name, 0) + size
+    return {name: round(size * dataset.n_rows / rows) for name, size in sizes.items()} if rows else {}
+
+
+def _of_file(dataset: Dataset, file: int) -> tuple[dict[str, int], int] | None:
+    """Return bytes by column and the rows they are of, or None where the footer cannot be read any more."""
+    try:
+        mine = dataset.index[(dataset.file == file) & (dataset.rows > 0)][:MOST_GROUPS].tolist()
+        footer = footer_bytes(dataset.source, dataset.source.files[file])
+        index = index_footer(footer) if len(footer) >= LARGE_FOOTER else None
+        if index is not None:
+            footer, mine = index.footer(mine, 0, footer), list(range(len(mine)))
+        with pq.ParquetFile(pa.BufferReader(footer)) as opened:
+            metadata, sizes, rows = opened.metadata, dict[str, int](), 0
+            paths = [metadata.schema.column(j).path for j in range(metadata.num_columns)]
+            names = [path if path in dataset.schema.names else path.split(".")[0] for path in paths]
+            for i in mine:
+                group = metadata.row_group(i)
+                rows += group.num_rows
+                for j in range(min(group.num_columns, len(names))):
+                    size = min(max(0, group.column(j).total_compressed_size), 1 << 50)
+                    sizes[names[j]] = sizes.get(names[j], 0) + size
+    except (pa.ArrowException, OSError, DataError, UnicodeDecodeError):
+        return None
+    return sizes, rows
+
+
+WHOLE_BYTES = 32 << 20
+"""Decoded bytes up to which a piece is read at once in any budget ..."""
+
+MOST_WHOLE_BYTES = 256 << 20
+"""... and in the largest: batches of dictionary-encoded rows come with the whole dictionary each, to be hashed anew."""
+
+WHOLE_SHARE = 32
+"""One part in so many of the budget may be read at once."""
+
+BUFFER_BYTES = 1 << 18
+"""Compressed bytes held per column while batches are read; without a bound Arrow keeps the whole row group."""
+
+CODE_BYTES = 12
+"""Bytes that a value of a column read as a dictionary takes beside the value itself: its code, and its part of an index."""
+
+PAGE_BYTES = 1 << 20
+"""What writers make a data page, uncompressed: one per column is held while batches are read."""
+
+FOOTERS_BYTES = 64 << 20
+"""Bytes of parsed footers that a process keeps."""
+
+WHOLE_FOOTER_BYTES = 16 << 20
+"""Bytes of a parsed footer above which only the row groups that are read are parsed, at each read."""
+
+COLUMN_CHUNK_BYTES = 920
+"""Bytes that a parsed footer takes per column and row group; ten times its length in the file."""
+
+
+def has_fixed_width(kind: Any) -> bool:
+    """Whether every value of a type takes the same bytes, so that they are known without reading."""
+    return bool(pa.types.is_primitive(kind))
+
+
+def column_bytes(kind: Any) -> int:
+    """Return the decoded bytes per value of a fixed-width type (16 for others, a guess)."""
+    return max(1, kind.bit_width // 8) if has_fixed_width(kind) else 16
+
+
+def row_width(dataset: Dataset, names: Sequence[str]) -> int:
+    """Return the decoded bytes of one row of these columns, guessing at those without a fixed width."""
+    return sum(column_bytes(dataset.schema.field(name).type) for name in names)
+
+
+def group_widths(dataset: Dataset, names: Sequence[str], groups: slice = slice(None)) -> np.ndarray:
+    """Return about the decoded bytes of a row of these columns, float64 (n_row_groups,).
+
+    Exact for types of fixed width. Others come as dictionaries: a code per row, and values that take no more than they do in
+    the file, of which only the size of all columns together is known.
+    """
+    kinds = [dataset.schema.field(name).type for name in names]
+    fixed = sum(column_bytes(kind) for kind in kinds if has_fixed_width(kind))
+    n_varying = sum(not has_fixed_width(kind) for kind in kinds)
+    rows = dataset.rows[groups]
+    if not n_varying:
+        return np.full(len(rows), float(fixed))
+    return fixed + n_varying * CODE_BYTES + dataset.bytes[groups] / np.maximum(rows, 1)
+
+
+def whole_bytes(limit: int) -> int:
+    """Return the decoded bytes up to which a piece is read at once in a memory budget."""
+    return max(WHOLE_BYTES, min(MOST_WHOLE_BYTES, limit // WHOLE_SHARE))
+
+
+def reading_bytes(dataset: Dataset, names: Sequence[str], at_once: int = WHOLE_BYTES) -> int:
+    """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer.
+
+    Pieces of up to `at_once` bytes are read at once.
+    """
+    if isinstance(dataset.source, Partitions):  # computed whole, and what it is computed from
+        return 3 * int(dataset.bytes.max(initial=0)) + (8 << 20)
+    whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
+    footer = int(footers_bytes(dataset).max(initial=0))
+    if whole <= at_once:
+        return 3 * whole + footer + (8 << 20)
+    return 3 * at_once + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + (8 << 20)
+
+
+def footers_bytes(dataset: Dataset) -> np.ndarray:
+    """Return about how many bytes each file's footer takes, int64 (n_files,): parsed, or unparsed while it is indexed."""
+    parsed = parsed_footers(dataset)
+    return np.where(parsed > WHOLE_FOOTER_BYTES, parsed // 10, parsed)
+
+
+def kept_bytes(dataset: Dataset) -> int:
+    """Return the bytes of footers, or of partitions, that a process keeps because they may be wanted again."""
+    if isinstance(dataset.source, Partitions):
+        return KEPT_BYTES + 2 * int(dataset.bytes.max(initial=0))
+    return min(FOOTERS_BYTES, int(footers_bytes(dataset).sum()))
+
+
+def table_bytes(dataset: Dataset, names: Sequence[str]) -> int:
+    """Return the bytes of a row that wait in memory while its chunk is learned: of partitions, which a task is sent whole."""
+    if not isinstance(dataset.source, Partitions):
+        return 0
+    return int(-(-(dataset.rows @ group_widths(dataset, names)) // max(1, dataset.n_rows)))
+
+
+def parsed_footers(dataset: Dataset) -> np.ndarray:
+    """Return about how many bytes each file's parsed footer takes, int64 (n_files,)."""
+    n_groups = np.zeros(len(dataset.source.files), np.int64)
+    np.maximum.at(n_groups, dataset.file, dataset.index.astype(np.int64) + 1)
+    return n_groups * len(dataset.schema.names) * COLUMN_CHUNK_BYTES

@@ -1,0 +1,1 @@
+"""Columns to numbers: decided once by a sample, frozen in the model."""

@@ -1,0 +1,164 @@
+"""The target: what kind it is, its classes and its scale, decided by the first look."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamsgd.data.types import is_number
+from streamsgd.errors import DataError, SettingsError
+from streamsgd.features.arrow import as_double
+from streamsgd.features.moments import Moments, check_moments
+from streamsgd.features.target import Target
+from streamsgd.settings.policies import policy_of
+
+if TYPE_CHECKING:
+    from streamsgd.features.sample import Sample
+
+
+MOST_CLASSES = 10_000
+
+TASK_LOSS = {"regression": "squared", "binary": "logistic", "multiclass": "softmax", "poisson": "poisson"}
+
+
+def choose_target(look: Sample, name: str, task: str) -> Target:
+    """Decide what kind of target this is, its classes, and its scale.
+
+    Raises
+    ------
+    DataError
+        The target is constant, has no usable value, or does not fit the task.
+
+    """
+    kind = look.dataset.schema.field(name).type
+    if look.settings.classes:
+        return _classes(name, task, _given_classes(look, name, kind))
+    if not is_number(kind):
+        _check_text(name, kind, task)
+    if _is_text(kind) or task == "multiclass" or (pa.types.is_boolean(kind) and task in ("auto", "binary")):
+        return _classes(name, task, discover(look, name))
+    return _choose_by_value(look, name, task)
+
+
+def _choose_by_value(look: Sample, name: str, task: str) -> Target:
+    """Decide what a column of numbers is: two classes, counts, or a number to predict."""
+    kind, values = look.dataset.schema.field(name).type, look.target_values(name)
+    unique = set(np.unique(values[:10_000]).tolist())
+    if task == "binary" or (task == "auto" and unique <= {0.0, 1.0}) or (task == "auto" and unique <= {-1.0, 1.0}):
+        unique = set(np.unique(values).tolist())
+        both = unique in ({0.0, 1.0}, {-1.0, 1.0})
+        return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name))
+    _check_varies(look, name, values)
+    if task == "poisson":
+        return Target(name, "poisson")
+    moments = Moments()
+    moments.add(values)
+    check_moments(moments, f"target {name!r}")
+    if policy_of("scale", look.settings.scale) == "none":
+        return Target(name, "regression")
+    return Target(name, "regression", (), moments.mean, 1.0 / moments.deviation)
+
+
+def _given_classes(look: Sample, name: str, kind: Any) -> tuple[Any, ...]:
+    given = {_as_type(text, kind, name) for text in look.settings.classes}
+    if len(given) < 2:
+        raise SettingsError(f"--classes {look.settings.classes[0]}: one class leaves nothing to learn; give two or more")
+    return tuple(sorted(given))
+
+
+def _check_text(name: str, kind: Any, task: str) -> None:
+    if not _is_text(kind):
+        raise DataError(f"target {name!r} is of type {kind}; it must be a number, a boolean or a string")
+    if task in ("regression", "poisson"):
+        raise DataError(f"target {name!r} is of type {kind} but the task is {task}, which needs numbers")
+
+
+def discover(look: Sample, name: str) -> tuple[Any, ...]:
+    """Return the sorted distinct values of the target, reading its column alone."""
+    found: set[Any] = set()
+    for column in look.scan(name):
+        try:
+            found.update(value for value in pc.unique(_plain(column)).to_pylist() if not _is_missing(value))
+        except UnicodeDecodeError as error:
+            raise DataError(f"target {name!r} holds bytes that are not UTF-8 ({error}): write its classes as text") from error
+        if len(found) > MOST_CLASSES:
+            raise DataError(
+                f"target {name!r} has more than {MOST_CLASSES:,} distinct values; if it is a number to predict, "
+                "pass --task regression"
+            )
+    return tuple(sorted(found))
+
+
+def _classes(name: str, task: str, classes: tuple[Any, ...]) -> Target:
+    odd = [value for value in classes if not isinstance(value, str | int | float)]
+    if odd:
+        raise DataError(
+            f"target {name!r} holds values such as {odd[0]}, which cannot be classes; write them as strings or integers, "
+            "or pass --task regression"
+        )
+    if not isinstance(classes[0] if classes else "", str) and len({*map(float, classes)}) < len(classes):
+        raise DataError(
+            f"target {name!r} has classes above 2^53 that differ by less than a float64 tells; write them as strings"
+        )
+    if not classes:
+        raise DataError(f"target {name!r} has no usable value: every row is null or NaN")
+    if len(classes) == 1:
+        raise DataError(f"target {name!r} is constant: every row is {classes[0]!r}, so there is nothing to learn")
+    if task == "binary" and len(classes) > 2:
+        shown = ", ".join(map(repr, classes[:5]))
+        raise DataError(
+            f"target {name!r} has {len(classes)} values ({shown} ...) but the task is binary; "
+            "pass --task multiclass, or --filter the rows"
+        )
+    kind = "binary" if len(classes) == 2 and task != "multiclass" else "multiclass"
+    return Target(name, kind, classes)  # type: ignore[arg-type]
+
+
+def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
+    if len(values) and values.min() < values.max():
+        return
+    low, high = math.inf, -math.inf
+    for column in look.scan(name):
+        numbers = as_double(column)
+        finite = numbers[np.isfinite(numbers)]
+        if len(finite):
+            low, high = min(low, finite.min()), max(high, finite.max())
+            if low < high:
+                return
+    if low > high:
+        raise DataError(f"target {name!r} has no usable value: every row is null, NaN or infinite")
+    raise DataError(f"target {name!r} is constant: every row is {low:g}, so there is nothing to learn")
+
+
+def _in_type(values: set[float], kind: Any) -> tuple[Any, ...]:
+    """Return the sorted values, whole where the column holds whole numbers."""
+    return tuple(int(value) if pa.types.is_integer(kind) else value for value in sorted(values))
+
+
+def _is_text(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _plain(column: Any) -> Any:
+    column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _as_type(text: str, kind: Any, name: str) -> Any:
+    if _is_text(kind):
+        return text
+    try:
+        return (
+            pa.scalar(text).cast(kind).as_py() if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)) else float(text)
+        )
+    except (ValueError, pa.ArrowException):
+        raise SettingsError(f"--classes {text!r} is not a value of target {name!r}, whose type is {kind}") from None

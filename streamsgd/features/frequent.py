@@ -1,0 +1,155 @@
+"""The most frequent values of hashed columns, counted while training: a model knows slots, people want names.
+
+Some rows of every piece are counted, and the most frequent values of each piece added up in the order of the plan, so that the
+names are the same whoever read what when. Memory is bounded: beyond `MOST_KEPT` values of a column the rarest are forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.features.arrow import as_bytes, as_dictionary, elements
+from streamsgd.features.ragged import prepare_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streamsgd.features.encoding import Encoding
+
+
+T = TypeVar("T", str, bytes)
+
+MOST_NAMED = 100
+"""Values of a column that a model names, and that a piece reports."""
+
+MOST_KEPT = 1000
+"""Values of a column that are kept while training."""
+
+COUNTED_ROWS, COUNTED_TEXTS = 1 << 13, 1 << 10
+"""Rows of a piece whose values are counted, and texts whose words are ..."""
+
+COUNTED_BYTES = 4 << 20
+"""... as long as they take no more than this."""
+
+WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+"""A token, as `kernels.text` cuts them."""
+
+
+class ValueCounter:
+    """Counts the values of every hashed column among the first rows of a piece, however it comes in batches.
+
+    Parameters
+    ----------
+    encoding
+        Whose hashed columns are meant.
+    rows
+        How many rows are counted.
+
+    """
+
+    def __init__(self, encoding: Encoding, rows: int) -> None:
+        self.encoding, self.rows = encoding, rows
+        self.at = 0
+        self.parts: dict[str, list[Any]] = {}
+
+    def add(self, columns: list[Any]) -> None:
+        """Take in the next rows: one Arrow column per source of the encoding."""
+        if self.at >= self.rows:
+            return
+        named = dict(zip(self.encoding.sources, columns, strict=True))
+        for name, column in named.items():
+            if name in self._hashed:
+                self.parts.setdefault(name, []).append(column.slice(0, self.rows - self.at))
+        self.at += len(columns[0])
+
+    @cached_property
+    def _hashed(self) -> frozenset[str]:
+        categories = [category.column for category in self.encoding.categories if not category.own]
+        return frozenset([*categories, *(tail.name for tail in self.encoding.tails)])
+
+    def counts(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the most frequent values of each column, with how often they came."""
+        found = {c.name: _values(self.parts.get(c.column, [])) for c in self.encoding.categories if not c.own}
+        for tail in self.encoding.tails:
+            parts = self.parts.get(tail.name, [])
+            if tail.kind == "text":
+                found[tail.name] = _words(parts, fold=tail.fold)
+            else:
+                found[tail.name] = _values([elements(part, tail.kind)[0] for part in parts])
+        return found
+
+
+def _values(parts: list[Any]) -> list[tuple[str, int]]:
+    tables = [_counted(chunk) for part in parts for chunk in as_dictionary(part)]
+    if not tables:
+        return []
+    table = tables[0]
+    if len(tables) > 1:
+        table = pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")]).rename_columns(["value", "count"])
+    counts = table["count"].to_numpy()
+    if len(counts) > MOST_NAMED:  # to sort all values would cost more than to count them
+        table = table.filter(pa.array(counts >= np.partition(counts, -MOST_NAMED)[-MOST_NAMED]))
+    table = table.sort_by([("count", "descending"), ("value", "ascending")]).slice(0, MOST_NAMED)
+    return _decoded(zip(table["value"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+
+def _counted(chunk: Any) -> Any:
+    """Return the values of a dictionary array that are not null, as bytes, each with how often it is there."""
+    codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
+    values, counts = np.unique(codes, return_counts=True)
+    table = pa.table({"value": as_bytes(chunk.dictionary.take(pa.array(values))).cast(pa.large_binary()), "count": counts})
+    return table.filter(table["value"].is_valid()) if table["value"].null_count else table
+
+
+def _words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
+    total: Counter[bytes] = Counter()
+    left = COUNTED_TEXTS
+    for chunk in (chunk for part in parts for chunk in as_dictionary(part)):
+        some = chunk.slice(0, left)
+        for text in prepare_texts(some.dictionary.take(some.indices), fold=fold).to_pylist():
+            total.update(set(WORD.findall(text or b"")))
+        left -= len(some)
+    return _decoded(_best(total))
+
+
+def _decoded(counts: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
+    """Return what is UTF-8; the rest has no name."""
+    found = []
+    for value, count in counts:
+        with suppress(UnicodeDecodeError):
+            found.append((value.decode(), count))
+    return found
+
+
+def _best(counts: Mapping[T, int], most: int = MOST_NAMED) -> list[tuple[T, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+
+
+class FrequentValues:
+    """Counts of values by column."""
+
+    def __init__(self, counts: Mapping[str, Iterable[tuple[str, int]]] | None = None) -> None:
+        self.counts = {name: Counter(dict(pairs)) for name, pairs in (counts or {}).items()}
+
+    def add(self, found: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+        """Take in what a piece brought."""
+        for name, pairs in found.items():
+            counts = self.counts.setdefault(name, Counter())
+            counts.update(dict(pairs))
+            if len(counts) > 2 * MOST_KEPT:
+                self.counts[name] = Counter(dict(_best(counts, MOST_KEPT)))
+
+    def best(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the most frequent values of each column."""
+        return {name: _best(counts) for name, counts in self.counts.items()}
+
+    def kept(self) -> dict[str, list[tuple[str, int]]]:
+        """Return all counts, for a checkpoint."""
+        return {name: list(counts.items()) for name, counts in self.counts.items()}

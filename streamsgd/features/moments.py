@@ -1,0 +1,63 @@
+"""Mean and variance of a column, merged over parts of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamsgd.errors import DataError
+
+
+@dataclass
+class Moments:
+    """Mean and squared deviations of finite values, merged by Chan, Golub and LeVeque's formula (1979)."""
+
+    n: int = 0
+    missing: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in float values, counting NaN and Inf as missing."""
+        finite = values[np.isfinite(values)].astype(np.float64)
+        self.missing += len(values) - len(finite)
+        if not len(finite):
+            return
+        with np.errstate(over="ignore", invalid="ignore"):  # `check_moments` refuses what overflows
+            mean = float(finite.mean())
+            m2 = float(np.square(finite - mean).sum())
+        self.join(Moments(len(finite), 0, mean, m2, float(finite.min()), float(finite.max())))
+
+    def join(self, other: Moments) -> None:
+        """Take in the values that another one has seen."""
+        self.missing += other.missing
+        if not other.n:
+            return
+        n, delta = self.n + other.n, other.mean - self.mean
+        self.m2 += other.m2 + delta * delta * self.n * other.n / n
+        self.mean += delta * other.n / n
+        self.n = n
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    @property
+    def deviation(self) -> float:
+        """Population standard deviation, 1 where it is zero or lost in rounding."""
+        deviation = math.sqrt(self.m2 / self.n) if self.n else 0.0
+        return deviation if deviation > 1e-12 * abs(self.mean) else 1.0
+
+
+def check_moments(moments: Moments, what: str) -> None:
+    """Refuse values too large to have a variance, which are marks for missing values more often than numbers.
+
+    Raises
+    ------
+    DataError
+        The mean or the variance overflows.
+
+    """
+    if not (math.isfinite(moments.mean) and math.isfinite(moments.m2)):
+        raise DataError(f"{what} has values so large that their variance overflows; clean them, or use a smaller unit")

@@ -1,0 +1,110 @@
+"""The target and the weight of rows: columns as numbers, checked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamsgd.features.arrow import as_double
+
+
+def target_sums(n_classes: int, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Sum the targets of some rows.
+
+    Parameters
+    ----------
+    n_classes
+        Classes of the target, 0 for a number.
+    y
+        float64 (n_rows,): the number as it is learned, or the index of the class.
+    weight
+        float64 (n_rows,), or None for 1.
+
+    """
+    total = float(len(y)) if weight is None else float(weight.sum())
+    if n_classes == 2:
+        second = float(y.sum() if weight is None else y @ weight)
+        return np.array([total - second, second])
+    if n_classes:
+        return np.bincount(y.astype(np.int64), weight, minlength=n_classes).astype(np.float64)
+    if total <= 0.0:
+        return np.zeros(3)
+    mean = float(y.sum() if weight is None else y @ weight) / total
+    away = y - mean
+    return np.array([total, mean, float(away @ (away if weight is None else away * weight))])
+
+
+def join_target_sums(a: np.ndarray, b: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the sums of the rows of both."""
+    if n_classes:
+        return np.array(a + b)
+    total = a[0] + b[0]
+    if total <= 0.0:
+        return a
+    step, share = b[1] - a[1], b[0] / total
+    return np.array([total, a[1] + step * share, a[2] + b[2] + step * step * a[0] * share])
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What is predicted."""
+
+    name: str
+    task: Literal["regression", "binary", "multiclass", "poisson"]
+    classes: tuple[str | int | float | bool, ...] = ()
+    """Sorted; for a binary target the second is the positive one."""
+    shift: float = 0.0
+    scale: float = 1.0
+    """A regression target is learned as (y - shift) * scale and predicted in its own units."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether its classes are strings."""
+        return bool(self.classes) and isinstance(self.classes[0], str)
+
+
+def encode_target(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the targets as float64 (n,) and which of them are usable, bool (n,)."""
+    if target.classes:
+        return _class_index(target, column)
+    y = as_double(column)
+    usable = np.isfinite(y)
+    with np.errstate(invalid="ignore"):
+        if target.task == "poisson":
+            usable &= (y >= 0) & (np.floor(y) == y)
+        return (y - target.shift) * target.scale, usable
+
+
+def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
+    if target.of_text:
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        values = column.cast(pa.string())
+        index = pc.fill_null(pc.index_in(values, value_set=pa.array(target.classes, pa.string())), -1)
+        found = index.to_numpy(zero_copy_only=False)
+        return found.astype(np.float64), found >= 0
+    y = as_double(column)
+    classes = np.array(target.classes, np.float64)
+    if len(classes) == 2:
+        second = y == classes[1]
+        return second.astype(np.float64), second | (y == classes[0])
+    found = np.searchsorted(classes, y).clip(0, len(classes) - 1)
+    return found.astype(np.float64), classes[found] == y
+
+
+def encode_weight(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return row weights as float64 (n,) and which of them are finite and not negative."""
+    weight = as_double(column)
+    with np.errstate(invalid="ignore"):
+        return weight, np.isfinite(weight) & (weight >= 0)
+
+
+def describe_bad_target(target: Target) -> str:
+    """Return what a usable value of this target is."""
+    if target.task == "poisson":
+        return "counts must be whole numbers of at least 0"
+    if target.classes:
+        return f"the classes are {', '.join(map(repr, target.classes[:10]))}"
+    return "it must be a finite number"

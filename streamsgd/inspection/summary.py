@@ -1,0 +1,271 @@
+"""Inspection: what the data is, and whether the order of its rows is a risk.
+
+Everything is bounded: footers, a sample of row groups for the columns, and one column, the target, of a
+sample of the units of reading. A column that cannot be read is reported, never an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamsgd.data.dask_tables import is_lazy
+from streamsgd.data.dataset import Dataset, read_dataset, require
+from streamsgd.data.filesystems import first_line
+from streamsgd.data.open import open_data
+from streamsgd.data.parquet import Footers, PieceReader
+from streamsgd.data.partitions import Held
+from streamsgd.data.sizes import encoded_bytes
+from streamsgd.data.timings import Timings
+from streamsgd.data.types import is_number, kind_of
+from streamsgd.errors import DataError, StreamSGDError
+from streamsgd.features.arrow import as_float
+from streamsgd.features.choose import choose_encoding
+from streamsgd.features.roles import choose, expand
+from streamsgd.features.sample import Sample
+from streamsgd.inspection.order import OrderRisk, TargetMix, measure_order
+from streamsgd.planning.chunks import Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.features.target import Target
+    from streamsgd.planning.chunks import Plan
+    from streamsgd.settings.fields import Settings
+
+
+SAMPLE_GROUPS = 16
+
+SAMPLE_ROWS = 1 << 16
+"""Row groups, and rows of each, that are looked at."""
+
+MOST_BYTES = 256 << 20
+"""Encoded bytes of a row group above which columns without a fixed width are not looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The least, the middle and the greatest of some numbers."""
+
+    min: int
+    median: int
+    max: int
+
+
+@dataclass(slots=True)
+class ColumnSummary:
+    """One column; counts and values are of the sample."""
+
+    name: str
+    type: str
+    usable: bool
+    """Whether it can be a feature."""
+    encoded_bytes: int | None = None
+    """Compressed bytes in all files, estimated from the footers of some."""
+    rows: int = 0
+    """Rows looked at."""
+    nulls: int = 0
+    nans: int = 0
+    infinite: int = 0
+    min: float | str | None = None
+    max: float | str | None = None
+    mean: float | None = None
+    std: float | None = None
+    distinct: int | None = None
+    """Of strings."""
+    taken_as: list[str] = field(default_factory=list)
+    """What it would become in training; only where a target was named."""
+    why: str = ""
+    problem: str = ""
+    """Why it could not be looked at, or what is wrong with it."""
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What `inspect` found."""
+
+    files: int
+    row_groups: int
+    rows: int
+    file_bytes: int
+    rows_per_group: Spread | None
+    bytes_per_group: Spread | None
+    """Encoded, not compressed, as the footers say."""
+    empty_files: int
+    partition_columns: tuple[str, ...]
+    sample_rows: int
+    columns: list[ColumnSummary] = field(default_factory=list)
+    target: TargetMix | None = None
+    order: OrderRisk | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def inspect_data(
+    data: Any,
+    settings: Settings,
+    plan_for: Callable[[Dataset, Settings, Target], Plan],
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Look at data, and at a target if the settings name one; `plan_for` says how training would cut it into chunks.
+
+    Raises
+    ------
+    StreamSGDError
+        A footer cannot be read, or a column that was named is not there.
+
+    """
+    if settings.filter or hasattr(data, "__arrow_c_stream__") or is_lazy(data):
+        dataset, _, _ = open_data(data, settings.filter, progress)
+    else:
+        dataset = read_dataset(data, progress=progress)
+    pieces = sample_pieces(dataset, settings.seed)
+    filled = np.unique(dataset.file[dataset.rows > 0])
+    found = Inspection(
+        files=dataset.n_files,
+        row_groups=dataset.n_row_groups,
+        rows=dataset.n_rows,
+        file_bytes=sum(ref.size for ref in dataset.source.files),
+        rows_per_group=_spread(dataset.rows),
+        bytes_per_group=_spread(dataset.bytes),
+        empty_files=dataset.n_files - len(filled),
+        partition_columns=dataset.partition_names,
+        sample_rows=sum(piece.rows for piece in pieces),
+    )
+    found.columns = summarise_columns(dataset, pieces)
+    if settings.target:
+        expand((settings.target, *settings.features, *settings.exclude), list(dataset.schema.names))
+        try:
+            require(dataset, [settings.target])
+            found.target, found.order = measure_order(dataset, settings, plan_for)
+            _add_choices(dataset, settings, found.columns)
+        except StreamSGDError as error:
+            found.problems.append(str(error))
+    return found
+
+
+def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:
+    """Note what training would make of every column, and why."""
+    encoding, reasons = choose_encoding(Sample(dataset, settings), choose(settings, dataset.schema))
+    taken = encoding.taken_as()
+    for column in columns:
+        column.taken_as, column.why = taken.get(column.name, []), reasons.get(column.name, "")
+
+
+def sample_pieces(dataset: Dataset, seed: int, most: int = SAMPLE_GROUPS, rows: int = SAMPLE_ROWS) -> list[Piece]:
+    """Return a seeded choice of row groups with rows, the first rows of each."""
+    some = np.flatnonzero(dataset.rows > 0)
+    if len(some) > most:
+        seeds = np.random.SeedSequence([seed, 0x105])
+        some = np.sort(np.random.Generator(np.random.PCG64(seeds)).permutation(some)[:most])
+    return [Piece(0, g, g + 1, 0, min(int(dataset.rows[g]), rows), 0) for g in some.tolist()]
+
+
+def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSummary]:
+    """Return a summary of every column over some pieces."""
+    sizes = encoded_bytes(dataset)
+    summaries, footers = [], Footers()
+    for name in dict.fromkeys(dataset.schema.names):
+        kind = dataset.schema.field(dataset.schema.names.index(name)).type
+        summary = ColumnSummary(name, str(kind), kind_of(kind) is not None, sizes.get(name))
+        summaries.append(summary)
+        summary.problem = _problem(dataset, name)
+        if not summary.problem:
+            # A reader of its own: it keeps files open whose row groups it has not read to the end.
+            _look(PieceReader(dataset, footers), name, kind, pieces, summary)
+    return summaries
+
+
+def read_column(reader: PieceReader, piece: Piece, name: str) -> Any:
+    """Return one column of a piece.
+
+    Raises
+    ------
+    DataError
+        It cannot be read.
+
+    """
+    try:
+        parts = [part[0] for part in reader.read(piece, (name,), Timings())]
+    except (pa.ArrowException, KeyError, ValueError, OSError, NotImplementedError) as error:
+        raise DataError(f"{reader.where(piece)}: {first_line(error)}") from error
+    chunks = [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
+    return pa.chunked_array(chunks, type=parts[0].type)
+
+
+def _problem(dataset: Dataset, name: str) -> str:
+    if dataset.n_rows and not isinstance(dataset.source, Held):
+        try:
+            require(dataset, [name])
+        except DataError as error:
+            return str(error)
+    return ""
+
+
+def _look(reader: PieceReader, name: str, kind: Any, pieces: list[Piece], summary: ColumnSummary) -> None:
+    fixed = pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
+    largest = max((int(reader.dataset.bytes[piece.first]) for piece in pieces), default=0)
+    if not fixed and largest > MOST_BYTES:
+        summary.problem = f"not looked at: its type has no fixed width and row groups have up to {largest:,} bytes"
+        return
+    values, strings = [], pa.array([], pa.string())
+    for piece in pieces:
+        try:
+            column = read_column(reader, piece, name)
+        except DataError as error:
+            summary.problem = str(error)
+            return
+        summary.rows += len(column)
+        summary.nulls += column.null_count
+        if is_number(kind):
+            values.append(np.asarray(as_float(column), dtype=np.float64))
+        elif _is_text(column.type):
+            strings = pc.unique(pa.chunked_array([*column.cast(pa.string()).chunks, strings]))
+    if is_number(kind):
+        _numbers(np.concatenate(values) if values else np.zeros(0), kind, summary)
+    elif _is_text(kind):
+        summary.distinct = len(strings) - strings.null_count
+
+
+def _numbers(values: np.ndarray, kind: Any, summary: ColumnSummary) -> None:
+    finite = values[np.isfinite(values)]
+    summary.nans = int(np.isnan(values).sum()) - summary.nulls
+    summary.infinite = int(np.isinf(values).sum())
+    if not len(finite):
+        return
+    low, high = float(finite.min()), float(finite.max())
+    summary.min, summary.max = (_moment(low, kind), _moment(high, kind)) if pa.types.is_temporal(kind) else (low, high)
+    if not pa.types.is_temporal(kind):
+        with np.errstate(over="ignore", invalid="ignore"):
+            summary.mean, summary.std = float(finite.mean()), float(finite.std())
+
+
+def _moment(value: float, kind: Any) -> float | str:
+    """Return days or seconds as a date or time of day."""
+    try:
+        if pa.types.is_date(kind):
+            return str(np.datetime64(int(value), "D"))
+        if pa.types.is_timestamp(kind):
+            return str(np.datetime64(int(value), "s"))
+    except (ValueError, OverflowError):
+        return value
+    return value
+
+
+def _is_text(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _spread(values: np.ndarray) -> Spread | None:
+    if not len(values):
+        return None
+    return Spread(int(values.min()), int(np.median(values)), int(values.max()))

@@ -1,0 +1,1 @@
+"""Loops that round alike everywhere."""

@@ -1,0 +1,252 @@
+"""The one place that talks to Numba: the decorator, its disk cache, and dispatch on parts.
+
+Two facts shaped it, both measured:
+
+* Numba's cache key knows a kernel's own file and bytecode, not the functions it calls, nor the compiler's
+  options. An edited loss would silently reuse old machine code. The key here also holds a digest of every
+  source in this package, of the modules that define the parts in the signature, and of the options.
+* Functions passed as arguments, closures over them and jitclass never hit the disk cache. A *verb* does: a free
+  function whose overload returns the plain-Python function of the part's class.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import sys
+from functools import cache, wraps
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+
+from numba import config, njit, types
+from numba.core import event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.registry import CPUDispatcher
+from numba.core.serialize import dumps
+
+from streamsgd.kernels.compile.inlining import compiled_once, inlined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+log = logging.getLogger("streamsgd")
+
+
+PACKAGE = "streamsgd.kernels"
+"""Whose sources are in the key of every kernel, wherever in it this file is."""
+
+# Reassociation lets LLVM vectorise sums; NaN and Inf keep their meaning, or a diverged run would go unseen.
+FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
+
+EXACT = frozenset({"contract"})
+"""Of what must round as written."""
+
+# A division by zero gives Inf or NaN, as in NumPy, and the check for finite numbers finds it: Python's own test before every
+# division keeps loops from becoming vector code.
+ERROR_MODEL = "numpy"
+
+UNCALLED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of helpers that kernels call: no code by which Python or C could."""
+
+
+@cache
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@cache
+def package_digest() -> str:
+    """Return the sha256 of every kernel source, in the order of their paths."""
+    sources = sorted(Path(str(sys.modules[PACKAGE].__file__)).parent.rglob("*.py"))
+    return hashlib.sha256("".join(_digest(str(path)) for path in sources).encode()).hexdigest()
+
+
+def _part_digests(signature: tuple[Any, ...]) -> tuple[str, ...]:
+    paths = {getattr(sys.modules.get(part.__module__), "__file__", None) for part in _classes(signature)}
+    return tuple(_digest(path) for path in sorted(filter(None, paths)))
+
+
+def _classes(kinds: Iterable[Any]) -> Iterator[Any]:
+    """Yield the classes of named tuples, and of the named tuples in them."""
+    for kind in kinds:
+        if isinstance(kind, types.BaseNamedTuple):
+            yield kind.instance_class
+            yield from _classes(kind)
+
+
+class NamedByKey(IndexDataCacheFile):
+    """Numba's file of compiled code, in which the name of an entry says what it is.
+
+    Numba numbers entries from what the index held a moment ago. Two processes that compile at once can take one number for two
+    kernels, and the index then hands out the code of the one for the other.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep what was compiled for a key. The code is there before the index speaks of it."""
+        name = self._data_name(int.from_bytes(hashlib.sha256(dumps(key)).digest()[:16], "big"))
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
+
+
+class _KernelCache(FunctionCache):
+    """A function cache whose key also sees callees, parts and options.
+
+    Signatures with parts from outside this package are kept in index files of their own: an index is unpickled whole, so
+    one user's loss in the common one would break every process that cannot import it.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        key = super()._index_key(sig, codegen)
+        return (*key, package_digest(), _part_digests(sig), tuple(sorted(FASTMATH)), tuple(sorted(EXACT)), ERROR_MODEL)
+
+    def _use_index_of(self, sig: Any) -> None:
+        modules = ((c.__module__, c.__qualname__) for c in _classes(sig))
+        foreign = sorted({f"{module}.{name}" for module, name in modules if not module.startswith(f"{PACKAGE}.")})
+        name = self._impl.filename_base
+        if foreign:
+            name += "-" + hashlib.sha256(" ".join(foreign).encode()).hexdigest()[:16]
+        self._cache_file = NamedByKey(self._cache_path, name, self._impl.locator.get_source_stamp())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        self._use_index_of(sig)
+        return super().load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        self._use_index_of(sig)
+        super().save_overload(sig, data)
+
+
+@cache
+def _say_uncached(reason: str) -> None:
+    log.warning("compiled kernels are not kept on disk, so every process compiles them again: %s", reason)
+
+
+class _NoCollecting:
+    """Keeps Python's collector of garbage from running while anything compiles: it takes a sixth of the time."""
+
+    def __init__(self) -> None:
+        self._lock, self._compiling, self._was_on = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._compiling:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._compiling += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._compiling -= 1
+            if not self._compiling and self._was_on:
+                gc.enable()
+
+
+_no_collecting = _NoCollecting()
+
+
+def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: frozenset[str] = FASTMATH) -> Any:
+    """Compile `function` without the GIL and keep the machine code on disk where a directory is writable.
+
+    `counts` is whether it counts references to arrays, which it must to make any.
+    """
+    compiled = njit(nogil=True, fastmath=set(fastmath), error_model=ERROR_MODEL, _nrt=counts, no_cfunc_wrapper=True)(function)
+    if config.DISABLE_JIT:
+        return compiled
+    compiled._compiler.compile = _collecting_nothing(compiled._compiler.compile)  # noqa: SLF001
+    try:
+        compiled._cache = _KernelCache(function)  # noqa: SLF001
+    except RuntimeError as error:
+        _say_uncached(str(error))
+    return compiled
+
+
+def _collecting_nothing(compile_: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(compile_)
+    def compile_at_once(args: Any, return_type: Any) -> Any:
+        with _no_collecting:
+            return compile_(args, return_type)
+
+    return compile_at_once
+
+
+class CompileClock:
+    """Counts the seconds that compiling takes; loading from the disk cache is not compiling."""
+
+    def __init__(self) -> None:
+        self._listener = event.TimingListener()
+
+    def __enter__(self) -> Self:
+        event.register("numba:compile", self._listener)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        event.unregister("numba:compile", self._listener)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return float(self._listener.duration) if self._listener.done else 0.0
+
+
+def loaded_kernels() -> dict[str, int]:
+    """Return the kernels that this process compiled or loaded, by module and name, and of how many signatures each."""
+    package, found = f"{PACKAGE}.", {}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(package):
+            for value in vars(module).values():
+                if isinstance(value, CPUDispatcher) and "no_cpython_wrapper" not in value.targetoptions and value.signatures:
+                    function = value.py_func
+                    found[f"{function.__module__.removeprefix(package)}.{function.__name__}"] = len(value.signatures)
+    return found
+
+
+def lean_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a kernel that makes no array: without counting references, which takes a fifth of the time of short rows."""
+    return kernel(function, counts=False)
+
+
+def exact_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a lean kernel whose arithmetic must round as written."""
+    return kernel(function, counts=False, fastmath=EXACT)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile a helper that kernels call: never cached on its own."""
+    return _helper(function, counts=True)
+
+
+def lean(function: Callable[..., Any]) -> Any:
+    """Compile a helper of lean kernels, which makes no array."""
+    return _helper(function, counts=False)
+
+
+def _helper(function: Callable[..., Any], *, counts: bool) -> Any:
+    options = {"nogil": True, "fastmath": set(FASTMATH), "error_model": ERROR_MODEL, "_nrt": counts}
+    made = njit(**options, **UNCALLED)(function)
+    if config.DISABLE_JIT:
+        return made
+
+    for_python = njit(**options)(function)
+
+    def compiled_for(*_args: Any) -> Any:
+        return for_python
+
+    def add_overload(compiled: Any) -> None:
+        made.overloads[tuple(compiled.signature.args)] = compiled
+
+    # Called from Python, Numba would jump to what is not there. What it does not know of, it asks to be compiled, and that is
+    # done apart: parts are checked in Python too (`testing`).
+    made.add_overload, made._compile_for_args = add_overload, compiled_for  # noqa: SLF001
+    return made
+
+
+def dispatch(verb: Callable[..., Any], *, exact: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code.
+
+    What must round as written is `exact`: compiled apart, without reassociation.
+    """
+    if not exact:
+        return inlined(verb)
+    return compiled_once(verb, {"fastmath": set(EXACT), "error_model": ERROR_MODEL, "_nrt": False, **UNCALLED})

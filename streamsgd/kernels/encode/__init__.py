@@ -1,0 +1,1 @@
+"""Decoded columns into shuffled rows."""

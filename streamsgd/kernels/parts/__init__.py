@@ -1,0 +1,1 @@
+"""What users plug in: losses, penalties, optimizers, schedules, in plain Python."""

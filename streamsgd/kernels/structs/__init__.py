@@ -1,0 +1,1 @@
+"""Named tuples of arrays that kernels take."""

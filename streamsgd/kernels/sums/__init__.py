@@ -1,0 +1,1 @@
+"""What adds up rows and moves nothing."""

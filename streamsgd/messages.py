@@ -1,0 +1,66 @@
+"""Words and sizes of messages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from streamsgd.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Return a number of bytes from text such as 1GB (10^9), 512MiB (2^20) or 1000000.
+
+    Raises
+    ------
+    SettingsError
+        The text is not a size.
+
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(text).lower())
+    if not match or match[2] not in _UNITS:
+        raise SettingsError(f"{text!r} is not a size; write it like 4GB, 512MiB or 1000000")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return a number of bytes with three digits and a decimal unit: 1.23 GB."""
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= size:
+            value = n_bytes / size
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def nearest(word: str, known: Iterable[str], most: int = 1000) -> str:
+    """Return ", did you mean 'x'?" when a known word is close, else the whole list.
+
+    A list of more than `most` words is left out.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415  only where something is wrong
+
+    words = sorted(known)
+    close = get_close_matches(word, words, n=1)
+    if close:
+        return f", did you mean {close[0]!r}?"
+    return f"; there are {', '.join(words)}" if len(words) <= most else ""
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number with what it counts: 1 file, 2 files."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def few(values: Sequence[Any], most: int = 10) -> str:
+    """Return the first values, separated by commas."""
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:most]]
+    return ", ".join(shown) + (" ..." if len(values) > most else "")

@@ -1,0 +1,1 @@
+"""What training leaves behind: predict, evaluate, explain, save."""

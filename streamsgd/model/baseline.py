@@ -1,0 +1,64 @@
+"""The best constant prediction: what a model must beat to have learned anything from its features.
+
+Targets are summed while they are read, piece by piece, and the sums are joined in the order of the plan, so
+that the result does not depend on who read what when. A sum is float64: (n_classes,) weights of a target with
+classes, else (weight, mean, sum of squared deviations), joined by the formula of Chan, Golub and LeVeque
+(1979).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.kernels.parts import losses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def best_constant_loss(loss: Any, sums: np.ndarray) -> float | None:
+    """Return the mean loss of the best constant score, or None where sums do not tell it (Huber, quantile).
+
+    squared        Var(y) / 2
+    logistic       -p log p - q log q, p + q = 1 the shares of the classes; softmax alike over all
+    hinge          2 min(p, q)
+    squared hinge  4 p q
+    poisson        m - m log m, m the mean count
+    """
+    formula = _FORMULAS.get(type(loss))
+    return formula(sums) if formula is not None and sums.any() else None
+
+
+def _entropy(sums: np.ndarray) -> float:
+    shares = sums[sums > 0.0] / sums.sum()
+    return max(0.0, -float((shares * np.log(shares)).sum()))
+
+
+def _half_variance(sums: np.ndarray) -> float:
+    return float(sums[2] / sums[0]) / 2.0
+
+
+def _hinge(sums: np.ndarray) -> float:
+    return 2.0 * float(sums.min() / sums.sum())
+
+
+def _squared_hinge(sums: np.ndarray) -> float:
+    return 4.0 * float(sums[0] * sums[1] / sums.sum() ** 2)
+
+
+def _poisson(sums: np.ndarray) -> float:
+    mean = float(sums[1])
+    return mean - mean * math.log(mean) if mean > 0.0 else 0.0
+
+
+_FORMULAS: dict[type, Callable[[np.ndarray], float]] = {
+    losses.Squared: _half_variance,
+    losses.Logistic: _entropy,
+    losses.Softmax: _entropy,
+    losses.Hinge: _hinge,
+    losses.SquaredHinge: _squared_hinge,
+    losses.Poisson: _poisson,
+}

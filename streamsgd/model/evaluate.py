@@ -1,0 +1,233 @@
+"""Evaluation: a model against a data set, streamed.
+
+The data is measured in ranges of chunks whose metrics are merged in the order of the data, so that a cluster, which measures
+ranges apart, gets the same bits as one process.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.compute.client import client_of
+from streamsgd.compute.executors import reading
+from streamsgd.compute.memory import MemorySlots
+from streamsgd.data.dask_feed import feed_of
+from streamsgd.data.dask_tables import lazily
+from streamsgd.data.open import open_data
+from streamsgd.data.partitions import lending
+from streamsgd.data.sizes import reading_bytes
+from streamsgd.model.metrics import Metrics
+from streamsgd.model.predict import scoring_block_bytes
+from streamsgd.planning.chunks import Plan, row_groups
+from streamsgd.stream.loader import Loader, check_loader
+from streamsgd.stream.stats import Account
+from streamsgd.stream.stream import read_chunk, sequential_plan, sequential_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamsgd.compute.executors import Executor
+    from streamsgd.features.target import Target
+    from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.predictor import Predictor
+    from streamsgd.stream.chunk import LoadedChunk
+
+
+RANGE_BYTES = 64 << 20
+"""Bytes of rows that are measured together: a task of a cluster takes some tenths of a second."""
+
+
+def new_metrics(loss: Any, target: Target) -> Metrics:
+    """Return empty metrics for a loss and a target."""
+    n_outputs = len(target.classes) if target.task == "multiclass" else 1
+    return Metrics.for_task(target.task, n_outputs, quantile=getattr(loss, "level", 0.5))
+
+
+def update_metrics(metrics: Metrics, model: Predictor, block: Block, start: int, stop: int) -> None:
+    """Add rows start to stop of a block, scored by the model, in units of the target."""
+    scores, means, losses = model.score_block(block, start, stop)
+    metrics.update(
+        model.in_target_units(block.y[start:stop]),
+        _one(model.in_target_units(means)),
+        _one(model.in_target_units(scores)),
+        block.weight[start:stop],
+        losses,
+    )
+
+
+def _one(values: np.ndarray) -> np.ndarray:
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+@dataclass
+class RangeEvaluator:
+    """What measures ranges of a data set apart, in whatever process.
+
+    Parameters
+    ----------
+    recipe, plan
+        Of the data.
+    per_range
+        Chunks of a range.
+    turns
+        Lets as many ranges be measured at a time as memory allows.
+
+    """
+
+    recipe: Loader
+    plan: Plan
+    per_range: int
+    turns: MemorySlots
+
+    @property
+    def ranges(self) -> range:
+        """Numbers of the ranges."""
+        return range(-(-self.plan.n_chunks(0) // self.per_range))
+
+    def chunks(self, number: int) -> range:
+        """Return the numbers of a range's chunks."""
+        return range(number * self.per_range, min((number + 1) * self.per_range, self.plan.n_chunks(0)))
+
+    def groups(self, number: int) -> list[int]:
+        """Return the row groups that a range reads."""
+        return row_groups([piece for k in self.chunks(number) for piece in self.plan.chunk(0, k).pieces])
+
+    def where(self, number: int) -> str:
+        """Name the beginning of a range."""
+        return f"what begins with {self.recipe.reader.where(self.plan.chunk(0, self.chunks(number)[0]).pieces[0])}"
+
+    def measure(self, model: Predictor, number: int) -> tuple[Metrics, Account]:
+        """Return the metrics of a range, and the account of it."""
+        metrics, account = new_metrics(model.loss, model.target), Account()
+        with self.turns:
+            most = min(self.plan.chunk_rows, self.plan.n_rows)
+            block, room = self.recipe.allocate(most), np.empty(most, np.int32)
+            for k in self.chunks(number):
+                filled = read_chunk(self.recipe, self.plan, self.plan.chunk(0, k), block, room)
+                update_with(metrics, model, filled)
+                account.add(filled)
+        return metrics, account
+
+
+def measure_on_worker(measurer: RangeEvaluator, model: Predictor, number: int, *tables: Any) -> tuple[Metrics, Account]:
+    """Measure a range, lending it the partitions that it reads, if the data is made of such."""
+    model = model.with_own_weights()
+    with lending(measurer.recipe.dataset.source, tables):
+        return measurer.measure(model, number)
+
+
+def update_with(metrics: Metrics, model: Predictor, filled: LoadedChunk) -> None:
+    """Add the rows of a chunk."""
+    for start, stop in filled.learned_runs():
+        update_metrics(metrics, model, filled.block, start, stop)
+
+
+@dataclass
+class Evaluator:
+    """Scores models on one data set, as often as asked."""
+
+    recipe: Loader
+    executor: Executor
+    block_bytes: int
+    account: Account = field(default_factory=Account)
+    client: Any = None
+    """Of distributed, whose workers measure; None for this process."""
+    memory: str | None = None
+    """Limit of a worker."""
+
+    @classmethod
+    def for_model(
+        cls, model: Predictor, data: Any, executor: Executor, *, block_bytes: int, filter_text: str | None = None
+    ) -> Evaluator:
+        """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
+        dataset, expression, columns = open_data(data, filter_text)
+        recipe = Loader(
+            dataset,
+            model.encoding,
+            model.target,
+            model.settings.get("weight"),
+            expression,
+            columns,
+            skip_bad_rows=model.settings.get("bad_rows") == "skip",
+            skip_unreadable=model.settings.get("unreadable") == "skip",
+            infinite_is_missing=model.settings.get("infinite") == "missing",
+            precision=str(model.weights.dtype),
+        )
+        return cls(check_loader(recipe), executor, block_bytes)
+
+    def evaluate(self, model: Predictor) -> dict[str, float]:
+        """Return the metrics of a model; see `metrics`."""
+        total = new_metrics(model.loss, model.target)
+        self.account.start(self.recipe.dataset.n_rows)
+        for metrics in self._here(model) if self.client is None else self._there(model):
+            total.merge(metrics)
+        return named(total, model.loss)
+
+    @property
+    def _per_range(self) -> int:
+        return max(1, RANGE_BYTES // self.block_bytes)
+
+    def _here(self, model: Predictor) -> Iterator[Metrics]:
+        chunks = sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()
+        for _, some in groupby(chunks, key=lambda filled: filled.chunk.number // self._per_range):
+            metrics = new_metrics(model.loss, model.target)
+            for filled in some:
+                update_with(metrics, model, filled)
+                self.account.add(filled)
+            yield metrics
+
+    def _there(self, model: Predictor) -> Iterator[Metrics]:
+        from streamsgd.compute.task_map import TaskMap, TaskSpec  # noqa: PLC0415
+
+        recipe = self.recipe
+        plan = sequential_plan(recipe, self.block_bytes)
+        each = self.block_bytes + reading_bytes(recipe.dataset, recipe.encoding.sources, recipe.at_once)
+        measurer = RangeEvaluator(recipe, plan, self._per_range, MemorySlots(self.memory, each))
+        feed = feed_of(recipe.dataset.source, recipe.columns, self.client)
+        kind = TaskSpec(
+            "evaluate",
+            measure_on_worker,
+            label=lambda number: f"range{number}",
+            where=measurer.where,
+            inputs=lambda number: feed.inputs(measurer.groups(number)),
+            blame=feed.blame,
+        )
+        with closing(TaskMap(self.client, kind, (measurer, model)).each(measurer.ranges)) as answers:
+            for metrics, account in answers:
+                self.account.take(account)
+                yield metrics
+
+
+def named(metrics: Metrics, loss: Any) -> dict[str, float]:
+    """Return the metrics that mean something for this loss: margins are not probabilities."""
+    found = metrics.result()
+    if loss.task == "margin":
+        for key in ("log_loss", "best_constant_log_loss"):
+            found.pop(key, None)
+    return found
+
+
+def evaluate_source(
+    model: Predictor,
+    source: Any,
+    *,
+    filter: str | None = None,  # noqa: A002  the name of the setting
+    memory: str | None = None,
+    threads: int | None = None,
+    executor: str = "dask",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    client: Any = None,
+    account: Account | None = None,
+) -> dict[str, float]:
+    """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
+    with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
+        block_bytes = scoring_block_bytes(memory)
+        data = Evaluator.for_model(model, lazily(source, found), reader, block_bytes=block_bytes, filter_text=filter)
+        data.account, data.client, data.memory = account or data.account, found, memory
+        return data.evaluate(model)

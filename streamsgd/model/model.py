@@ -1,0 +1,373 @@
+"""The model: weights, parts, encoding and where it came from. It holds no data and no plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.errors import ModelError
+from streamsgd.features.encoder import Encoder
+from streamsgd.features.encoding import Encoding, check_columns
+from streamsgd.features.layout import most_entries
+from streamsgd.features.target import Target
+from streamsgd.kernels.structs.block import Block, new_scratch
+from streamsgd.kernels.structs.rows import Mixed
+from streamsgd.kernels.sums.score import score
+from streamsgd.model import store
+from streamsgd.model.evaluate import evaluate_source
+from streamsgd.model.format import folded, packed, unfolded, unpacked
+from streamsgd.model.interpret import HashedUse, Value
+from streamsgd.model.predict import score_source
+from streamsgd.settings.registry import PARTS, make
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+
+BATCH_ROWS = 1 << 16
+"""Rows of a table that are scored at a time."""
+
+
+@dataclass
+class Model:
+    """A trained linear model.
+
+    Attributes
+    ----------
+    loss
+        The loss it was trained with, whose inverse link makes predictions.
+    encoding, target
+        How columns become numbers, frozen in training.
+    weights
+        float32 or float64, shape (encoding.n_coordinates, n_outputs): of the encoded numbers, of categories, of the hashed
+        space; the last row is the intercept.
+    settings, metrics, provenance
+        As trained, as measured, and of what: plain JSON values.
+    covariance
+        Of the weights, float64 (n_weights, n_weights), ordered [coordinate][output]; NaN for weights that are not determined.
+        None unless trained with `standard_errors`; see `sandwich`.
+    common
+        The most frequent values of hashed columns, each with how often it was counted; see `common`.
+
+    """
+
+    loss: Any
+    encoding: Encoding
+    target: Target
+    weights: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    common: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    covariance: np.ndarray | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Scores per row: the number of classes of a multinomial model, else 1."""
+        return int(self.weights.shape[1])
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """Classes of the target, sorted; none for numbers."""
+        return self.target.classes
+
+    # --- scoring
+
+    def score_block(self, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
+        layout = self.encoding.layout(mixed=isinstance(block.rows, Mixed))
+        part = layout.choose(block, slice(start, stop))
+        scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout))
+        scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
+        means, losses = np.empty_like(scores), np.empty(stop - start)
+        score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch)
+        return scores, means, losses
+
+    def encode(self, table: Any) -> tuple[Block, list[np.ndarray]]:
+        """Turn a table (anything with `__arrow_c_stream__`) into a block without targets, and the memory that it points to.
+
+        Raises
+        ------
+        DataError
+            A column is missing or of another kind than in training, or infinite where training did not allow it.
+
+        """
+        table = pa.table(table)
+        n = table.num_rows
+        block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
+        check_columns(self.encoding, table.schema, "the table")
+        columns = [table.column(name) for name in encoder.sources]
+        found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
+        if self.settings.get("infinite") != "missing":
+            encoder.check_infinite(found.infinite, "the table")
+        return block, found.pools
+
+    def decision_function(self, data: Any) -> np.ndarray:
+        """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target.
+
+        `data` is as for `predict`.
+        """
+        scores, _ = self._scored(data)
+        return scores[:, 0] if self.n_outputs == 1 else scores
+
+    def predict_proba(self, data: Any) -> np.ndarray:
+        """Return class probabilities, (n_rows, n_classes), in the order of `classes`; `data` is as for `predict`.
+
+        Raises
+        ------
+        ModelError
+            The model's loss has no probabilities.
+
+        """
+        if not self.has_probabilities:
+            raise ModelError(f"a model of loss {type(self.loss).__name__} has no probabilities; use predict")
+        _, means = self._scored(data)
+        return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
+
+    def predict(self, data: Any) -> np.ndarray:
+        """Return predictions, (n_rows,): values, expected counts, or the likeliest class.
+
+        Parameters
+        ----------
+        data
+            A table (anything with `__arrow_c_stream__`), or Parquet as in training, which is streamed: only the result is held
+            in memory. `streamsgd.predict` writes results that are too large for that.
+
+        Raises
+        ------
+        DataError
+            A column is missing or is not a number, or the data cannot be read.
+
+        """
+        _, means = self._scored(data)
+        return self.decide(means)
+
+    def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
+        """Return the metrics of the model on labelled data; see `streamsgd.evaluate`."""
+        return evaluate_source(self, data, **options)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether means are probabilities of classes."""
+        return self.loss.task in ("binary", "multiclass")
+
+    def with_own_weights(self) -> Model:
+        """Return the same with weights in C order that may be written: what came by wire may be neither."""
+        return replace(self, weights=np.require(self.weights, requirements=["C", "W"]))
+
+    def decide(self, means: np.ndarray) -> np.ndarray:
+        """Return predictions from means in units of the target: classes, or the means themselves."""
+        if not self.classes:
+            return means[:, 0]
+        index = means.argmax(axis=1) if self.n_outputs > 1 else (means[:, 0] >= 0.5).astype(np.int64)
+        classes: np.ndarray = np.array(self.classes)[index]
+        return classes
+
+    def in_target_units(self, values: np.ndarray) -> np.ndarray:
+        """Return regression values in units of the target, others as they are."""
+        if self.target.task != "regression":
+            return values
+        return values.astype(np.float64) / self.target.scale + self.target.shift
+
+    def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        if hasattr(data, "__arrow_c_stream__"):
+            parts = list(self._score_table(pa.table(data)))
+        else:
+            parts = list(score_source(self, data))
+        empty = np.zeros((0, self.n_outputs), self.weights.dtype)
+        scores, means = (np.concatenate([empty, *(part[k] for part in parts)]) for k in (0, 1))
+        return self.in_target_units(scores), self.in_target_units(means)
+
+    def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for first in range(0, table.num_rows, BATCH_ROWS):
+            block, _pools = self.encode(table.slice(first, BATCH_ROWS))
+            yield self.score_block(block, 0, len(block.y))[:2]
+
+    # --- interpretation
+
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights of numbers (width, n_outputs) and intercepts (n_outputs,) in units of the columns and the target.
+
+        Of the encoded z = (x - shift) * scale:  w z + b = (w scale) x + (b - w scale shift). A missing value counts as
+        the value it was imputed with; a transformed column is in units of its transform.
+        """
+        raw = self.weights.astype(np.float64)
+        scale, shift = self._units()
+        weights = raw[: self.encoding.width] * scale[:, None]
+        intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
+        if self.target.task == "regression":
+            return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
+        return weights, intercepts
+
+    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and shift of every number, (width,)."""
+        scale, shift = np.ones(self.encoding.width), np.zeros(self.encoding.width)
+        for j, column in enumerate(self.encoding.columns):
+            scale[j], shift[j] = column.scale, column.shift
+        return scale, shift
+
+    def standard_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return standard errors of all encoded weights, and of what `coefficients` returns; NaN where not determined.
+
+        Those of the weights are (n_coordinates, n_outputs), of numbers (width, n_outputs) and intercepts (n_outputs,) in units
+        of the columns and the target: a linear function a of the weights has the variance a V a. Scale and shift of columns
+        count as constants.
+
+        Raises
+        ------
+        ModelError
+            The model has none.
+
+        """
+        if self.covariance is None:
+            raise ModelError("the model has no standard errors: train it with --standard-errors and --polish, or --average")
+        (scale, shift), width = self._units(), self.encoding.width
+        encoded = np.sqrt(np.diagonal(self.covariance)).reshape(self.weights.shape)
+        across, intercepts = np.zeros(len(self.weights)), np.zeros(self.n_outputs)
+        across[:width], across[-1] = -scale * shift, 1.0
+        used = np.flatnonzero(across)
+        for k in range(self.n_outputs):
+            of = used * self.n_outputs + k
+            intercepts[k] = np.sqrt(max(across[used] @ self.covariance[np.ix_(of, of)] @ across[used], 0.0))
+        unit = self.target.scale if self.target.task == "regression" else 1.0
+        return encoded, encoded[:width] * scale[:, None] / unit, intercepts / unit
+
+    def values(self) -> list[Value]:
+        """Return the weights of categories and of the values, words and keys of hashed columns that were kept while training.
+
+        A hashed weight is also that of any other value with the same hash; see `collisions`.
+        """
+        # Of a regression in units of its target, of others of the score.
+        raw, found = self.weights.astype(np.float64) / self.target.scale, []
+        errors = None if self.covariance is None else self.standard_errors()[0] / self.target.scale
+        for coder in Encoder(self.encoding).coders:
+            column = coder.column
+            if column.own:
+                names: list[tuple[str, int]] = [(name, 0) for name in column.own_names]
+                places = column.first + np.arange(column.own)
+            else:
+                common = self.common.get(column.name, [])
+                names = [*common, ("is missing", 0)]
+                places = np.append(coder.places([name for name, _ in common]), coder.null)
+            found += [
+                Value(column.name, name, raw[place], count, None if errors is None else errors[place])
+                for (name, count), place in zip(names, places.tolist(), strict=True)
+            ]
+        for tailer in Encoder(self.encoding).tailers:
+            common = self.common.get(tailer.column.name, [])
+            places = tailer.places([name for name, _ in common])
+            found += [
+                Value(tailer.column.name, name, raw[place], count, None if errors is None else errors[place])
+                for (name, count), place in zip(common, places.tolist(), strict=True)
+            ]
+        return found
+
+    def hashed_use(self) -> HashedUse | None:
+        """Return how full the hashed space is; None if there is none."""
+        space = self.encoding.hashed
+        if space is None:
+            return None
+        size = 1 << space.bits
+        used = int((self.weights[space.first : space.first + size] != 0.0).any(axis=1).sum())
+        # Of n values thrown into m slots m (1 - (1 - 1/m)^n) are taken, and each value is alone with (1 - 1/m)^(n-1).
+        values = -size * np.log1p(-min(used, size - 1) / size)
+        return HashedUse(size, used, round(values), float(1.0 - np.exp(-max(0.0, values - 1.0) / size)))
+
+    # --- files
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the model file; equal models give equal bytes."""
+        return store.pack("model", self.header(), {**packed(self.weights), **folded(self.covariance)})
+
+    def header(self) -> dict[str, Any]:
+        """Return everything but the weights as JSON values."""
+        return {
+            "loss": {"name": _name(self.loss), "fields": self.loss._asdict()},
+            "encoding": msgspec.to_builtins(self.encoding),
+            "target": msgspec.to_builtins(self.target),
+            "settings": self.settings,
+            "metrics": self.metrics,
+            "provenance": self.provenance,
+            "common": self.common,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, atomically.
+
+        Raises
+        ------
+        ModelError
+            The storage refused.
+
+        """
+        store.write(path, self.to_bytes())
+
+
+def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
+    """Read a model file. No code in it is run.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    loss
+        A loss that is not streamsgd's: itself, or where it is, package.module:Class, its fields being those of the model.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, it is damaged, or from a newer version; its loss is not streamsgd's and was not given, or is
+        another one.
+    SettingsError
+        The loss cannot be imported.
+
+    """
+    header, arrays = store.unpack("model", store.read(path), str(path))
+    return from_header(header, unpacked(arrays), loss, unfolded(arrays))
+
+
+def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None, covariance: np.ndarray | None = None) -> Model:
+    """Build a model from what `Model.header` gave.
+
+    Raises
+    ------
+    ModelError
+        Its loss is not one of streamsgd's and was not given, or is another one: loading a file imports no code by name.
+
+    """
+    return Model(
+        _loss(header["loss"]["name"], header["loss"]["fields"], loss),
+        msgspec.convert(header["encoding"], Encoding),
+        msgspec.convert(header["target"], Target),
+        weights,
+        header["settings"],
+        header["metrics"],
+        header["provenance"],
+        {name: [(value, count) for value, count in pairs] for name, pairs in header.get("common", {}).items()},
+        covariance,
+    )
+
+
+def _loss(name: str, fields: dict[str, Any], given: Any) -> Any:
+    if given in (None, "auto"):
+        if name not in PARTS["loss"]:
+            raise ModelError(
+                f"the model was trained with the loss {name}, which is not streamsgd's, and no file makes us import code: say "
+                f"where it is with --loss {name}, or load(path, loss=...)"
+            )
+        return make("loss", name, **fields)
+    if not isinstance(given, str):
+        return given
+    if _name(make("loss", given)) != name:
+        raise ModelError(f"the model was trained with the loss {name}, not with {given}: pass --loss {name}")
+    return make("loss", given, **fields)
+
+
+def _name(loss: Any) -> str:
+    names = {cls: name for name, cls in PARTS["loss"].items()}
+    return names.get(type(loss), f"{type(loss).__module__}:{type(loss).__qualname__}")

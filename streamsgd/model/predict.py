@@ -1,0 +1,379 @@
+"""Scoring: Parquet in, Parquet out, one output per input file, in bounded memory, safe to kill and start again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from streamsgd.compute.executors import Inline, reading
+from streamsgd.compute.memory import MemorySlots, parse_limit, writer_name
+from streamsgd.data.dask_tables import is_lazy
+from streamsgd.data.dataset import footer_bytes
+from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
+from streamsgd.data.open import open_data
+from streamsgd.data.sizes import reading_bytes
+from streamsgd.data.timings import Timings
+from streamsgd.errors import DataError, ModelError, SettingsError
+from streamsgd.features.roles import expand
+from streamsgd.stream.loader import Loader, check_loader
+from streamsgd.stream.stats import Account
+from streamsgd.stream.stream import sequential_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from streamsgd.compute.executors import Executor
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.model.predictor import Predictor
+    from streamsgd.planning.chunks import Piece
+    from streamsgd.stream.chunk import LoadedChunk
+
+
+SCORING_BLOCK_SHARE = 1 / 16
+"""Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""
+
+SCORING_BLOCK_BYTES = 64 << 20
+
+
+def scoring_block_bytes(memory: str | None) -> int:
+    """Return the bytes of a block of rows that are scored, within a memory limit."""
+    return int(min(SCORING_BLOCK_BYTES, parse_limit(memory) * SCORING_BLOCK_SHARE))
+
+
+MARK = b"streamsgd"
+"""Key in an output's Parquet metadata that says from which model and input it was made."""
+
+PARTIAL = "partial"
+"""How names of unfinished files end."""
+
+
+@dataclass
+class Scored:
+    """What a scoring run wrote."""
+
+    files: int = 0
+    already_there: int = 0
+    rows: int = 0
+
+
+@dataclass
+class ParquetPredictor:
+    """Writes the predictions of one model for one data set."""
+
+    model: Predictor
+    dataset: Dataset
+    out: str
+    ids: tuple[str, ...]
+    recipe: Loader
+    executor: Executor
+    block_bytes: int
+    account: Account
+    client: Any = None
+    """Of distributed, whose workers score; None for this process."""
+    turns: MemorySlots | None = None
+    """Of a worker."""
+    writer: str = ""
+    """Part of the names of unfinished files: two workers may be at one file, if one of them is taken for dead."""
+
+    def run(self) -> Scored:
+        """Score every file that has no finished output yet.
+
+        Raises
+        ------
+        DataError, ModelError
+            The input cannot be read, the output cannot be written; finished files stay.
+
+        """
+        n_files = self.dataset.n_files
+        self._check_paths()
+        done = np.array([self._is_done(file) for file in range(n_files)], np.bool_)
+        result = Scored(already_there=int(done.sum()))
+        has_rows = np.bincount(self.dataset.file, self.dataset.rows, n_files) > 0
+        for file in np.flatnonzero(~done & ~has_rows).tolist():
+            self._write(file, iter(()))
+            result.files += 1
+        if (~done & has_rows).any():
+            self.recipe.dataset = self.dataset = self.dataset.select(~done[self.dataset.file])
+            self.account.start(self.dataset.n_rows)
+            written = self._here() if self.client is None else self._there(np.flatnonzero(~done & has_rows).tolist())
+            for rows in written:
+                result.rows += rows
+                result.files += 1
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what belongs to this process."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_place", "filesystem", "paths")}
+        return state | {"account": Account(), "client": None, "executor": Inline()}
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        return local_or_remote_output(self.out)
+
+    @cached_property
+    def filesystem(self) -> Any:
+        """Where outputs go."""
+        return self._place[0]
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The output of each file."""
+        root, names = self._place[1], [ref.name for ref in self.dataset.source.files]
+        if len(names) == 1 and root.endswith(".parquet"):
+            return [root]
+        return [f"{root}/{_as_parquet(name)}" for name in names]
+
+    def _here(self) -> Iterator[int]:
+        """Write file after file; yield the rows of each."""
+        with contextlib.closing(self._tables()) as tables:
+            for file, some in _by_file(tables):
+                yield self._write(file, some)
+
+    def _there(self, files: list[int]) -> Iterator[int]:
+        """Let workers write a file each; yield the rows of each."""
+        from streamsgd.compute.task_map import TaskMap, TaskSpec  # noqa: PLC0415
+
+        self._clear(files)
+        names = [ref.name for ref in self.dataset.source.files]
+        kind = TaskSpec("predict", score_on_worker, lambda file: f"file{file}", lambda file: names[file])
+        answers = TaskMap(self.client, kind, (self,)).each(files)
+        try:
+            with contextlib.closing(answers):
+                for rows, account in answers:
+                    self.account.take(account)
+                    yield rows
+        finally:
+            self._clear(files)
+
+    def _clear(self, files: list[int]) -> None:
+        """Remove what workers that died left of these files."""
+        if self.filesystem.type_name != "local":
+            return
+        wanted = {self.paths[file] for file in files}
+        for folder in sorted({path.rpartition("/")[0] or "." for path in wanted}):
+            infos = self.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+            for info in infos:
+                if info.path.endswith(PARTIAL) and f"{info.path.rpartition('.parquet.')[0]}.parquet" in wanted:
+                    with contextlib.suppress(OSError):
+                        self.filesystem.delete_file(info.path)
+
+    def alone(self, file: int) -> ParquetPredictor:
+        """Return what scores one file only."""
+        dataset = self.dataset.select(self.dataset.file == file)
+        found = replace(self, dataset=dataset, recipe=replace(self.recipe, dataset=dataset), account=Account())
+        found.__dict__["_model_bytes"] = self._model_bytes
+        return found
+
+    def _check_paths(self) -> None:
+        source = self.dataset.source
+        inputs = {ref.path for ref in source.files} if locate(self.out).uri == source.uri else set()
+        for path in self.paths:
+            if path in inputs:
+                raise SettingsError(f"{path}: the output would replace its own input; choose another folder with --out")
+        if len({*self.paths}) < len(self.paths):
+            twice = next(path for path in self.paths if self.paths.count(path) > 1)
+            raise DataError(f"{twice}: would be the output of two files; rename one, or score them into two folders")
+
+    def _tables(self) -> Generator[tuple[int, Any]]:
+        with contextlib.closing(sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()) as chunks:
+            for filled in chunks:
+                for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
+                    n = int(loaded.counts.sum())
+                    file = int(self.dataset.file[piece.first])
+                    yield file, self._predictions(filled, piece, n)
+                self.account.add(filled)
+
+    def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Any:
+        model, start = self.model, piece.rows_before
+        scores, means, _ = model.score_block(filled.block, start, start + n)
+        means, scores = model.in_target_units(means), model.in_target_units(scores)
+        columns = self._id_columns(piece) if n else {}
+        columns |= {} if n else {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in self.ids}
+        columns["prediction"] = pa.array(model.decide(means))
+        if model.has_probabilities and model.n_outputs == 1:
+            columns["probability"] = pa.array(means[:, 0])
+        elif model.has_probabilities:
+            columns |= {f"probability_{c}": pa.array(means[:, k]) for k, c in enumerate(model.classes)}
+        elif model.classes:
+            columns["score"] = pa.array(scores[:, 0])
+        return pa.table(columns)
+
+    def _id_columns(self, piece: Piece) -> dict[str, Any]:
+        if not self.ids:
+            return {}
+        names = tuple(dict.fromkeys([*self.ids, *self.recipe.filter_columns]))
+        parts = [
+            pa.table(dict(zip(names, columns, strict=True))) for columns in self.recipe.reader.read(piece, names, Timings())
+        ]
+        whole = pa.concat_tables(parts)
+        table = self.recipe.reader.unified(dict(zip(names, whole.columns, strict=True)))
+        if self.recipe.filter is not None:
+            table = table.filter(self.recipe.filter)
+        return {name: table.column(name) for name in self.ids}
+
+    def _schema(self) -> Any:
+        fields = [self.dataset.schema.field(name).remove_metadata() for name in self.ids]
+        empty = np.zeros((0, self.model.n_outputs), self.model.weights.dtype)
+        floats = pa.from_numpy_dtype(self.model.in_target_units(empty).dtype)
+        classes = pa.array(np.array(self.model.classes)).type if self.model.classes else floats
+        fields.append(pa.field("prediction", classes))
+        if self.model.has_probabilities and self.model.n_outputs == 1:
+            fields.append(pa.field("probability", floats))
+        elif self.model.has_probabilities:
+            fields += [pa.field(f"probability_{c}", floats) for c in self.model.classes]
+        elif self.model.classes:
+            fields.append(pa.field("score", floats))
+        return pa.schema(fields)
+
+    def _write(self, file: int, tables: Iterator[Any]) -> int:
+        path, rows = self.paths[file], 0
+        local = self.filesystem.type_name == "local"
+        # An object store shows an object only when it is complete; elsewhere the rename does that.
+        place = f"{path}.{self.writer}{PARTIAL}" if local else path
+        schema = self._schema().with_metadata({MARK: self._mark(file)})
+        try:
+            if local:
+                self.filesystem.create_dir(path.rpartition("/")[0] or ".", recursive=True)
+            with self.filesystem.open_output_stream(place) as sink, pq.ParquetWriter(sink, schema) as writer:
+                for table in tables:
+                    writer.write_table(table.cast(schema))
+                    rows += table.num_rows
+            if local:
+                self.filesystem.move(place, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.filesystem.delete_file(place)
+            if isinstance(error, OSError):
+                raise ModelError(
+                    f"{path}: cannot be written: {first_line(error)}; finished files stay, start again to go on"
+                ) from error
+            raise
+        return rows
+
+    def _mark(self, file: int) -> bytes:
+        ref = self.dataset.source.files[file]
+        recipe = self.recipe
+        digest = hashlib.sha256(self._model_bytes)
+        # The footer too, whose statistics and offsets tell a file that was rewritten to the same length.
+        digest.update(footer_bytes(self.dataset.source, ref))
+        digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
+        return digest.hexdigest().encode()
+
+    @cached_property
+    def _model_bytes(self) -> bytes:
+        return self.model.to_bytes()
+
+    def _is_done(self, file: int) -> bool:
+        try:
+            with self.filesystem.open_input_file(self.paths[file]) as source:
+                found = pq.read_schema(source).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return False
+        return found.get(MARK) == self._mark(file)
+
+
+def score_data(
+    model: Predictor,
+    data: Any,
+    out: str,
+    *,
+    executor: Executor,
+    block_bytes: int,
+    ids: tuple[str, ...] | None = None,
+    filter_text: str | None = None,
+    account: Account | None = None,
+    client: Any = None,
+    memory: str | None = None,
+) -> Scored:
+    """Write predictions for a data set; see `ParquetPredictor.run`. `ids` defaults to those of training that the data has.
+
+    With a client its workers write, a file each, each within the memory given.
+
+    Infinite features are what they were in training: an error, or missing.
+    """
+    if hasattr(data, "__arrow_c_stream__") or is_lazy(data):
+        raise SettingsError(
+            "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
+            "frame.map_partitions(model.predict)"
+        )
+    dataset, expression, columns = open_data(data, filter_text)
+    trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
+    chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
+    clash = {"prediction", "probability", "score"} & set(chosen)
+    if clash:
+        raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
+    recipe = _recipe(model, dataset, expression, columns)
+    each = 2 * block_bytes + reading_bytes(dataset, recipe.encoding.sources, recipe.at_once)
+    scorer = ParquetPredictor(
+        model, dataset, out, chosen, recipe, executor, block_bytes, account or Account(), client, MemorySlots(memory, each)
+    )
+    return scorer.run()
+
+
+def score_on_worker(scorer: ParquetPredictor, file: int) -> tuple[int, Account]:
+    """Score one file; return its rows and the account of it."""
+    alone = scorer.alone(file)
+    alone.model = scorer.model.with_own_weights()
+    alone.writer = f"{writer_name()}."
+    with scorer.turns or contextlib.nullcontext():
+        (rows,) = alone._here()  # noqa: SLF001  its own class
+    return rows, alone.account
+
+
+def score_rows(
+    model: Predictor, data: Any, *, executor: Executor, block_bytes: int, filter_text: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, (n, n_outputs) in block units, of some rows after others in the order of the data.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, or lacks a column.
+
+    """
+    recipe = _recipe(model, *open_data(data, filter_text))
+    with contextlib.closing(sequential_stream(recipe, executor, block_bytes).chunks()) as chunks:
+        for filled in chunks:
+            for start, stop in filled.learned_runs():
+                yield model.score_block(filled.block, start, stop)[:2]
+
+
+def score_source(model: Predictor, source: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, in block units, of the rows of Parquet, in its order, by Dask in this process."""
+    with reading("dask", None) as reader:
+        yield from score_rows(model, source, executor=reader, block_bytes=scoring_block_bytes(None))
+
+
+def _recipe(model: Predictor, dataset: Dataset, expression: Any, columns: tuple[str, ...]) -> Loader:
+    return check_loader(
+        Loader(
+            dataset,
+            model.encoding,
+            None,
+            None,
+            expression,
+            columns,
+            infinite_is_missing=model.settings.get("infinite") == "missing",
+            precision=str(model.weights.dtype),
+        )
+    )
+
+
+def _by_file(tables: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Iterator[Any]]]:
+    """Group consecutive tables by file; each group must be used up before the next is asked for."""
+    from itertools import groupby  # noqa: PLC0415
+
+    for file, group in groupby(tables, key=lambda pair: pair[0]):
+        yield file, (table for _, table in group)
+
+
+def _as_parquet(name: str) -> str:
+    return name if name.endswith(".parquet") else f"{name}.parquet"

@@ -1,0 +1,159 @@
+"""Files that must be whole or absent: arrays with a header, written atomically, verified when read.
+
+A file is safetensors (https://github.com/huggingface/safetensors): numbers and a JSON header, no code. Its own checks
+see a wrong length only, so a sha256 over header and arrays is kept beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import load as parse_arrays
+from safetensors.numpy import save as pack_arrays
+
+from streamsgd.data.filesystems import local_or_remote_output
+from streamsgd.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+FORMAT = 1
+"""Version of the header; a reader refuses a newer one."""
+
+
+def pack(kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """Return the bytes of a file; equal content gives equal bytes."""
+    text = json.dumps({"format": FORMAT, "kind": kind, **header}, sort_keys=True)
+    # One entry: safetensors writes several in no fixed order, and equal models must be equal bytes.
+    return bytes(pack_arrays(arrays, {"streamsgd": f"{_digest(text, arrays)} {text}"}))
+
+
+def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return header and arrays of a file's bytes.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, not one of ours, of another kind, or from a newer version.
+
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        digest, text = metadata["streamsgd"].split(" ", 1)
+        arrays = parse_arrays(data)
+        whole = _digest(text, arrays) == digest
+    except Exception as error:
+        raise ModelError(f"{name}: not a streamsgd {kind}, or a damaged one ({_short(error)})") from error
+    if not whole:
+        raise ModelError(f"{name}: damaged, its checksum does not match its content; restore it from a copy")
+    # Nothing of the header counts before the checksum: a flipped bit must not look like a newer format.
+    header: dict[str, Any] = json.loads(text)
+    if header["format"] > FORMAT:
+        raise ModelError(f"{name}: format {header['format']} is newer than this version reads ({FORMAT}); upgrade streamsgd")
+    if header["kind"] != kind:
+        raise ModelError(f"{name}: holds a {header['kind']}, not a {kind}")
+    return header, arrays
+
+
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for key in sorted(arrays):
+        digest.update(f"{key}{arrays[key].dtype}{arrays[key].shape}".encode())
+        digest.update(arrays[key].tobytes())
+    return digest.hexdigest()
+
+
+def write(uri: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that a reader, or a crash at any instant, sees the old file or the new one, whole.
+
+    Raises
+    ------
+    ModelError
+        The storage refused: disk full, no permission, no such folder.
+
+    """
+    filesystem, path = local_or_remote_output(uri)
+    try:
+        if filesystem.type_name == "local":
+            _write_local(Path(path), data)
+        else:
+            with filesystem.open_output_stream(path) as sink:
+                sink.write(data)
+    except OSError as error:
+        raise ModelError(
+            f"{uri}: cannot be saved: {_short(error)}; make room or choose another place, then start again to resume"
+        ) from error
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One fixed name, so that what a killed writer left is overwritten rather than piled up.
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with temporary.open("wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(uri: str | os.PathLike[str]) -> bytes:
+    """Return a file's bytes.
+
+    Raises
+    ------
+    ModelError
+        There is no such file, or it cannot be read.
+
+    """
+    filesystem, path = local_or_remote_output(uri)
+    try:
+        with filesystem.open_input_stream(path) as source:
+            return bytes(source.read())
+    except FileNotFoundError:
+        raise ModelError(f"{uri}: there is no such file") from None
+    except OSError as error:
+        raise ModelError(f"{uri}: cannot be read: {_short(error)}") from error
+
+
+def names(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the files in a folder, sorted; none if there is no folder."""
+    from pyarrow.fs import FileSelector  # noqa: PLC0415
+
+    filesystem, path = local_or_remote_output(folder)
+    found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found if info.is_file)
+
+
+def remove(uri: str | os.PathLike[str]) -> None:
+    """Delete a file if it is there."""
+    filesystem, path = local_or_remote_output(uri)
+    with contextlib.suppress(OSError):
+        filesystem.delete_file(path)
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def remove_folder(uri: str | os.PathLike[str]) -> None:
+    """Delete a folder if it is there and empty."""
+    filesystem, path = local_or_remote_output(uri)
+    if filesystem.type_name == "local":
+        with contextlib.suppress(OSError):
+            Path(path).rmdir()

@@ -1,0 +1,116 @@
+"""A model that learns from tables as they come: `Trainer.partial_fit`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.compute.executors import Inline
+from streamsgd.data.tables import table_dataset
+from streamsgd.errors import DataError, SettingsError
+from streamsgd.kernels.parts.traits import reduces
+from streamsgd.planning.chunks import make_plan
+from streamsgd.settings.make import make_settings
+from streamsgd.settings.registry import make
+from streamsgd.stream.loader import check_loader
+from streamsgd.training.engine import Engine
+from streamsgd.training.prepare import prepare
+
+if TYPE_CHECKING:
+    import os
+
+    from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+
+
+class Trainer:
+    """Learns from tables as they come: for ETL jobs that hold the data already.
+
+    The first table decides the encoding (and the classes, unless `classes` is given); the rows of each later one are learned
+    once more, shuffled. The learning rate of batches falls as 1/sqrt(t) unless a schedule is set, because nobody knows how many
+    tables will come; learning row by row sees to that itself.
+
+    Parameters
+    ----------
+    target
+        Column to predict.
+    settings
+        Fields of `settings.Settings`.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or out of range, or needs all the data at once.
+
+    """
+
+    def __init__(self, target: str, **settings: Any) -> None:
+        # A table is a pass of its own: nothing in it was seen before.
+        self.settings = make_settings({"epochs": 1, **settings, "target": target})
+        for name in ("polish", "standard_errors"):
+            if getattr(self.settings, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
+        spec = self.settings.optimizer
+        if spec != "auto" and reduces(make("optimizer", spec)):
+            what = f"--optimizer {spec} needs all the data at once"
+            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
+        self._run: Engine | None = None
+        self._calls = 0
+
+    def partial_fit(self, table: Any) -> Trainer:
+        """Learn from a table (anything with `__arrow_c_stream__`); return self.
+
+        Raises
+        ------
+        StreamSGDError
+            The table lacks a column, or holds values that the settings do not allow; nothing of it was learned.
+
+        """
+        if self._run is None:
+            self._run = Engine(_open_ended(prepare(table, self.settings)), Inline())
+        else:
+            self._run.job = _with_table(self._run.job, table)
+        self._run.pass_over(self._calls)
+        self._calls += 1
+        return self
+
+    @property
+    def model(self) -> Model:
+        """The model as it is now.
+
+        Raises
+        ------
+        DataError
+            No table has come yet.
+
+        """
+        if self._run is None:
+            raise DataError("there is no model yet: call partial_fit first")
+        return self._run.finish()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the model as it is now."""
+        self.model.save(path)
+
+
+def _open_ended(job: Job) -> Job:
+    """Return the job with a rate that falls for ever, where nobody chose one and the optimizer does not see to that itself."""
+    if job.settings.schedule != "auto" or type(job.parts.schedule).__name__ == "Constant":
+        return job
+    return replace(job, parts=job.parts._replace(schedule=make("schedule", "inverse-scaling:power=0.5")))
+
+
+def _with_table(job: Job, table: Any) -> Job:
+    dataset = table_dataset(table)
+    recipe = check_loader(replace(job.recipe, dataset=dataset))
+    again = make_plan(
+        dataset.rows,
+        dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=job.plan.chunk_rows,
+        tile_rows=job.plan.tile_rows,
+        sampler=job.plan.sampler,
+        seed=job.plan.seed,
+    )
+    return replace(job, dataset=dataset, recipe=recipe, plan=again)

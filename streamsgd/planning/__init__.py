@@ -1,0 +1,1 @@
+"""Which rows when: integers in, integers out."""

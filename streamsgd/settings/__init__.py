@@ -1,0 +1,1 @@
+"""Every choice: its name, its range, where it comes from."""

@@ -1,0 +1,206 @@
+"""Settings: every choice there is, its default, its range and its help text, in one place.
+
+The command line makes a flag of each field, the environment a STREAMSGD_* variable, a TOML file a key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Names = tuple[str, ...]
+
+Count = Annotated[int, Meta(ge=1)]
+
+Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
+
+Positive = Annotated[float, Meta(gt=0.0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to learn from which columns, how, and within what limits."""
+
+    target: Annotated[str, Meta(description="Column to predict.")]
+    weight: Annotated[str | None, Meta(description="Column of row weights: each row's gradient is multiplied by it.")] = None
+    features: Annotated[Names, Meta(description="Columns to learn from, names or globs; all that have no other role.")] = ()
+    exclude: Annotated[Names, Meta(description="Columns to leave out, names or globs.")] = ()
+    id: Annotated[Names, Meta(description="Columns that identify a row: never learned from, copied to predictions.")] = ()
+    filter: Annotated[str | None, Meta(description='Rows to use, e.g. "year >= 2020 and fare > 0".')] = None
+
+    task: Annotated[
+        Literal["auto", "regression", "binary", "multiclass", "poisson"],
+        Meta(description="Kind of target; auto looks at its type and values."),
+    ] = "auto"
+    classes: Annotated[Names, Meta(description="Classes of the target, so that the data is not scanned for them.")] = ()
+    loss: Annotated[str, Meta(description="Loss, e.g. huber:delta=2; auto follows the task.")] = "auto"
+    penalty: Annotated[str, Meta(description="Penalty, e.g. l2:l2=1e-4; the intercept is free.")] = "none"
+    optimizer: Annotated[
+        str,
+        Meta(
+            description="Optimizer, e.g. adam:beta1=0.8; auto is race in one pass and where there are categories or text, "
+            "else adam."
+        ),
+    ] = "auto"
+    learning_rate: Annotated[
+        Positive | None, Meta(description="Learning rate; each optimizer has its own default, svrg one by the data.")
+    ] = None
+    schedule: Annotated[
+        str,
+        Meta(
+            description="How the learning rate changes, e.g. cosine:warmup=100; auto is constant row by row, else cosine; "
+            "ftrl and coin take none."
+        ),
+    ] = "auto"
+    batch_size: Annotated[
+        Count | Literal["full", "auto"],
+        Meta(
+            description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by row."
+        ),
+    ] = "auto"
+    rate_scaling: Annotated[
+        Literal["none", "auto", "linear", "sqrt"],
+        Meta(description="How the rate, which is for batches of 64, follows --batch-size; auto is the optimizer's own rule."),
+    ] = "none"
+    clip_norm: Annotated[
+        Positive | None, Meta(description="Scale the mean gradient of a batch down to this length; not the penalty's.")
+    ] = None
+    clip_value: Annotated[Positive | None, Meta(description="Clip every coordinate of it to this size, after --clip-norm.")] = (
+        None
+    )
+    epochs: Annotated[
+        Count | Literal["auto"],
+        Meta(
+            description="Passes over the data; auto makes at least a million row visits, in at most 10, or 3 row by row, or 20 "
+            "of svrg, which measures in every other one."
+        ),
+    ] = "auto"
+    average: Annotated[
+        Annotated[float, Meta(ge=0.0)] | Literal["none", "auto"],
+        Meta(
+            description="Average the weights after every step from here on, in epochs, e.g. 0.05; auto is a tenth of the run."
+        ),
+    ] = "none"
+    polish: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
+        ),
+    ] = 0
+    standard_errors: Annotated[
+        bool,
+        Meta(
+            description="Work out standard errors of the weights in one more pass, by the sandwich estimator; with --polish or "
+            "--average."
+        ),
+    ] = False
+    categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
+    text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
+    ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1
+    time_parts: Annotated[
+        Names,
+        Meta(description="Timestamps whose hour, weekday and month are categories too; ts.hour is for one part of ts alone."),
+    ] = ()
+    cross: Annotated[
+        Names, Meta(description="Combinations that get weights, e.g. site*device; at most one member may be a number.")
+    ] = ()
+    bits: Annotated[
+        Annotated[int, Meta(ge=8, le=30)] | Literal["auto"],
+        Meta(description="Hashed values share 2^bits weights; auto follows the distinct values in the first look."),
+    ] = "auto"
+    scale: Annotated[
+        Names,
+        Meta(
+            description="standard (the default), none, max-abs or robust, or COLUMN=one: what numbers and regression targets "
+            "are centred and divided by."
+        ),
+    ] = ()
+    transform: Annotated[
+        Names,
+        Meta(description="auto (the default), none, log1p or bins, or COLUMN=one: what is done to numbers before scaling."),
+    ] = ()
+    missing: Annotated[
+        Names,
+        Meta(
+            description="mean (the default), median, zero, indicator or error, or COLUMN=one: what a null or NaN feature "
+            "becomes; indicator is mean and a feature that is 1 there."
+        ),
+    ] = ()
+    infinite: Annotated[Literal["error", "missing"], Meta(description="What an infinite feature value is.")] = "error"
+    bad_rows: Annotated[
+        Literal["error", "skip"], Meta(description="Rows whose target or weight is null, NaN or out of range.")
+    ] = "error"
+    unreadable: Annotated[Literal["error", "skip"], Meta(description="Row groups that cannot be read.")] = "error"
+    precision: Annotated[Literal["float32", "float64"], Meta(description="Of rows and weights.")] = "float32"
+
+    seed: Annotated[int, Meta(ge=0, description="Of all randomness.")] = 0
+    shuffle: Annotated[str, Meta(description="Sampler: corgi, none, block or full-chunk.")] = "corgi"
+    memory: Annotated[
+        str | None, Meta(description="Bound on the resident memory of all processes, e.g. 4GB; default: half of the machine's.")
+    ] = None
+    chunk_rows: Annotated[Count | None, Meta(description="Rows mixed together; default: from the memory budget.")] = None
+
+    validation: Annotated[Share, Meta(description="Share of rows held out by a stable hash and scored as they stream by.")] = (
+        0.0
+    )
+    valid: Annotated[str | None, Meta(description="Data set to evaluate after every epoch.")] = None
+    validate_every: Annotated[Count | None, Meta(description="Also evaluate after about this many rows.")] = None
+    patience: Annotated[
+        Count | None, Meta(description="Stop after this many evaluations without improvement and keep the best weights.")
+    ] = None
+    min_improvement: Annotated[float, Meta(ge=0.0, description="Relative improvement that counts, for --patience.")] = 1e-4
+
+    checkpoint: Annotated[str | None, Meta(description="Folder of checkpoints; default: beside the model.")] = None
+    checkpoint_every: Annotated[Positive, Meta(description="Seconds between checkpoints.")] = 60.0
+    checkpoint_chunks: Annotated[Count | None, Meta(description="Chunks between checkpoints, beside the seconds.")] = None
+    checkpoint_keep: Annotated[Count, Meta(description="Checkpoints kept.")] = 2
+    resume: Annotated[
+        Literal["auto", "never", "always"],
+        Meta(description="Go on from a checkpoint: if there is one, never, or refuse to start without."),
+    ] = "auto"
+    time_limit: Annotated[Positive | None, Meta(description="Seconds after which to save a checkpoint and exit with 75.")] = (
+        None
+    )
+
+    lanes: Annotated[
+        Count | Literal["auto"],
+        Meta(description="Streams of chunks that are learned apart and merged; auto is one per 4 GiB of rows, up to 64."),
+    ] = "auto"
+    combine: Annotated[
+        Literal["auto", "average", "sync"],
+        Meta(
+            description="How lanes become one model: average after every chunk, or sync gradients in every step; auto is sync "
+            "for batches of 4096 rows and more."
+        ),
+    ] = "auto"
+    workers: Annotated[
+        Count | None, Meta(description="Worker processes on this machine, each with --memory for itself; default: none.")
+    ] = None
+    scheduler: Annotated[
+        str | None, Meta(description="Address of a Dask scheduler whose workers to use, e.g. tcp://10.0.0.1:8786.")
+    ] = None
+    straggler: Annotated[
+        str,
+        Meta(
+            description="What is done about a lane that is late: again (done twice beyond 3 times the median, or again:TIMES), "
+            "wait, or lose its rows: drop:LANES, deadline:SECONDS."
+        ),
+    ] = "again"
+    threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
+    executor: Annotated[
+        Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")
+    ] = "dask"
+
+
+RUN_ONLY = frozenset(
+    [
+        *("memory", "threads", "executor", "workers", "scheduler", "straggler", "resume", "time_limit"),
+        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep"),
+    ]
+)
+"""Settings that may change between a run and its resumption: they do not touch the model."""
+
+PREFIX = "STREAMSGD_"
+"""Of environment variables: STREAMSGD_BATCH_SIZE is batch_size."""

@@ -1,0 +1,86 @@
+"""Settings from flags, environment, file and defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.errors import SettingsError
+from streamsgd.messages import nearest
+from streamsgd.settings.describe import describe
+from streamsgd.settings.fields import PREFIX
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from streamsgd.settings.describe import Setting
+
+
+def gather(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Collect settings by precedence: flag over STREAMSGD_* variable over TOML file.
+
+    Parameters
+    ----------
+    flags
+        By field; None or an empty tuple is not given.
+    environ
+        Environment variables, all of them; default: those of this process.
+    config
+        TOML file whose keys are the fields; default: the file that STREAMSGD_CONFIG names, if any.
+
+    Returns
+    -------
+    values, origins
+        What to pass to `make_settings`.
+
+    Raises
+    ------
+    SettingsError
+        A variable or key is unknown, or the file is not TOML; the message says where it is.
+
+    """
+    import os  # noqa: PLC0415
+
+    environ = os.environ if environ is None else environ
+    config = environ.get(f"{PREFIX}CONFIG") if config is None else config
+    settings = {setting.name: setting for setting in describe()}
+    values, origins = _from_file(config, settings) if config is not None else ({}, {})
+    variables = {setting.variable: setting for setting in settings.values()}
+    for variable in sorted(key for key in environ if key.startswith(PREFIX) and key != f"{PREFIX}CONFIG"):
+        if variable not in variables:
+            raise SettingsError(f"environment variable {variable} is not a setting{nearest(variable, variables, most=0)}")
+        setting, text = variables[variable], environ[variable]
+        values[setting.name] = split_list(text) if setting.is_list else text
+        origins[setting.name] = variable
+    for name, value in (flags or {}).items():
+        if value is not None and value != ():
+            values[name], origins[name] = value, settings[name].flag if name in settings else name
+    return values, origins
+
+
+def _from_file(path: str | os.PathLike[str], settings: Mapping[str, Setting]) -> tuple[dict[str, Any], dict[str, str]]:
+    import tomllib  # noqa: PLC0415
+
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            values = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from None
+    for key in values:
+        if key not in settings:
+            raise SettingsError(f"{path}: unknown setting {key!r}{nearest(key, settings, most=0)}")
+    return values, {key: f"{path}: {key}" for key in values}
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Split at commas; a part in double quotes keeps its own."""
+    import csv  # noqa: PLC0415
+
+    return tuple(part for part in next(csv.reader([text], skipinitialspace=True), []) if part)

@@ -1,0 +1,88 @@
+"""Settings from keywords, checked."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamsgd.errors import SettingsError
+from streamsgd.messages import nearest, parse_bytes
+from streamsgd.settings.describe import describe
+from streamsgd.settings.fields import RUN_ONLY, Settings
+from streamsgd.settings.policies import POLICIES, check_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Settings:
+    """Check values of any origin (flags and variables are text) and fill in the defaults.
+
+    Parameters
+    ----------
+    values
+        By field of `Settings`; None counts as not given.
+    origins
+        Where each value came from, for messages, as of `gather`.
+
+    Raises
+    ------
+    SettingsError
+        A key is unknown (naming the nearest one) or a value is out of range.
+
+    """
+    known = Settings.__struct_fields__
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
+    lists = {setting.name for setting in describe() if setting.is_list}
+    given = {
+        key: [str(value)] if key in lists and not isinstance(value, list | tuple) else value
+        for key, value in values.items()
+        if value is not None
+    }
+    if "classes" in given:
+        given["classes"] = [str(value) for value in given["classes"]]
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        if "missing required field" in str(error):
+            raise SettingsError("no target: say which column to predict with --target") from None
+        place = re.search(r"at `\$\.(\w+)", str(error))
+        raise SettingsError(_refusal(place[1], given, origins or {}) if place else str(error)) from None
+    _check_words(settings, origins or {})
+    if settings.workers is not None and settings.scheduler is not None:
+        raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
+    return settings
+
+
+def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
+    """Refuse parts and sizes that mean nothing, before any file is touched."""
+    from streamsgd.planning.stragglers import parse_straggler  # noqa: PLC0415
+    from streamsgd.settings.registry import PARTS, make  # noqa: PLC0415  what --help need not pay
+
+    checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
+    checks |= {name: partial(check_policies, name) for name in POLICIES}
+    for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
+        value = getattr(settings, name)
+        if value in (None, "auto"):
+            continue
+        try:
+            check(value)
+        except SettingsError as error:
+            raise SettingsError(f"{origins.get(name, '--' + name)}: {error}") from None
+
+
+def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    setting = next(setting for setting in describe() if setting.name == name)
+    hint = nearest(str(given[name]), setting.choices) if setting.choices else ""
+    near = hint if "did you mean" in hint else ""
+    return f"{origins.get(name, setting.flag)}: {given[name]!r} is not {setting.takes}{near}"
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """Return the settings that decide the model's bits."""
+    return {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}

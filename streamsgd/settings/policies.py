@@ -1,0 +1,51 @@
+"""Choices that can differ by column: a setting is a list of `policy`, for all columns, or `column=policy`, names or globs.
+
+Of several that fit a column the last one holds.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from streamsgd.errors import SettingsError
+from streamsgd.messages import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+POLICIES: dict[str, tuple[str, ...]] = {
+    "missing": ("mean", "median", "zero", "indicator", "error"),
+    "scale": ("standard", "none", "max-abs", "robust"),
+    "transform": ("auto", "none", "log1p", "bins"),
+}
+"""What can be chosen, by setting; the first is the default."""
+
+
+def policy_of(setting: str, entries: Iterable[str], *names: str) -> str:
+    """Return the policy of a column, which may go by several names, or without one that of all columns."""
+    found = POLICIES[setting][0]
+    for entry in entries:
+        pattern, _, policy = entry.rpartition("=")
+        if not pattern or any(pattern == name or fnmatchcase(name, pattern) for name in names):
+            found = policy
+    return found
+
+
+def check_policies(setting: str, entries: Iterable[str], names: Sequence[str] | None = None) -> None:
+    """Refuse policies that do not exist, and, given the names of columns, patterns that fit none.
+
+    Raises
+    ------
+    SettingsError
+        There is one.
+
+    """
+    for entry in entries:
+        pattern, _, policy = entry.rpartition("=")
+        if policy not in POLICIES[setting]:
+            choices = ", ".join(POLICIES[setting])
+            raise SettingsError(f"{policy!r} is none of {choices}{nearest(policy, POLICIES[setting])}; or COLUMN=POLICY")
+        if pattern and names is not None and not any(pattern == n or fnmatchcase(n, pattern) for n in names):
+            raise SettingsError(f"--{setting} {entry}: no feature column fits {pattern!r}{nearest(pattern, names)}")

@@ -1,0 +1,122 @@
+"""Names to parts: the one table that the command line, settings, docs and conformance tests read.
+
+A *spec* is how a person writes a part: `adam`, `huber:delta=2`, `cosine:floor=0.1,warmup=500`, or
+`module:Class,field=value` (or `package.module:Class`) for a part of their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, get_type_hints
+
+from streamsgd.errors import SettingsError
+from streamsgd.kernels.parts import losses, optimizers, penalties, schedules
+from streamsgd.messages import nearest
+from streamsgd.planning import samplers
+
+PARTS: dict[str, dict[str, Any]] = {
+    "loss": {
+        "squared": losses.Squared,
+        "huber": losses.Huber,
+        "quantile": losses.Quantile,
+        "logistic": losses.Logistic,
+        "hinge": losses.Hinge,
+        "squared-hinge": losses.SquaredHinge,
+        "poisson": losses.Poisson,
+        "softmax": losses.Softmax,
+    },
+    "penalty": {
+        "none": penalties.Free,
+        "l1": penalties.Lasso,
+        "l2": penalties.Ridge,
+        "elastic-net": penalties.ElasticNet,
+    },
+    "optimizer": {
+        "sgd": optimizers.SGD,
+        "momentum": optimizers.Momentum,
+        "nesterov": optimizers.Nesterov,
+        "adagrad": optimizers.Adagrad,
+        "rmsprop": optimizers.RMSprop,
+        "adam": optimizers.Adam,
+        "adamw": optimizers.AdamW,
+        "amsgrad": optimizers.AMSGrad,
+        "ftrl": optimizers.FTRL,
+        "svrg": optimizers.SVRG,
+        "nag": optimizers.NAG,
+        "race": optimizers.Race,
+        "coin": optimizers.Coin,
+    },
+    "schedule": {
+        "constant": schedules.Constant,
+        "inverse-scaling": schedules.InverseScaling,
+        "cosine": schedules.Cosine,
+        "step": schedules.Step,
+        "warm-up": schedules.WarmUp,
+    },
+    "shuffle": {
+        "corgi": samplers.Corgi,
+        "none": samplers.Sequential,
+        "block": samplers.Block,
+        "full-chunk": samplers.FullChunk,
+    },
+}
+
+
+def make(kind: str, spec: str, **overrides: Any) -> Any:
+    """Build the part that a spec names.
+
+    Raises
+    ------
+    SettingsError
+        The name, a field or a value is unknown; the message names the nearest one.
+
+    """
+    name, _, rest = spec.partition(":")
+    if name in PARTS[kind]:
+        return _build(kind, name, PARTS[kind][name], {**_fields(rest, spec), **overrides})
+    class_name, _, fields = rest.partition(",")
+    if class_name.isidentifier():
+        return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})
+    raise SettingsError(f"unknown {kind} {name!r}{nearest(name, PARTS[kind])}")
+
+
+def spec_of(kind: str, part: Any) -> str:
+    """Return the spec that builds this part again, every field written out."""
+    names = {cls: name for name, cls in PARTS[kind].items()}
+    fields = ",".join(f"{key}={value!r}" for key, value in part._asdict().items())
+    if type(part) in names:
+        return f"{names[type(part)]}:{fields}" if fields else names[type(part)]
+    own = f"{type(part).__module__}:{type(part).__qualname__}"
+    return f"{own},{fields}" if fields else own
+
+
+def _fields(text: str, spec: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    wrong = [key for key, equals, _ in pairs if not equals]
+    if wrong:
+        raise SettingsError(f"in {spec!r}: {wrong[0]!r} has no value; write it as name:field=value,field=value")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _build(kind: str, name: str, cls: Any, fields: dict[str, Any]) -> Any:
+    hints = get_type_hints(cls)
+    known = getattr(cls, "_fields", ())
+    for key in fields:
+        if key not in known:
+            raise SettingsError(f"{kind} {name!r} has no field {key!r}{nearest(key, known)}")
+    values = {}
+    for key, value in fields.items():
+        try:
+            values[key] = hints[key](value)
+        except ValueError:
+            raise SettingsError(f"{kind} {name!r}: {key}={value!r} is not a number of type {hints[key].__name__}") from None
+    return cls(**values)
+
+
+def _load(kind: str, module: str, class_name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"{kind} {module}:{class_name} cannot be imported: {error}; it is looked for on PYTHONPATH"
+        ) from error

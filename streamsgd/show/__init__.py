@@ -1,0 +1,1 @@
+"""What people see: plans, models, progress, as text."""

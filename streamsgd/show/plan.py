@@ -1,0 +1,60 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamsgd.messages import counted, format_bytes
+from streamsgd.show.tables import cut, duration, short, size, sizes, table
+
+MEMORY_PARTS = {
+    "interpreter": "interpreter and libraries",
+    "footers": "footers of open files",
+    "decode": "decoding in flight",
+    "blocks": "blocks",
+    "model": "model, optimizer, checkpoint",
+    "reserve": "reserve for what allocators keep",
+}
+
+
+def plan_text(plan: dict[str, Any]) -> list[str]:
+    """Return the lines of `plan` from what `outlook` found."""
+    memory, guess = plan["memory"], plan["estimate"]
+    shown, more = cut(plan["columns"], "columns")
+    header = ("column", "role", "type", "decoded", "encoded")
+    keys = ("decoded_bytes", "encoded_bytes")
+    rows = [(c["name"], c["role"], short(c["type"]), *(size(c[key]) for key in keys)) for c in shown]
+    parts = [f"{'' if k else 'parts':9} {kind} {spec}" for k, (kind, spec) in enumerate(plan["parts"].items())]
+    peak, limit = format_bytes(memory["projected"]), format_bytes(memory["limit"])
+    return [
+        sizes(plan["data"]),
+        "",
+        *table(header, rows, left=3),
+        *more,
+        "(encoded: compressed, from the footers of some files)",
+        "",
+        f"target    {plan['target']['name']}, {plan['target']['task']}",
+        *parts,
+        f"shuffle   {plan['shuffle']}, seed {plan['seed']}",
+        (
+            f"chunks    {plan['chunks_per_epoch']:,} per epoch of up to {plan['rows_per_chunk']:,} rows, "
+            f"from {counted(plan['units_of_reading'], 'unit')} of reading; "
+            f"tiles of {plan['rows_per_tile']:,} rows"
+        ),
+        *([f"          {plan['streamed_in_slices']:,} of the units in slices"] if plan["streamed_in_slices"] else []),
+        f"epochs    {plan['epochs']:,}, batch size {plan['batch_size']}, {plan['steps']:,} steps",
+        f"lanes     {plan['lanes']['number']}, {plan['lanes']['combine']}: {plan['lanes']['why']}",
+        *([f"          {plan['measuring']:,} of the epochs measure the gradient of all rows"] if plan["measuring"] else []),
+        *([] if plan["average_from"] is None else [f"average   of the weights from epoch {plan['average_from']:g} on"]),
+        *([f"polish    at most {plan['polish']:,} passes more"] if plan["polish"] else []),
+        *(["errors    one pass more"] if plan["standard_errors"] else []),
+        "",
+        f"memory    {peak} projected peak of {limit}, {counted(plan['threads'], 'reading thread')}",
+        *(f"          {format_bytes(size):>8}  {MEMORY_PARTS.get(name, name)}" for name, size in memory["parts"].items()),
+        "",
+        f"time      about {duration(guess['seconds'])}, decoding alone {duration(guess['read_seconds'])};",
+        (
+            f"          an estimate, from decoding {guess['rows_decoded_to_estimate']:,} rows at "
+            f"{guess['rows_per_second_and_thread']:,.0f} rows/s on one thread"
+        ),
+    ]

@@ -1,0 +1,125 @@
+"""What a run came to, as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.messages import counted, few, format_bytes
+from streamsgd.show.tables import table
+
+if TYPE_CHECKING:
+    from streamsgd.training.events import Report
+    from streamsgd.training.job import Job
+
+
+def describe_job(job: Job) -> list[str]:
+    """Return lines about the data and the plan of a job."""
+    data, target, budget = job.dataset, job.target, job.budget
+    classes = f" ({few(target.classes)})" if target.classes else ""
+    rows = min(budget.chunk_rows, data.n_rows)
+    used, limit = format_bytes(budget.projected), format_bytes(budget.limit)
+    return [
+        (
+            f"data: {counted(data.n_files, 'file')}, {counted(data.n_row_groups, 'row group')}, "
+            f"{data.n_rows:,} rows; {counted(len(job.roles.features), 'feature')} "
+            f"({job.encoding.sizes}) for {target.name}, {target.task}{classes}"
+        ),
+        (
+            f"plan: {counted(job.epochs, 'epoch')} in chunks of up to {rows:,} rows, "
+            f"batch size {'full' if job.settings.batch_size == 'full' else job.batch_size}, {job.parts.optimizer}; "
+            f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
+        ),
+        *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
+    ]
+
+
+def describe_report(report: Report, memory: int) -> list[str]:
+    """Return lines about what a run did and where its time went."""
+    seconds = where_time_went(report)
+    speed = report.rows_now / max(report.seconds, 1e-9)
+    best = report.best_constant_loss
+    return [
+        *([] if best is None else [f"best constant loss: {best:.6f}"]),
+        *([] if report.svrg is None else [_reduced(report.svrg)]),
+        *([] if report.polish is None else [_polished(report.polish)]),
+        *([] if report.errors is None else [_determined(report.errors)]),
+        (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
+        (
+            f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
+            f"other {seconds['other']:.1f} s; "
+            f"reading threads: decode {seconds['decode']:.1f} s, encode {seconds['encode']:.1f} s"
+            + (f"; compiling took {seconds['compile']:.1f} s of these" if seconds["compile"] else "")
+        ),
+        *_worked(report),
+    ]
+
+
+MOST_WORKERS = 16
+"""Workers that a report names; all are in the JSON."""
+
+
+def _worked(report: Report) -> list[str]:
+    """Return what each worker did, the busiest first."""
+    header = ("worker", "rows", "lanes", "open", "decode", "encode", "fit", "idle", "sent", "again")
+    most = sorted(report.workers.items(), key=lambda item: (-item[1].rows, item[0]))
+    rows = [
+        (
+            *(name, f"{work.rows:,}", work.lanes),
+            *(f"{value:.1f} s" for value in (work.open, work.decode, work.encode, work.fit, work.idle(report.seconds))),
+            *(format_bytes(work.bytes_sent), work.again),
+        )
+        for name, work in most[:MOST_WORKERS]
+    ]
+    more = len(most) - len(rows)
+    return [*table(header, rows), *([f"and {counted(more, 'worker')} more"] if more else [])] if rows else []
+
+
+def workers_of(report: Report) -> dict[str, dict[str, Any]]:
+    """Return what each worker did, as plain values."""
+    return {name: {**asdict(work), "idle": work.idle(report.seconds)} for name, work in sorted(report.workers.items())}
+
+
+def _reduced(found: dict[str, Any]) -> str:
+    why = "as near as the tolerance asks" if found["stopped"] else "the passes are made; more would bring it nearer"
+    return (
+        f"svrg: {found['snapshots']:,} snapshots at rate {found['rate']:.3g}; at the last one objective "
+        f"{found['objective']:.10g}, gradient {found['gradient']:.2g}: {why}"
+    )
+
+
+def _polished(found: dict[str, Any]) -> str:
+    why = {
+        "gradient": "as near as the tolerance asks",
+        "rounding": "as near as rounding allows",
+        "passes": "the passes are made; more would bring it nearer",
+        "patience": "no better on rows not learned from",
+    }
+    return (
+        f"polished: {found['passes']:,} passes, objective {found['objective']:.10g}, gradient "
+        f"{found['gradient']:.2g}: {why[found['stopped']]}"
+    )
+
+
+def _determined(found: dict[str, Any]) -> str:
+    return (
+        f"standard errors: {found['determined']:,} of {found['weights']:,} weights are determined by {found['rows']:,} rows, "
+        f"and within {found['off']:.2g} standard errors of the minimum"
+    )
+
+
+def where_time_went(report: Report) -> dict[str, float]:
+    """Return seconds by activity.
+
+    Wait, fit and other add up to the run; decode and encode are summed over threads. Compiling is part of them all; it is
+    zero when every kernel was found in the disk cache.
+    """
+    other = max(0.0, report.seconds - report.fit_seconds - report.wait_seconds)
+    return {
+        "wait": report.wait_seconds,
+        "fit": report.fit_seconds,
+        "other": other,
+        "decode": report.spent.decode,
+        "encode": report.spent.encode,
+        "compile": report.compile_seconds,
+    }

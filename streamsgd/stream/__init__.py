@@ -1,0 +1,1 @@
+"""Blocks of shuffled rows, in order."""

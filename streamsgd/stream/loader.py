@@ -1,0 +1,284 @@
+"""One piece of the plan into its part of a block: read, check, hold out, shuffle, scatter."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.data.dataset import require
+from streamsgd.data.parquet import PieceReader
+from streamsgd.data.sizes import WHOLE_BYTES, group_widths
+from streamsgd.data.timings import Timings
+from streamsgd.data.types import WHAT, fits
+from streamsgd.errors import DataError, UnreadableError
+from streamsgd.features.encoder import Encoder
+from streamsgd.features.encoding import Encoding, check_columns
+from streamsgd.features.frequent import COUNTED_BYTES, COUNTED_ROWS, ValueCounter
+from streamsgd.features.target import Target, describe_bad_target, encode_target, encode_weight, target_sums
+from streamsgd.kernels.encode.shuffle import hold_out, place
+from streamsgd.stream.chunk import LoadedPiece, join_pieces
+
+if TYPE_CHECKING:
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.features.layout import Layout
+    from streamsgd.kernels.structs.block import Block
+    from streamsgd.planning.chunks import Piece
+
+
+def check_loader(recipe: Loader) -> Loader:
+    """Return the recipe if the data has every column it needs, of a type it can use.
+
+    Raises
+    ------
+    DataError
+        It has not.
+
+    """
+    check_columns(recipe.encoding, recipe.dataset.schema, "the data")
+    names = list(recipe.encoding.sources)
+    extra = [recipe.target.name] if recipe.target else []
+    extra += [recipe.weight] if recipe.weight else []
+    for name in extra:
+        if name not in recipe.dataset.schema.names:
+            raise DataError(f"the data has no column {name!r}, which the model was trained with")
+        kind = recipe.dataset.schema.field(name).type
+        of_text = recipe.target is not None and name == recipe.target.name and recipe.target.of_text
+        if not fits("text" if of_text else "number", kind):
+            raise DataError(
+                f"column {name!r} of the data is of type {kind}; the model needs {WHAT['text' if of_text else 'number']}"
+            )
+    require(recipe.dataset, [*names, *extra])
+    return recipe
+
+
+@dataclass
+class Loader:
+    """Everything that turns a piece into rows of a block; the same in every process."""
+
+    dataset: Dataset
+    encoding: Encoding
+    target: Target | None
+    weight: str | None = None
+    filter: Any = None
+    filter_columns: tuple[str, ...] = ()
+    held_share: float = 0.0
+    tile_rows: int = 1024
+    skip_bad_rows: bool = False
+    skip_unreadable: bool = False
+    infinite_is_missing: bool = False
+    precision: str = "float32"
+    names_values: bool = False
+    """Whether the most frequent values of hashed columns are wanted."""
+    at_once: int = WHOLE_BYTES
+    """Decoded bytes up to which a piece is read at once."""
+    by_entries: bool = False
+    """Whether rows are wanted as lists of entries even if they hold numbers only."""
+    condemned: frozenset[int] = frozenset()
+    """Row groups that killed whoever read them; never opened again. See `quarantine`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what every process makes for itself."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("layout", "reader", "encoder")}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How its rows lie in memory."""
+        return self.encoding.layout(mixed=self.by_entries)
+
+    @cached_property
+    def reader(self) -> PieceReader:
+        """The reader of this process."""
+        return PieceReader(self.dataset, at_once=self.at_once)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoding made ready."""
+        return Encoder(self.encoding)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        others = [self.target.name] if self.target else []
+        others += [self.weight] if self.weight else []
+        return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns]))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in a block: features, target, weight."""
+        return self.layout.row_bytes(self.precision)
+
+    def allocate(self, n_rows: int) -> Block:
+        """Return an empty block of that many rows."""
+        return self.layout.allocate(n_rows, self.precision)
+
+    def load(self, piece: Piece, block: Block, key: np.uint64, *, shuffled: bool) -> LoadedPiece:
+        """Read one piece into its rows of the block.
+
+        Raises
+        ------
+        DataError
+            The piece cannot be read, or holds values that the settings do not allow.
+
+        """
+        spent = Timings()
+        try:
+            return self._load(piece, block, key, shuffled, spent)
+        except UnreadableError as error:
+            if piece.last - piece.first > 1:
+                return self._one_by_one(piece, block, key, shuffled)
+            if not self.skip_unreadable:
+                raise
+            empty = np.zeros(0, np.int64)
+            return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=str(error), spent=spent)
+
+    def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Timings) -> LoadedPiece:
+        if self.condemned and not self.condemned.isdisjoint(range(piece.first, piece.last)):
+            raise UnreadableError(self.condemnation(piece))
+        control = self._control(piece, spent)
+        began = time.perf_counter()
+        wanted = self._filtered(piece, control)
+        y, weight, usable = self._targets(piece, control, wanted)
+        keep = wanted & usable
+        n_tiles = -(-piece.rows // self.tile_rows)
+        starts, counts, helds = np.zeros((3, n_tiles), np.int64)
+        loaded = LoadedPiece(starts, counts, helds, spent=spent)
+        loaded.filtered = piece.rows - int(wanted.sum())
+        loaded.skipped = int(wanted.sum()) - int(keep.sum())
+        dest = np.empty(piece.rows, np.int32)
+        held = self._held(piece)
+        if self.target and y is not None:
+            mine = keep & ~held
+            some = slice(None) if mine.all() else mine
+            loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
+        place(
+            keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest,
+            loaded.starts, loaded.counts, loaded.helds, np.empty(self.tile_rows, np.int32),
+        )  # fmt: skip
+        spent.encode += time.perf_counter() - began
+        loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
+        return loaded
+
+    def condemnation(self, piece: Piece) -> str:
+        """Return why a piece is never read."""
+        return (
+            f"{self.reader.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "
+            "memory, or a crash of a codec), or pass --unreadable skip to leave it out and count it"
+        )
+
+    def _one_by_one(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool) -> LoadedPiece:
+        """Load the row groups of a merged piece apart, so that only the damaged ones are named, or left out."""
+        parts, at = [], piece.rows_before
+        for group in range(piece.first, piece.last):
+            rows = int(self.dataset.rows[group])
+            alone = replace(piece, first=group, last=group + 1, start=0, stop=rows, rows_before=at)
+            if rows:
+                parts.append(self.load(alone, block, key ^ np.uint64(group - piece.first), shuffled=shuffled))
+                at += int(parts[-1].counts.sum() + parts[-1].helds.sum())
+        return join_pieces(parts, len(self.target.classes) if self.target else 0)
+
+    def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
+        names = {self.target.name} if self.target else set()
+        names |= {self.weight} if self.weight else set()
+        ordered = tuple(sorted(names | set(self.filter_columns)))
+        if not ordered:
+            return {}
+        parts = list(self.reader.read(piece, ordered, spent))
+        columns = [pa.chunked_array([_flat(part[k]) for part in parts]) for k in range(len(ordered))]
+        return dict(zip(ordered, columns, strict=True))
+
+    def _filtered(self, piece: Piece, control: dict[str, Any]) -> np.ndarray:
+        if self.filter is None:
+            return np.ones(piece.rows, np.bool_)
+        table = self.reader.unified({name: control[name] for name in self.filter_columns})
+        numbered = table.append_column("__row__", pa.array(np.arange(piece.rows)))
+        kept = numbered.filter(self.filter)["__row__"].to_numpy()
+        wanted = np.zeros(piece.rows, np.bool_)
+        wanted[kept] = True
+        return wanted
+
+    def _targets(
+        self, piece: Piece, control: dict[str, Any], wanted: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+        usable = np.ones(piece.rows, np.bool_)
+        y = weight = None
+        if self.target:
+            y, good = encode_target(self.target, control[self.target.name])
+            self._check(piece, self.target.name, wanted & ~good, describe_bad_target(self.target))
+            usable &= good
+        if self.weight:
+            weight, good = encode_weight(control[self.weight])
+            self._check(piece, self.weight, wanted & ~good, "weights must be finite numbers of at least 0")
+            usable &= good
+        return y, weight, usable
+
+    def _check(self, piece: Piece, name: str, bad: np.ndarray, rule: str) -> None:
+        if bad.any() and not self.skip_bad_rows:
+            first = self.reader.where_row(piece, int(np.flatnonzero(bad)[0]))
+            raise DataError(
+                f"{self.reader.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, "
+                f"first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
+            )
+
+    def _held(self, piece: Piece) -> np.ndarray:
+        held = np.zeros(piece.rows, np.bool_)
+        if not self.held_share:
+            return held
+        threshold = np.uint64(min(self.held_share * 2.0**64, 2.0**64 - 2048))
+        at, row = 0, piece.start
+        for group in range(piece.first, piece.last):
+            n = min(int(self.dataset.rows[group]) - row, piece.rows - at)
+            hold_out(self._group_key(group), row, threshold, held[at : at + n])
+            at, row = at + n, 0
+        return held
+
+    def _group_key(self, group: int) -> np.uint64:
+        name = self.dataset.source.files[int(self.dataset.file[group])].name
+        text = f"{name}\0{int(self.dataset.index[group])}"
+        return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+    def _rows(
+        self,
+        piece: Piece,
+        block: Block,
+        dest: np.ndarray,
+        y: np.ndarray | None,
+        weight: np.ndarray | None,
+        *,
+        loaded: LoadedPiece,
+    ) -> int:
+        at, n_missing, spent = 0, 0, loaded.spent
+        first = ValueCounter(self.encoding, self._first_rows(piece)) if self.names_values else None
+        for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.texts):
+            began = time.perf_counter()
+            if first:
+                first.add(columns)
+            some = slice(at, at + len(columns[0]))
+            found = self.encoder.scatter(
+                columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
+            )
+            at = some.stop
+            if not self.infinite_is_missing:
+                self.encoder.check_infinite(found.infinite, self.reader.where(piece))
+            n_missing += int(found.missing.sum()) + int(found.infinite.sum())
+            loaded.pools += found.pools
+            spent.encode += time.perf_counter() - began
+        if first:
+            loaded.common = first.counts()
+        return n_missing
+
+    def _first_rows(self, piece: Piece) -> int:
+        """Return how many rows of a piece have their values counted: however it is read, the same."""
+        some = slice(piece.first, piece.last)
+        rows = self.dataset.rows[some]
+        width = float(rows @ group_widths(self.dataset, self.encoder.sources, some)) / max(1, int(rows.sum()))
+        return min(COUNTED_ROWS, piece.rows, max(1, int(COUNTED_BYTES / max(1.0, width))))
+
+
+def _flat(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,76 @@
+"""The account of a pass over data without training: rows, seconds and bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from streamsgd.data.timings import Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.stream.chunk import LoadedChunk
+
+
+@dataclass
+class Account:
+    """What evaluating or scoring has done so far.
+
+    Parameters
+    ----------
+    on_chunk
+        Called with the account after every chunk.
+
+    """
+
+    on_chunk: Callable[[Account], None] | None = None
+    rows: int = 0
+    total_rows: int = 0
+    wait_seconds: float = 0.0
+    skipped: int = 0
+    """Rows left out because they are unusable or unreadable, as the user allowed."""
+    filtered: int = 0
+    spent: Timings = field(default_factory=Timings)
+    began: float = field(default_factory=time.monotonic)
+
+    def start(self, total_rows: int) -> None:
+        """Begin a pass over so many rows."""
+        self.total_rows += total_rows
+
+    def add(self, filled: LoadedChunk) -> None:
+        """Take in a chunk that is done."""
+        self.rows += filled.chunk.rows
+        self.wait_seconds += filled.waited
+        self.skipped += sum(piece.skipped for piece in filled.pieces)
+        self.filtered += sum(piece.filtered for piece in filled.pieces)
+        self.spent.add(filled.spent)
+        if self.on_chunk is not None:
+            self.on_chunk(self)
+
+    def take(self, other: Account) -> None:
+        """Take in what was done elsewhere."""
+        self.rows += other.rows
+        self.skipped += other.skipped
+        self.filtered += other.filtered
+        self.spent.add(other.spent)
+        if self.on_chunk is not None:
+            self.on_chunk(self)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self.began
+
+    def where_time_went(self) -> dict[str, float]:
+        """Return seconds by activity.
+
+        Wait and compute add up to the pass; decode and encode are summed over threads.
+        """
+        return {
+            "wait": self.wait_seconds,
+            "compute": max(0.0, self.seconds - self.wait_seconds),
+            "decode": self.spent.decode,
+            "encode": self.spent.encode,
+        }

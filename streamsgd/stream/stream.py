@@ -1,0 +1,221 @@
+"""The stream: chunks of the plan as blocks, in order, the next one read while this one trains.
+
+Two blocks are allocated once and take turns. Each chunk's pieces are claimed one after another by as many tasks as there
+are workers, so a slow piece holds up nobody else and a task is long enough (about a chunk's share of a worker) for the
+scheduler's milliseconds not to matter. Where a row lands depends on the plan alone, never on who read it when.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.errors import BudgetError, DataError
+from streamsgd.kernels.encode.shuffle import N_BUCKETS, merge
+from streamsgd.planning.budget import tile_rows
+from streamsgd.planning.chunks import Plan, make_plan
+from streamsgd.planning.samplers import Sequential
+from streamsgd.stream.chunk import LoadedChunk
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from streamsgd.compute.executors import Executor
+    from streamsgd.kernels.structs.block import Block
+    from streamsgd.planning.chunks import Chunk
+    from streamsgd.stream.loader import Loader
+
+
+def sequential_plan(recipe: Loader, block_bytes: int) -> Plan:
+    """Return the plan of the whole data set in its own order, in blocks of about so many bytes."""
+    recipe.tile_rows = tile_rows(recipe.row_bytes)
+    return make_plan(
+        recipe.dataset.rows,
+        recipe.dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=max(1, block_bytes // recipe.row_bytes),
+        tile_rows=recipe.tile_rows,
+        sampler=Sequential(),  # type: ignore[call-arg]
+        seed=0,
+    )
+
+
+def sequential_stream(recipe: Loader, executor: Executor, block_bytes: int) -> Stream:
+    """Return a stream of the whole data set in its own order, in blocks of about so many bytes."""
+    return Stream(recipe, sequential_plan(recipe, block_bytes), executor)
+
+
+TAIL_FLOOR = 32 << 20
+"""Bytes of texts and lists that any chunk may hold."""
+
+DEADLINE = 1800.0
+"""Seconds that one chunk may take to arrive before the run gives up rather than hang."""
+
+GRACE = 60.0
+"""Seconds that a stream that ends early waits for reads under way; one that hangs is left to its thread."""
+
+
+class _Read:
+    """One chunk being read into one block."""
+
+    def __init__(self, recipe: Loader, plan: Plan, chunk: Chunk, block: Block, order: np.ndarray) -> None:
+        self.recipe, self.plan, self.chunk, self.block, self.room = recipe, plan, chunk, block, order
+        self.shuffled = bool(plan.sampler.mixes_rows)
+        self.loaded: list[Any] = [None] * len(chunk.pieces)
+        self._next = itertools.count()
+        self._lock = Lock()
+        self.cancelled = False
+
+    def work(self) -> None:
+        """Read pieces until none is left, or one fails: those before it in the plan are then all under way."""
+        while not self.cancelled:
+            with self._lock:
+                number = next(self._next)
+            if number >= len(self.chunk.pieces):
+                return
+            piece = self.chunk.pieces[number]
+            try:
+                key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=2 + number)
+                self.loaded[number] = self.recipe.load(piece, self.block, key, shuffled=self.shuffled)
+            except Exception as error:  # noqa: BLE001  raised in the order of the plan by `finish`
+                self.loaded[number] = error
+                self.cancelled = True
+
+    def finish(self, waited: float) -> LoadedChunk:
+        """Raise the first error in the order of the plan, or return the chunk."""
+        for loaded in self.loaded:
+            if isinstance(loaded, Exception):
+                raise loaded
+        self._check_tails()
+        starts, counts, helds = (
+            np.concatenate([getattr(piece, name) for piece in self.loaded]) for name in ("starts", "counts", "helds")
+        )
+        order = self.room[: int(counts.sum())]
+        key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
+        merge(counts, key, self.shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
+        return LoadedChunk(
+            self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited
+        )
+
+    def _check_tails(self) -> None:
+        """Refuse a chunk whose texts and lists are so much longer than in the first look that the budget would not hold."""
+        rows = max(self.plan.chunk_rows, 1)
+        held = sum(pool.nbytes for piece in self.loaded for pool in piece.pools)
+        if held > max(TAIL_FLOOR, rows * self.recipe.layout.tail_bytes):
+            raise BudgetError(
+                f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
+                f"per row than those of the first look; start anew with --chunk-rows {max(1, rows // 4)}, or more --memory"
+            )
+
+
+def read_chunk(recipe: Loader, plan: Plan, chunk: Chunk, block: Block, room: np.ndarray) -> LoadedChunk:
+    """Read one chunk in the calling thread, into a block with room for its order, int32 (n_rows,).
+
+    Raises
+    ------
+    DataError
+        A piece cannot be read.
+
+    """
+    job = _Read(recipe, plan, chunk, block, room)
+    job.work()
+    return job.finish(0.0)
+
+
+class Stream:
+    """Blocks of a plan in order."""
+
+    def __init__(self, recipe: Loader, plan: Plan, executor: Executor, *, n_blocks: int = 2) -> None:
+        self.recipe, self.plan, self.executor = recipe, plan, executor
+        self._free: list[tuple[Block, np.ndarray]] = []
+        self._unmade = n_blocks
+        self._waiting: Iterator[Chunk] = iter(())
+        self._running: list[tuple[_Read, list[Any]]] = []
+        self.deadline = DEADLINE
+
+    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1, *, kept: bool = False) -> Generator[LoadedChunk]:
+        """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
+
+        Parameters
+        ----------
+        epoch, number, epochs
+            Where to begin, and the epoch to end before.
+        kept
+            Whether blocks are instead reused once they are given back; the next chunk must not be asked for while all are out.
+
+        Raises
+        ------
+        DataError
+            A piece cannot be read or does not arrive before the deadline.
+
+        """
+        self._waiting = (chunk for e in range(epoch, epochs) for chunk in self.plan.chunks(e, number if e == epoch else 0))
+        running: list[tuple[_Read, list[Any]]] = []
+        self._running = running
+        try:
+            self._start()
+            while running:
+                job, results = running[0]
+                filled = self._wait(job, results)
+                if kept:
+                    running.pop(0)
+                    yield filled
+                else:
+                    yield filled
+                    running.pop(0)
+                    self._free.append((job.block, job.room))
+                self._start()
+        finally:
+            for job, _results in running:
+                job.cancelled = True
+            until = time.monotonic() + min(GRACE, self.deadline)
+            self._free += [(job.block, job.room) for job, results in running if _ended(results, until)]
+            running.clear()
+            self._waiting = iter(())  # it knows this object, which would keep files open until the collector comes by
+
+    def give_back(self, filled: LoadedChunk) -> None:
+        """Take a kept block back, and read the next chunk into it."""
+        self._free.append((filled.block, filled.room))
+        self._start()
+
+    def _start(self) -> None:
+        while (self._free or self._unmade) and (chunk := next(self._waiting, None)) is not None:
+            job = _Read(self.recipe, self.plan, chunk, *self._room())
+            name = f"streamsgd-read-epoch{chunk.epoch}-chunk{chunk.number}"
+            n_tasks = min(self.executor.n_workers, len(chunk.pieces))
+            self._running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))
+
+    def _room(self) -> tuple[Block, np.ndarray]:
+        """Return a free block and its order, made when first needed: the first one is being filled while the next is made."""
+        if self._free:
+            return self._free.pop()
+        self._unmade -= 1
+        most = min(self.plan.chunk_rows, self.plan.n_rows)
+        return self.recipe.allocate(most), np.empty(most, np.int32)
+
+    def _wait(self, job: _Read, results: list[Any]) -> LoadedChunk:
+        began = time.perf_counter()
+        for result in results:
+            try:
+                result.result(self.deadline)
+            except TimeoutError:
+                late = next(p for p, loaded in zip(job.chunk.pieces, job.loaded, strict=True) if loaded is None)
+                raise DataError(
+                    f"{self.recipe.reader.where(late)} did not arrive within {self.deadline:.0f} s; "
+                    "check the storage, then resume"
+                ) from None
+        return job.finish(time.perf_counter() - began)
+
+
+def _ended(results: list[Any], until: float) -> bool:
+    """Wait for tasks, and say whether they all ended: only then may their block be used again."""
+    try:
+        for result in results:
+            result.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""Which backend runs the rounds of a job."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.compute.client import client_of
+from streamsgd.planning.stragglers import parse_straggler
+from streamsgd.training.backends.threads import ThreadsBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamsgd.compute.executors import Executor
+    from streamsgd.training.backends.base import Backend
+    from streamsgd.training.job import Job
+
+log = logging.getLogger("streamsgd")
+
+
+PAUSED = 0.7
+"""Share of its memory limit beyond which a Dask worker begins to spill; at 0.8 it pauses, at 0.95 it is killed."""
+
+
+@contextmanager
+def choose_backend(job: Job, executor: Executor, client: Any = None) -> Iterator[Backend | None]:
+    """Give the crew that the settings ask for, None for one lane in this process; close it after.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer, or no worker came.
+    SettingsError
+        The client is not one that can be used.
+
+    """
+    settings = job.settings
+    with client_of(client, settings.scheduler, settings.workers) as found:
+        if found is None:
+            threads = ThreadsBackend(job, executor) if job.lanes.number > 1 else None
+            try:
+                yield threads
+            finally:
+                if threads:
+                    threads.close()
+            return
+        from streamsgd.training.backends.dask import Cluster  # noqa: PLC0415  half a second of imports
+
+        warn_of_limits(job, found)
+        crew = Cluster(job, found, parse_straggler(settings.straggler))
+        try:
+            yield crew
+        finally:
+            crew.close()
+
+
+def warn_of_limits(job: Job, client: Any) -> None:
+    """Warn where Dask would stop a worker that stays within its budget."""
+    info = client.scheduler_info(n_workers=-1)["workers"]
+    needed = job.budget.projected / PAUSED
+    small = {name: worker["memory_limit"] for name, worker in info.items() if 0 < (worker["memory_limit"] or 0) < needed}
+    if small:
+        name, limit = min(small.items(), key=lambda item: item[1])
+        log.warning(
+            "%d of %d workers have a Dask memory_limit below what a worker of this job may take: %s has %.2f GB, and Dask "
+            "spills at 70 %% of it; pass --memory %dMB, or start workers with --memory-limit %dMB",
+            *(len(small), len(info), name, limit / 1e9, limit * PAUSED // 10**6, needed // 10**6),
+        )

@@ -1,0 +1,73 @@
+"""Checkpoints: everything a run needs to go on to the same bits, written so that a kill at any instant leaves one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.errors import ModelError
+from streamsgd.model import store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+log = logging.getLogger("streamsgd")
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one run in a folder (a path or URL), newest last by name."""
+
+    folder: str
+    keep: int = 2
+
+    def save(self, epoch: int, chunk: int, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+        """Write the checkpoint before (epoch, chunk), drop the oldest and those of a later cursor; return its name.
+
+        Raises
+        ------
+        ModelError
+            The storage refused; earlier checkpoints stay.
+
+        """
+        name = f"epoch{epoch:06d}-chunk{chunk:09d}.ckpt"
+        store.write(f"{self.folder}/{name}", store.pack("checkpoint", header, arrays))
+        names = self.names()
+        past = [other for other in names if other <= name]
+        # Those after this one are damaged and were passed over: kept, they would push out good ones.
+        for old in {*names} - {*past[-self.keep :]}:
+            store.remove(f"{self.folder}/{old}")
+        return name
+
+    def names(self) -> list[str]:
+        """Return the names of the checkpoints, oldest first."""
+        return [name for name in store.names(self.folder) if name.endswith(".ckpt") and not name.startswith(".")]
+
+    def newest(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """Return header and arrays of the newest checkpoint that verifies, or None if there is none at all.
+
+        A damaged one is passed over with a warning: the run goes on from the one before.
+
+        Raises
+        ------
+        ModelError
+            There are checkpoints, but every one is damaged.
+
+        """
+        names = self.names()
+        for name in reversed(names):
+            try:
+                return store.unpack("checkpoint", store.read(f"{self.folder}/{name}"), f"{self.folder}/{name}")
+            except ModelError as error:
+                log.warning("passing over a checkpoint: %s", error)
+        if names:
+            raise ModelError(f"{self.folder}: no checkpoint can be read; delete the folder to start from the beginning")
+        return None
+
+    def clear(self) -> None:
+        """Delete all checkpoints and what a killed writer left behind, and the folder if it is empty then."""
+        for name in store.names(self.folder):
+            if name.endswith((".ckpt", ".partial")):
+                store.remove(f"{self.folder}/{name}")
+        store.remove_folder(self.folder)

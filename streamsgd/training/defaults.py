@@ -1,0 +1,199 @@
+"""What is chosen where nobody set it: parts, epochs, lanes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.compute.memory import parse_limit
+from streamsgd.errors import SettingsError
+from streamsgd.features.choose_target import TASK_LOSS
+from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
+from streamsgd.kernels.structs.block import Parts
+from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
+from streamsgd.settings.registry import make
+from streamsgd.training.memory import model_bytes
+from streamsgd.training.rates import scale_rate
+
+if TYPE_CHECKING:
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.features.target import Target
+    from streamsgd.settings.fields import Settings
+
+
+RATE_WIDTH = 64
+"""Columns up to which the optimizers' default rates hold."""
+
+ENOUGH_ROWS = 1_000_000
+"""Row visits that a run makes if nobody says, in no more than ..."""
+
+MOST_EPOCHS, MOST_PASSES = 10, 3
+"""... so many epochs: of batches, and of rows one by one."""
+
+RACE_SHARE = 0.25
+"""Share of the memory limit that a race may take."""
+
+
+def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
+    """Return the passes: as set, or enough for a million row visits, but no more than so many."""
+    if settings.epochs != "auto":
+        return int(settings.epochs)
+    return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
+
+
+def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int) -> Parts:
+    """Build loss, penalty, optimizer and schedule for so many rows of this encoding.
+
+    Raises
+    ------
+    SettingsError
+        The loss does not fit the target.
+
+    """
+    spec = TASK_LOSS[target.task] if settings.loss == "auto" else settings.loss
+    overrides = {"classes": len(target.classes)} if spec.split(":")[0] == "softmax" else {}
+    loss = make("loss", spec, **overrides)
+    fits = {"margin": "binary"}.get(loss.task, loss.task)
+    if fits != target.task:
+        raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
+    if hasattr(loss, "delta"):
+        loss = loss._replace(delta=loss.delta * target.scale)
+    penalty, spec = make("penalty", settings.penalty), settings.optimizer
+    if spec == "auto":
+        spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
+    optimizer = scale_rate(choose_optimizer(spec, settings.learning_rate, encoding.width), settings)
+    if is_race(optimizer) and hasattr(loss, "slopes"):
+        raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
+    _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
+    steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
+    spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
+    return Parts(loss, penalty, optimizer, make("schedule", spec))
+
+
+def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: bool) -> None:
+    """Refuse an optimizer and settings that contradict each other."""
+    name = type(optimizer).__name__
+    if is_sequential(optimizer) and settings.batch_size not in ("auto", 1):
+        raise SettingsError(f"--optimizer {name.lower()} learns row by row: leave --batch-size {settings.batch_size} out")
+    clips = [f"--{key.replace('_', '-')}" for key in ("clip_norm", "clip_value") if getattr(settings, key) is not None]
+    if is_sequential(optimizer) and clips:
+        raise SettingsError(
+            f"--optimizer {name.lower()} learns row by row, and no step of its goes beyond what its row asks for: leave "
+            f"{' and '.join(clips)} out, or take an optimizer of batches, such as adam"
+        )
+    if not penalty._fields:
+        return
+    if {"l1", "l2"} & set(optimizer._fields):
+        raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
+    if reduces(optimizer):
+        return  # `check_svrg` knows what it needs
+    if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
+        lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
+        raise SettingsError(
+            f"--penalty {settings.penalty} with --optimizer {settings.optimizer} needs {lacking}(...), by which weights that "
+            "a row does not touch pay late"
+        )
+
+
+def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encoding, n_rows: int) -> str:
+    """Return the spec of the optimizer that suits, if nobody says: docs/defaults.md has the measurements.
+
+    In one pass every row is new, and learning row by row is ahead of batches from the first row on; so it is with rows of a few
+    of many weights. In several passes over dense rows batches at a falling rate come nearer to the optimum.
+    """
+    wide, several = encoding.is_wide, hasattr(loss, "slopes")
+    once = choose_epochs(settings, n_rows, MOST_EPOCHS) == 1
+    free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
+    plain = not several and not penalty._fields
+    of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
+    of_batches |= settings.combine == "sync" or settings.clip_norm is not None or settings.clip_value is not None
+    of_batches |= settings.average != "none" and bool(penalty._fields)
+    if of_batches or not (wide or (once and free and plain)):
+        return "adam"
+    bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
+    fits = bytes_ <= RACE_SHARE * parse_limit(settings.memory)
+    return "race" if free and plain and fits else "nag"
+
+
+def choose_optimizer(spec: str, learning_rate: float | None, width: int) -> Any:
+    """Build the optimizer; a rate that nobody set falls with the width of the rows beyond `RATE_WIDTH`.
+
+    A step moves a score by about the rate times the width: at 784 columns the rates that suit 8 to 64 end at a log loss of
+    0.85 where a converged solver has 0.47, and at 0.48 with this rule.
+    """
+    if learning_rate is not None:
+        return make("optimizer", spec, learning_rate=learning_rate)
+    optimizer = make("optimizer", spec)
+    if "learning_rate=" in spec or is_sequential(optimizer):
+        return optimizer
+    return optimizer._replace(learning_rate=optimizer.learning_rate * RATE_WIDTH / max(width, RATE_WIDTH))
+
+
+def task_of(settings: Settings) -> str:
+    """Return the task: as set, or as the loss says, or `auto`.
+
+    Raises
+    ------
+    SettingsError
+        The loss is for another task.
+
+    """
+    if settings.loss == "auto":
+        return settings.task
+    loss = make("loss", settings.loss)
+    task = {"margin": "binary"}.get(loss.task, loss.task)
+    if settings.task not in ("auto", task):
+        raise SettingsError(f"--loss {settings.loss} is for a {task} target, but --task says {settings.task}")
+    return str(task)
+
+
+def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encoding) -> None:
+    """Refuse lanes that cannot do what was asked for.
+
+    Raises
+    ------
+    SettingsError
+        There is one update per epoch, which lanes can only make together; or one per row, which they cannot; or variance
+        reduction.
+
+    """
+    elsewhere = settings.workers is not None or settings.scheduler is not None
+    if reduces(parts.optimizer) and (lanes.number > 1 or elsewhere):
+        raise SettingsError(
+            "--optimizer svrg learns in one lane and in one process: leave --lanes, --workers and --scheduler out, or take "
+            "--polish, which comes as near"
+        )
+    if lanes.number == 1:
+        return
+    if settings.average != "none" and lanes.combine == "average":
+        raise SettingsError("--average keeps the mean of all steps, which lanes that step apart have not: pass --combine sync")
+    if lanes.combine == "average" and settings.batch_size == "full":
+        raise SettingsError("--batch-size full makes one update per epoch, by all lanes together: pass --combine sync")
+    if lanes.combine == "sync" and is_sequential(parts.optimizer):
+        name = type(parts.optimizer).__name__.lower()
+        raise SettingsError(
+            f"--combine sync adds up the gradients of lanes, and --optimizer {name} learns row by row: pass --combine average, "
+            "or an optimizer of batches, such as adam"
+        )
+    if lanes.combine == "sync" and parts.penalty._fields and encoding.is_wide:
+        raise SettingsError(
+            f"--combine sync with --penalty {settings.penalty} needs rows that meet all weights, and these meet a few of many: "
+            "pass --combine average, or an optimizer with a penalty of its own (ftrl, adamw)"
+        )
+
+
+def choose_lanes(settings: Settings, data_bytes: int, alone: str = "") -> Lanes:
+    """Return the lanes of a run over so many bytes of rows; `alone` is why nobody gets several who did not ask for them."""
+    number, many = settings.lanes, max(1, min(MOST_LANES, data_bytes // LANE_BYTES))
+    lanes = 1 << (many.bit_length() - 1) if number == "auto" else int(number)
+    if alone and number == "auto":
+        return Lanes(1, "average", alone)
+    if lanes == 1:  # of which all ways to combine are the same
+        why = "as set" if number != "auto" else f"below {2 * LANE_BYTES >> 30} GiB of rows"
+        return Lanes(1, "average", why)
+    size = settings.batch_size
+    large = size == "full" or (size != "auto" and int(size) >= LARGE_BATCH)
+    if settings.combine != "auto":
+        return Lanes(lanes, settings.combine, "as set")
+    if large:
+        return Lanes(lanes, "sync", f"batches of {size} rows are worth a message each")
+    return Lanes(lanes, "average", "steps of few rows are made apart, and merged after every chunk")

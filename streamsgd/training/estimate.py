@@ -1,0 +1,130 @@
+"""The outlook of a job that was prepared but not started: what it reads, holds and roughly takes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.data.parquet import Footers, PieceReader
+from streamsgd.data.sizes import column_bytes, encoded_bytes, has_fixed_width
+from streamsgd.data.timings import Timings
+from streamsgd.planning.chunks import Piece
+from streamsgd.settings.registry import spec_of
+from streamsgd.training.phases.svrg import passes
+
+if TYPE_CHECKING:
+    from streamsgd.planning.budget import Budget
+    from streamsgd.training.job import Job
+
+
+SAMPLE_ROWS = 1 << 18
+"""Rows whose decoding is timed."""
+
+ROW_SECONDS, VALUE_SECONDS = 20e-9, 4e-9
+"""What encoding and fitting add to decoding per row, and per value and output: 28 columns take 130 ns."""
+
+
+def outlook(job: Job) -> dict[str, Any]:
+    """Return sizes, plan, memory and an estimate of time, as plain JSON values.
+
+    Footers of a few files are read again for the sizes of columns, and one piece of data is decoded to
+    estimate time.
+    """
+    data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
+    learned = round(data.n_rows * (1.0 - settings.validation))
+    batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
+    steps, measuring = -(-learned // job.batch_size), sum(passes(job))
+    return {
+        "data": {
+            "files": data.n_files,
+            "row_groups": data.n_row_groups,
+            "rows": data.n_rows,
+            "file_bytes": data.compressed_bytes,
+        },
+        "target": {"name": job.target.name, "task": job.target.task, "classes": list(job.target.classes)},
+        "columns": columns(job),
+        "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+        "shuffle": spec_of("shuffle", plan.sampler),
+        "seed": plan.seed,
+        "chunks_per_epoch": plan.n_chunks(0),
+        "rows_per_chunk": min(plan.chunk_rows, plan.n_rows),
+        "units_of_reading": len(plan.rows),
+        "streamed_in_slices": int(plan.sliced.sum()),
+        "rows_per_tile": plan.tile_rows,
+        "epochs": job.epochs,
+        "batch_size": batch,
+        "lanes": job.lanes._asdict(),
+        "polish": settings.polish,
+        "average_from": job.average_from if settings.average != "none" else None,
+        "standard_errors": settings.standard_errors,
+        "measuring": measuring,
+        "steps": (job.epochs - measuring) * steps,
+        "threads": budget.threads,
+        "memory": {"limit": budget.limit, "projected": budget.projected, "parts": memory_parts(budget)},
+        "estimate": estimate(job),
+    }
+
+
+def memory_parts(budget: Budget) -> dict[str, int]:
+    """Return the projected bytes of each part of a budget."""
+    others = ("limit", "chunk_rows", "threads", "n_blocks")
+    return {field.name: getattr(budget, field.name) for field in fields(budget) if field.name not in others}
+
+
+def columns(job: Job) -> list[dict[str, Any]]:
+    """Return role, type and bytes over all rows of every column that is read.
+
+    Decoded bytes are exact for types of fixed width and None for others; encoded (compressed) ones are
+    estimated from the footers of some files and None where there are none.
+    """
+    sizes, roles = encoded_bytes(job.dataset), job.roles
+    found = []
+    for name in roles.read:
+        kind = job.dataset.schema.field(name).type
+        role = "target" if name == roles.target else "weight" if name == roles.weight else "feature"
+        decoded = column_bytes(kind) * job.dataset.n_rows if has_fixed_width(kind) else None
+        partition = name in job.dataset.partition_names
+        found.append(
+            {
+                "name": name,
+                "role": role,
+                "type": str(kind),
+                "decoded_bytes": 0 if partition else decoded,
+                "encoded_bytes": 0 if partition else sizes.get(name),
+            }
+        )
+    return found
+
+
+def estimate(job: Job) -> dict[str, float]:
+    """Time the decoding of one unit of reading from the middle of the data, and multiply.
+
+    `read_seconds` is for decoding in all epochs and passes after them, if none is spared, on the job's threads, `seconds` for
+    encoding and fitting too.
+    """
+    plan, footers = job.plan, Footers()
+    k = len(plan.rows) // 2
+    first, last = int(plan.first[k]), int(plan.last[k])
+    whole = last > first + 1  # several small row groups are read together or not at all
+    rows = int(plan.rows[k]) if whole else min(int(plan.rows[k]), SAMPLE_ROWS)
+    piece = Piece(0, first, last, 0, rows, 0)
+    names = tuple(dict.fromkeys(job.roles.read))
+    # The first reading also opens the file and wakes the decoder up.
+    times = [_decode_seconds(PieceReader(job.dataset, footers), piece, names) for _ in range(3)]
+    per_row = min(times) / piece.rows
+    learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
+    visits = job.dataset.n_rows * (job.epochs + job.settings.polish + job.settings.standard_errors) / job.budget.threads
+    return {
+        "rows_decoded_to_estimate": piece.rows,
+        "rows_per_second_and_thread": 1.0 / per_row,
+        "read_seconds": per_row * visits,
+        "seconds": (per_row + learning) * visits,
+    }
+
+
+def _decode_seconds(reader: PieceReader, piece: Piece, names: tuple[str, ...]) -> float:
+    began = time.perf_counter()
+    for _ in reader.read(piece, names, Timings()):
+        pass
+    return time.perf_counter() - began

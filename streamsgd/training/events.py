@@ -1,0 +1,64 @@
+"""What a run says of itself: events on the way, and a report at the end. Neither enters the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.data.timings import Timings
+
+if TYPE_CHECKING:
+    from streamsgd.training.backends.base import WorkerStats
+
+
+@dataclass
+class Report:
+    """What a run did: sizes, losses, and where the time went. Times and memory never enter the model."""
+
+    rows: int = 0
+    """Rows learned, each as often as it was, also before a resumption."""
+    rows_now: int = 0
+    """Of these, by this process: what `seconds` is for."""
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    spent: Timings = field(default_factory=Timings)
+    resumed_from: tuple[int, int] | None = None
+    best_constant_loss: float | None = None
+    """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
+    bytes: int = 0
+    """Decoded bytes of the columns of the rows that came by."""
+    workers: dict[str, WorkerStats] = field(default_factory=dict)
+    """What each worker of a cluster did, by address."""
+    polish: dict[str, Any] | None = None
+    """Passes, objective, gradient and why it ended, if there was any polishing."""
+    svrg: dict[str, Any] | None = None
+    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
+    errors: dict[str, Any] | None = None
+    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
+
+
+@dataclass
+class Event:
+    """An event: the state of a run after some rows."""
+
+    rows: int
+    total_rows: int
+    epoch: float
+    loss: float
+    """Average progressive loss so far."""
+    recent: float
+    """Average progressive loss since the last event."""
+    seconds: float
+    rows_per_second: float
+    bytes: int = 0
+    """Decoded bytes of the columns of the rows so far, in this process."""
+    kind: str = "progress"
+    """`progress` at 1024, 2048, 4096 ... rows, `evaluation`, `resumed`, `polish` after every pass of it, `snapshot` after every
+    pass of svrg that measures, or `chunk` after every other chunk."""
+    note: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of an evaluation, or a pass that measures."""

@@ -1,0 +1,82 @@
+"""The state that learning begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamsgd.features.sample import Sample
+from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
+from streamsgd.kernels.structs.state import State, make_state
+from streamsgd.settings.policies import policy_of
+from streamsgd.training.race import start_race
+
+if TYPE_CHECKING:
+    from streamsgd.features.target import Target
+    from streamsgd.training.job import Job
+
+
+def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
+    """Set the intercepts to the score of the best constant prediction of the first look."""
+    if policy_of("scale", job.settings.scale) == "none":
+        return
+    look = Sample(job.dataset, job.settings, job.recipe.filter, job.recipe.filter_columns)
+    shares = target_shares(look, job.target)
+    if job.target.task == "multiclass":
+        weights[-1] = np.log(np.maximum(shares, 1e-9))
+    elif job.parts.loss.task == "binary":
+        weights[-1, 0] = np.log(shares[1] / shares[0])
+    elif job.target.task == "poisson":
+        weights[-1, 0] = np.log(max(shares[0], 1e-9))
+
+
+def target_shares(look: Sample, target: Target) -> np.ndarray:
+    """Return the share of each class in the first look, each at least one row's, or the mean of a number."""
+    from streamsgd.features.target import encode_target  # noqa: PLC0415
+
+    counts = np.ones(max(1, len(target.classes)))
+    total, n = 0.0, 0
+    for piece in look.sample((target.name,)):
+        y, usable = encode_target(target, look.columns(piece, (target.name,))[target.name])
+        if target.classes:
+            counts += np.bincount(y[usable].astype(np.int64), minlength=len(counts))
+        total, n = total + float(y[usable].sum()), n + int(usable.sum())
+    return counts / counts.sum() if target.classes else np.array([total / max(n, 1)])
+
+
+WIDE_BATCH = 4096
+"""Batches above so many rows add their gradients in float64, whatever the precision of the weights."""
+
+
+def empty_state(job: Job) -> State:
+    """Return the state of a learner that is yet to be restored."""
+    weights = np.zeros(job.n_weights, job.settings.precision)
+    return start_race(weights) if is_race(job.parts.optimizer) else alone(job, weights)
+
+
+def new_state(job: Job) -> State:
+    """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
+    kind = np.dtype(job.settings.precision)
+    weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
+    start_at_best_constant(job, weights)
+    if is_race(job.parts.optimizer):
+        return start_race(weights.ravel())
+    return alone(job, weights.ravel())
+
+
+def alone(job: Job, weights: np.ndarray) -> State:
+    """Return the state of one learner that starts from weights (n,)."""
+    kind, lag = weights.dtype, job.settings.average != "none"
+    lazy, batches = bool(job.parts.penalty._fields) or reduces(job.parts.optimizer), not is_sequential(job.parts.optimizer)
+    eager = lag and lazy  # the mean is of what weights are after every step, penalty paid
+    large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
+    return make_state(
+        weights,
+        job.parts.optimizer.n_slots,
+        np.float64 if large else kind,
+        few=job.recipe.layout.mixed,
+        lazy=lazy and not eager,
+        batches=batches and not eager,
+        lag=lag,
+    )

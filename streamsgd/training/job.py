@@ -1,0 +1,97 @@
+"""From data and settings to everything a run needs: the dry half of training, which `plan` prints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.planning.samplers import Sequential
+from streamsgd.training.averaging import average_from
+from streamsgd.training.rates import SVRG_BATCH, USUAL_BATCH
+
+if TYPE_CHECKING:
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.features.roles import Roles
+    from streamsgd.features.target import Target
+    from streamsgd.kernels.structs.block import Parts
+    from streamsgd.planning import budget as budgets
+    from streamsgd.planning.chunks import Chunk, Plan
+    from streamsgd.planning.lanes import Lanes
+    from streamsgd.settings.fields import Settings
+    from streamsgd.stream.loader import Loader
+
+
+WHOLE_EPOCH = 1 << 62
+"""A batch size that no epoch reaches: its one update is made when the epoch ends."""
+
+IN_ORDER = -1
+"""The epoch of passes that take chunks in the order of the data."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything decided before the first update."""
+
+    settings: Settings
+    dataset: Dataset
+    roles: Roles
+    encoding: Encoding
+    target: Target
+    parts: Parts
+    budget: budgets.Budget
+    plan: Plan
+    recipe: Loader
+    epochs: int
+    lanes: Lanes
+
+    @cached_property
+    def plan_in_order(self) -> Plan:
+        """The same chunks in the order of the data, whatever the epoch."""
+        return replace(self.plan, sampler=Sequential())  # type: ignore[call-arg]
+
+    def plan_at(self, epoch: int) -> Plan:
+        """Return the plan of an epoch, or of `IN_ORDER`."""
+        return self.plan_in_order if epoch == IN_ORDER else self.plan
+
+    def chunk_at(self, place: tuple[int, int]) -> Chunk:
+        """Return the chunk of an epoch and number."""
+        epoch, number = place
+        return self.plan_at(epoch).chunk(max(epoch, 0), number)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per update; of a full batch more than there are."""
+        size_budget = self.settings.batch_size
+        if size_budget == "auto":
+            of_batches = SVRG_BATCH if reduces(self.parts.optimizer) else USUAL_BATCH
+            return 1 if is_sequential(self.parts.optimizer) else of_batches
+        return WHOLE_EPOCH if size_budget == "full" else int(size_budget)
+
+    @property
+    def updates_alone(self) -> bool:
+        """Whether the end of an epoch or the optimizer itself updates, not the count of rows."""
+        return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer)
+
+    @property
+    def clips(self) -> tuple[float, float]:
+        """The most that the length and a coordinate of a batch's gradient may be."""
+        return self.settings.clip_norm or math.inf, self.settings.clip_value or math.inf
+
+    @property
+    def average_from(self) -> float:
+        """The epoch, as a fraction, from which on the weights are averaged."""
+        return average_from(self.settings, self.epochs)
+
+    @property
+    def n_outputs(self) -> int:
+        """Scores per row."""
+        return int(getattr(self.parts.loss, "classes", 1))
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of the model, intercepts included."""
+        return self.encoding.n_coordinates * self.n_outputs

@@ -1,0 +1,227 @@
+"""One learner: a state, and the parts that change it chunk by chunk. Who reads and who waits for it is not its business."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from streamsgd.errors import DivergedError
+from streamsgd.features.layout import most_entries
+from streamsgd.kernels.learn.averaging import average
+from streamsgd.kernels.learn.fit import fit, settled
+from streamsgd.kernels.parts.traits import is_race, is_sequential
+from streamsgd.kernels.structs.block import new_scratch
+from streamsgd.kernels.structs.state import FILLED, ROWS, WEIGHT, State
+from streamsgd.kernels.structs.step import StepContext
+from streamsgd.model.model import Model
+from streamsgd.training.averaging import begin
+from streamsgd.training.initial import alone, new_state
+from streamsgd.training.job import WHOLE_EPOCH, Job
+from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.stream.chunk import LoadedChunk
+
+log = logging.getLogger("streamsgd")
+
+
+class LearnerState(NamedTuple):
+    """A learner without its job."""
+
+    arrays: dict[str, np.ndarray]
+    """The state, and `totals`."""
+    race: dict[str, Any] | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+FIRST_MARK = 1024
+"""Rows after which progress is told for the first time; then after twice as many, and so on."""
+
+
+def next_mark(rows: int) -> int:
+    """Return the number of rows after so many at which progress is told."""
+    return FIRST_MARK << max(0, (rows // FIRST_MARK).bit_length())
+
+
+class Learner:
+    """Learns chunk after chunk.
+
+    Parameters
+    ----------
+    job
+        As prepared; its optimizer is another one once a race has ended.
+    state
+        To go on from, or None to begin.
+
+    """
+
+    def __init__(self, job: Job, state: State | None = None) -> None:
+        self.job = job
+        self.state = new_state(job) if state is None else state
+        self.scratch = new_scratch(job.n_outputs, job.settings.precision)
+        self.entries = 0
+        """Entries per row that there is room for."""
+        self.race: dict[str, Any] | None = None
+        """What a race came to, once it has ended."""
+        self.totals = np.zeros(3)
+        """What the tallies of the state came to before it was last cleared."""
+
+    def fit(self, filled: LoadedChunk, reached: Callable[[float], None] | None = None) -> None:
+        """Learn the rows of a chunk; call `reached` with the passes done at 1024, 2048, 4096 ... rows."""
+        job, n = self.job, len(filled.order)
+        heads = filled.starts.copy()
+        entries = most_entries(filled.block, filled.layout)
+        if entries > self.entries:
+            self.entries = entries
+            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
+        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
+        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
+        first, mark = 0, next_mark(self.rows)
+        while first < n:
+            # Also where nobody looks, or the losses would be added up in another order there.
+            last = min(n, first + max(1, mark - self.rows))
+            if self.racing:
+                last = min(last, first + max(1, RACE_ROWS - self.rows))
+            epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
+            last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
+            pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
+            # Not job.parts: the end of a race is another optimizer's beginning.
+            fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
+            epoch += per_row * (last - first)
+            first = last
+            if self.racing and self.rows >= RACE_ROWS:
+                self.end_race()
+            if self.rows >= mark:
+                mark = next_mark(self.rows)
+                if reached:
+                    reached(epoch)
+
+    def end_batch(self, epoch: float) -> None:
+        """Move by the rows of a batch that is not full, if there are any, as after so many passes."""
+        filled = int(self.state.clock[FILLED])
+        if not filled or is_sequential(self.job.parts.optimizer):
+            return
+        size = filled if self.job.settings.batch_size == "full" else self.batch_rows
+        # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
+        first = epoch - min(1.0, filled / self.job.plan.n_rows)
+        begin(self.state, self.job.average_from, first, 1.0, 1)
+        pace = StepContext(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
+        nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
+        fit(self.job.parts, nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), self.state, pace, self.scratch)
+
+    def clear_tally(self) -> None:
+        """Begin a new tally: a sum of a whole run would lose digits."""
+        self.totals += self.state.tally
+        self.state.tally[:] = 0.0
+
+    @property
+    def tally(self) -> np.ndarray:
+        """Weighted loss before learning, weight and number of the rows so far, float64 (3,)."""
+        tally: np.ndarray = self.totals + self.state.tally
+        return tally
+
+    @property
+    def rows(self) -> int:
+        """Rows learned so far, each as often as it was."""
+        return int(self.totals[ROWS] + self.state.tally[ROWS])
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per update, as far as the kernel keeps count of them."""
+        return WHOLE_EPOCH if self.job.updates_alone else self.job.batch_size
+
+    @property
+    def n_penalised(self) -> int:
+        """Weights that the penalty sees."""
+        return int(self.state.weights.size) - self.job.n_outputs
+
+    def packed(self) -> LearnerState:
+        """Return what another process needs to go on, or a checkpoint."""
+        arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
+        return LearnerState({**arrays, "totals": self.totals.copy()}, self.race)
+
+    def restore(self, packed: LearnerState) -> None:
+        """Go on from what `packed` gave."""
+        self.race = packed.race
+        if self.race:
+            self._go_on_with(self.race["rate"])
+            self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
+        for key, value in self.state._asdict().items():
+            value[...] = packed.arrays[key]
+        self.totals[...] = packed.arrays["totals"]
+
+    # --- races
+
+    @property
+    def racing(self) -> bool:
+        """Whether several learners learn."""
+        return is_race(self.job.parts.optimizer)
+
+    def end_race(self) -> None:
+        """Go on with the learner that predicted best."""
+        rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
+        check_mixture(self.state, mixing)
+        self.race = describe(rate, self.state, mixing, float(self.tally[WEIGHT]))
+        k = leader(self.state)
+        self._go_on_with(rates(rate)[k])
+        self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
+        log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
+
+    def _go_on_with(self, rate: float) -> None:
+        optimizer = successor(rate, in_batches=not self.job.recipe.layout.mixed)
+        self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+
+    def go_on_at(self, rate: float | None) -> None:
+        """Take the rate that the data called for, if nobody set one."""
+        if rate is not None:
+            optimizer = self.job.parts.optimizer._replace(learning_rate=rate)
+            self.job = replace(self.job, parts=self.job.parts._replace(optimizer=optimizer))
+
+    # --- what comes out
+
+    def weights(self) -> np.ndarray:
+        """Return a copy of the weights that predict, (n,): penalties paid, bets settled, averaged, of the leader of a race."""
+        if self.racing:
+            return weights_of(self.state, leader(self.state))
+        weights: np.ndarray = self.state.weights.copy()
+        if self.state.paid.size or getattr(self.job.parts.optimizer, "bets", False):
+            settled(self.job.parts, self.state, self.n_penalised, weights)
+        if self.state.lag.size:
+            average(self.state, weights)
+        return weights
+
+    def model(self) -> Model:
+        """Return the model as it is."""
+        return model_of(self.job, self.weights())
+
+    def check_finite(self, filled: LoadedChunk, remark: str = "") -> None:
+        """Make sure that neither loss nor weights have left the finite numbers.
+
+        Raises
+        ------
+        DivergedError
+            They have.
+
+        """
+        if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
+            return
+        rate = self.job.parts.optimizer.learning_rate
+        raise DivergedError(
+            f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
+            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{remark}"
+        )
+
+
+def model_of(job: Job, weights: np.ndarray) -> Model:
+    """Return the model of these weights, in any shape."""
+    return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))

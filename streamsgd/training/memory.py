@@ -1,0 +1,75 @@
+"""What a job takes of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.compute.context import usual_threads
+from streamsgd.compute.memory import parse_limit
+from streamsgd.data.sizes import kept_bytes, reading_bytes, table_bytes
+from streamsgd.kernels.learn.race import CELL
+from streamsgd.kernels.parts.traits import is_race, reduces
+from streamsgd.planning import budget as budgets
+from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
+from streamsgd.training.phases.polish import polish_bytes
+from streamsgd.training.phases.standard_errors import errors_bytes
+from streamsgd.training.phases.svrg import svrg_bytes
+
+if TYPE_CHECKING:
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.kernels.structs.block import Parts
+    from streamsgd.settings.fields import Settings
+    from streamsgd.stream.loader import Loader
+
+
+VALID_BLOCK_BYTES = 16 << 20
+"""Bytes of each block in which a validation set streams by."""
+
+ONE_LANE = Lanes(1, "average", "as set")
+
+
+def size_budget(
+    settings: Settings,
+    dataset: Dataset,
+    recipe: Loader,
+    parts: Parts,
+    chunk_rows: int | None,
+    *,
+    lanes: Lanes = ONE_LANE,
+) -> budgets.Budget:
+    """Make the budget of a job."""
+    limit = parse_limit(settings.memory)
+    weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
+    valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
+    useful = None
+    if lanes.number > 1:
+        data = dataset.n_rows * (recipe.row_bytes + 4)
+        useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
+    further = polish_bytes(weights) if settings.polish else 0
+    further += svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
+    further += errors_bytes(weights) if settings.standard_errors else 0
+    further += 2 * 8 * weights if settings.average != "none" else 0
+    names = list(recipe.encoding.sources)
+    return budgets.make_budget(
+        limit=limit,
+        decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
+        threads=usual_threads(settings.threads),
+        footers=kept_bytes(dataset),
+        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + further,
+        row_bytes=recipe.row_bytes,
+        data_rows=dataset.n_rows,
+        chunk_rows=chunk_rows,
+        interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
+        n_blocks=n_blocks(lanes),
+        useful=useful,
+        table_bytes=table_bytes(dataset, names),
+    )
+
+
+def model_bytes(n_weights: int, optimizer: Any, precision: str) -> int:
+    """Return the bytes of weights, gradient and memory of an optimizer, of their copy for a checkpoint, and of a model."""
+    if is_race(optimizer):
+        return n_weights * (2 * CELL * np.dtype(precision).itemsize + 16)
+    return n_weights * 8 * (4 + 2 * int(optimizer.n_slots))

@@ -1,0 +1,183 @@
+"""From data and settings to a job: the dry half of training, which `plan` prints."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamsgd.compute.memory import parse_limit
+from streamsgd.data.dataset import Dataset, require
+from streamsgd.data.open import open_data
+from streamsgd.data.sizes import whole_bytes
+from streamsgd.data.types import is_number
+from streamsgd.errors import SchemaError
+from streamsgd.features.choose import choose_encoding
+from streamsgd.features.choose_target import choose_target
+from streamsgd.features.encoding import Encoding
+from streamsgd.features.numbers import NumberColumn
+from streamsgd.features.roles import Roles, choose, expand
+from streamsgd.features.sample import Sample
+from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.planning import budget as budgets
+from streamsgd.planning.chunks import Plan, make_plan
+from streamsgd.settings.registry import make
+from streamsgd.stream.loader import Loader
+from streamsgd.training.averaging import check_average
+from streamsgd.training.defaults import (
+    MOST_EPOCHS,
+    MOST_PASSES,
+    check_lanes,
+    choose_epochs,
+    choose_lanes,
+    choose_parts,
+    task_of,
+)
+from streamsgd.training.job import Job
+from streamsgd.training.memory import size_budget
+from streamsgd.training.phases.polish import check_polish
+from streamsgd.training.phases.standard_errors import check_errors
+from streamsgd.training.phases.svrg import check_svrg
+from streamsgd.training.rates import scale_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.features.target import Target
+    from streamsgd.settings.fields import Settings
+
+log = logging.getLogger("streamsgd")
+
+
+def survey(
+    data: Any, settings: Settings, progress: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, Roles, Any, tuple[str, ...]]:
+    """Read the footers, prune by the filter, and give each column its role.
+
+    Raises
+    ------
+    DataError
+        The data is missing, damaged, empty, or without a column that is needed.
+
+    """
+    dataset, expression, columns = open_data(data, settings.filter, progress)
+    roles = choose(settings, dataset.schema)
+    require(dataset, [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())])
+    return dataset, roles, expression, columns
+
+
+def prepare(
+    data: Any,
+    settings: Settings,
+    *,
+    frozen: dict[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Job:
+    """Decide everything: columns, encoding, parts, budget, plan.
+
+    Parameters
+    ----------
+    data
+        Paths or URLs of Parquet.
+    settings
+        As checked.
+    frozen
+        `encoding`, `target`, `chunk_rows` and `optimizer` of a run to be resumed, instead of a new look.
+    progress
+        Called with (footers read, footers in all).
+
+    Raises
+    ------
+    DataError, SettingsError, BudgetError
+        The job cannot be done; nothing was started.
+
+    """
+    dataset, roles, expression, columns = survey(data, settings, progress)
+    if frozen:
+        encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]
+    else:
+        look = Sample(dataset, settings, expression, columns)
+        target = choose_target(look, roles.target, task_of(settings))
+        encoding, _ = choose_encoding(look, roles)
+        chunk_rows = settings.chunk_rows
+    spec = frozen["optimizer"] if frozen else settings.optimizer
+    parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
+    check_polish(settings, parts)
+    check_svrg(settings, parts, wide=encoding.is_wide)
+    check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
+    check_errors(settings, parts, encoding)
+    epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
+    if settings.epochs == "auto" and reduces(parts.optimizer):
+        epochs *= 2  # before every pass that learns there is one that measures
+    recipe = Loader(
+        dataset,
+        encoding,
+        target,
+        roles.weight,
+        expression,
+        columns,
+        held_share=settings.validation,
+        skip_bad_rows=settings.bad_rows == "skip",
+        skip_unreadable=settings.unreadable == "skip",
+        infinite_is_missing=settings.infinite == "missing",
+        precision=settings.precision,
+        names_values=True,
+        at_once=whole_bytes(parse_limit(settings.memory)),
+        # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
+        by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
+    )
+    recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
+    alone = "svrg learns in one" if reduces(parts.optimizer) else ""
+    alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
+    check_lanes(lanes, settings, parts, encoding)
+    if lanes.combine == "sync":
+        parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
+    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes)
+    plan = make_plan(
+        dataset.rows,
+        dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=budget.chunk_rows,
+        tile_rows=recipe.tile_rows,
+        sampler=make("shuffle", settings.shuffle),
+        seed=settings.seed,
+    )
+    if plan.sliced.any():
+        log.warning(
+            "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
+            "--memory, or smaller row groups, would shuffle better",
+            int(plan.sliced.sum()),
+            f"{budget.chunk_rows:,}",
+        )
+    return Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
+
+
+def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:
+    """Plan a run of all usable columns, as training would if the others were left out."""
+    names = list(dict.fromkeys(dataset.schema.names))
+    dropped = {settings.target, *expand((*settings.exclude, *settings.id), names)}
+    wanted = expand(settings.features, names) if settings.features else tuple(names)
+    columns = [NumberColumn(name, "") for name in wanted if name not in dropped and _is_usable(dataset, name)]
+    recipe = Loader(dataset, Encoding(tuple(columns)), target, precision=settings.precision)
+    budget = size_budget(
+        settings, dataset, recipe, choose_parts(settings, target, recipe.encoding, dataset.n_rows), settings.chunk_rows
+    )
+    return make_plan(
+        dataset.rows,
+        dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=budget.chunk_rows,
+        tile_rows=1,
+        sampler=make("shuffle", "corgi"),
+        seed=settings.seed,
+    )
+
+
+def _is_usable(dataset: Dataset, name: str) -> bool:
+    try:
+        require(dataset, [name])
+    except SchemaError:
+        return False
+    return is_number(dataset.schema.field(name).type)

@@ -1,0 +1,154 @@
+"""A training run from data to model file: prepare, resume if there is something to resume, run, clean up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamsgd.compute.executors import EXECUTORS
+from streamsgd.data.dask_tables import lazily
+from streamsgd.errors import ModelError, SettingsError
+from streamsgd.features.encoding import Encoding
+from streamsgd.features.target import Target
+from streamsgd.kernels.compile.jit import CompileClock
+from streamsgd.settings.make import identity
+from streamsgd.training.backends.choose import choose_backend
+from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.engine import Engine
+from streamsgd.training.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.events import Event, Report
+    from streamsgd.training.job import Job
+
+log = logging.getLogger("streamsgd")
+
+
+def train_model(
+    data: Any,
+    settings: Settings,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    emit: Callable[[Event], None] | None = None,
+    footers: Callable[[int, int], None] | None = None,
+    on_job: Callable[[Job], None] | None = None,
+    client: Any = None,
+) -> tuple[Model, Report]:
+    """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
+
+    Parameters
+    ----------
+    data
+        Paths or URLs, or a table.
+    settings
+        As checked by `make_settings`.
+    out
+        Where to save the model; its checkpoints are kept beside it until it is whole.
+    emit, footers, on_job
+        Called with progress events, footers read, and the prepared job.
+    client
+        Of distributed, whose workers to use; it is left open.
+
+    Raises
+    ------
+    StreamSGDError
+        See `errors`.
+
+    """
+    if out is not None and settings.checkpoint is None:
+        settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
+    checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
+    saved = _saved(checkpoints, settings)
+    frozen = _frozen(saved[0], settings) if saved else None
+    data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
+    job = prepare(data, settings, frozen=frozen, progress=footers)
+    if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
+        raise ModelError(
+            f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
+            "pass --resume never to start anew, or bring the data back"
+        )
+    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
+        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
+    if on_job:
+        on_job(job)
+    executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
+    try:
+        with choose_backend(job, executor, client) as crew:
+            run = Engine(job, executor, checkpoints, emit, crew)
+            if saved:
+                run.restore(*saved)
+            with _signals(run), CompileClock() as compiling:
+                model = run.train()
+            run.report.compile_seconds = compiling.seconds
+    finally:
+        executor.close()
+    if out is not None:
+        model.save(out)
+    if checkpoints:
+        checkpoints.clear()
+    return model, run.report
+
+
+def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
+    if checkpoints is None:
+        if settings.resume == "always":
+            raise ModelError("--resume always needs --checkpoint FOLDER")
+        return None
+    if settings.resume == "never":
+        checkpoints.clear()
+        return None
+    saved = checkpoints.newest()
+    if saved is None and settings.resume == "always":
+        raise ModelError(f"--resume always: there is no checkpoint in {checkpoints.folder}")
+    return saved
+
+
+def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    # By way of JSON, as the header went: lists, not tuples.
+    now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
+    differing = [key for key in now if now[key] != then.get(key)]
+    if differing:
+        key = differing[0]
+        raise ModelError(
+            f"the checkpoint in {settings.checkpoint} was made with {key}={then.get(key)!r}, now it is {now[key]!r}"
+            f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
+            "pass the same settings to go on, or --resume never to start anew"
+        )
+    return {
+        "encoding": msgspec.convert(header["encoding"], Encoding),
+        "target": msgspec.convert(header["target"], Target),
+        "chunk_rows": header["chunk_rows"],
+        "optimizer": header["optimizer"],
+    }
+
+
+class _signals:  # noqa: N801  reads as a verb
+    """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
+
+    def __init__(self, run: Engine) -> None:
+        self.run = run
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.run.stop.is_set():
+            raise KeyboardInterrupt
+        self.run.stop.set()
+        log.warning("signal %d: saving a checkpoint after this chunk; send it again to stop at once", number)
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""What a round does with a chunk: pure functions that run anywhere."""

@@ -1,0 +1,273 @@
+"""The filter: it means what Python means by it, evaluates nothing, and prunes no match."""
+
+import math
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamsgd.data.dataset import read_dataset
+from streamsgd.data.filters import filter_columns, parse_filter
+from streamsgd.data.pruning import prune
+from streamsgd.errors import SettingsError, StreamSGDError
+
+DAYS = [datetime(2024, 1, i, tzinfo=UTC) for i in range(1, 6)]
+TABLE = pa.table(
+    {
+        "x": pa.array([1, 2, 3, None, -7], pa.int8()),
+        "y": [0.1, math.nan, 3.0, 4.0, None],
+        "my col": [1, 2, 3, 4, 5],
+        "s": ["a", "b", None, "c", "d"],
+        "d": [date(2024, 1, i) for i in range(1, 6)],
+        "t": pa.array(DAYS, pa.timestamp("ms")),
+        "z": pa.array(DAYS, pa.timestamp("ms", "Europe/Paris")),
+        "b": [True, False, None, True, True],
+        "p": pa.array([Decimal("1.10")] * 5),
+        "c": pa.array(["a", "b", "a", "b", None]).dictionary_encode(),
+        "u": pa.array([2**63 + 5] * 5, pa.uint64()),
+        "class": [1] * 5,
+    }
+)
+
+
+def rows(text: str) -> list[int]:
+    table = TABLE.append_column("row", pa.array(range(5)))
+    return table.filter(parse_filter(text, TABLE.schema)).column("row").to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x > 1", [1, 2]),
+        ("1 < x <= 3", [1, 2]),
+        ("not x > 1", [0, 4]),
+        ("x + 100 > 102", [2]),
+        ("-x > 6", [4]),
+        ("x * 100 == 300", [2]),
+        ("x / 2 == .5", [0]),
+        ("x == 300", []),
+        ("-1 < x", [0, 1, 2]),
+        ("x is None", [3]),
+        ("x is not None and y is None", [4]),
+        ("x in [1, -7]", [0, 4]),
+        ("x not in [1, -7]", [1, 2]),
+        ("x in []", []),
+        ("y != 3", [0, 1, 3]),
+        ("`my col` in (1, 2) or `my col` == 5", [0, 1, 4]),
+        ("`class` == 1 and x == 1", [0]),
+        ("s < 'c'", [0, 1]),
+        ('s == "`"', []),
+        ("c == 'a'", [0, 2]),
+        ("c in ['b']", [1, 3]),
+        ("d > '2024-01-03'", [3, 4]),
+        ("d in ['2024-01-01', '2024-01-05']", [0, 4]),
+        ("'2024-01-02' <= t < '2024-01-03 12:00'", [1, 2]),
+        ("z >= '2024-01-03 01:00'", [2, 3, 4]),
+        ("z < '2024-01-03T01:00:00+01:00'", [0, 1]),
+        ("b", [0, 3, 4]),
+        ("not b", [1]),
+        ("b == 1", [0, 3, 4]),
+        ("b == False", [1]),
+        ("p == 1.1", [0, 1, 2, 3, 4]),
+        ("p > 1", [0, 1, 2, 3, 4]),
+        ("u > 9223372036854775807", [0, 1, 2, 3, 4]),
+        (" x == 1\t", [0]),
+        ("(x == 1) or (s == 'd')", [0, 4]),
+    ],
+)
+def test_condition(text: str, expected: list[int]) -> None:
+    assert rows(text) == expected
+
+
+@given(st.integers(-20, 20), st.integers(-5, 5).filter(bool), st.booleans())
+def test_modulo_and_division_are_pythons(value: int, by: int, whole: bool) -> None:
+    table = pa.table({"v": [value if whole else value / 2]})
+    number = table.column("v")[0].as_py()
+    for text, expected in ((f"v % {by}", number % by), (f"v / {by}", number / by)):
+        condition = parse_filter(f"{text} == {expected!r}", table.schema)
+        assert table.filter(condition).num_rows == 1, text
+
+
+def test_a_thousand_alternatives() -> None:
+    assert rows(" or ".join(f"x == {i}" for i in range(-2000, 0))) == [4]
+
+
+def test_columns_in_order_of_appearance() -> None:
+    text = "s == 'x' and (`my col` > 1 or b) and `my col` < x and 'd' == s"
+    assert filter_columns(text, TABLE.schema) == ("s", "my col", "b", "x")
+    assert filter_columns("True", TABLE.schema) == ()
+
+
+# --- law: anything else is refused, with where and what instead
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("x > 'a'", "\"'a'\" at character 5 cannot be compared with int8"),
+        ("s > 1", "'1' at character 5 cannot be compared with string"),
+        ("s == 'x' and d > 'soon'", "at character 18 is compared with date32.* like 2024-01-31"),
+        ("d > '2024-01-01 12:00'", "has a time but the column is a date"),
+        ("t > '2024-01-01 12:00Z'", "has a time zone but the column has none"),
+        ("`my clo` > 1", r"'`my clo`' at character 1 is not a column \(did you mean 'my col'\?\)"),
+        ("xx > 1", "did you mean 'x'"),
+        ("true", "did you mean 'True'"),
+        ("x ** 2 > 1", r"'x \*\* 2' at character 1 is not allowed; allowed are"),
+        ("`my col` > 1 and x & 2", "'x & 2' at character 18 .*write and"),
+        ("__import__('os').system('true')", "is not allowed"),
+        ("s.upper == 1", "is not allowed"),
+        ("x[0] > 1", "is not allowed"),
+        ("lambda: 1", "is not allowed"),
+        ("f'{x}' == s", "is not allowed"),
+        ("x == 1j", "is not allowed"),
+        ("x == b'1'", "is not allowed"),
+        ("x == ...", "is not allowed"),
+        ("x > (y := 3)", "is not allowed"),
+        ("[x for x in y]", "is not allowed"),
+        ("x = 1", "at character 3"),
+        ("(x > 1", "never closed"),
+        ("x == None", "write `is None`"),
+        ("x is 5", "write == for values"),
+        ("x in 5", "must be a list of values"),
+        ("x in [y]", "must be a list of values"),
+        ("x % 0 == 1", "other than 0"),
+        ("s + 1 > 2", "'s' at character 1 is string"),
+        ("x", "is int8 and not a condition"),
+        ("x > 99999999999999999999", "too large"),
+        ("x > \0", "null bytes"),
+        ("not " * 3000 + "b", "filter"),
+        ("+".join(["x"] * 5000) + " > 1", "filter"),
+        ("(" * 300 + "x" + ")" * 300, "nested parentheses"),
+        ("x > 1 or " * 20_000 + "b", "characters"),
+    ],
+)
+def test_refused(text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        parse_filter(text, TABLE.schema)
+
+
+@given(st.text(alphabet="xysdb ()[]<>=!+-*/%'`.,1290andortisNoe\n", max_size=30))
+@settings(max_examples=300)
+def test_any_text_is_a_condition_or_a_settings_error(text: str) -> None:
+    with suppress(SettingsError):
+        assert 0 <= TABLE.filter(parse_filter(text, TABLE.schema)).num_rows <= 5
+
+
+# --- law: pruning keeps every row group that holds a match
+
+
+values = {
+    "i": st.one_of(st.none(), st.integers(-4, 4)),
+    "f": st.one_of(st.none(), st.sampled_from([-1.5, 0.0, -0.0, 0.1, 2.0, math.nan, math.inf])),
+    "g": st.one_of(st.none(), st.sampled_from([-1.5, 0.1, 2.0, math.nan])),
+    "s": st.one_of(st.none(), st.sampled_from(["", "a", "b", "long text " * 20])),
+    "b": st.one_of(st.none(), st.booleans()),
+}
+TYPES = {"i": pa.int32(), "f": pa.float64(), "g": pa.float32(), "s": pa.string(), "b": pa.bool_()}
+atoms = st.one_of(
+    st.builds("{} {} {}".format, st.sampled_from("ifgk"), st.sampled_from(["==", "!=", "<", "<=", ">", ">="]),
+              st.sampled_from(["-1.5", "0", "0.1", "2", "3000000000"])),
+    st.builds("s {} '{}'".format, st.sampled_from(["==", "!=", "<", ">="]), st.sampled_from(["", "a", "b"])),
+    st.builds("{} {} None".format, st.sampled_from("ifgsbk"), st.sampled_from(["is", "is not"])),
+    st.builds("{} {} [0, 2]".format, st.sampled_from("ifgk"), st.sampled_from(["in", "not in"])),
+    st.sampled_from(["b", "not b", "b == False", "i + 1 > 2", "i % 2 == 1", "f / 2 > 0.01"]),
+)  # fmt: skip
+conditions = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.builds("({} and {})".format, inner, inner),
+        st.builds("({} or {})".format, inner, inner),
+        st.builds("not ({})".format, inner),
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.data(), conditions)
+@settings(max_examples=150, deadline=None)
+def test_pruning_keeps_every_match(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, text: str) -> None:
+    folder = tmp_path_factory.mktemp("prune")
+    tables = []
+    for k in (0, 2):  # the second file stores wider types
+        n = data.draw(st.integers(1, 6))
+        columns = {name: data.draw(st.lists(values[name], min_size=n, max_size=n)) for name in values}
+        wider = {"i": pa.int64(), "g": pa.float64()} if k else {}
+        table = pa.table({name: pa.array(columns[name], wider.get(name, TYPES[name])) for name in values})
+        (folder / f"k={k}").mkdir()
+        pq.write_table(table, folder / f"k={k}/a.parquet", row_group_size=2, write_statistics=data.draw(st.booleans()))
+        tables.append(table.append_column("k", pa.array([k] * n)))
+    dataset = read_dataset(folder)
+    condition = parse_filter(text, dataset.schema)
+    keep = prune(dataset, condition)
+    for group in range(dataset.n_row_groups):
+        start = 2 * dataset.index[group]
+        piece = tables[dataset.file[group]].slice(start, dataset.rows[group]).cast(dataset.schema)
+        assert keep[group] or piece.filter(condition).num_rows == 0, (text, piece.to_pylist())
+
+
+def ten_groups(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x = np.arange(100)
+    pq.write_table(pa.table({"x": x, "f": x.astype(float), "s": [f"{i:03}" for i in x]}), path, row_group_size=10)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x >= 95", [9]),
+        ("x < 0", []),
+        ("x in [5, 55]", [0, 5]),
+        ("s >= '080' and f < 85", [8]),
+        ("15 <= f < 25", [1, 2]),
+        ("not x >= 5", [0]),
+        ("not f >= 5", list(range(10))),  # a NaN would fulfil it, and statistics leave NaN out
+        ("x + 1 > 1000", list(range(10))),
+    ],
+)
+def test_statistics_prune(tmp_path: Path, text: str, expected: list[int]) -> None:
+    dataset = read_dataset(ten_groups(tmp_path / "a.parquet"))
+    assert np.flatnonzero(prune(dataset, parse_filter(text, dataset.schema))).tolist() == expected
+
+
+def test_folders_prune_without_reading_footers(tmp_path: Path) -> None:
+    for k in range(3):
+        ten_groups(tmp_path / f"k={k}/a.parquet")
+    dataset = read_dataset(tmp_path)
+    for k in range(3):
+        (tmp_path / f"k={k}/a.parquet").unlink()
+    assert prune(dataset, parse_filter("k == 1", dataset.schema)).tolist() == [False] * 10 + [True] * 10 + [False] * 10
+
+
+def test_folders_and_statistics_prune_together(tmp_path: Path) -> None:
+    for k in range(3):
+        ten_groups(tmp_path / f"k={k}/a.parquet")
+    dataset = read_dataset(tmp_path)
+    keep = prune(dataset, parse_filter("k > 0 and x < 10", dataset.schema))
+    assert np.flatnonzero(keep).tolist() == [10, 20]
+    assert prune(dataset.select(keep), parse_filter("k == 2 and x < 99", dataset.schema)).tolist() == [
+        False,
+        True,
+    ]
+
+
+def test_statistics_of_a_column_that_the_folder_overrides_do_not_prune(tmp_path: Path) -> None:
+    ten_groups(tmp_path / "x=1000/a.parquet")
+    dataset = read_dataset(tmp_path)
+    assert prune(dataset, parse_filter("x == 1000 and f >= 0", dataset.schema)).all()
+
+
+def test_file_that_vanished_is_named(tmp_path: Path) -> None:
+    path = ten_groups(tmp_path / "a.parquet")
+    dataset = read_dataset(path)
+    path.unlink()
+    with pytest.raises(StreamSGDError, match=r"a\.parquet: no such file"):
+        prune(dataset, parse_filter("x > 1", dataset.schema))

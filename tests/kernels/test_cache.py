@@ -1,0 +1,151 @@
+"""Kernels compile once, are kept on disk, and are plain Python."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamsgd.kernels.compile.jit import NamedByKey
+
+# --- law: kernels compile once, are kept on disk, and are plain Python
+
+RUN = """
+import json, sys
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from streamsgd.kernels.learn.fit import fit
+from streamsgd.kernels.encode.shuffle import hold_out, merge, place
+from streamsgd.kernels.encode.numbers import scatter_numbers
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
+
+folder, changes = sys.argv[1], json.loads(sys.argv[2])
+rng = np.random.default_rng(0)
+x = rng.normal(size=(150, 3))
+table = pa.table({**{f"x{j}": x[:, j] for j in range(3)}, "y": (x.sum(axis=1) > 0.1).astype(np.int8)})
+table = table.append_column("whole", pa.array(np.arange(150) % 3)).append_column("real", pa.array(rng.random(150)))
+pq.write_table(table, f"{folder}/data.parquet", row_group_size=40)
+usual = dict(target="y", epochs=2, batch_size=8, precision="float64", executor="inline", memory="2GB",
+             penalty="l2", optimizer="sgd", schedule="cosine", learning_rate=0.1, chunk_rows=60,
+             validation=0.1, features=["x0", "x1", "x2"])
+kernels = dict(fit=fit, place=place, merge=merge, scatter=scatter_numbers, hold_out=hold_out)
+answer = []
+for change in changes:
+    model, _ = train_model(f"{folder}/data.parquet", make_settings({**usual, **change}))
+    counts = {
+        name: [len(k.signatures), sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values())]
+        for name, k in kernels.items() if hasattr(k, "signatures")
+    }
+    answer.append([model.weights.ravel().tolist(), counts])
+print(json.dumps(answer))
+"""
+CHANGES = [
+    {},
+    {"executor": "dask", "threads": 2},
+    {"learning_rate": 0.2, "penalty": "l2:l2=0.5", "schedule": "cosine:floor=0.5,warmup=3"},
+    {"batch_size": 7, "epochs": 3, "chunk_rows": 25, "seed": 3, "shuffle": "none", "validation": 0.3},
+    {"batch_size": "full", "scale": "none", "features": ["x0", "x2"], "validation": 0.0},
+    {"clip_norm": 0.1, "clip_value": 1, "rate_scaling": "linear", "threads": 1, "memory": "1GB"},
+    {"features": ["x0", "x1"], "weight": "whole"},
+    {"features": ["x0", "x1"], "weight": "real", "infinite": "missing", "bad_rows": "skip"},
+]
+
+
+def run(folder: Path, changes: list[dict[str, Any]], **variables: str) -> Any:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), **variables}
+    command = [sys.executable, "-c", RUN, str(folder), json.dumps(changes)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("cold")
+    return folder, run(folder, CHANGES)
+
+
+def test_after_a_whole_run_each_kernel_has_one_signature_and_no_setting_compiles_another(
+    cold: tuple[Path, Any],
+) -> None:
+    for change, (_, counts) in zip(CHANGES, cold[1], strict=True):
+        assert {name: n for name, (n, _, _) in counts.items()} == dict.fromkeys(counts, 1), change
+
+
+def test_the_second_process_finds_every_kernel_on_disk(cold: tuple[Path, Any]) -> None:
+    folder, answers = cold
+    [(weights, counts)] = run(folder, CHANGES[:1])
+    assert weights == answers[0][0]
+    for name, (n_signatures, hits, misses) in counts.items():
+        assert (n_signatures, hits, misses) == (1, 1, 0), name
+
+
+def test_inline_and_dask_give_the_same_bits(cold: tuple[Path, Any]) -> None:
+    assert cold[1][0][0] == cold[1][1][0]
+
+
+def test_without_numba_the_same_code_gives_the_same_weights(cold: tuple[Path, Any], tmp_path: Path) -> None:
+    [(weights, counts)] = run(tmp_path, CHANGES[:1], NUMBA_DISABLE_JIT="1", PYTHONWARNINGS="ignore")
+    assert not counts
+    np.testing.assert_allclose(weights, cold[1][0][0], rtol=1e-9)
+
+
+OWN = """
+from typing import NamedTuple
+
+class Own(NamedTuple):
+    learning_rate: float = 0.5
+    n_slots = 0
+
+    def prepare(optimizer, step):
+        return 0.0, 0.0
+
+    def move(optimizer, w, g, slots, j, eta, shared):
+        return w - FACTOR * eta * g, FACTOR * eta
+"""
+STEP = """
+import numpy as np
+from own import Own
+from streamsgd.kernels.structs.block import Parts
+from streamsgd.kernels.learn.fit import update
+from streamsgd.kernels.structs.step import StepContext
+from streamsgd.kernels.structs.state import State
+from streamsgd.settings.registry import make
+parts = Parts(make("loss", "squared"), make("penalty", "none"), Own(), make("schedule", "constant"))
+state = State(np.zeros(1), np.zeros((1, 1)), np.ones(1), np.zeros(3, np.int64), np.zeros(3))
+update(parts, state, StepContext(1, 1, 0.0, 0.0, 1.0), 1, 0.0)
+print(state.weights[0], sum(update.stats.cache_hits.values()))
+"""
+
+
+def test_an_edited_part_of_ones_own_is_compiled_anew(tmp_path: Path) -> None:
+    """Numba's own key does not see what a kernel calls: it would go on with the machine code of before."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    seen = []
+    for factor in ("1.0", "1.0", "3.0"):
+        (tmp_path / "own.py").write_text(OWN.replace("FACTOR", factor))
+        command = [sys.executable, "-c", STEP]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        seen.append([float(word) for word in done.stdout.split()])
+    assert seen == [[-0.5, 0.0], [-0.5, 1.0], [-1.5, 0.0]]
+
+
+def test_two_processes_that_compile_at_once_do_not_swap_their_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both read the index before either has written it."""
+    files = [NamedByKey(str(tmp_path), "fit", "stamp") for _ in range(2)]
+    with monkeypatch.context() as patched:
+        for file in files:
+            patched.setattr(file, "_load_index", dict)
+        files[0].save(("first",), "code of the first")
+        files[1].save(("second",), "code of the second")
+    assert files[0].load(("second",)) == "code of the second"
+    assert files[0].load(("first",)) is None  # forgotten, to be compiled again
+    files[0].save(("first",), "code of the first")
+    assert files[1].load(("second",)) == "code of the second"
+    assert files[1].load(("first",)) == "code of the first"

@@ -1,0 +1,104 @@
+"""Settings: flag over variable over file over default, and every mistake says where it is."""
+
+from pathlib import Path
+
+import pytest
+
+from streamsgd.errors import SettingsError
+from streamsgd.settings.describe import describe
+from streamsgd.settings.fields import Settings
+from streamsgd.settings.gather import gather, split_list
+from streamsgd.settings.make import identity, make_settings
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
+    config = toml(tmp_path, "target = 'file'\nbatch_size = 8\nepochs = 2\nseed = 3\n")
+    environ = {"STREAMSGD_BATCH_SIZE": "16", "STREAMSGD_EPOCHS": "4", "HOME": "/"}
+    settings = make_settings(*gather({"epochs": "5", "seed": None}, environ=environ, config=config))
+    assert (settings.target, settings.batch_size, settings.epochs, settings.seed) == ("file", 16, 5, 3)
+    assert settings.precision == Settings(target="y").precision
+
+
+def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+    values, _ = gather(environ={"STREAMSGD_CONFIG": str(toml(tmp_path, "target = 'y'"))})
+    assert values == {"target": "y"}
+
+
+def test_lists_come_from_commas_and_toml_arrays(tmp_path: Path) -> None:
+    values, _ = gather(environ={"STREAMSGD_EXCLUDE": 'a, "b,c",d'}, config=toml(tmp_path, "target='y'\nid=['k', 'l']"))
+    settings = make_settings(values)
+    assert settings.exclude == ("a", "b,c", "d")
+    assert settings.id == ("k", "l")
+
+
+def test_split_list_keeps_quoted_commas() -> None:
+    assert split_list('x*,"a,b",,z') == ("x*", "a,b", "z")
+    assert split_list("") == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": "many"}, "--batch-size: 'many' is not a whole number of at least 1 or auto or full"),
+        ({"batch_size": 0}, "--batch-size: 0 is not a whole number"),
+        ({"missing": "men"}, "--missing: 'men' is none of mean, .*did you mean 'mean'"),
+        ({"validation": 1.0}, "--validation: 1.0 is not a number of at least 0 and below 1"),
+        ({"learning_rate": -1}, "--learning-rate: -1 is not a number above 0"),
+        ({"epoch": 1}, "unknown setting 'epoch', did you mean 'epochs'"),
+        ({"memory": "lots"}, "--memory: 'lots' is not a size"),
+        ({"loss": "log"}, "--loss: unknown loss 'log'"),
+        ({"optimizer": "adam:beta=1"}, "--optimizer: optimizer 'adam' has no field 'beta'"),
+        ({"shuffle": "corgy"}, "did you mean 'corgi'"),
+    ],
+)
+def test_a_wrong_value_names_its_flag_and_what_it_may_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_settings({"target": "y", **values})
+
+
+def test_no_target_is_said_so() -> None:
+    with pytest.raises(SettingsError, match="--target"):
+        make_settings({})
+
+
+def test_a_wrong_value_names_its_variable_or_file(tmp_path: Path) -> None:
+    config = toml(tmp_path, "target = 'y'\nseed = -1")
+    with pytest.raises(SettingsError, match=r"train.toml: seed: -1 is not"):
+        make_settings(*gather(environ={}, config=config))
+    with pytest.raises(SettingsError, match=r"^STREAMSGD_SEED: 'x' is not"):
+        make_settings(*gather(environ={"STREAMSGD_SEED": "x"}, config=config))
+
+
+def test_unknown_keys_and_variables_name_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"STREAMSGD_BATCHSIZE .*did you mean 'STREAMSGD_BATCH_SIZE'"):
+        gather(environ={"STREAMSGD_BATCHSIZE": "1"})
+    with pytest.raises(SettingsError, match=r"train.toml: unknown setting 'batchsize', did you mean 'batch_size'"):
+        gather(environ={}, config=toml(tmp_path, "batchsize = 1"))
+
+
+def test_files_that_cannot_be_read_or_are_not_toml(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none.toml: cannot be read: No such file"):
+        gather(environ={}, config=tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="is not TOML"):
+        gather(environ={}, config=toml(tmp_path, "a = = 1"))
+
+
+def test_every_setting_is_described() -> None:
+    assert [setting.name for setting in describe()] == list(Settings.__struct_fields__)
+    for setting in describe():
+        assert len(setting.description) > 5
+        assert setting.description[0].isalnum()
+        assert setting.description.endswith(".")
+        assert setting.takes
+
+
+def test_what_may_change_between_runs_is_no_part_of_the_identity() -> None:
+    one = make_settings({"target": "y", "memory": "1GB", "threads": 1, "time_limit": 5})
+    assert identity(one) == identity(make_settings({"target": "y"}))
+    assert identity(one) != identity(make_settings({"target": "y", "seed": 1}))
