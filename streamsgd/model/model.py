@@ -13,7 +13,6 @@ from streamsgd.errors import ModelError
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.encoding import Encoding, check_columns
 from streamsgd.features.layout import most_entries
-from streamsgd.features.target import Target
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
@@ -22,11 +21,13 @@ from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.predict import score_source
-from streamsgd.settings.registry import PARTS, make
+from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    from streamsgd.features.target import Target
 
 
 BATCH_ROWS = 1 << 16
@@ -287,7 +288,7 @@ class Model:
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
         return {
-            "loss": {"name": _name(self.loss), "fields": self.loss._asdict()},
+            "loss": {"name": loss_name(self.loss), "fields": self.loss._asdict()},
             "encoding": msgspec.to_builtins(self.encoding),
             "target": msgspec.to_builtins(self.target),
             "settings": self.settings,
@@ -328,46 +329,27 @@ def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
 
     """
     header, arrays = store.unpack("model", store.read(path), str(path))
-    return from_header(header, unpacked(arrays), loss, unfolded(arrays))
+    return from_file(header, arrays, loss, str(path))
 
 
-def from_header(header: dict[str, Any], weights: np.ndarray, loss: Any = None, covariance: np.ndarray | None = None) -> Model:
-    """Build a model from what `Model.header` gave.
+def from_file(header: dict[str, Any], arrays: dict[str, np.ndarray], loss: Any = None, name: str = "the model") -> Model:
+    """Build a model from what a file held, all of which is checked before any of it is used.
 
     Raises
     ------
     ModelError
-        Its loss is not one of streamsgd's and was not given, or is another one: loading a file imports no code by name.
+        The header or an array is none that `Model.save` writes, or too large for this machine; the loss is not one of
+        streamsgd's and was not given, or is another one: loading a file imports no code by name.
 
     """
+    found = read_model_header(header, name)
+    part = read_loss(found, loss, name)
+    check_weights(arrays, found.encoding, int(getattr(part, "classes", 1)), name)
+    try:
+        weights, covariance = unpacked(arrays), unfolded(arrays)
+    except MemoryError as error:
+        raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
+    common = {column: list(pairs) for column, pairs in found.common.items()}
     return Model(
-        _loss(header["loss"]["name"], header["loss"]["fields"], loss),
-        msgspec.convert(header["encoding"], Encoding),
-        msgspec.convert(header["target"], Target),
-        weights,
-        header["settings"],
-        header["metrics"],
-        header["provenance"],
-        {name: [(value, count) for value, count in pairs] for name, pairs in header.get("common", {}).items()},
-        covariance,
+        part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance
     )
-
-
-def _loss(name: str, fields: dict[str, Any], given: Any) -> Any:
-    if given in (None, "auto"):
-        if name not in PARTS["loss"]:
-            raise ModelError(
-                f"the model was trained with the loss {name}, which is not streamsgd's, and no file makes us import code: say "
-                f"where it is with --loss {name}, or load(path, loss=...)"
-            )
-        return make("loss", name, **fields)
-    if not isinstance(given, str):
-        return given
-    if _name(make("loss", given)) != name:
-        raise ModelError(f"the model was trained with the loss {name}, not with {given}: pass --loss {name}")
-    return make("loss", given, **fields)
-
-
-def _name(loss: Any) -> str:
-    names = {cls: name for name, cls in PARTS["loss"].items()}
-    return names.get(type(loss), f"{type(loss).__module__}:{type(loss).__qualname__}")

@@ -31,7 +31,7 @@ def pack(kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> by
     """Return the bytes of a file; equal content gives equal bytes."""
     text = json.dumps({"format": FORMAT, "kind": kind, **header}, sort_keys=True)
     # One entry: safetensors writes several in no fixed order, and equal models must be equal bytes.
-    return bytes(pack_arrays(arrays, {"streamsgd": f"{_digest(text, arrays)} {text}"}))
+    return bytes(pack_arrays(arrays, {"streamsgd": f"{digest(text, arrays)} {text}"}))
 
 
 def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -46,15 +46,20 @@ def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str,
     try:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        digest, text = metadata["streamsgd"].split(" ", 1)
+        wanted, text = metadata["streamsgd"].split(" ", 1)
         arrays = parse_arrays(data)
-        whole = _digest(text, arrays) == digest
+        whole = digest(text, arrays) == wanted
     except Exception as error:
         raise ModelError(f"{name}: not a streamsgd {kind}, or a damaged one ({_short(error)})") from error
     if not whole:
         raise ModelError(f"{name}: damaged, its checksum does not match its content; restore it from a copy")
     # Nothing of the header counts before the checksum: a flipped bit must not look like a newer format.
-    header: dict[str, Any] = json.loads(text)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{name}: its header is no JSON ({_short(error)}); restore the file from a copy") from error
+    if not isinstance(header, dict) or type(header.get("format")) is not int or not isinstance(header.get("kind"), str):
+        raise ModelError(f"{name}: its header does not say what format and kind it is; restore the file from a copy")
     if header["format"] > FORMAT:
         raise ModelError(f"{name}: format {header['format']} is newer than this version reads ({FORMAT}); upgrade streamsgd")
     if header["kind"] != kind:
@@ -62,12 +67,13 @@ def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str,
     return header, arrays
 
 
-def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(text.encode())
+def digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    """Return the checksum of a header's text and of arrays: names, types, shapes and bytes."""
+    whole = hashlib.sha256(text.encode())
     for key in sorted(arrays):
-        digest.update(f"{key}{arrays[key].dtype}{arrays[key].shape}".encode())
-        digest.update(arrays[key].tobytes())
-    return digest.hexdigest()
+        whole.update(f"{key}{arrays[key].dtype}{arrays[key].shape}".encode())
+        whole.update(arrays[key].tobytes())
+    return whole.hexdigest()
 
 
 def write(uri: str | os.PathLike[str], data: bytes) -> None:
