@@ -64,3 +64,13 @@ def few(values: Sequence[Any], most: int = 10) -> str:
     """Return the first values, separated by commas."""
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:most]]
     return ", ".join(shown) + (" ..." if len(values) > most else "")
+
+
+def letters_apart(word: str, other: str) -> int:
+    """Return the fewest letters to insert, delete or replace that make one word the other (Levenshtein 1966)."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, 1):
+        before, row[0] = row[0], i
+        for j, its in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != its))
+    return row[-1]

@@ -64,8 +64,8 @@ def train(
 
     streamsgd train flights/ --target late --exclude origin --memory 1GB -o late.sgd
     """
-    settings = _settings(flags, config)
     with _reporting(as_json, quiet, verbose) as reporter:
+        settings = _settings(flags, config)
         from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
         from streamsgd.training.run import train_model  # noqa: PLC0415
 
@@ -110,8 +110,8 @@ def train(
 @settings_flags()
 def plan(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
     """Show what train would do with DATA: columns, chunks, memory by part, and an estimate of time."""
-    settings = _settings(flags, config)
     with _reporting() as reporter:
+        settings = _settings(flags, config)
         from streamsgd.show.plan import plan_text  # noqa: PLC0415
         from streamsgd.training.estimate import outlook  # noqa: PLC0415
         from streamsgd.training.prepare import prepare  # noqa: PLC0415
@@ -145,8 +145,8 @@ def predict(
 
     streamsgd predict late.sgd flights/ -o scores/ --id flight_id
     """
-    given = _given(flags, config)
     with _reporting(as_json, quiet, verbose) as reporter:
+        given = _given(flags, config)
         from streamsgd.api import predict as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
@@ -182,8 +182,8 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Measure MODEL on DATA, which must have its target."""
-    given = _given(flags, config)
     with _reporting(as_json, quiet, verbose) as reporter:
+        given = _given(flags, config)
         from streamsgd.api import evaluate as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
@@ -206,8 +206,8 @@ def evaluate(
 @settings_flags(INSPECTED)
 def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
     """Show files, row groups and columns of DATA; with --target, whether the order of its rows is a risk."""
-    given = _given(flags, config)
     with _reporting() as reporter:
+        given = _given(flags, config)
         from streamsgd.inspection.summary import inspect_data  # noqa: PLC0415
         from streamsgd.show.inspection import inspection_text  # noqa: PLC0415
         from streamsgd.training.prepare import plan_numbers  # noqa: PLC0415

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from streamsgd.data.filesystems import first_line
 from streamsgd.data.pruning import ARROW_ERRORS
@@ -118,6 +117,8 @@ class _Parser:
 
     def type(self, expression: Any) -> Any:
         """Return the type of an expression, from binding it to no rows."""
+        import pyarrow.dataset as pads  # noqa: PLC0415  it loads pandas where there is one, a quarter of a second
+
         scanner = pads.dataset(self.schema.empty_table()).scanner(columns={"value": expression})
         return scanner.projected_schema.field("value").type
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from streamsgd.data.dataset import Dataset, footer_bytes, over_files
 
@@ -68,6 +67,8 @@ def _matching(dataset: Dataset, expression: Any, file: int) -> list[int] | None:
     footer = pa.BufferReader(footer_bytes(dataset.source, dataset.source.files[file]))
     where = _folder_expression(names, dataset.partition_values[file])
     try:
+        import pyarrow.dataset as pads  # noqa: PLC0415  it loads pandas where there is one, a quarter of a second
+
         fragment = pads.ParquetFileFormat().make_fragment(footer, partition_expression=where)
         return [group.id for group in fragment.subset(expression, schema=schema).row_groups]
     except (*ARROW_ERRORS, OSError):

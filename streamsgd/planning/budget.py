@@ -57,6 +57,10 @@ class Budget:
     threads: int
     n_blocks: int = N_BLOCKS
     """Chunks that are held at a time."""
+    useful_rows: int = 0
+    """Rows of a chunk if the limit did not matter; 0 if it did not choose the chunks."""
+    useful_limit: int = 0
+    """About the smallest limit that does not matter to the chunks; 0 if it did not choose them."""
 
     @property
     def projected(self) -> int:
@@ -112,6 +116,7 @@ def make_budget(
     held_row = per_row + table_bytes
     fixed = interpreter + footers + model + decode_per_thread
     wanted = max(1, min(LEAST_CHUNK // per_row, data_rows)) if chunk_rows is None else min(chunk_rows, data_rows)
+    useful_rows = useful_limit = 0
     blocks = n_blocks * held_row * wanted
     reserve = limit // RESERVE
     usable = limit - reserve
@@ -129,10 +134,15 @@ def make_budget(
         share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // n_blocks
         useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row)) if useful is None else useful
         chunk_rows = max(wanted, min(share // held_row, useful // per_row))
+        useful_rows = min(data_rows, max(wanted, useful // per_row))
+        wish = n_blocks * held_row * useful_rows
+        wish = max(int(wish / BLOCK_SHARE), wish + decode_per_thread) + interpreter + footers + model
+        useful_limit = -(-wish * RESERVE // (RESERVE - 1))
     blocks = n_blocks * held_row * min(chunk_rows, data_rows)
     threads = max(1, min(threads, (usable - interpreter - footers - model - blocks) // max(1, decode_per_thread)))
+    decode = decode_per_thread * threads
     return Budget(
-        limit, interpreter, decode_per_thread * threads, blocks, footers, model, reserve, chunk_rows, threads, n_blocks
+        limit, interpreter, decode, blocks, footers, model, reserve, chunk_rows, threads, n_blocks, useful_rows, useful_limit
     )
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
-from streamsgd.messages import nearest
+from streamsgd.messages import letters_apart, nearest
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import PREFIX
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from streamsgd.settings.describe import Setting
+
+log = logging.getLogger("streamsgd")
+
+SLIPS = 2
+"""Letters by which a mistyped variable differs from a setting, at most; what is further off is somebody else's."""
 
 
 def gather(
@@ -41,7 +47,8 @@ def gather(
     Raises
     ------
     SettingsError
-        A variable or key is unknown, or the file is not TOML; the message says where it is.
+        A key is unknown, a variable is nearly that of a setting, or the file is not TOML; the message says where it is. Other
+        variables with our prefix are passed over with a warning: a Kubernetes service named streamsgd makes some.
 
     """
     import os  # noqa: PLC0415
@@ -53,7 +60,8 @@ def gather(
     variables = {setting.variable: setting for setting in settings.values()}
     for variable in sorted(key for key in environ if key.startswith(PREFIX) and key != f"{PREFIX}CONFIG"):
         if variable not in variables:
-            raise SettingsError(f"environment variable {variable} is not a setting{nearest(variable, variables, most=0)}")
+            _pass_over(variable, variables)
+            continue
         setting, text = variables[variable], environ[variable]
         values[setting.name] = split_list(text) if setting.is_list else text
         origins[setting.name] = variable
@@ -61,6 +69,16 @@ def gather(
         if value is not None and value != ():
             values[name], origins[name] = value, settings[name].flag if name in settings else name
     return values, origins
+
+
+def _pass_over(variable: str, known: Iterable[str]) -> None:
+    """Warn of a variable that is no setting; refuse it if it was meant to be one."""
+    word = variable.removeprefix(PREFIX)
+    for name in sorted(known):
+        letters = name.removeprefix(PREFIX)
+        if letters_apart(word, letters) <= min(SLIPS, len(letters) - 1):
+            raise SettingsError(f"environment variable {variable} is not a setting, did you mean {name!r}?")
+    log.warning("environment variable %s is not a setting and is not used", variable)
 
 
 def _from_file(path: str | os.PathLike[str], settings: Mapping[str, Setting]) -> tuple[dict[str, Any], dict[str, str]]:

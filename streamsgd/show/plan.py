@@ -51,6 +51,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         "",
         f"memory    {peak} projected peak of {limit}, {counted(plan['threads'], 'reading thread')}",
         *(f"          {format_bytes(size):>8}  {MEMORY_PARTS.get(name, name)}" for name, size in memory["parts"].items()),
+        *(f"          {line}" for line in memory["decides"]),
         "",
         f"time      about {duration(guess['seconds'])}, decoding alone {duration(guess['read_seconds'])};",
         (

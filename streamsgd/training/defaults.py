@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from streamsgd.compute.memory import parse_limit
 from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import TASK_LOSS
 from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
 from streamsgd.kernels.structs.block import Parts
+from streamsgd.messages import format_bytes
+from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import model_bytes
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.settings.fields import Settings
+    from streamsgd.training.job import Job
 
 
 RATE_WIDTH = 64
@@ -29,8 +35,14 @@ ENOUGH_ROWS = 1_000_000
 MOST_EPOCHS, MOST_PASSES = 10, 3
 """... so many epochs: of batches, and of rows one by one."""
 
+UNLIMITED = 1 << 62
+"""Bytes that hold any job."""
+
 RACE_SHARE = 0.25
-"""Share of the memory limit that a race may take."""
+"""Share of the memory limit that a race may take ..."""
+
+RACE_ROOM = 64 * 10**6
+"""... and bytes that it leaves to reading, beside what the interpreter takes."""
 
 
 def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
@@ -109,9 +121,40 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     of_batches |= settings.average != "none" and bool(penalty._fields)
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
-    bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
-    fits = bytes_ <= RACE_SHARE * parse_limit(settings.memory)
+    fits = race_limit(settings, encoding) <= parse_limit(settings.memory)
     return "race" if free and plain and fits else "nag"
+
+
+def race_limit(settings: Settings, encoding: Encoding) -> int:
+    """Return the smallest memory limit in bytes within which there is a race if nobody says."""
+    bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
+    all_ = bytes_ + INTERPRETER + WIDE_KERNELS + RACE_ROOM
+    return max(math.ceil(bytes_ / RACE_SHARE), all_ + -(-all_ // (RESERVE - 1)))
+
+
+def decided_by_memory(job: Job) -> tuple[str, ...]:
+    """Return what would be another model if `--memory` were larger, in words that say how to do without."""
+    settings, budget, lines = job.settings, job.budget, list[str]()
+    limit = format_bytes(budget.limit)
+    if budget.chunk_rows < budget.useful_rows:
+        lines.append(
+            f"--memory {limit} decides bits: chunks mix {budget.chunk_rows:,} rows, from about {_size(budget.useful_limit)} on "
+            f"{budget.useful_rows:,}; --chunk-rows {budget.chunk_rows} makes this model in any memory"
+        )
+    if settings.optimizer == "auto" and type(job.parts.optimizer).__name__ == "NAG":
+        rich = msgspec.structs.replace(settings, memory=str(UNLIMITED))
+        if is_race(choose_parts(rich, job.target, job.encoding, job.dataset.n_rows).optimizer):
+            least = _size(race_limit(settings, job.encoding))
+            lines.append(
+                f"--memory {limit} decides bits: nag learns alone, from {least} on it would race with five other rates; "
+                "--optimizer nag makes this model in any memory, --optimizer race the other"
+            )
+    return tuple(lines)
+
+
+def _size(n_bytes: int) -> str:
+    """Return a size as `--memory` takes it, rounded up."""
+    return f"{-(-n_bytes // 10**6)}MB"
 
 
 def choose_optimizer(spec: str, learning_rate: float | None, width: int) -> Any:

@@ -61,14 +61,19 @@ def outlook(job: Job) -> dict[str, Any]:
         "measuring": measuring,
         "steps": (job.epochs - measuring) * steps,
         "threads": budget.threads,
-        "memory": {"limit": budget.limit, "projected": budget.projected, "parts": memory_parts(budget)},
+        "memory": {
+            "limit": budget.limit,
+            "projected": budget.projected,
+            "parts": memory_parts(budget),
+            "decides": list(job.decided_by_memory),
+        },
         "estimate": estimate(job),
     }
 
 
 def memory_parts(budget: Budget) -> dict[str, int]:
     """Return the projected bytes of each part of a budget."""
-    others = ("limit", "chunk_rows", "threads", "n_blocks")
+    others = ("limit", "chunk_rows", "threads", "n_blocks", "useful_rows", "useful_limit")
     return {field.name: getattr(budget, field.name) for field in fields(budget) if field.name not in others}
 
 

@@ -47,6 +47,8 @@ class Job:
     recipe: Loader
     epochs: int
     lanes: Lanes
+    decided_by_memory: tuple[str, ...] = ()
+    """What would be another model with more memory, in words."""
 
     @cached_property
     def plan_in_order(self) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,7 @@ from streamsgd.training.defaults import (
     choose_epochs,
     choose_lanes,
     choose_parts,
+    decided_by_memory,
     task_of,
 )
 from streamsgd.training.job import Job
@@ -151,7 +153,8 @@ def prepare(
             int(plan.sliced.sum()),
             f"{budget.chunk_rows:,}",
         )
-    return Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
+    job = Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
+    return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
 
 
 def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:

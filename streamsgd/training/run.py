@@ -80,6 +80,9 @@ def train_model(
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if on_job:
         on_job(job)
+    elif settings.memory is None:  # whoever set it asked for what follows from it
+        for line in job.decided_by_memory:
+            log.warning(line)
     executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as crew:

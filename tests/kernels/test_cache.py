@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.kernels.compile.jit import NamedByKey
@@ -149,3 +151,21 @@ def test_two_processes_that_compile_at_once_do_not_swap_their_code(tmp_path: Pat
     files[0].save(("first",), "code of the first")
     assert files[1].load(("second",)) == "code of the second"
     assert files[1].load(("first",)) == "code of the first"
+
+
+WITHOUT_FOLDERS = """
+import sys
+import numba.core.caching
+numba.core.caching.CacheImpl._locator_classes = []
+from streamsgd.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_where_no_cache_can_be_written_one_line_says_so_and_how_to_mend_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [0.0, 1.0] * 50, "y": [0.5, 1.0] * 50}), tmp_path / "d.parquet")
+    command = [sys.executable, "-c", WITHOUT_FOLDERS, "plan", str(tmp_path / "d.parquet"), "--target", "y", "--memory", "1GB"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: compiled kernels are not kept on disk")
+    assert "NUMBA_CACHE_DIR" in line

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streamsgd
+from streamsgd.cli.main import main
 from streamsgd.errors import BudgetError
 from streamsgd.messages import parse_bytes
 from streamsgd.planning.budget import make_budget, tile_rows
@@ -119,3 +121,76 @@ def test_a_job_is_refused_below_and_accepted_at_the_named_budget(data: Path, set
 def test_a_job_has_the_same_plan_on_any_number_of_threads(data: Path) -> None:
     plans = {job(data, memory="500MB", threads=n).plan.chunk_rows for n in (1, 2, 8, 64)}
     assert len(plans) == 1
+
+
+# --- what memory decides
+
+
+ROWS = 100_000
+
+
+def wide(folder: Path) -> Path:
+    """Write strings of so many values that a race of their weights takes 151 MB."""
+    rng = np.random.default_rng(7)
+    values = rng.integers(0, 10**6, 60_000)
+    table = pa.table({"s": [f"value {k}" for k in values], "x": rng.normal(size=60_000), "y": rng.normal(size=60_000)})
+    pq.write_table(table, folder / "wide.parquet", row_group_size=5000)
+    return folder / "wide.parquet"
+
+
+@pytest.fixture(scope="module")
+def tall(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of 20 MB, which a chunk in 480MB does not hold."""
+    rng = np.random.default_rng(6)
+    table = pa.table({f"x{j}": rng.normal(size=ROWS).astype(np.float32) for j in range(50)} | {"y": rng.normal(size=ROWS)})
+    path = tmp_path_factory.mktemp("tall") / "d.parquet"
+    pq.write_table(table, path, row_group_size=1000)
+    return path
+
+
+def test_a_model_is_the_same_in_any_memory_or_the_plan_says_why_not(tall: Path) -> None:
+    small = job(tall, memory="480MB")
+    assert small.budget.chunk_rows < ROWS
+    (line,) = small.decided_by_memory
+    assert f"--chunk-rows {small.budget.chunk_rows} makes this model in any memory" in line
+    enough = re.search(r"from about (\d+MB)", line)
+    assert enough
+    for memory in (enough[1], "600MB", "1GB", "4GB", "64GB"):
+        large = job(tall, memory=memory)
+        assert large.decided_by_memory == ()
+        assert large.budget.chunk_rows >= ROWS
+    pinned = job(tall, memory="4GB", chunk_rows=small.budget.chunk_rows)
+    assert pinned.plan.chunk_rows == small.plan.chunk_rows
+    assert pinned.decided_by_memory == ()
+
+
+def test_a_learner_that_memory_chose_is_named_with_the_memory_of_the_other(tmp_path: Path) -> None:
+    path = wide(tmp_path)
+    small = job(path, memory="590MB", bits=20)
+    assert type(small.parts.optimizer).__name__ == "NAG"
+    line = small.decided_by_memory[-1]
+    assert "--optimizer nag makes this model in any memory" in line
+    enough = re.search(r"from (\d+MB) on it would race", line)
+    assert enough
+    assert type(job(path, memory=enough[1], bits=20).parts.optimizer).__name__ == "Race"
+    assert type(job(path, memory=f"{int(enough[1][:-2]) - 1}MB", bits=20).parts.optimizer).__name__ == "NAG"
+    asked = job(path, memory="590MB", bits=20, optimizer="nag")
+    assert not [line for line in asked.decided_by_memory if "race" in line]
+
+
+def test_the_plan_and_the_run_say_what_memory_decided(tall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [str(tall), "--target", "y", "--memory", "480MB", "--executor", "inline", "--epochs", "1"]
+    assert main(["plan", *flags]) == 0
+    assert "--memory 480 MB decides bits" in capsys.readouterr().out
+    assert main(["train", *flags, "-o", str(tmp_path / "m.sgd")]) == 0
+    assert "--memory 480 MB decides bits" in capsys.readouterr().err
+
+
+def test_bits_do_not_depend_on_how_much_is_read_at_once(tmp_path: Path) -> None:
+    """A row group of 40 MB is read in batches of rows within 1GB, and whole within 4GB."""
+    rng = np.random.default_rng(8)
+    table = pa.table({f"x{j}": rng.normal(size=250_000) for j in range(20)} | {"y": rng.random(250_000) < 0.5})
+    pq.write_table(table, tmp_path / "d.parquet")
+    common = {"chunk_rows": 100_000, "executor": "inline", "epochs": 1, "optimizer": "adam", "validation": 0.1}
+    models = [streamsgd.train(str(tmp_path / "d.parquet"), "y", memory=memory, **common) for memory in ("600MB", "1GB", "4GB")]
+    assert len({(model.weights.tobytes(), str(model.metrics)) for model in models}) == 1

@@ -1,8 +1,11 @@
 """Settings: flag over variable over file over default, and every mistake says where it is."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamsgd.errors import SettingsError
 from streamsgd.settings.describe import describe
@@ -80,6 +83,40 @@ def test_unknown_keys_and_variables_name_the_nearest(tmp_path: Path) -> None:
         gather(environ={"STREAMSGD_BATCHSIZE": "1"})
     with pytest.raises(SettingsError, match=r"train.toml: unknown setting 'batchsize', did you mean 'batch_size'"):
         gather(environ={}, config=toml(tmp_path, "batchsize = 1"))
+
+
+NAMES = [setting.name.upper() for setting in describe()]
+
+
+@given(st.one_of(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789", min_size=1, max_size=12), st.sampled_from(NAMES)), st.data())
+def test_a_variable_of_somebody_else_is_a_warning_and_one_nearly_ours_an_error(word: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(word)))
+    word = word[:at] + data.draw(st.sampled_from(["", "X", "XY", "XYZ"])) + word[at + data.draw(st.integers(0, 3)) :]
+    if word in ("", "CONFIG", *NAMES):
+        return
+    nearly_ours = any(edits(word, name) <= min(2, len(name) - 1) for name in NAMES)
+    with pytest.raises(SettingsError, match="did you mean") if nearly_ours else nullcontext():
+        assert gather(environ={f"STREAMSGD_{word}": "x"}) == ({}, {})
+
+
+def edits(word: str, other: str) -> int:
+    """Insertions, deletions and replacements between two words, by the recursion itself."""
+    if not word or not other:
+        return len(word) + len(other)
+    table = {(i, 0): i for i in range(len(word) + 1)} | {(0, j): j for j in range(len(other) + 1)}
+    for i in range(1, len(word) + 1):
+        for j in range(1, len(other) + 1):
+            same = word[i - 1] == other[j - 1]
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (not same))
+    return table[len(word), len(other)]
+
+
+@pytest.mark.parametrize("word", ["PORT", "SERVICE_HOST", "SERVICE_PORT", "PORT_8786_TCP", "PORT_8786_TCP_ADDR", "HOME"])
+def test_what_kubernetes_sets_is_passed_over_in_words(word: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert gather(environ={f"STREAMSGD_{word}": "tcp://10.0.0.1:1"}) == ({}, {})
+    assert [record.getMessage() for record in caplog.records] == [
+        f"environment variable STREAMSGD_{word} is not a setting and is not used"
+    ]
 
 
 def test_files_that_cannot_be_read_or_are_not_toml(tmp_path: Path) -> None:

@@ -111,16 +111,32 @@ class _KernelCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         self._use_index_of(sig)
-        return super().load_overload(sig, target_context)
+        try:
+            return super().load_overload(sig, target_context)
+        except OSError as error:
+            _say_uncached(f"{self._cache_path} cannot be read ({error.strerror})")
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         self._use_index_of(sig)
-        super().save_overload(sig, data)
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:  # a full disk, say: what was compiled works all the same
+            _say_uncached(f"{self._cache_path} cannot be written ({error.strerror})")
 
 
-@cache
 def _say_uncached(reason: str) -> None:
-    log.warning("compiled kernels are not kept on disk, so every process compiles them again: %s", reason)
+    """Say it once a process: it is true of every kernel."""
+    if not _said_uncached:
+        _said_uncached.append(reason)
+        log.warning(
+            "compiled kernels are not kept on disk, so every process compiles them again, for some seconds: %s; set "
+            "NUMBA_CACHE_DIR to a folder that can be written",
+            reason,
+        )
+
+
+_said_uncached: list[str] = []
 
 
 class _NoCollecting:
@@ -157,8 +173,8 @@ def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: froze
     compiled._compiler.compile = _collecting_nothing(compiled._compiler.compile)  # noqa: SLF001
     try:
         compiled._cache = _KernelCache(function)  # noqa: SLF001
-    except RuntimeError as error:
-        _say_uncached(str(error))
+    except RuntimeError:
+        _say_uncached("neither the folder of the package nor the user's folder for caches can be written")
     return compiled
 
 
