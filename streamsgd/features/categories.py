@@ -1,11 +1,12 @@
 """Categories: how values that are no numbers, or not meant as such, become coordinates of weights.
 
-A column with few distinct values in the first look gets a weight for each: exact. Others share a hashed space. In both null is
-a value of its own.
+A column with few distinct values in the sample is one-hot: a weight for each value. Others share a hashed space. In both null
+is a value of its own.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.types import is_text
+from streamsgd.data.types import WHAT, fits, is_text
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_float
+from streamsgd.features.calendar import TIME_PARTS, part_of
+from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered
+from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
-from streamsgd.features.times import TIME_PARTS, part_of
-from streamsgd.kernels.encode.categories import find_ranges
+from streamsgd.features.values import count_values, why_values
+from streamsgd.features.write import write_slots
+from streamsgd.kernels.encode.categories import Crosses, find_ranges
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamsgd.features.column import Candidate, Destination, Places
     from streamsgd.features.hashing import Hashed
+    from streamsgd.features.values import ValueProfile
+
+
+MOST_EXACT = 1024
+"""Distinct values of a column up to which each has a weight of its own ..."""
+
+UNSEEN = 1e-3
+"""... if no larger a share of further rows will bring an unknown value: values seen once, by rows of the sample (Good 1953)."""
 
 
 class CategoryColumn(msgspec.Struct, frozen=True):
@@ -42,7 +58,12 @@ class CategoryColumn(msgspec.Struct, frozen=True):
     zone: str = ""
     """... in which time zone; none if its moments have none."""
     distinct: int = 0
-    """Distinct values in the first look."""
+    """Distinct values in the sample."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its `ColumnKind`; bins are of numbers."""
+        return "moment" if self.part else "number" if self.edges else "category"
 
     @property
     def own(self) -> int:
@@ -147,3 +168,117 @@ class CategoryEncoder:
         found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
         coordinates: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
         return coordinates
+
+
+class SlotEncoder(KindEncoder):
+    """Categories, bins and parts of moments made ready, and the crosses of them, all written by one call."""
+
+    def __init__(self, configs: Sequence[Any], places: Places) -> None:
+        columns = [config for config in configs if isinstance(config, CategoryColumn)]
+        self.coders = [CategoryEncoder(column, None if column.own else places.space) for column in columns]
+        self.crosses = _crosses([config for config in configs if not isinstance(config, CategoryColumn)], columns, places.space)
+        self.slot = places.slot
+        self.sources = tuple(dict.fromkeys(column.column for column in columns))
+        self.dictionaries = frozenset(column.column for column in columns if not (column.edges or column.part))
+        self.counted = frozenset(column.column for column in columns if not column.own)
+
+    def scatter(self, columns: Mapping[str, Any], rows: Destination) -> Scattered:
+        """Write coordinates to their slots in a block."""
+        if self.coders:
+            codes = [coder.codes(columns[coder.column.column]) for coder in self.coders]
+            write_slots(codes, [coder.null for coder in self.coders], self.slot, rows, self.crosses)
+        return Scattered()
+
+    def count(self, columns: Mapping[str, list[Any]]) -> dict[str, list[tuple[str, int]]]:
+        """Return the most frequent values of hashed columns."""
+        hashed = [coder.column for coder in self.coders if not coder.column.own]
+        return {column.name: frequent_values(columns.get(column.column, [])) for column in hashed}
+
+    def labels(self, frequent: Mapping[str, Sequence[tuple[str, int]]]) -> list[Label]:
+        """Return every value of one-hot columns, the most frequent ones of hashed columns, and null of both."""
+        return [label for coder in self.coders for label in _labels(coder, frequent.get(coder.column.name, ()))]
+
+
+def _labels(coder: CategoryEncoder, frequent: Sequence[tuple[str, int]]) -> list[Label]:
+    column = coder.column
+    if column.own:
+        return [Label(column.name, value, column.first + k) for k, value in enumerate(column.own_names)]
+    places = coder.places([value for value, _ in frequent]).tolist()
+    named = [Label(column.name, value, place, rows) for (value, rows), place in zip(frequent, places, strict=True)]
+    return [*named, Label(column.name, "is missing", coder.null)]
+
+
+def _crosses(crosses: Sequence[Any], columns: Sequence[CategoryColumn], space: Hashed | None) -> Crosses:
+    number = {column.name: k for k, column in enumerate(columns)}
+    most = max((len(cross.members) for cross in crosses), default=0)
+    members = np.full((len(crosses), most), -1, np.int32)
+    for k, cross in enumerate(crosses):
+        members[k, : len(cross.members)] = [number[name] for name in cross.members]
+    seeds = np.array([name_seed(cross.name) for cross in crosses], np.uint32)
+    return Crosses(members, seeds, space.first if space else 0, space.mask if space else 0)
+
+
+class Categories(ColumnKind):
+    """Strings, bytes and what `--categorical` names: one-hot where the values are few and known, else hashed."""
+
+    name = "category"
+    config: type[Any] = CategoryColumn
+    what = WHAT["category"]
+    dictionaries = True
+    profile = staticmethod(count_values)
+
+    def accepts(self, kind: Any, asked: str | None) -> bool:
+        """Take what can be a category, and is no number unless asked for."""
+        return fits("category", kind) and (asked == self.name or (asked is None and not fits("number", kind)))
+
+    def choose(self, column: Candidate, profile: Any) -> list[Any]:
+        """Return the column with its values if they are few and known, else as hashed."""
+        known = column.whole or profile.unseen <= UNSEEN
+        values = _one_hot(profile) if known and 0 < profile.n_values <= MOST_EXACT else ()
+        distinct = len(values) or (profile.n_values if column.whole else profile.distinct)
+        return [CategoryColumn(column.name, column.name, str(column.type), values=values, distinct=distinct)]
+
+    def place(self, configs: Sequence[Any], first: int) -> tuple[Any, ...]:
+        """Return the columns with the coordinates of their own weights."""
+        placed = []
+        for config in configs:
+            is_column = isinstance(config, CategoryColumn)
+            placed.append(msgspec.structs.replace(config, first=first) if is_column else config)
+            first += config.own if is_column else 0
+        return tuple(placed)
+
+    def needs(self, configs: Sequence[Any]) -> Needs:
+        """Return a slot for each column, then one for each cross, and the weights of one-hot columns."""
+        columns = [config for config in configs if isinstance(config, CategoryColumn)]
+        crosses = [config for config in configs if not isinstance(config, CategoryColumn)]
+        slots = (*("" for _ in columns), *(cross.number for cross in crosses))
+        hashed = len(crosses) + sum(not column.own for column in columns)
+        return Needs(slots=slots, n_hashed=hashed, weights=sum(column.own for column in columns))
+
+    def distinct(self, configs: Sequence[Any], n_rows: int) -> int:
+        """Return the values of hashed columns and the combinations of crosses, at most one per row."""
+        columns = [config for config in configs if isinstance(config, CategoryColumn)]
+        sizes = {column.name: column.own or max(1, column.distinct) for column in columns}
+        hashed = sum(sizes[column.name] for column in columns if not column.own)
+        crosses = [config for config in configs if not isinstance(config, CategoryColumn)]
+        return hashed + sum(min(n_rows, math.prod(sizes[name] for name in cross.members)) for cross in crosses)
+
+    def encoder(self, configs: Sequence[Any], places: Places) -> KindEncoder:
+        """Return the encoder of categories, bins, parts of moments and crosses."""
+        return SlotEncoder(configs, places)
+
+    def explain(self, config: Any) -> str:
+        """Say how many values there are, and whether they are hashed."""
+        return str(config.taken_as)
+
+    def why(self, profile: Any, *, whole: bool) -> str:
+        """Say how many values were seen, and how many are unknown."""
+        return why_values(profile, whole=whole)
+
+
+def _one_hot(seen: ValueProfile) -> tuple[str, ...]:
+    """Return the values in their order; none if one is not UTF-8."""
+    try:
+        return tuple(value.decode() for value in sorted(seen.counted[0].to_pylist()))
+    except UnicodeDecodeError:
+        return ()

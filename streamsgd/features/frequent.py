@@ -9,19 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.features.arrow import as_bytes, as_dictionary, elements
-from streamsgd.features.ragged import prepare_texts
+from streamsgd.features.arrow import as_bytes, as_dictionary
+from streamsgd.features.texts import prepare_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from streamsgd.features.encoding import Encoding
 
 
 T = TypeVar("T", str, bytes)
@@ -47,15 +44,16 @@ class ValueCounter:
 
     Parameters
     ----------
-    encoding
+    encoder
         Whose hashed columns are meant.
     rows
         How many rows are counted.
 
     """
 
-    def __init__(self, encoding: Encoding, rows: int) -> None:
-        self.encoding, self.rows = encoding, rows
+    def __init__(self, encoder: Any, rows: int) -> None:
+        self.sources, self.kinds, self.rows = encoder.sources, encoder.kinds, rows
+        self.counted = frozenset().union(*(kind.counted for kind in self.kinds))
         self.at = 0
         self.parts: dict[str, list[Any]] = {}
 
@@ -63,30 +61,18 @@ class ValueCounter:
         """Take in the next rows: one Arrow column per source of the encoding."""
         if self.at >= self.rows:
             return
-        named = dict(zip(self.encoding.sources, columns, strict=True))
-        for name, column in named.items():
-            if name in self._hashed:
+        for name, column in zip(self.sources, columns, strict=True):
+            if name in self.counted:
                 self.parts.setdefault(name, []).append(column.slice(0, self.rows - self.at))
         self.at += len(columns[0])
 
-    @cached_property
-    def _hashed(self) -> frozenset[str]:
-        categories = [category.column for category in self.encoding.categories if not category.own]
-        return frozenset([*categories, *(tail.name for tail in self.encoding.tails)])
-
     def counts(self) -> dict[str, list[tuple[str, int]]]:
         """Return the most frequent values of each column, with how often they came."""
-        found = {c.name: _values(self.parts.get(c.column, [])) for c in self.encoding.categories if not c.own}
-        for tail in self.encoding.tails:
-            parts = self.parts.get(tail.name, [])
-            if tail.kind == "text":
-                found[tail.name] = _words(parts, fold=tail.fold)
-            else:
-                found[tail.name] = _values([elements(part, tail.kind)[0] for part in parts])
-        return found
+        return {name: counts for kind in self.kinds for name, counts in kind.count(self.parts).items()}
 
 
-def _values(parts: list[Any]) -> list[tuple[str, int]]:
+def frequent_values(parts: list[Any]) -> list[tuple[str, int]]:
+    """Return the most frequent values of the parts of a column, with how often they came."""
     tables = [_counted(chunk) for part in parts for chunk in as_dictionary(part)]
     if not tables:
         return []
@@ -108,7 +94,8 @@ def _counted(chunk: Any) -> Any:
     return table.filter(table["value"].is_valid()) if table["value"].null_count else table
 
 
-def _words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
+def frequent_words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
+    """Return the words that are in the most texts, with in how many."""
     total: Counter[bytes] = Counter()
     left = COUNTED_TEXTS
     for chunk in (chunk for part in parts for chunk in as_dictionary(part)):

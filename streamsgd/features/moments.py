@@ -61,3 +61,10 @@ def check_moments(moments: Moments, what: str) -> None:
     """
     if not (math.isfinite(moments.mean) and math.isfinite(moments.m2)):
         raise DataError(f"{what} has values so large that their variance overflows; clean them, or use a smaller unit")
+
+
+def farthest(moments: Moments) -> float:
+    """Return by how many deviations the farthest value is off the mean."""
+    if not moments.n:
+        return 0.0
+    return max(moments.high - moments.mean, moments.mean - moments.low, 0.0) / moments.deviation

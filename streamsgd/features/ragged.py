@@ -7,18 +7,32 @@ a cell holds several times is an entry each time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.types import is_text
+from streamsgd.data.types import WHAT, fits
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_double, elements
+from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered
+from streamsgd.features.frequent import frequent_values, frequent_words
 from streamsgd.features.hashing import NULL, Hashed, hash_values, name_seed
+from streamsgd.features.texts import prepare_texts
+from streamsgd.features.values import chao, count_entries, count_values, why_values
 from streamsgd.kernels.encode.text import count_tokens, hash_tokens
 from streamsgd.kernels.structs.rows import TAIL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamsgd.features.column import Candidate, Destination, Limits, Places
+    from streamsgd.features.values import ValueProfile
+
+
+MOST_TEXTS = 1 << 15
+"""Texts of the sample whose entries are counted."""
 
 
 class RaggedColumn(msgspec.Struct, frozen=True):
@@ -32,14 +46,19 @@ class RaggedColumn(msgspec.Struct, frozen=True):
     fold: bool = True
     """Of text: whether capitals count as small letters."""
     distinct: int = 0
-    """Distinct entries in all the data, estimated from the first look."""
+    """Distinct entries in all the data, estimated from the sample."""
     mean_entries: float = 0.0
-    """Entries per row in the first look."""
+    """Entries per row in the sample."""
+
+    @property
+    def column(self) -> str:
+        """The column that it comes from."""
+        return self.name
 
 
 @dataclass
 class RaggedValues:
-    """What some rows of a tail column hold."""
+    """What some rows of a ragged column hold."""
 
     pool: np.ndarray
     """int32 (n_entries, 2): coordinate and, as float32, factor."""
@@ -57,7 +76,7 @@ class RaggedValues:
 
 
 class RaggedEncoder:
-    """A tail column made ready: Arrow columns in, entries out."""
+    """A ragged column made ready: Arrow columns in, entries out."""
 
     def __init__(self, column: RaggedColumn, space: Hashed) -> None:
         self.column, self.space, self.seed = column, space, name_seed(column.name)
@@ -135,33 +154,124 @@ def factors_of(pool: np.ndarray) -> np.ndarray:
     return factors
 
 
-def prepare_texts(texts: Any, *, fold: bool) -> Any:
-    """Return an Arrow array of texts as bytes, null as no text, in small letters if `fold`."""
-    texts = as_bytes(pc.fill_null(texts, "") if is_text(texts.type) and texts.null_count else texts)
-    if not fold:
-        return texts
-    wide = pa.types.is_large_binary(texts.type)
-    kind = pa.large_string() if wide else pa.string()
-    try:
-        folded = pc.utf8_lower(texts.cast(kind))
-    except pa.ArrowInvalid:
-        folded = _folded_apart(texts, kind)
-    return folded.cast(pa.large_binary() if wide else pa.binary())
+class RaggedGroup(KindEncoder):
+    """Texts, lists and maps made ready."""
+
+    def __init__(self, configs: Sequence[RaggedColumn], places: Places) -> None:
+        self.columns = [RaggedEncoder(config, places.hashed) for config in configs]
+        self.first = places.ragged
+        self.sources = self.finite = tuple(config.name for config in configs)
+        self.dictionaries = frozenset(config.name for config in configs if config.kind == "text")
+        self.counted = frozenset(self.sources)
+
+    def scatter(self, columns: Mapping[str, Any], rows: Destination) -> Scattered:
+        """Point rows to their entries, which lie in pools."""
+        kept = rows.dest >= 0
+        places, pools, infinite = rows.dest[kept], [], np.zeros(len(self.columns), np.int64)
+        for k, encoder in enumerate(self.columns):
+            values = encoder.tails(columns[encoder.column.name])
+            rows.block.rows.tails[places, self.first + k, 0] = values.addresses[kept]
+            rows.block.rows.tails[places, self.first + k, 1] = values.counts[kept]
+            infinite[k] = kept[values.infinite].sum()
+            pools.append(values.pool)
+        return Scattered(infinite=infinite, pools=pools)
+
+    def count(self, columns: Mapping[str, list[Any]]) -> dict[str, list[tuple[str, int]]]:
+        """Return the most frequent words, elements or keys."""
+        return {encoder.column.name: _frequent(encoder.column, columns) for encoder in self.columns}
+
+    def labels(self, frequent: Mapping[str, Sequence[tuple[str, int]]]) -> list[Label]:
+        """Return the most frequent words, elements or keys."""
+        labels: list[Label] = []
+        for encoder in self.columns:
+            name = encoder.column.name
+            counts = frequent.get(name, ())
+            places = encoder.places([value for value, _ in counts]).tolist()
+            labels += [Label(name, value, place, rows) for (value, rows), place in zip(counts, places, strict=True)]
+        return labels
 
 
-def _folded_apart(texts: Any, kind: Any) -> Any:
-    """Fold texts of which some are not UTF-8: of those only what is ASCII."""
-    valid = np.array([_is_utf8(text) for text in texts.to_pylist()], np.bool_)
-    order = np.argsort(np.concatenate([np.flatnonzero(valid), np.flatnonzero(~valid)]), kind="stable")
-    good = pc.utf8_lower(texts.filter(pa.array(valid)).cast(kind))
-    bad = texts.filter(pa.array(~valid))
-    bad = pa.array([text.lower() for text in bad.to_pylist()], texts.type)
-    return pa.concat_arrays([good.cast(texts.type), bad]).take(pa.array(order))
+def _frequent(column: RaggedColumn, columns: Mapping[str, list[Any]]) -> list[tuple[str, int]]:
+    parts = columns.get(column.name, [])
+    if column.kind == "text":
+        return frequent_words(parts, fold=column.fold)
+    return frequent_values([elements(part, column.kind)[0] for part in parts])
 
 
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+class Lists(ColumnKind):
+    """Lists of strings or numbers: a category for every element."""
+
+    name: Any = "list"
+    config: type[Any] = RaggedColumn
+    what = WHAT["list"]
+
+    def accepts(self, kind: Any, asked: str | None) -> bool:
+        """Take what is a list by its type."""
+        return asked in (None, self.name) and fits(self.name, kind)
+
+    def profile(self, column: Any, limits: Limits) -> Any:
+        """Return how often each element came."""
+        some = column.slice(0, limits.rows)
+        return count_entries(some, elements(some, self.name)[0])
+
+    def choose(self, column: Candidate, profile: Any) -> list[Any]:
+        """Return the column with how many entries there are."""
+        distinct = profile.n_values if column.whole else profile.distinct
+        mean = profile.entries / max(1, profile.rows)
+        return [RaggedColumn(column.name, str(column.type), self.name, distinct=distinct, mean_entries=mean)]
+
+    def needs(self, configs: Sequence[Any]) -> Needs:
+        """Return room for entries elsewhere."""
+        return Needs(ragged=len(configs), entries=sum(config.mean_entries for config in configs))
+
+    def distinct(self, configs: Sequence[Any], n_rows: int) -> int:
+        """Return the distinct entries, all of which are hashed."""
+        return sum(config.distinct for config in configs)
+
+    def encoder(self, configs: Sequence[Any], places: Places) -> KindEncoder:
+        """Return the encoder of texts, lists and maps."""
+        return RaggedGroup(configs, places)
+
+    def explain(self, config: Any) -> str:
+        """Say how many entries a row has."""
+        return f"{config.kind}, hashed, {config.mean_entries:.1f} entries per row"
+
+    def why(self, profile: Any, *, whole: bool) -> str:
+        """Say how many values were seen, and how many are unknown."""
+        return why_values(profile, whole=whole)
+
+
+class Maps(Lists):
+    """Maps from keys to numbers, or lists of such pairs: a weight for every key, times its number."""
+
+    name: Any = "map"
+    what = WHAT["map"]
+
+
+class Texts(Lists):
+    """Strings of sentences: a category for every word."""
+
+    name: Any = "text"
+    what = WHAT["text"]
+    dictionaries = True
+    profile = staticmethod(count_values)
+
+    def choose(self, column: Candidate, profile: Any) -> list[Any]:
+        """Return the column if it is asked to be text, or its values are sentences, and count the words of some."""
+        if column.asked != self.name and not profile.is_prose:
+            return []
+        return [_with_words(column, profile)]
+
+
+def _with_words(column: Candidate, seen: ValueProfile) -> RaggedColumn:
+    config = RaggedColumn(column.name, str(column.type), "text", longest=column.settings.ngrams)
+    texts, times = seen.counted
+    texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    some = np.random.default_rng(column.settings.seed).permutation(len(texts))[:MOST_TEXTS]
+    texts, times = texts.take(pa.array(some)), times[some]
+    pool, _, sizes = RaggedEncoder(config, Hashed(0, 31)).tokens(texts)
+    return msgspec.structs.replace(
+        config,
+        mean_entries=float(sizes @ times) / max(1, int(times.sum())),
+        distinct=chao(np.unique(pool[:, 0], return_counts=True)[1]),
+    )

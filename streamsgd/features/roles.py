@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.types import WHAT, fits, kind_of
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.features.kinds import BY_NAME, KINDS
+from streamsgd.features.names import check_known, expand, few_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from streamsgd.data.types import Kind
+    from streamsgd.features.column import ColumnKind
     from streamsgd.settings.fields import Settings
 
 
@@ -25,10 +24,10 @@ class Roles:
     weight: str | None
     features: tuple[str, ...]
     ids: tuple[str, ...] = ()
-    kinds: dict[str, Kind] = field(default_factory=dict)
-    """What each feature is taken for."""
-    named_categories: frozenset[str] = frozenset()
-    """Features that the settings call categories."""
+    kinds: dict[str, tuple[ColumnKind, ...]] = field(default_factory=dict)
+    """What each feature may be taken for, in the order in which kinds are asked."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """The kind that the settings name, by feature."""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -49,7 +48,7 @@ def choose(settings: Settings, schema: Any) -> Roles:
     """
     names = list(schema.names)
     for name in filter(None, (settings.target, settings.weight)):
-        _known(name, names)
+        check_known(name, names)
     ids = expand(settings.id, names)
     taken = {settings.target, settings.weight, *ids}
     chosen = expand(settings.features, names) if settings.features else names
@@ -59,39 +58,47 @@ def choose(settings: Settings, schema: Any) -> Roles:
     if both:
         raise SettingsError(f"column {both[0]!r} is both a feature and the target or weight")
     if not features:
-        raise SettingsError("no feature column is left; see --features and --exclude, and the columns: " + _few(names))
-    kinds = choose_kinds(settings, features, schema)
-    named = frozenset(expand(settings.categorical, features))
-    return Roles(settings.target, settings.weight, features, ids, kinds, named)
+        raise SettingsError("no feature column is left; see --features and --exclude, and the columns: " + few_of(names))
+    asked = asked_kinds(settings, features)
+    return Roles(settings.target, settings.weight, features, ids, choose_kinds(asked, features, schema), asked)
 
 
-def choose_kinds(settings: Settings, features: Sequence[str], schema: Any) -> dict[str, Kind]:
-    """Decide what each feature is, by its type and by what the settings say.
+def asked_kinds(settings: Settings, features: Sequence[str]) -> dict[str, str]:
+    """Return the kind that the settings name, by feature.
 
     Raises
     ------
     SettingsError
-        A setting names a column that is no feature, or cannot be what it says.
-    DataError
-        A feature is of a type that cannot be used.
+        A setting names a column that is no feature, or two kinds for one.
 
     """
     categorical, text = (frozenset(expand(names, features)) for names in (settings.categorical, settings.text))
     both = sorted(categorical & text)
     if both:
         raise SettingsError(f"column {both[0]!r} is both --categorical and --text")
-    kinds: dict[str, Kind] = {}
+    return {**dict.fromkeys(categorical, "category"), **dict.fromkeys(text, "text")}
+
+
+def choose_kinds(asked: Mapping[str, str], features: Sequence[str], schema: Any) -> dict[str, tuple[ColumnKind, ...]]:
+    """Return the kinds that each feature may be of, by its type and by what the settings say.
+
+    Raises
+    ------
+    SettingsError
+        A feature cannot be what the settings say.
+    DataError
+        A feature is of a type that cannot be used.
+
+    """
+    kinds: dict[str, tuple[ColumnKind, ...]] = {}
     wrong = []
     for name in features:
-        kind = schema.field(name).type
-        own = "category" if name in categorical else "text" if name in text else None
-        if own and not fits(own, kind):
-            raise SettingsError(f"column {name!r} is of type {kind}, which cannot be {WHAT[own]}")
-        found = own or kind_of(kind)
-        if found is None:
+        found, own = schema.field(name).type, asked.get(name)
+        kinds[name] = tuple(kind for kind in KINDS if kind.accepts(found, own))
+        if own and not kinds[name]:
+            raise SettingsError(f"column {name!r} is of type {found}, which cannot be {BY_NAME[own].what}")
+        if not kinds[name]:
             wrong.append(name)
-        else:
-            kinds[name] = found  # type: ignore[assignment]
     if wrong:
         first = schema.field(wrong[0])
         flags = " ".join(f"--exclude '{name}'" for name in wrong)
@@ -101,34 +108,3 @@ def choose_kinds(settings: Settings, features: Sequence[str], schema: Any) -> di
             f"maps from them to numbers. Leave {these} out with: {flags}"
         )
     return kinds
-
-
-def expand(patterns: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns that names and globs stand for, in the order of the data, each once.
-
-    Raises
-    ------
-    SettingsError
-        A pattern matches nothing.
-
-    """
-    matched: set[str] = set()
-    for pattern in patterns:
-        hits = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
-        if not hits:
-            _known(pattern, names)
-        matched.update(hits)
-    return tuple(name for name in names if name in matched)
-
-
-def _known(name: str, names: Sequence[str]) -> None:
-    if name in names:
-        return
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else f"; the columns are {_few(names)}"
-    raise SettingsError(f"there is no column {name!r}{hint}")
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:20])
-    return shown if len(names) <= 20 else f"{shown} ... ({len(names)} in all)"

@@ -1,34 +1,69 @@
-"""Parts of a moment: hour, weekday, month."""
+"""Parts of moments as categories: the hour, weekday and month of dates and timestamps."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from streamsgd.errors import DataError
+from streamsgd.data.types import WHAT, fits, zone_of
+from streamsgd.errors import DataError, SettingsError
+from streamsgd.features.calendar import TIME_PARTS
+from streamsgd.features.categories import Categories, CategoryColumn
+from streamsgd.features.names import expand
 
-TIME_PARTS = {"hour": 24, "weekday": 7, "month": 12}
-"""Parts of a moment, and how many values each has."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streamsgd.features.column import Candidate
+    from streamsgd.settings.fields import Settings
 
 
-def part_of(column: Any, part: str, zone: str = "") -> Any:
-    """Return the hour, the weekday (Monday is 0) or the month (January is 0) of moments in a time zone, or as they are.
+class Moments(Categories):
+    """Parts of moments that `--time-parts` asks for; they are encoded with the categories."""
 
-    Raises
-    ------
-    DataError
-        The time zone is not known to this system.
+    name = "moment"
+    what = WHAT["moment"]
 
-    """
-    if pa.types.is_date(column.type):
-        column = column.cast(pa.timestamp("s" if pa.types.is_date32(column.type) else "ms"))
-    try:
-        if zone and column.type.tz != zone:
-            column = column.cast(pa.timestamp(column.type.unit, zone))
-        if part == "hour":
-            return pc.hour(column)
-        return pc.day_of_week(column) if part == "weekday" else pc.subtract(pc.month(column), 1)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"parts of a moment of type {column.type} cannot be taken: {error}; is tzdata installed?") from error
+    def accepts(self, kind: Any, asked: str | None) -> bool:
+        """Take dates and timestamps whose parts are asked for; as such they are numbers."""
+        return asked == self.name and fits("moment", kind)
+
+    def choose(self, column: Candidate, profile: Any) -> list[Any]:
+        """Return the hour, weekday and month of a column that is asked to be a moment."""
+        return list(_parts(column.name, column.type, list(TIME_PARTS)))
+
+    def combine(self, chosen: Sequence[Any], roles: Any, schema: Any, settings: Settings) -> list[Any]:
+        """Return the parts of moments of the settings.
+
+        Raises
+        ------
+        SettingsError
+            A column is no date or timestamp.
+
+        """
+        configs: list[Any] = []
+        for entry in settings.time_parts:
+            name, _, part = entry.rpartition(".")
+            pattern, parts = (name, [part]) if part in TIME_PARTS else (entry, list(TIME_PARTS))
+            for column in expand((pattern,), list(roles.features)):
+                kind = schema.field(column).type
+                if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+                    raise SettingsError(f"--time-parts {entry}: column {column!r} is of type {kind}, not a date or timestamp")
+                configs += _parts(column, kind, parts)
+        return configs
+
+    def check(self, configs: Sequence[Any], schema: Any, data: str) -> None:
+        """Refuse other columns, and moments with a time zone for moments without, or the reverse."""
+        super().check(configs, schema, data)
+        for config in configs:
+            if bool(config.zone) != bool(zone_of(schema.field(config.column).type)):
+                raise DataError(
+                    f"column {config.column!r} of {data} has {'no' if config.zone else 'a'} time zone; in training it had "
+                    f"{config.zone or 'none'}"
+                )
+
+
+def _parts(column: str, kind: Any, parts: list[str]) -> Iterator[CategoryColumn]:
+    for part in parts:
+        yield CategoryColumn(f"{column}.{part}", column, str(kind), part=part, zone=zone_of(kind))

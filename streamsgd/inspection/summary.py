@@ -25,7 +25,8 @@ from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.features.arrow import as_float
 from streamsgd.features.choose import choose_encoding
-from streamsgd.features.roles import choose, expand
+from streamsgd.features.names import expand
+from streamsgd.features.roles import choose
 from streamsgd.features.sample import Sample
 from streamsgd.inspection.order import OrderRisk, TargetMix, measure_order
 from streamsgd.planning.chunks import Piece

@@ -207,10 +207,9 @@ class Model:
 
     def _units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift of every number, (width,)."""
-        scale, shift = np.ones(self.encoding.width), np.zeros(self.encoding.width)
-        for j, column in enumerate(self.encoding.columns):
-            scale[j], shift[j] = column.scale, column.shift
-        return scale, shift
+        numbers = self.encoding.numbers
+        scale = np.array([1.0 if number.scale is None else number.scale for number in numbers])
+        return scale, np.array([number.shift or 0.0 for number in numbers])
 
     def standard_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return standard errors of all encoded weights, and of what `coefficients` returns; NaN where not determined.
@@ -246,25 +245,10 @@ class Model:
         # Of a regression in units of its target, of others of the score.
         raw, found = self.weights.astype(np.float64) / self.target.scale, []
         errors = None if self.covariance is None else self.standard_errors()[0] / self.target.scale
-        for coder in Encoder(self.encoding).coders:
-            column = coder.column
-            if column.own:
-                names: list[tuple[str, int]] = [(name, 0) for name in column.own_names]
-                places = column.first + np.arange(column.own)
-            else:
-                common = self.common.get(column.name, [])
-                names = [*common, ("is missing", 0)]
-                places = np.append(coder.places([name for name, _ in common]), coder.null)
+        for kind in Encoder(self.encoding).kinds:
             found += [
-                Value(column.name, name, raw[place], count, None if errors is None else errors[place])
-                for (name, count), place in zip(names, places.tolist(), strict=True)
-            ]
-        for tailer in Encoder(self.encoding).tailers:
-            common = self.common.get(tailer.column.name, [])
-            places = tailer.places([name for name, _ in common])
-            found += [
-                Value(tailer.column.name, name, raw[place], count, None if errors is None else errors[place])
-                for (name, count), place in zip(common, places.tolist(), strict=True)
+                Value(name, value, raw[place], rows, None if errors is None else errors[place])
+                for name, value, place, rows in kind.labels(self.common)
             ]
         return found
 

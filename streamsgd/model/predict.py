@@ -22,7 +22,7 @@ from streamsgd.data.open import open_data
 from streamsgd.data.sizes import reading_bytes
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, ModelError, SettingsError
-from streamsgd.features.roles import expand
+from streamsgd.features.names import expand
 from streamsgd.stream.loader import Loader, check_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream

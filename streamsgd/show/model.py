@@ -46,19 +46,18 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         return {"error": told(errors), "interval": interval}
 
     columns = []
-    for j, name in enumerate(model.encoding.names):
-        source = model.encoding.columns[j] if j < len(model.encoding.columns) else None
+    for j, entry in enumerate(model.encoding.numbers):
         columns.append(
             {
-                "name": name,
-                "type": source.type if source else "indicator",
+                "name": entry.name,
+                "type": entry.type,
                 "weight": told(weights[j]),
                 **doubt(weights[j], None if errors is None else errors[1][j]),
                 "standardised": told(encoded[j]),
                 **({} if errors is None else {"standardised_error": told(errors[0][j])}),
-                "imputed": source.fill / source.scale + source.shift if source else None,
-                "mean": source.shift if source else None,
-                "std": 1.0 / source.scale if source else None,
+                "imputed": entry.imputed,
+                "mean": entry.shift,
+                "std": entry.scale and 1.0 / entry.scale,
             }
         )
     order = sorted(range(len(columns)), key=lambda j: (-abs(encoded[j]).max(), j))

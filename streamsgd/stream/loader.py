@@ -253,8 +253,8 @@ class Loader:
         loaded: LoadedPiece,
     ) -> int:
         at, n_missing, spent = 0, 0, loaded.spent
-        first = ValueCounter(self.encoding, self._first_rows(piece)) if self.names_values else None
-        for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.texts):
+        first = ValueCounter(self.encoder, self._first_rows(piece)) if self.names_values else None
+        for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.dictionaries):
             began = time.perf_counter()
             if first:
                 first.add(columns)

@@ -17,8 +17,9 @@ from streamsgd.errors import SchemaError
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.encoding import Encoding
+from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
-from streamsgd.features.roles import Roles, choose, expand
+from streamsgd.features.roles import Roles, choose
 from streamsgd.features.sample import Sample
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning import budget as budgets

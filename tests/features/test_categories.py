@@ -12,7 +12,8 @@ from wide import encoding_of, job_of, random_model, rows_of, slot, with_y
 
 from streamsgd.errors import SettingsError
 from streamsgd.features import sample as look
-from streamsgd.features.choose import LEAST_BITS, MOST_BITS, MOST_EXACT
+from streamsgd.features.categories import MOST_EXACT
+from streamsgd.features.choose import LEAST_BITS, MOST_BITS
 from streamsgd.features.hashing import NULL
 
 RNG = np.random.default_rng(4)

@@ -8,8 +8,7 @@ import pytest
 from wide import encoding_of, job_of, rows_of, streamed, with_y
 
 from streamsgd.errors import DataError, SettingsError
-from streamsgd.features.choose import N_BINS, TAMED
-from streamsgd.features.profile import MOST_DEVIATIONS
+from streamsgd.features.numbers import MOST_DEVIATIONS, N_BINS, TAMED
 from streamsgd.settings.make import make_settings
 
 RNG = np.random.default_rng(9)

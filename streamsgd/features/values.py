@@ -1,0 +1,121 @@
+"""What a sample says of values that are no numbers: how many there are, how often each came, how many words they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamsgd.data.types import is_text
+from streamsgd.features.arrow import as_bytes, as_dictionary
+
+if TYPE_CHECKING:
+    from streamsgd.features.column import Limits
+
+
+WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
+"""A string column is text if its values have so many words on average and so large a share of the rows has its own."""
+
+WORTH_SAYING = 1.5
+"""Words per value from which on they are mentioned."""
+
+
+@dataclass
+class ValueProfile:
+    """What a sample says of a column of categories, or of the tokens of a text."""
+
+    rows: int = 0
+    nulls: int = 0
+    words: float = 0.0
+    """Words in all."""
+    entries: int = 0
+    """Of a column with many values per cell, all of them."""
+    tables: list[Any] = field(default_factory=list)
+    """Arrow tables of `value` (bytes) and `count`; a value may be in several."""
+
+    def add(self, values: Any, counts: np.ndarray) -> None:
+        """Take in values, an Arrow array of bytes, and how often each came."""
+        self.tables.append(pa.table({"value": values.cast(pa.large_binary()), "count": counts.astype(np.int64)}))
+
+    def join(self, other: ValueProfile) -> None:
+        """Take in what another one saw."""
+        self.rows, self.nulls = self.rows + other.rows, self.nulls + other.nulls
+        self.words, self.entries = self.words + other.words, self.entries + other.entries
+        self.tables += other.tables
+
+    @cached_property
+    def counted(self) -> tuple[Any, np.ndarray]:
+        """Every value once, an Arrow array of bytes, and how often it came, int64; the most frequent first, ties in order."""
+        empty = pa.table({"value": pa.array([], pa.large_binary()), "count": pa.array([], pa.int64())})
+        whole = pa.concat_tables([empty, *self.tables]).group_by("value").aggregate([("count", "sum")])
+        whole = whole.sort_by([("count_sum", "descending"), ("value", "ascending")]).combine_chunks()
+        return whole["value"], whole["count_sum"].to_numpy()
+
+    @property
+    def n_values(self) -> int:
+        """Distinct values that were seen."""
+        return len(self.counted[1])
+
+    @property
+    def distinct(self) -> int:
+        """Distinct values in all the data, estimated from those seen once and twice (Chao 1984)."""
+        return chao(self.counted[1])
+
+    @property
+    def unseen(self) -> float:
+        """Share of further rows that will bring a value that was not seen, estimated."""
+        counts = self.counted[1]
+        return float(np.sum(counts == 1)) / max(1, int(counts.sum()))
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether values are sentences rather than names."""
+        filled = self.rows - self.nulls
+        return filled > 0 and self.words >= WORDS_OF_TEXT * filled and self.n_values >= DISTINCT_TEXT * filled
+
+
+def chao(counts: np.ndarray) -> int:
+    """Return about how many distinct values there are, from how often those seen came (Chao 1984)."""
+    once, twice = int(np.sum(counts == 1)), int(np.sum(counts == 2))
+    return len(counts) + once * once // max(1, 2 * twice)
+
+
+def count_values(column: Any, limits: Limits) -> ValueProfile:
+    """Return how often each value of an Arrow column came in its first rows."""
+    return _count(column.slice(0, limits.rows))
+
+
+def _count(column: Any) -> ValueProfile:
+    seen = ValueProfile(len(column), column.null_count)
+    for chunk in as_dictionary(column):
+        codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
+        used = np.bincount(codes, minlength=len(chunk.dictionary))
+        some = np.flatnonzero(used)
+        values = as_bytes(chunk.dictionary.take(pa.array(some)))
+        if is_text(chunk.dictionary.type):
+            spaces = pc.fill_null(pc.count_substring(values, " "), 0) if len(values) else pa.array([], pa.int32())
+            seen.words += float((np.asarray(spaces) + 1) @ used[some])
+        filled = values.is_valid()
+        seen.add(values.filter(filled), used[some][np.asarray(filled)])  # a dictionary may hold a null
+    return seen
+
+
+def count_entries(column: Any, values: Any) -> ValueProfile:
+    """Return how often each of the `values` came that the cells of a column hold."""
+    seen = _count(values)
+    seen.rows, seen.nulls, seen.entries = len(column), column.null_count, len(values)
+    return seen
+
+
+def why_values(seen: ValueProfile, *, whole: bool) -> str:
+    """Return in what respects values decide how a column is taken."""
+    told = f"{seen.n_values:,} values in {seen.rows:,} rows"
+    told += ", all of them" if whole else f", of further rows {seen.unseen:.2%} would bring another"
+    if seen.entries:
+        return f"{told}; {seen.entries / max(1, seen.rows):.1f} per row"
+    words = seen.words / max(1, seen.rows - seen.nulls)
+    return f"{told}; {words:.1f} words each" if words >= WORTH_SAYING else told
