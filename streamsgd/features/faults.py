@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from streamsgd.features.times import TIME_PARTS
+from streamsgd.features.calendar import TIME_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
