@@ -69,7 +69,7 @@ class CategoryColumn(msgspec.Struct, frozen=True):
     def own(self) -> int:
         """Weights of its own; none if hashed."""
         if self.part:
-            return TIME_PARTS[self.part] + 1
+            return TIME_PARTS.get(self.part, 0) + 1  # files may name any; see `faults`
         return len(self.values) + 2 if self.values else (len(self.edges) + 2 if self.edges else 0)
 
     @property
