@@ -7,15 +7,25 @@ second. The index of one takes 8 bytes per row group, and the footer of a few ro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.data.thrift import read_struct
 from streamsgd.kernels.thrift import STRUCT, find_row_groups, row_group_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+
+CHUNKS_OF_GROUP, ROWS_OF_GROUP = 1, 3
+"""Fields of RowGroup in parquet.thrift ..."""
+
+METADATA_OF_CHUNK, PATH, UNCOMPRESSED, COMPRESSED = 3, 3, 6, 7
+"""... of ColumnChunk, and of its ColumnMetaData."""
+
+MOST_BYTES = 1 << 50
+"""Bytes of a column chunk, whatever a footer says."""
 
 END = 8
 """Bytes after the footer: its length and the magic."""
@@ -68,6 +78,59 @@ def index_footer(footer: bytes) -> FooterIndex | None:
     if not row_group_bounds(data, first, bounds):
         return None
     return FooterIndex(footer[:at], footer[int(bounds[-1]) : -END], bounds, len(footer))
+
+
+class ChunkSizes(NamedTuple):
+    """What a footer says of a column chunk: one column of one row group."""
+
+    path: str
+    """Names from the top down, dots between them."""
+    compressed: int
+    uncompressed: int
+    """Bytes, at least 0 and clipped at 2^50, for footers lie."""
+
+
+def group_chunks(footer: bytes, groups: Sequence[int]) -> Iterator[tuple[int, list[ChunkSizes]]]:
+    """Yield rows and column chunks of some row groups of a footer with its length and magic, in 20 microseconds a chunk.
+
+    Arrow's own view of a column chunk ends the process where a bit of the footer is wrong.
+
+    Raises
+    ------
+    ValueError
+        The footer is not as footers are.
+
+    """
+    index = index_footer(footer)
+    if index is None:
+        raise ValueError("the footer has no list of row groups")
+    for group in groups:
+        if not 0 <= group < len(index.bounds) - 1:
+            raise ValueError(f"the footer has no row group {group}")
+        fields = read_struct(footer, int(index.bounds[group]), int(index.bounds[group + 1]))
+        yield _whole(fields.get(ROWS_OF_GROUP)), [_sizes(chunk) for chunk in _items(fields.get(CHUNKS_OF_GROUP))]
+
+
+def _sizes(chunk: Any) -> ChunkSizes:
+    about = _fields(_fields(chunk).get(METADATA_OF_CHUNK))
+    if not about:
+        raise ValueError("a column chunk of the footer has no metadata")
+    names = [name for name in _items(about.get(PATH)) if isinstance(name, bytes)]
+    path = ".".join(name.decode("utf-8", "replace") for name in names)
+    compressed, uncompressed = (min(max(0, _whole(about.get(field))), MOST_BYTES) for field in (COMPRESSED, UNCOMPRESSED))
+    return ChunkSizes(path, compressed, uncompressed)
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _fields(value: Any) -> dict[int, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _varint(n: int) -> bytes:

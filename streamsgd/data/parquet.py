@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streamsgd.data.checks import check_codes, checked_columns
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.filesystems import first_line, is_transient, retry
-from streamsgd.data.footers import FooterIndex, index_footer
+from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
 from streamsgd.data.partitions import Held, Partitions
 from streamsgd.data.sizes import (
     BUFFER_BYTES,
@@ -34,7 +35,7 @@ from streamsgd.data.sizes import (
     parsed_footers,
 )
 from streamsgd.data.types import is_text
-from streamsgd.errors import UnreadableError
+from streamsgd.errors import DataError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +169,7 @@ class PieceReader:
             began = time.perf_counter()
             groups = self.dataset.index[piece.first : piece.last].tolist()
             columns = self.dataset.source.columns(names, groups, piece.start, piece.rows)
+            self._check_held(piece, names, columns)
             spent.decode += time.perf_counter() - began
             yield columns
             return
@@ -194,6 +196,13 @@ class PieceReader:
             by_name = dict(zip(stored, columns, strict=True))
             yield [by_name[n] if n in by_name else self._constant(file, n, n_rows) for n in names]
 
+    def _check_held(self, piece: Piece, names: tuple[str, ...], columns: list[Any]) -> None:
+        try:
+            for name, column in zip(names, columns, strict=True):
+                check_codes(name, column)
+        except ValueError as error:
+            raise DataError(f"{self.where(piece)}: {error}; encode it anew") from error
+
     def _constant(self, file: int, name: str, n_rows: int) -> Any:
         value = self.dataset.partition_values[file][self.dataset.partition_names.index(name)]
         return pa.repeat(pa.scalar(value, self.dataset.schema.field(name).type), n_rows)
@@ -201,21 +210,18 @@ class PieceReader:
     def _whole(self, piece: Piece, names: list[str], texts: list[str], spent: Timings) -> Iterator[list[Any]]:
         groups = self.dataset.index[piece.first : piece.last].tolist()
 
-        def read(as_dictionaries: list[str]) -> Any:
+        def read(as_dictionaries: list[str]) -> list[Any]:
             began = time.perf_counter()
             file = int(self.dataset.file[piece.first])
             opened, numbers = self.footers.open(self.dataset, file, groups, as_dictionaries)
             with opened:
                 spent.open += time.perf_counter() - began
-                return opened.read_row_groups(numbers, columns=names, use_threads=False)
+                table = opened.read_row_groups(numbers, columns=names, use_threads=False)
+            if table.num_rows != piece.rows:
+                raise ValueError(f"the footer promises {piece.rows:,} rows but {table.num_rows:,} were read")
+            return checked_columns(table, names)
 
-        table = self._guard(piece, names, partial(_or_plainly, read, texts))
-        if table.num_rows != piece.rows:
-            raise UnreadableError(
-                f"{self.where(piece)}: the footer promises {piece.rows:,} rows but {table.num_rows:,} were read; "
-                "the file is damaged: write it again, or pass --unreadable skip to leave its rows out"
-            )
-        yield [table.column(name) for name in names]
+        yield self._guard(piece, names, partial(_or_plainly, read, texts))
 
     def _streamed(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[list[Any]]:
         key = (piece.first, tuple(names), tuple(texts))
@@ -225,9 +231,9 @@ class PieceReader:
             stream = _RowStream(self.dataset, piece.first, tuple(names), piece.start, texts)
         left = piece.rows
         while left:
-            batch = self._guard(piece, names, partial(stream.next, left))
-            left -= batch.num_rows
-            yield batch.columns
+            columns = self._guard(piece, names, partial(stream.next, left))
+            left -= len(columns[0])
+            yield columns
         if self.keeps_open and piece.stop < int(self.dataset.rows[piece.first]):
             with self._lock:
                 self._open[key] = stream
@@ -258,18 +264,13 @@ def _or_plainly(read: Any, texts: list[str]) -> Any:
         return read([])
 
 
-def _repetitive(group: Any, texts: list[str]) -> list[str]:
+def _repetitive(sizes: dict[str, int], n_rows: int, texts: list[str]) -> list[str]:
     """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
 
     Arrow gives every batch the dictionary of the whole row group, built up to it. Many different values would be held and
     hashed again and again; a few may be so long that only the dictionary bounds them.
     """
-    sizes = {}
-    for k in range(group.num_columns):
-        column = group.column(k)
-        if column.path_in_schema in texts:
-            sizes[column.path_in_schema] = column.total_uncompressed_size / max(1, group.num_rows)
-    return [name for name in texts if sizes.get(name, 0.0) <= CODED_BYTES]
+    return [name for name in texts if sizes.get(name, 0) <= CODED_BYTES * max(1, n_rows)]
 
 
 class _RowStream:
@@ -280,17 +281,17 @@ class _RowStream:
         self.batches: Iterator[Any] | None = None
         self.held: Any = None
 
-    def next(self, most: int) -> Any:
-        """Return the next rows, at most that many; after a failed read, from the file opened anew."""
+    def next(self, most: int) -> list[Any]:
+        """Return columns of the next rows, at most that many; after a failed read, from the file opened anew."""
         try:
-            batch = _or_plainly(partial(self._next, most), self.texts)
+            columns: list[Any] = _or_plainly(partial(self._next, most), self.texts)
         except BaseException:
             self.batches = None  # an iterator that failed says no more than that it has ended
             raise
-        self.at += batch.num_rows
-        return batch
+        self.at += len(columns[0])
+        return columns
 
-    def _next(self, most: int, texts: list[str]) -> Any:
+    def _next(self, most: int, texts: list[str]) -> list[Any]:
         if texts != self.texts:
             self.texts, self.batches = texts, None
         if self.batches is None:
@@ -302,7 +303,7 @@ class _RowStream:
         handle = dataset.source.open(dataset.source.files[int(dataset.file[self.group])])
         width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
         number, metadata = int(dataset.index[self.group]), pq.read_metadata(handle)
-        texts = _repetitive(metadata.row_group(number), self.texts)
+        texts = self._repetitive(number) if self.texts else []
         opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=texts)
         self.held = None
         self.batches = opened.iter_batches(
@@ -313,11 +314,21 @@ class _RowStream:
         )
         done = 0
         while done < self.at:  # decoded and dropped: what a resumed run pays once
-            done += self._take(self.at - done).num_rows
+            done += len(self._take(self.at - done)[0])
 
-    def _take(self, most: int) -> Any:
-        batch = self.held if self.held is not None else next(self.batches, None)  # type: ignore[arg-type]
+    def _repetitive(self, number: int) -> list[str]:
+        dataset = self.dataset
+        footer = footer_bytes(dataset.source, dataset.source.files[int(dataset.file[self.group])])
+        ((n_rows, chunks),) = group_chunks(footer, [number])
+        return _repetitive({chunk.path: chunk.uncompressed for chunk in chunks}, n_rows, self.texts)
+
+    def _take(self, most: int) -> list[Any]:
+        columns = self.held if self.held is not None else self._batch()
+        self.held = [column.slice(most) for column in columns] if len(columns[0]) > most else None
+        return [column.slice(0, most) for column in columns]
+
+    def _batch(self) -> list[Any]:
+        batch = next(self.batches, None)  # type: ignore[arg-type]
         if batch is None:
             raise ValueError(f"the row group ends after {self.at:,} rows, before its footer says")
-        self.held = batch.slice(most) if batch.num_rows > most else None
-        return batch.slice(0, most).select(list(self.names))
+        return checked_columns(batch, self.names)

@@ -155,7 +155,10 @@ def inspect_data(
 
 def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:
     """Note what training would make of every column, and why."""
-    encoding, reasons = choose_encoding(Sample(dataset, settings), choose(settings, dataset.schema))
+    roles = choose(settings, dataset.schema)
+    if not isinstance(dataset.source, Held):
+        require(dataset, roles.read)
+    encoding, reasons = choose_encoding(Sample(dataset, settings), roles)
     taken = encoding.taken_as()
     for column in columns:
         column.taken_as, column.why = taken.get(column.name, []), reasons.get(column.name, "")

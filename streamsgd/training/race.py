@@ -104,6 +104,7 @@ def check_mixture(state: State, mixing: str) -> None:
 
 def describe(learning_rate: float, state: State, mixing: str, weight: float) -> dict[str, Any]:
     """Return rates, losses per unit of the rows' total weight, and the bound, as plain values for a model's provenance."""
+    weight = weight or 1.0  # of no row, whose losses are 0
     return {
         "rate": rates(learning_rate)[leader(state)],
         "rows": int(state.clock[STEPS]),

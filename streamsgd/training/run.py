@@ -12,7 +12,7 @@ import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
-from streamsgd.errors import ModelError, SettingsError
+from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.target import Target
 from streamsgd.kernels.compile.jit import CompileClock
@@ -23,7 +23,7 @@ from streamsgd.training.engine import Engine
 from streamsgd.training.prepare import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
@@ -91,6 +91,7 @@ def train_model(
                 run.restore(*saved)
             with _signals(run), CompileClock() as compiling:
                 model = run.train()
+            check_learned(model.provenance)
             run.report.compile_seconds = compiling.seconds
     finally:
         executor.close()
@@ -99,6 +100,26 @@ def train_model(
     if checkpoints:
         checkpoints.clear()
     return model, run.report
+
+
+def check_learned(provenance: Mapping[str, Any]) -> None:
+    """Refuse a model of no row.
+
+    Raises
+    ------
+    DataError
+        Every row was left out; the message says how many for which reason, and the first problem.
+
+    """
+    if provenance["rows_learned"]:
+        return
+    names = {"filtered": "filtered", "skipped": "skipped", "held": "held out", "lost": "lost with their workers"}
+    fates = [f"{n:,} were {name}" for key, name in names.items() if (n := provenance["counts"][key])]
+    problems = provenance["left_out"]
+    raise DataError(
+        f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
+        + (f"; the first problem: {problems[0]}" if problems else "")
+    )
 
 
 def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:

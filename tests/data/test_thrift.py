@@ -1,0 +1,86 @@
+"""What a footer says of column chunks, by our own reading: as Arrow reads it, and a ValueError where bits are wrong."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamsgd.data.footers import group_chunks
+
+
+def footer_of(data: bytes) -> bytes:
+    return data[-8 - int.from_bytes(data[-8:-4], "little") :]
+
+
+def written(**options: Any) -> bytes:
+    table = pa.table(
+        {
+            "x": np.arange(100.0),
+            "word": [f"w{k % 7}" for k in range(100)],
+            "list": [[k, k] for k in range(100)],
+            "map": pa.array([[(str(k), 1.0)] for k in range(100)], pa.map_(pa.string(), pa.float32())),
+            "pair": [{"a": k, "b.c": str(k)} for k in range(100)],
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=30, **options)
+    return sink.getvalue()
+
+
+def check(data: bytes) -> None:
+    metadata = pq.read_metadata(io.BytesIO(data))
+    groups = list(range(metadata.num_row_groups))
+    for g, (rows, chunks) in zip(groups, group_chunks(footer_of(data), groups), strict=True):
+        theirs = metadata.row_group(g)
+        assert rows == theirs.num_rows
+        columns = [theirs.column(j) for j in range(theirs.num_columns)]
+        assert chunks == [(c.path_in_schema, c.total_compressed_size, c.total_uncompressed_size) for c in columns]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zstd", "write_page_index": True},
+        {"version": "1.0", "write_statistics": False},
+        {"write_page_checksum": True},
+    ],
+)
+def test_column_chunks_are_as_arrow_reads_them(options: dict[str, Any]) -> None:
+    check(written(**options))
+
+
+def test_so_are_those_of_other_writers(shared_data: Path) -> None:
+    checked = 0
+    for path in sorted((shared_data / "parquet").rglob("*.parquet")):
+        data = path.read_bytes()
+        try:
+            groups = pq.read_metadata(io.BytesIO(data)).num_row_groups
+        except (pa.ArrowException, OSError):
+            continue
+        if groups:
+            check(data)
+            checked += 1
+    assert checked > 100
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 255)), min_size=1, max_size=4))
+def test_wrong_bytes_are_a_value_error_or_numbers_in_range(changes: list[tuple[int, int]]) -> None:
+    footer = bytearray(FOOTER)
+    for at, byte in changes:
+        footer[at % (len(footer) - 8)] = byte
+    try:
+        found = list(group_chunks(bytes(footer), range(4)))
+    except ValueError:
+        return
+    assert all(0 <= size <= 1 << 50 for _, chunks in found for chunk in chunks for size in chunk[1:])
+
+
+FOOTER = footer_of(written())
