@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamsgd
@@ -34,6 +34,7 @@ def nested(array: pa.DictionaryArray, how: str) -> Any:
     return pa.chunked_array([array.slice(0, n // 2), array.slice(n // 2)]) if how == "chunks" else array
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.none() | st.integers(-9, 120), max_size=40),
     st.integers(0, 9),

@@ -70,7 +70,7 @@ def test_so_are_those_of_other_writers(shared_data: Path) -> None:
     assert checked > 100
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 255)), min_size=1, max_size=4))
 def test_wrong_bytes_are_a_value_error_or_numbers_in_range(changes: list[tuple[int, int]]) -> None:
     footer = bytearray(FOOTER)
