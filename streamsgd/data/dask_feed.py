@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.partitions import Part, Partitions, check_rows
+from streamsgd.data.partitions import NEEDS_CLIENT, check_rows
+from streamsgd.data.source import Feed as Nothing
+from streamsgd.data.source import Part
 from streamsgd.data.tables import as_table
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
 
@@ -23,11 +25,6 @@ DEADLINE = 1800.0
 
 AT_ONCE = 16
 """Partitions that a first look has computed side by side."""
-
-NEEDS_CLIENT = (
-    "what Dask computes goes to the workers of the client that it is passed with: pass client=, or leave --workers and "
-    "--scheduler out"
-)
 
 
 @dataclass
@@ -75,6 +72,20 @@ class Computed:
         """Return rows of partitions without a copy."""
         return [self._table(number).select(list(names)).slice(start, stop - start) for number, start, stop in parts]
 
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Do nothing ahead: the threads that read compute."""
+
+    def feed(self, rows: Sequence[int], names: tuple[str, ...], client: Any) -> Feed:  # noqa: ARG002
+        """Refuse: these partitions are in this process.
+
+        Raises
+        ------
+        SettingsError
+            Always.
+
+        """
+        raise SettingsError(NEEDS_CLIENT)
+
     def _table(self, number: int) -> Any:
         with self._lock:
             table = self._kept.get(number)
@@ -89,7 +100,7 @@ class Computed:
         return table
 
 
-class Feed:
+class Feed(Nothing):
     """Partitions as inputs of tasks.
 
     Parameters
@@ -179,10 +190,24 @@ class Sent:
     """Fetches rows of partitions from a cluster: what a first look needs of them."""
 
     def __init__(self, feed: Feed) -> None:
-        self.feed = feed
+        self._feed = feed
         self._coming: deque[int] = deque()
         self._held: dict[int, Any] = {}
         self._lock = threading.Lock()
+
+    def feed(self, rows: Sequence[int], names: tuple[str, ...], client: Any) -> Feed:
+        """Return what feeds tasks; the first look is over.
+
+        Raises
+        ------
+        SettingsError
+            The partitions are another client's.
+
+        """
+        if self._feed.lazy.client is not client:
+            raise SettingsError(NEEDS_CLIENT)
+        self.expect(())
+        return Feed(self._feed.lazy, rows, names)
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Compute these partitions side by side, a few ahead of the one that is asked for."""
@@ -197,40 +222,8 @@ class Sent:
                 self._coming.popleft()
             ahead = list(islice(self._coming, AT_ONCE))
             held = {number: self._held[number] for number in (*now, *ahead) if number in self._held}
-            self._held = held | self.feed.computed([number for number in ahead if number not in held])
-        return self.feed.rows_of(parts, names)
-
-
-class NoFeed:
-    """What stands where a `Feed` stands if the data is files: tasks read them."""
-
-    gives = False
-
-    def inputs(self, _groups: Sequence[int]) -> tuple[Any, ...]:
-        """Return nothing."""
-        return ()
-
-    def blame(self, _inputs: tuple[Any, ...]) -> StreamSGDError | None:
-        """Blame nobody."""
-        return None
-
-
-def feed_of(source: Any, columns: tuple[str, ...], client: Any) -> Feed | NoFeed:
-    """Return what feeds tasks on a client's workers with these columns of a source.
-
-    Raises
-    ------
-    SettingsError
-        The partitions are in this process, or another client's.
-
-    """
-    if not isinstance(source, Partitions):
-        return NoFeed()
-    if not isinstance(source.fetch, Sent) or source.fetch.feed.lazy.client is not client:
-        raise SettingsError(NEEDS_CLIENT)
-    source.expect(())  # the first look is over
-    feed = source.fetch.feed
-    return Feed(feed.lazy, source.rows.tolist(), columns)
+            self._held = held | self._feed.computed([number for number in ahead if number not in held])
+        return self._feed.rows_of(parts, names)
 
 
 def _numbered(value: Any, number: int, rows: int, names: tuple[str, ...]) -> tuple[int, Any]:

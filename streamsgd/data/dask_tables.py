@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.context import check_client, this_worker, usual_threads
-from streamsgd.data.dask_feed import NEEDS_CLIENT, Computed, DaskTables, Feed, Sent, compute, is_future
+from streamsgd.data.dask_feed import Computed, DaskTables, Feed, Sent, compute, is_future
 from streamsgd.data.dataset import Dataset, over_files
-from streamsgd.data.partitions import KEPT_BYTES, Shape, partition_dataset, shape_of
+from streamsgd.data.partitions import KEPT_BYTES, NEEDS_CLIENT, Shape, partition_dataset, shape_of
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BATCH = 256
 
 def is_lazy(data: Any) -> bool:
     """Whether data is a collection of Dask, or made of delayed objects or futures."""
-    if hasattr(type(data), "to_delayed") or _is_part(data):
+    if isinstance(data, DaskTables) or hasattr(type(data), "to_delayed") or _is_part(data):
         return True
     return isinstance(data, list | tuple) and any(map(_is_part, data))
 

@@ -21,13 +21,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.data.files import FileRef, Source, open_source
+from streamsgd.data.files import FileRef, Files, open_source
 from streamsgd.data.filesystems import PathLike, first_line, retry
 from streamsgd.data.footers import split_footer
-from streamsgd.data.schemas import Conflict, bare, unify
+from streamsgd.data.schemas import Conflict, Unified, bare, unify
+from streamsgd.data.source import Source
 from streamsgd.errors import DataError, SchemaError
 
-__all__ = ["Conflict", "Dataset", "footer_bytes", "over_files", "read_dataset", "require"]
+__all__ = ["Conflict", "Dataset", "Inventory", "footer_bytes", "over_files", "read_dataset", "require"]
 
 
 T = TypeVar("T")
@@ -46,8 +47,8 @@ INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Everything the footers say, without open files; pickles to workers.
+class Inventory:
+    """Everything the footers of Parquet files say, without open files; pickles to workers.
 
     `file`, `index`, `rows`, `bytes` have shape (n_row_groups,): the file's place in `source.files`, the row
     group's number in that file, its rows, and its encoded uncompressed bytes as the footer says them.
@@ -56,7 +57,7 @@ class Dataset:
     are raised by `require`. A column that is also a partition folder is taken from the folder.
     """
 
-    source: Source
+    source: Files
     schema: Any
     partition_names: tuple[str, ...]
     partition_values: tuple[tuple[object, ...], ...]
@@ -91,11 +92,15 @@ class Dataset:
         """Length in bytes of all files that have a row group here."""
         return sum(self.source.files[i].size for i in np.unique(self.file))
 
+    def problem(self, column: str) -> str:
+        """Return why a column cannot be used, or ''."""
+        return column_problem(self, column)
+
     def physical_schema(self, file: int) -> Any:
         """Return the schema of one file as it is stored, before any widening."""
         return self.file_schemas[self.file_schema[file]]
 
-    def select(self, keep: npt.NDArray[np.bool_]) -> "Dataset":
+    def select(self, keep: npt.NDArray[np.bool_]) -> "Inventory":
         """Return the same files with fewer row groups; `keep` has shape (n_row_groups,)."""
         return replace(self, file=self.file[keep], index=self.index[keep], rows=self.rows[keep], bytes=self.bytes[keep])
 
@@ -108,16 +113,16 @@ class _Footer(NamedTuple):
 
 
 def read_dataset(
-    data: PathLike | Sequence[PathLike] | Source,
+    data: PathLike | Sequence[PathLike] | Files,
     *,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 8,
-) -> Dataset:
+) -> Inventory:
     """Read the footers of all files, `threads` at a time; `progress(done, total)` counts files.
 
     Raises `DataError` naming the first file that is missing, empty, damaged, encrypted, or whose footer lies.
     """
-    source = data if isinstance(data, Source) else open_source(data)
+    source = data if isinstance(data, Files) else open_source(data)
     schemas: dict[bytes, int] = {}
     footers, which = [], np.zeros(len(source.files), np.int32)
     for i, footer in enumerate(over_files(partial(_read_footer, source, Lock()), source.files, threads)):
@@ -133,7 +138,7 @@ def read_dataset(
     fields += [pa.field(name, type_) for name, type_ in zip(names, types, strict=True)]
     drop = {name: value for name, value in unified.missing.items() if name not in names}
     groups = [len(footer.rows) for footer in footers]
-    return Dataset(
+    return Inventory(
         source=source,
         schema=pa.schema(fields),
         partition_names=names,
@@ -155,7 +160,7 @@ def _join(arrays: list[Any], dtype: Any) -> Any:
     return np.concatenate([np.empty(0, dtype), *arrays])
 
 
-def _fingerprint(source: Source, footers: Sequence[_Footer]) -> str:
+def _fingerprint(source: Files, footers: Sequence[_Footer]) -> str:
     digest = hashlib.sha256()
     for ref, footer in zip(source.files, footers, strict=True):
         digest.update(f"{len(ref.name)}:{ref.name}:{ref.size}:".encode())
@@ -173,7 +178,7 @@ def over_files(task: Callable[[T], R], files: Sequence[T], threads: int) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _read_footer(source: Source, one_at_a_time: Lock, ref: FileRef) -> _Footer:
+def _read_footer(source: Files, one_at_a_time: Lock, ref: FileRef) -> _Footer:
     footer = footer_bytes(source, ref)
     if len(footer) < LARGE_FOOTER:
         return _parse(footer, ref)
@@ -181,7 +186,7 @@ def _read_footer(source: Source, one_at_a_time: Lock, ref: FileRef) -> _Footer:
         return _parse(footer, ref)
 
 
-def footer_bytes(source: Source, ref: FileRef) -> bytes:
+def footer_bytes(source: Files, ref: FileRef) -> bytes:
     """Return the footer with its length and magic, after checks that need no parser."""
     if ref.size < 12:
         raise DataError(f"{ref.name}: {ref.size} bytes are too short for Parquet; it is truncated or not Parquet")
@@ -241,25 +246,107 @@ def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> No
         )
 
 
-def require(dataset: Dataset, columns: Iterable[str]) -> None:
-    """Check that every file has these columns, once each, in types that agree, else raise `SchemaError`."""
+@dataclass(frozen=True)
+class Dataset:
+    """The rows of a source, or of some of its groups; pickles to workers."""
+
+    source: Source
+
+    @property
+    def schema(self) -> Any:
+        """Arrow schema of all rows."""
+        return self.source.schema
+
+    @property
+    def file(self) -> npt.NDArray[np.int32]:
+        """The place in `source.files` of the file of each group, (n_row_groups,)."""
+        return self.source.groups.file
+
+    @property
+    def index(self) -> npt.NDArray[np.int32]:
+        """The number of each group in its file, (n_row_groups,)."""
+        return self.source.groups.index
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Rows of each group, (n_row_groups,)."""
+        return self.source.groups.rows
+
+    @property
+    def bytes(self) -> npt.NDArray[np.int64]:
+        """About what each group takes, (n_row_groups,): of files the encoded uncompressed bytes that footers say."""
+        return self.source.groups.bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when the rows change."""
+        return self.source.fingerprint
+
+    @property
+    def partition_names(self) -> tuple[str, ...]:
+        """Columns that folders tell."""
+        return self.source.partition_names
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all groups."""
+        return int(self.rows.sum())
+
+    @property
+    def n_row_groups(self) -> int:
+        """Row groups in all files."""
+        return len(self.rows)
+
+    @property
+    def n_files(self) -> int:
+        """Files, also those without a row group."""
+        return len(self.source.files)
+
+    @property
+    def compressed_bytes(self) -> int:
+        """Length in bytes of all files that have a row group here."""
+        return sum(self.source.files[i].size for i in np.unique(self.file))
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> "Dataset":
+        """Return the same source with fewer groups; `keep` has shape (n_row_groups,)."""
+        return Dataset(self.source.select(keep))
+
+    def problem(self, column: str) -> str:
+        """Return why a column cannot be used, or ''."""
+        return self.source.problem(column)
+
+    def unified(self, columns: dict[str, Any]) -> Any:
+        """Return columns as a table of the types of the whole data set, which is what filters are made for."""
+        kinds = {name: self.schema.field(name).type for name in columns}
+        return pa.table({name: column.cast(kinds[name], safe=False) for name, column in columns.items()})
+
+
+def require(dataset: Dataset | Inventory, columns: Iterable[str]) -> None:
+    """Check that the data has these columns and can use them, else raise `SchemaError`."""
     for name in columns:
         if name not in dataset.schema.names:
             close = get_close_matches(name, dataset.schema.names, 3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(dataset.schema.names)}"
             raise SchemaError(f"column {name!r} is in no file; {hint}")
-        if name in dataset.duplicates:
-            raise SchemaError(f"{dataset.duplicates[name]}: has column {name!r} more than once; rename one of them")
-        if name in dataset.missing:
-            raise SchemaError(
-                f"{dataset.missing[name]}: has no column {name!r}, which other files have; "
-                "leave the file or the column out, or write the column"
-            )
-        if (conflict := dataset.conflicts.get(name)) is not None:
-            raise SchemaError(
-                f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
-                f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
-            )
+        if problem := dataset.problem(name):
+            raise SchemaError(problem)
+
+
+def column_problem(inventory: Inventory | Unified, name: str) -> str:
+    """Return why a column cannot be used: not every file has it, once, in types that agree. Else ''."""
+    if name in inventory.duplicates:
+        return f"{inventory.duplicates[name]}: has column {name!r} more than once; rename one of them"
+    if name in inventory.missing:
+        return (
+            f"{inventory.missing[name]}: has no column {name!r}, which other files have; "
+            "leave the file or the column out, or write the column"
+        )
+    if (conflict := inventory.conflicts.get(name)) is not None:
+        return (
+            f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
+            f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
+        )
+    return ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Where the files are: paths, folders, globs and URLs become one sorted list of files.
 
-A `Source` holds names and sizes, never open files, so it pickles to any worker.
+`Files` holds names and sizes, never open files, so it pickles to any worker.
 """
 
 import os
@@ -19,7 +19,7 @@ from pyarrow import fs as pafs
 from streamsgd.data.filesystems import LOCAL, PathLike, connect, explain, locate, retry
 from streamsgd.errors import DataError, SettingsError
 
-__all__ = ["FileRef", "PathLike", "Source", "open_source"]
+__all__ = ["FileRef", "Files", "PathLike", "open_source"]
 
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -47,7 +47,7 @@ class FileRef:
 
 
 @dataclass(frozen=True)
-class Source:
+class Files:
     """The files of one job, sorted by name without duplicates, and the URI that rebuilds their filesystem.
 
     `name` of a file is its path below the root that was given, with `/`; folders like `year=2024` right above
@@ -87,7 +87,7 @@ class Source:
         return {"files": self.files, "uri": self.uri}
 
 
-def open_source(data: PathLike | Sequence[PathLike]) -> Source:
+def open_source(data: PathLike | Sequence[PathLike]) -> Files:
     """List the files of a path, folder, glob (`**` for any depth), URL, or several of them on one filesystem.
 
     Folders are listed recursively for Parquet files; names that begin with `_` or `.` are ignored (`_x=1` is
@@ -106,7 +106,7 @@ def open_source(data: PathLike | Sequence[PathLike]) -> Source:
             raise SettingsError(f"{items[0]} and {item} are on different filesystems; a job reads one of them")
     filesystem = connect(uri)
     infos = retry(lambda: filesystem.get_file_info([place.path for place in places]), items[0])
-    return Source(_refs([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
+    return Files(_refs([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
 
 
 class _Found(NamedTuple):

@@ -1,25 +1,83 @@
-"""The survey: footers read, filter applied to them, nothing decided yet."""
+"""The door: what people give becomes a data set of a source, chosen here and never asked about again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsgd.data import filters, pruning
-from streamsgd.data.dask_feed import DaskTables
-from streamsgd.data.dask_tables import lazily, lazy_dataset
-from streamsgd.data.dataset import Dataset, read_dataset, require
-from streamsgd.data.partitions import Held
+from streamsgd.data import filters
+from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
+from streamsgd.data.dataset import Dataset, require
+from streamsgd.data.parquet_files import open_files
+from streamsgd.data.source import Source
 from streamsgd.data.tables import table_dataset
-from streamsgd.errors import DataError
+from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class Opener(NamedTuple):
+    """How one kind of data becomes a data set."""
+
+    accepts: Callable[[Any], bool]
+    open: Callable[[Any, Callable[[int, int], None] | None], Dataset]
+    name: str
+    """What messages call such data; '' for its own words."""
+    by_file: bool = False
+    """Whether it comes in files, each of which can be scored into one."""
+
+
+OPENERS = (
+    Opener(lambda data: isinstance(data, Source), lambda data, _: Dataset(data), "the source", by_file=True),
+    Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
+    Opener(lambda data: hasattr(data, "__arrow_c_stream__"), lambda data, _: table_dataset(data), "the table"),
+)
+"""The one list of what data may be, tried in order ..."""
+
+FILES = Opener(lambda _: True, open_files, "", by_file=True)
+"""... and the last resort: paths."""
+
+
+def opener_of(data: Any) -> Opener:
+    """Return how to open data."""
+    found = next((opener for opener in OPENERS if opener.accepts(data)), None)
+    if found is None:
+        _check_nearly(data)
+    return found or FILES
+
+
+def is_by_file(data: Any) -> bool:
+    """Whether data comes in files, each of which can be scored into one."""
+    return opener_of(data).by_file
+
+
+def _check_nearly(data: Any) -> None:
+    """Refuse what was meant to be a source of its own and lacks something."""
+    if not hasattr(data, "read_part") and not all(hasattr(data, name) for name in ("schema", "groups", "fingerprint")):
+        return
+    lacking = [name for name in dir(Source) if not name.startswith("_") and not hasattr(data, name)]
+    raise SettingsError(
+        f"{type(data).__name__} is no source of rows: it lacks {', '.join(lacking)}; derive it from "
+        "streamsgd.data.source.BaseSource, which has all but schema, groups, fingerprint and read_part"
+    )
+
+
+def open_whole(data: Any, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Open data, whatever it is: of files the footers are read.
+
+    Raises
+    ------
+    DataError
+        It cannot be opened, or is files and not all of them are Parquet.
+
+    """
+    return opener_of(data).open(data, progress)
+
+
 def open_data(
     data: Any, filter_text: str | None = None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[Dataset, Any, tuple[str, ...]]:
-    """Read the footers and prune by a filter.
+    """Open data, and prune it by a filter.
 
     Raises
     ------
@@ -27,22 +85,20 @@ def open_data(
         There is no row.
 
     """
-    data = lazily(data)
-    if isinstance(data, DaskTables):
-        dataset, data = lazy_dataset(data, progress), "the partitions"
-    elif hasattr(data, "__arrow_c_stream__"):
-        dataset, data = table_dataset(data), "the table"
-    else:
-        dataset = read_dataset(data, progress=progress)
+    opener = opener_of(data)
+    dataset = opener.open(data, progress)
     if not dataset.n_rows:
-        raise DataError(f"{data}: {dataset.n_files} files with {dataset.n_row_groups} row groups hold no row at all")
+        raise DataError(
+            f"{opener.name or data}: {dataset.n_files} files with {dataset.n_row_groups} row groups hold no row at all"
+        )
     if not filter_text:
         return dataset, None, ()
     expression = filters.parse_filter(filter_text, dataset.schema)
     columns = filters.filter_columns(filter_text, dataset.schema)
     require(dataset, columns)
-    if not isinstance(dataset.source, Held):
-        dataset = dataset.select(pruning.prune(dataset, expression))
+    keep = dataset.source.prune(expression)
+    if keep is not None:
+        dataset = dataset.select(keep)
     if not dataset.n_rows:
         raise DataError(f"--filter {filter_text!r} leaves no row: no row group can hold a match")
     return dataset, expression, columns

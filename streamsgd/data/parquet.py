@@ -20,27 +20,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.data.checks import check_codes, checked_columns
+from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.filesystems import first_line, is_transient, retry
 from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
-from streamsgd.data.partitions import Held, Partitions
 from streamsgd.data.sizes import (
     BUFFER_BYTES,
     COLUMN_CHUNK_BYTES,
     FOOTERS_BYTES,
-    WHOLE_BYTES,
     WHOLE_FOOTER_BYTES,
     group_widths,
     parsed_footers,
 )
+from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.types import is_text
-from streamsgd.errors import DataError, UnreadableError
+from streamsgd.errors import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamsgd.data.dataset import Dataset
+    from streamsgd.data.dataset import Inventory
     from streamsgd.data.files import FileRef
     from streamsgd.data.timings import Timings
     from streamsgd.planning.chunks import Piece
@@ -65,7 +64,7 @@ class Footers:
         self._indexes: dict[str, FooterIndex | None] = {}
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
-    def open(self, dataset: Dataset, file: int, groups: list[int], texts: list[str]) -> tuple[Any, list[int]]:
+    def open(self, dataset: Inventory, file: int, groups: list[int], texts: list[str]) -> tuple[Any, list[int]]:
         """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
 
         Columns of `texts` will come as dictionaries.
@@ -81,18 +80,18 @@ class Footers:
         self._keep(ref, opened)
         return opened, groups
 
-    def _is_large(self, dataset: Dataset, file: int) -> bool:
+    def _is_large(self, dataset: Inventory, file: int) -> bool:
         if self._large[0] is not dataset:
             self._large = dataset, parsed_footers(dataset) > WHOLE_FOOTER_BYTES
         return bool(self._large[1][file])
 
-    def _index(self, dataset: Dataset, ref: FileRef) -> FooterIndex | None:
+    def _index(self, dataset: Inventory, ref: FileRef) -> FooterIndex | None:
         with self._indexing:  # one unparsed footer at a time
             if ref.path not in self._indexes:
                 self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
             return self._indexes[ref.path]
 
-    def _open_part(self, dataset: Dataset, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
+    def _open_part(self, dataset: Inventory, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
         handle = dataset.source.open(ref)
         start, stop = index.span(groups)
         data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
@@ -111,11 +110,19 @@ def _parsed_bytes(metadata: Any) -> int:
     return int(metadata.num_row_groups * metadata.num_columns * COLUMN_CHUNK_BYTES)
 
 
+def where(dataset: Inventory, piece: Piece) -> str:
+    """Name the file and row groups of a piece."""
+    first, last = int(dataset.index[piece.first]), int(dataset.index[piece.last - 1])
+    name = dataset.source.files[int(dataset.file[piece.first])].name
+    groups = f"row group {first}" if first == last else f"row groups {first} to {last}"
+    return f"{name}, {groups}"
+
+
 @dataclass
 class PieceReader:
     """Reads the columns of pieces of one data set; one per process, used by many threads."""
 
-    dataset: Dataset
+    dataset: Inventory
     footers: Footers = field(default_factory=Footers)
     at_once: int = WHOLE_BYTES
     """Decoded bytes up to which a piece is read at once."""
@@ -124,27 +131,14 @@ class PieceReader:
     _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _RowStream] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def unified(self, columns: dict[str, Any]) -> Any:
-        """Return columns as a table of the types of the whole data set, which is what filters are made for."""
-        kinds = {name: self.dataset.schema.field(name).type for name in columns}
-        return pa.table({name: column.cast(kinds[name], safe=False) for name, column in columns.items()})
-
     def where(self, piece: Piece) -> str:
         """Name the file and row groups of a piece."""
-        first, last = int(self.dataset.index[piece.first]), int(self.dataset.index[piece.last - 1])
-        if isinstance(self.dataset.source, Partitions):
-            return f"partition {first}" if first == last else f"partitions {first} to {last}"
-        name = self.dataset.source.files[int(self.dataset.file[piece.first])].name
-        groups = f"row group {first}" if first == last else f"row groups {first} to {last}"
-        return f"{name}, {groups}"
+        return where(self.dataset, piece)
 
-    def where_row(self, piece: Piece, row: int) -> str:
-        """Name a row of a piece by its row group and its number there, both from 0."""
-        ends = np.cumsum(self.dataset.rows[piece.first : piece.last])
-        group = int(np.searchsorted(ends, piece.start + row, side="right"))
-        number = piece.start + row - (int(ends[group - 1]) if group else 0)
-        what = "partition" if isinstance(self.dataset.source, Partitions) else "row group"
-        return f"row {number:,} of {what} {int(self.dataset.index[piece.first + group])}"
+    def close(self) -> None:
+        """Let go of open files; footers are kept."""
+        with self._lock:
+            self._open.clear()
 
     def is_slice(self, piece: Piece) -> bool:
         """Whether the piece is part of a row group that is streamed."""
@@ -165,14 +159,6 @@ class PieceReader:
             The file changed or vanished, or the storage keeps failing.
 
         """
-        if isinstance(self.dataset.source, Held):
-            began = time.perf_counter()
-            groups = self.dataset.index[piece.first : piece.last].tolist()
-            columns = self.dataset.source.columns(names, groups, piece.start, piece.rows)
-            self._check_held(piece, names, columns)
-            spent.decode += time.perf_counter() - began
-            yield columns
-            return
         file = int(self.dataset.file[piece.first])
         stored = [name for name in names if name not in self.dataset.partition_names]
         if not stored:
@@ -195,13 +181,6 @@ class PieceReader:
             n_rows = len(columns[0])
             by_name = dict(zip(stored, columns, strict=True))
             yield [by_name[n] if n in by_name else self._constant(file, n, n_rows) for n in names]
-
-    def _check_held(self, piece: Piece, names: tuple[str, ...], columns: list[Any]) -> None:
-        try:
-            for name, column in zip(names, columns, strict=True):
-                check_codes(name, column)
-        except ValueError as error:
-            raise DataError(f"{self.where(piece)}: {error}; encode it anew") from error
 
     def _constant(self, file: int, name: str, n_rows: int) -> Any:
         value = self.dataset.partition_values[file][self.dataset.partition_names.index(name)]
@@ -276,7 +255,7 @@ def _repetitive(sizes: dict[str, int], n_rows: int, texts: list[str]) -> list[st
 class _RowStream:
     """A row group that gives its rows in order, some at a time, from row `at` on."""
 
-    def __init__(self, dataset: Dataset, group: int, names: tuple[str, ...], at: int, texts: list[str]) -> None:
+    def __init__(self, dataset: Inventory, group: int, names: tuple[str, ...], at: int, texts: list[str]) -> None:
         self.dataset, self.group, self.names, self.at, self.texts = dataset, group, names, at, texts
         self.batches: Iterator[Any] | None = None
         self.held: Any = None

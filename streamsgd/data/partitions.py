@@ -5,21 +5,29 @@ from __future__ import annotations
 import hashlib
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.data.dataset import Dataset
+from streamsgd.data.dataset import Dataset, column_problem
 from streamsgd.data.files import FileRef
-from streamsgd.data.schemas import bare, unify
-from streamsgd.data.tables import TableSource, as_table
-from streamsgd.errors import DataError
+from streamsgd.data.schemas import Unified, bare, unify
+from streamsgd.data.sizes import group_widths
+from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, BaseSource, Feed, Groups, Part, ReadCost
+from streamsgd.data.tables import as_table
+from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from streamsgd.planning.chunks import Piece
+
+
+NEEDS_CLIENT = (
+    "what Dask computes goes to the workers of the client that it is passed with: pass client=, or leave --workers and "
+    "--scheduler out"
+)
 
 KEPT_BYTES = 64 << 20
 """Bytes of small partitions that a process keeps because the next read may want them again."""
@@ -38,14 +46,6 @@ class Shape(NamedTuple):
     """Of its schema, rows, nulls and both ends: by which it is known again."""
 
 
-class Part(NamedTuple):
-    """Rows `start` to `stop` of a partition."""
-
-    number: int
-    start: int
-    stop: int
-
-
 def shape_of(value: Any, number: int) -> Shape:
     """Return the shape of partition `number`."""
     table = as_table(value, f"partition {number}")
@@ -56,35 +56,56 @@ def shape_of(value: Any, number: int) -> Shape:
     return Shape(schema, table.num_rows, table.nbytes, hashlib.sha256(text.encode()).hexdigest())
 
 
-@dataclass
-class Partitions:
-    """Stands where a `Source` of files stands: tables that come when they are needed.
+class Fetch(Protocol):
+    """Gives rows of some columns of partitions; stays in its process."""
 
-    Parameters
-    ----------
-    rows
-        int64 (n_partitions,): as they were counted.
-    fetch
-        Gives rows of some columns of partitions, `fetch(parts, names)`; stays in its process. Without it there are the tables
-        that a task was lent.
+    def __call__(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
+        """Return a table for each part."""
+        ...
 
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Say that these partitions will be asked for in this order."""
+        ...
+
+    def feed(self, rows: Sequence[int], names: tuple[str, ...], client: Any) -> Feed:
+        """Return what feeds tasks on a client's workers."""
+        ...
+
+
+class DaskPartitions(BaseSource):
+    """Tables that come when they are needed, as a `Source`.
+
+    Without `fetch`, which stays in its process, there are the tables that a task was lent.
     """
 
-    rows: np.ndarray
-    files: tuple[FileRef, ...]
-    fetch: Callable[[list[Part], tuple[str, ...]], list[Any]] | None = None
-    is_local: bool = True
-    _lent: dict[int, list[Any]] = field(default_factory=dict)
-    _lock: Any = field(default_factory=threading.Lock)
+    what = "partition"
+
+    def __init__(
+        self, unified: Unified, groups: Groups, files: tuple[FileRef, ...], fingerprint: str, fetch: Fetch | None
+    ) -> None:
+        self.unified, self.groups, self.fetch = unified, groups, fetch
+        self.schema, self.fingerprint, self._files = unified.schema, fingerprint, files
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lent: dict[int, list[Any]] = {}
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rows": self.rows, "files": self.files, "is_local": self.is_local}
+        return {key: value for key, value in self.__dict__.items() if key not in ("fetch", "_lent", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__dict__.update(state)
+        self.fetch = None
+        self._begin()
 
-    def columns(self, names: tuple[str, ...], groups: list[int], start: int, rows: int) -> list[Any]:
-        """Return `rows` rows of columns from row `start` of neighbouring partitions on.
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """One for each run of partitions of one schema."""
+        return self._files
+
+    def arrays(self, piece: Piece, columns: tuple[str, ...]) -> list[Any]:
+        """Return the columns of a piece.
 
         Raises
         ------
@@ -92,54 +113,61 @@ class Partitions:
             A partition cannot be computed, or has other rows than before.
 
         """
-        parts = []
-        for number in groups:
-            stop = min(int(self.rows[number]), start + rows)
-            if stop > start:
-                parts.append(Part(number, start, stop))
-            start, rows = 0, rows - (stop - start)
+        tables = self._tables(list(self.parts(piece)), columns)
+        whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        return [whole.column(name) for name in columns]
+
+    def _tables(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
         tables = [self._lent[part.number][0] for part in parts if part.number in self._lent]
         if len(tables) == len(parts):
-            tables = [table.select(list(names)).slice(a, b - a) for table, (_, a, b) in zip(tables, parts, strict=True)]
-        elif self.fetch is not None:
-            tables = self.fetch(parts, names)
-        else:
-            raise DataError(f"partition {parts[0].number} was not sent to the worker that reads it")
-        whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        return [whole.column(name) for name in names]
+            return [table.select(list(names)).slice(a, b - a) for table, (_, a, b) in zip(tables, parts, strict=True)]
+        if self.fetch is not None:
+            return self.fetch(parts, names)
+        raise DataError(f"partition {parts[0].number} was not sent to the worker that reads it")
 
-    def expect(self, groups: Sequence[int]) -> None:
+    def problem(self, column: str) -> str:
+        """Say which partitions lack a column, have it twice, or disagree about its type."""
+        return column_problem(self.unified, column)
+
+    def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:  # noqa: ARG002  computed whole
+        """Return what a partition takes and what it is computed from, those that are kept, and what a task is sent whole."""
+        largest = int(self.groups.bytes.max(initial=0))
+        rows = self.groups.rows
+        held = int(-(-(rows @ group_widths(Dataset(self), columns)) // max(1, int(rows.sum()))))
+        return ReadCost(3 * largest + SPARE_BYTES, KEPT_BYTES + 2 * largest, held)
+
+    def prefetch(self, groups: Sequence[int]) -> None:
         """Let partitions be computed side by side that will be asked for in this order."""
-        if (expect := getattr(self.fetch, "expect", None)) is not None:
-            expect(groups)
+        if self.fetch is not None:
+            self.fetch.expect(self.groups.index[list(groups)].tolist())
 
-    def lend(self, number: int, table: Any) -> None:
-        """Keep a partition for a task."""
+    def feed(self, columns: tuple[str, ...], client: Any) -> Feed:
+        """Return what feeds tasks on a client's workers with these columns of partitions.
+
+        Raises
+        ------
+        SettingsError
+            The partitions are in this process, or another client's.
+
+        """
+        if self.fetch is None:
+            raise SettingsError(NEEDS_CLIENT)
+        return self.fetch.feed(self.groups.rows.tolist(), columns, client)
+
+    @contextmanager
+    def lending(self, tables: Sequence[tuple[int, Any]]) -> Iterator[None]:
+        """Lend partitions, each with its number, for a while."""
         with self._lock:
-            self._lent.setdefault(number, [table, 0])[1] += 1
-
-    def take_back(self, number: int) -> None:
-        """Keep it no longer, if no other task needs it."""
-        with self._lock:
-            self._lent[number][1] -= 1
-            if not self._lent[number][1]:
-                del self._lent[number]
-
-
-Held = TableSource | Partitions
-"""Sources that are no files."""
-
-
-@contextmanager
-def lending(source: Any, tables: Sequence[tuple[int, Any]]) -> Iterator[None]:
-    """Lend partitions, each with its number, to a source for a while."""
-    for number, table in tables:
-        source.lend(number, table)
-    try:
-        yield
-    finally:
-        for number, _ in tables:
-            source.take_back(number)
+            for number, table in tables:
+                self._lent.setdefault(number, [table, 0])[1] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for number, _ in tables:
+                    self._lent[number][1] -= 1
+                    if not self._lent[number][1]:
+                        del self._lent[number]
 
 
 def check_rows(table: Any, number: int, rows: int) -> Any:
@@ -178,21 +206,7 @@ def partition_dataset(shapes: Sequence[Shape], fetch: Any) -> Dataset:
     file = np.cumsum(np.diff(which, prepend=which[0]) != 0)
     sizes = np.array([shape.bytes for shape in shapes], np.int64)
     starts = np.unique(file, return_index=True)[1]
-    _, places = np.unique(which, return_inverse=True)
     files = tuple(FileRef("", "partitions", int(size)) for size in np.add.reduceat(sizes, starts))
-    return Dataset(
-        source=Partitions(rows, files, fetch),  # type: ignore[arg-type]
-        schema=unified.schema,
-        partition_names=(),
-        partition_values=((),) * len(files),
-        file=file.astype(np.int32),
-        index=np.arange(len(rows), dtype=np.int32),
-        rows=rows,
-        bytes=sizes,
-        fingerprint=hashlib.sha256("".join(shape.mark for shape in shapes).encode()).hexdigest(),
-        file_schemas=physical,
-        file_schema=places[starts].astype(np.int32),
-        missing=unified.missing,
-        conflicts=unified.conflicts,
-        duplicates=unified.duplicates,
-    )
+    groups = Groups(file.astype(np.int32), np.arange(len(rows), dtype=np.int32), rows, sizes)
+    mark = hashlib.sha256("".join(shape.mark for shape in shapes).encode()).hexdigest()
+    return Dataset(DaskPartitions(unified, groups, files, mark, fetch))

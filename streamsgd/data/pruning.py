@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.dataset import Dataset, footer_bytes, over_files
+from streamsgd.data.dataset import Inventory, footer_bytes, over_files
 
 ARROW_ERRORS = (pa.ArrowException, TypeError, ValueError, KeyError, OverflowError)
 
 
-def prune(dataset: Dataset, expression: Any, *, threads: int = 8) -> npt.NDArray[np.bool_]:
+def prune(dataset: Inventory, expression: Any, *, threads: int = 8) -> npt.NDArray[np.bool_]:
     """Return which row groups may hold rows that fulfil `expression`, shape (n_row_groups,).
 
     A row group without usable statistics is kept.
@@ -35,7 +35,7 @@ def prune(dataset: Dataset, expression: Any, *, threads: int = 8) -> npt.NDArray
     return keep
 
 
-def _by_partition(dataset: Dataset, expression: Any) -> npt.NDArray[np.bool_] | None:
+def _by_partition(dataset: Inventory, expression: Any) -> npt.NDArray[np.bool_] | None:
     """Return which files match, shape (n_files,), or None if partition folders alone do not tell."""
     if not dataset.partition_names:
         return None
@@ -50,7 +50,7 @@ def _by_partition(dataset: Dataset, expression: Any) -> npt.NDArray[np.bool_] | 
     return np.isin(np.arange(dataset.n_files), matching)
 
 
-def _is_blind_to_nan(dataset: Dataset, expression: Any) -> bool:
+def _is_blind_to_nan(dataset: Inventory, expression: Any) -> bool:
     """Whether statistics, which leave out NaN, could prune a NaN that fulfils the condition (NaN != 5)."""
     text = str(expression)
     if "!=" not in text and "invert" not in text:
@@ -58,7 +58,7 @@ def _is_blind_to_nan(dataset: Dataset, expression: Any) -> bool:
     return any(pa.types.is_floating(field.type) and field.name in text for field in dataset.schema)
 
 
-def _matching(dataset: Dataset, expression: Any, file: int) -> list[int] | None:
+def _matching(dataset: Inventory, expression: Any, file: int) -> list[int] | None:
     physical = dataset.physical_schema(file)
     names = dataset.partition_names
     if set(names) & set(physical.names):  # the file's own column, which the folder's overrides, would decide

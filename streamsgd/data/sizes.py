@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.footers import group_chunks
-from streamsgd.data.partitions import KEPT_BYTES, Held, Partitions
+from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, ReadCost
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamsgd.data.dataset import Dataset
+    from streamsgd.data.dataset import Inventory
 
 
 MOST_FILES = 8
@@ -27,9 +27,9 @@ MOST_CHUNKS = 1 << 12
 """... as long as they have no more than about so many column chunks, at 20 microseconds each."""
 
 
-def encoded_bytes(dataset: Dataset) -> dict[str, int]:
+def encoded_bytes(dataset: Inventory) -> dict[str, int]:
     """Return the compressed bytes of each top-level column in all files, estimated from some of them."""
-    if isinstance(dataset.source, Held) or not dataset.n_rows:
+    if not dataset.n_rows:
         return {}
     files = np.unique(dataset.file[dataset.rows > 0])
     chosen = files[np.linspace(0, len(files) - 1, min(MOST_FILES, len(files))).astype(int)]
@@ -45,7 +45,7 @@ def encoded_bytes(dataset: Dataset) -> dict[str, int]:
     return {name: round(size * dataset.n_rows / rows) for name, size in sizes.items()} if rows else {}
 
 
-def _of_file(dataset: Dataset, file: int) -> tuple[dict[str, int], int] | None:
+def _of_file(dataset: Inventory, file: int) -> tuple[dict[str, int], int] | None:
     """Return bytes by column and the rows they are of, or None where the footer cannot be read any more."""
     mine = dataset.index[(dataset.file == file) & (dataset.rows > 0)]
     most = min(MOST_GROUPS, max(1, MOST_CHUNKS // max(1, len(dataset.schema.names))))
@@ -62,11 +62,9 @@ def _of_file(dataset: Dataset, file: int) -> tuple[dict[str, int], int] | None:
     return sizes, rows
 
 
-WHOLE_BYTES = 32 << 20
-"""Decoded bytes up to which a piece is read at once in any budget ..."""
-
 MOST_WHOLE_BYTES = 256 << 20
-"""... and in the largest: batches of dictionary-encoded rows come with the whole dictionary each, to be hashed anew."""
+"""Decoded bytes up to which a piece is read at once in the largest budget:
+batches of dictionary-encoded rows come with the whole dictionary each, to be hashed anew."""
 
 WHOLE_SHARE = 32
 """One part in so many of the budget may be read at once."""
@@ -90,6 +88,25 @@ COLUMN_CHUNK_BYTES = 920
 """Bytes that a parsed footer takes per column and row group; ten times its length in the file."""
 
 
+class Sized(Protocol):
+    """What has a schema and groups of known rows and bytes."""
+
+    @property
+    def schema(self) -> Any:
+        """Arrow schema."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows of each group."""
+        ...
+
+    @property
+    def bytes(self) -> np.ndarray:
+        """Bytes of each group."""
+        ...
+
+
 def has_fixed_width(kind: Any) -> bool:
     """Whether every value of a type takes the same bytes, so that they are known without reading."""
     return bool(pa.types.is_primitive(kind))
@@ -100,12 +117,12 @@ def column_bytes(kind: Any) -> int:
     return max(1, kind.bit_width // 8) if has_fixed_width(kind) else 16
 
 
-def row_width(dataset: Dataset, names: Sequence[str]) -> int:
+def row_width(dataset: Sized, names: Sequence[str]) -> int:
     """Return the decoded bytes of one row of these columns, guessing at those without a fixed width."""
     return sum(column_bytes(dataset.schema.field(name).type) for name in names)
 
 
-def group_widths(dataset: Dataset, names: Sequence[str], groups: slice = slice(None)) -> np.ndarray:
+def group_widths(dataset: Sized, names: Sequence[str], groups: slice = slice(None)) -> np.ndarray:
     """Return about the decoded bytes of a row of these columns, float64 (n_row_groups,).
 
     Exact for types of fixed width. Others come as dictionaries: a code per row, and values that take no more than they do in
@@ -117,7 +134,8 @@ def group_widths(dataset: Dataset, names: Sequence[str], groups: slice = slice(N
     rows = dataset.rows[groups]
     if not n_varying:
         return np.full(len(rows), float(fixed))
-    return fixed + n_varying * CODE_BYTES + dataset.bytes[groups] / np.maximum(rows, 1)
+    widths: np.ndarray = fixed + n_varying * CODE_BYTES + dataset.bytes[groups] / np.maximum(rows, 1)
+    return widths
 
 
 def whole_bytes(limit: int) -> int:
@@ -125,41 +143,30 @@ def whole_bytes(limit: int) -> int:
     return max(WHOLE_BYTES, min(MOST_WHOLE_BYTES, limit // WHOLE_SHARE))
 
 
-def reading_bytes(dataset: Dataset, names: Sequence[str], at_once: int = WHOLE_BYTES) -> int:
+def _reading_bytes(dataset: Inventory, names: Sequence[str], at_once: int) -> int:
     """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer.
 
     Pieces of up to `at_once` bytes are read at once.
     """
-    if isinstance(dataset.source, Partitions):  # computed whole, and what it is computed from
-        return 3 * int(dataset.bytes.max(initial=0)) + (8 << 20)
     whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
     footer = int(footers_bytes(dataset).max(initial=0))
     if whole <= at_once:
-        return 3 * whole + footer + (8 << 20)
-    return 3 * at_once + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + (8 << 20)
+        return 3 * whole + footer + SPARE_BYTES
+    return 3 * at_once + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + SPARE_BYTES
 
 
-def footers_bytes(dataset: Dataset) -> np.ndarray:
+def footers_bytes(dataset: Inventory) -> np.ndarray:
     """Return about how many bytes each file's footer takes, int64 (n_files,): parsed, or unparsed while it is indexed."""
     parsed = parsed_footers(dataset)
     return np.where(parsed > WHOLE_FOOTER_BYTES, parsed // 10, parsed)
 
 
-def kept_bytes(dataset: Dataset) -> int:
-    """Return the bytes of footers, or of partitions, that a process keeps because they may be wanted again."""
-    if isinstance(dataset.source, Partitions):
-        return KEPT_BYTES + 2 * int(dataset.bytes.max(initial=0))
-    return min(FOOTERS_BYTES, int(footers_bytes(dataset).sum()))
+def parquet_cost(dataset: Inventory, names: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
+    """Return what reading these columns of files takes: a thread's bytes, and the footers that a process keeps."""
+    return ReadCost(_reading_bytes(dataset, names, at_once), min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())))
 
 
-def table_bytes(dataset: Dataset, names: Sequence[str]) -> int:
-    """Return the bytes of a row that wait in memory while its chunk is learned: of partitions, which a task is sent whole."""
-    if not isinstance(dataset.source, Partitions):
-        return 0
-    return int(-(-(dataset.rows @ group_widths(dataset, names)) // max(1, dataset.n_rows)))
-
-
-def parsed_footers(dataset: Dataset) -> np.ndarray:
+def parsed_footers(dataset: Inventory) -> np.ndarray:
     """Return about how many bytes each file's parsed footer takes, int64 (n_files,)."""
     n_groups = np.zeros(len(dataset.source.files), np.int64)
     np.maximum.at(n_groups, dataset.file, dataset.index.astype(np.int64) + 1)

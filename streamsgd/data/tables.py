@@ -3,32 +3,71 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
+from streamsgd.data.source import BaseSource, Groups
 from streamsgd.errors import DataError
+
+if TYPE_CHECKING:
+    from streamsgd.planning.chunks import Piece
+
 
 GROUP_ROWS = 1 << 16
 """Rows of the pieces into which a table is cut, as a file is into row groups."""
 
 
-@dataclass(frozen=True)
-class TableSource:
-    """Stands where a `Source` of files stands."""
+class ArrowTable(BaseSource):
+    """A table in memory, as a `Source`; no row is copied."""
 
-    table: Any
-    files: tuple[FileRef, ...]
-    is_local: bool = True
+    def __init__(self, table: Any) -> None:
+        self.table, self.schema = table, table.schema
+        n_groups = -(-table.num_rows // GROUP_ROWS)
+        rows = np.full(n_groups, GROUP_ROWS, np.int64)
+        if n_groups:
+            rows[-1] = table.num_rows - GROUP_ROWS * (n_groups - 1)
+        self.groups = Groups.of(rows, max(1, table.nbytes // max(1, table.num_rows)))
+        self.fingerprint = hashlib.sha256(f"{table.schema}{table.num_rows}".encode()).hexdigest()
+        self._files = (FileRef("", "table", table.nbytes),)
 
-    def columns(self, names: tuple[str, ...], groups: list[int], start: int, rows: int) -> list[Any]:
-        """Return `rows` rows of columns from row `start` of neighbouring groups on, without a copy."""
-        at = groups[0] * GROUP_ROWS + start
-        return [self.table.column(name).slice(at, rows) for name in names]
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """One."""
+        return self._files
+
+    def arrays(self, piece: Piece, columns: tuple[str, ...]) -> list[Any]:
+        """Return the columns of a piece without a copy."""
+        parts = list(self.parts(piece))
+        runs = [(part.number * GROUP_ROWS + part.start, part.number * GROUP_ROWS + part.stop) for part in parts]
+        return [self._column(name, runs) for name in columns]
+
+    def _column(self, name: str, runs: list[tuple[int, int]]) -> Any:
+        column, joined = self.table.column(name), [runs[0]]
+        for start, stop in runs[1:]:
+            if start == joined[-1][1]:
+                joined[-1] = joined[-1][0], stop
+            else:
+                joined.append((start, stop))
+        slices = [column.slice(start, stop - start) for start, stop in joined]
+        if len(slices) == 1:
+            return slices[0]
+        return pa.chunked_array([chunk for some in slices for chunk in some.chunks], type=column.type)
+
+    def where(self, piece: Piece) -> str:
+        """Name the rows of a piece."""
+        first = int(self.groups.index[piece.first]) * GROUP_ROWS + piece.start
+        return f"table, rows {first:,} to {first + piece.rows - 1:,}"
+
+    def where_row(self, piece: Piece, row: int) -> str:
+        """Name a row of a piece by its number in the table."""
+        numbers = [number for part in self.parts(piece) for number in (part.number * GROUP_ROWS + part.start,)]
+        ends = np.cumsum([part.stop - part.start for part in self.parts(piece)])
+        k = int(np.searchsorted(ends, row, side="right"))
+        return f"row {numbers[k] + row - (int(ends[k - 1]) if k else 0):,}"
 
 
 def table_dataset(stream: Any) -> Dataset:
@@ -40,28 +79,7 @@ def table_dataset(stream: Any) -> Dataset:
         Two columns have one name.
 
     """
-    table = as_table(stream, "the table")
-    n_groups = -(-table.num_rows // GROUP_ROWS)
-    rows = np.full(n_groups, GROUP_ROWS, np.int64)
-    if n_groups:
-        rows[-1] = table.num_rows - GROUP_ROWS * (n_groups - 1)
-    mark = hashlib.sha256(f"{table.schema}{table.num_rows}".encode()).hexdigest()
-    return Dataset(
-        source=TableSource(table, (FileRef("", "table", table.nbytes),)),  # type: ignore[arg-type]
-        schema=table.schema,
-        partition_names=(),
-        partition_values=((),),
-        file=np.zeros(n_groups, np.int32),
-        index=np.arange(n_groups, dtype=np.int32),
-        rows=rows,
-        bytes=rows * max(1, table.nbytes // max(1, table.num_rows)),
-        fingerprint=mark,
-        file_schemas=(table.schema,),
-        file_schema=np.zeros(1, np.int32),
-        missing={},
-        conflicts={},
-        duplicates={},
-    )
+    return Dataset(ArrowTable(as_table(stream, "the table")))
 
 
 def as_table(value: Any, what: str) -> Any:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -20,3 +26,12 @@ class Timings:
         self.decode += other.decode
         self.encode += other.encode
         self.bytes += other.bytes
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Count the time of what is done within as decoding."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.decode += time.perf_counter() - began

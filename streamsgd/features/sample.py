@@ -13,9 +13,7 @@ import pyarrow as pa
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
-from streamsgd.data.parquet import PieceReader
-from streamsgd.data.partitions import Partitions
-from streamsgd.data.sizes import group_widths, reading_bytes
+from streamsgd.data.sizes import group_widths
 from streamsgd.data.timings import Timings
 from streamsgd.errors import UnreadableError
 from streamsgd.features.arrow import as_double
@@ -58,7 +56,7 @@ class Sample:
     filter_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.reader = PieceReader(self.dataset, keeps_open=False)
+        self.reader = self.dataset.source.reader(keeps_open=False)
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
         """Return the pieces to look at for these columns: all of small data, else the head of row groups chosen by seed."""
@@ -67,8 +65,7 @@ class Sample:
         return pieces
 
     def _expect(self, pieces: list[Piece]) -> None:
-        if isinstance(self.dataset.source, Partitions):
-            self.dataset.source.expect([group for piece in pieces for group in range(piece.first, piece.last)])
+        self.dataset.source.prefetch([group for piece in pieces for group in range(piece.first, piece.last)])
 
     def _sample(self, names: tuple[str, ...]) -> list[Piece]:
         widths, rows = group_widths(self.dataset, names), self.dataset.rows
@@ -114,7 +111,7 @@ class Sample:
         }
         if self.filter is None:
             return flat
-        table = self.reader.unified(flat).filter(self.filter)
+        table = self.dataset.unified(flat).filter(self.filter)
         return {name: table.column(name) for name in names}
 
     def _one_by_one(self, piece: Piece, names: tuple[str, ...]) -> dict[str, Any]:
@@ -135,7 +132,7 @@ class Sample:
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
         spare = (parse_limit(self.settings.memory) - INTERPRETER) // 2
-        return max(1, min(usual_threads(self.settings.threads), spare // reading_bytes(self.dataset, names)))
+        return max(1, min(usual_threads(self.settings.threads), spare // self.dataset.source.cost(names).per_thread))
 
     def scan(self, name: str) -> Iterator[Any]:
         """Yield one column over all row groups, filtered: the only reading that is as long as the data."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.data.parquet import PieceReader
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError
 from streamsgd.features.choose_target import choose_target
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.data.dataset import Dataset
+    from streamsgd.data.source import Reader
     from streamsgd.features.target import Target
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
@@ -127,7 +127,7 @@ def measure_order(
     plan = plan_for(dataset, settings, target)
     pieces = _pieces(plan)
     chosen = _runs(len(pieces), settings.seed)
-    reader, total = PieceReader(dataset), _Sums()
+    reader, total = dataset.source.reader(), _Sums()
     full = settings.batch_size == "full"
     batch = LEAST_BATCH if full or settings.batch_size == "auto" else max(LEAST_BATCH, int(settings.batch_size))
     mix = TargetMix(
@@ -143,7 +143,7 @@ def measure_order(
     )
     for k in chosen.tolist():
         if k and pieces[k].first != pieces[k - 1].first:
-            reader = PieceReader(dataset, reader.footers)  # the old one may keep a file open
+            reader.close()
         values, usable = _read(reader, pieces[k], target)
         mix.unusable += int((~usable).sum())
         if usable.any():
@@ -186,7 +186,7 @@ def _runs(n: int, seed: int) -> np.ndarray:
     return np.sort((starts[:, None] * RUN + np.arange(RUN)).ravel())
 
 
-def _read(reader: PieceReader, piece: Piece, target: Target) -> tuple[np.ndarray, np.ndarray]:
+def _read(reader: Reader, piece: Piece, target: Target) -> tuple[np.ndarray, np.ndarray]:
     """Return targets, float64 (n,), and which are usable, bool (n,)."""
     whole = piece.last > piece.first + 1 or piece.rows <= MOST_ROWS
     read = piece if whole else Piece(0, piece.first, piece.last, piece.start, piece.start + MOST_ROWS, 0)

@@ -13,13 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.dask_tables import is_lazy
-from streamsgd.data.dataset import Dataset, read_dataset, require
+from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import first_line
-from streamsgd.data.open import open_data
-from streamsgd.data.parquet import Footers, PieceReader
-from streamsgd.data.partitions import Held
-from streamsgd.data.sizes import encoded_bytes
+from streamsgd.data.open import is_by_file, open_data, open_whole
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError
@@ -35,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.data.dataset import Dataset
+    from streamsgd.data.source import Reader
     from streamsgd.features.target import Target
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
@@ -124,10 +121,10 @@ def inspect_data(
         A footer cannot be read, or a column that was named is not there.
 
     """
-    if settings.filter or hasattr(data, "__arrow_c_stream__") or is_lazy(data):
+    if settings.filter or not is_by_file(data):
         dataset, _, _ = open_data(data, settings.filter, progress)
     else:
-        dataset = read_dataset(data, progress=progress)
+        dataset = open_whole(data, progress)
     pieces = sample_pieces(dataset, settings.seed)
     filled = np.unique(dataset.file[dataset.rows > 0])
     found = Inspection(
@@ -156,8 +153,7 @@ def inspect_data(
 def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:
     """Note what training would make of every column, and why."""
     roles = choose(settings, dataset.schema)
-    if not isinstance(dataset.source, Held):
-        require(dataset, roles.read)
+    require(dataset, roles.read)
     encoding, reasons = choose_encoding(Sample(dataset, settings), roles)
     taken = encoding.taken_as()
     for column in columns:
@@ -175,20 +171,19 @@ def sample_pieces(dataset: Dataset, seed: int, most: int = SAMPLE_GROUPS, rows: 
 
 def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSummary]:
     """Return a summary of every column over some pieces."""
-    sizes = encoded_bytes(dataset)
-    summaries, footers = [], Footers()
+    sizes = dataset.source.encoded_bytes()
+    summaries, reader = [], dataset.source.reader(keeps_open=False)
     for name in dict.fromkeys(dataset.schema.names):
         kind = dataset.schema.field(dataset.schema.names.index(name)).type
         summary = ColumnSummary(name, str(kind), kind_of(kind) is not None, sizes.get(name))
         summaries.append(summary)
         summary.problem = _problem(dataset, name)
         if not summary.problem:
-            # A reader of its own: it keeps files open whose row groups it has not read to the end.
-            _look(PieceReader(dataset, footers), name, kind, pieces, summary)
+            _look(dataset, reader, pieces, summary)
     return summaries
 
 
-def read_column(reader: PieceReader, piece: Piece, name: str) -> Any:
+def read_column(dataset: Dataset, reader: Reader, piece: Piece, name: str) -> Any:
     """Return one column of a piece.
 
     Raises
@@ -200,13 +195,13 @@ def read_column(reader: PieceReader, piece: Piece, name: str) -> Any:
     try:
         parts = [part[0] for part in reader.read(piece, (name,), Timings())]
     except (pa.ArrowException, KeyError, ValueError, OSError, NotImplementedError) as error:
-        raise DataError(f"{reader.where(piece)}: {first_line(error)}") from error
+        raise DataError(f"{dataset.source.where(piece)}: {first_line(error)}") from error
     chunks = [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
     return pa.chunked_array(chunks, type=parts[0].type)
 
 
 def _problem(dataset: Dataset, name: str) -> str:
-    if dataset.n_rows and not isinstance(dataset.source, Held):
+    if dataset.n_rows:
         try:
             require(dataset, [name])
         except DataError as error:
@@ -214,16 +209,18 @@ def _problem(dataset: Dataset, name: str) -> str:
     return ""
 
 
-def _look(reader: PieceReader, name: str, kind: Any, pieces: list[Piece], summary: ColumnSummary) -> None:
+def _look(dataset: Dataset, reader: Reader, pieces: list[Piece], summary: ColumnSummary) -> None:
+    name = summary.name
+    kind = dataset.schema.field(dataset.schema.names.index(name)).type
     fixed = pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
-    largest = max((int(reader.dataset.bytes[piece.first]) for piece in pieces), default=0)
+    largest = max((int(dataset.bytes[piece.first]) for piece in pieces), default=0)
     if not fixed and largest > MOST_BYTES:
         summary.problem = f"not looked at: its type has no fixed width and row groups have up to {largest:,} bytes"
         return
     values, strings = [], pa.array([], pa.string())
     for piece in pieces:
         try:
-            column = read_column(reader, piece, name)
+            column = read_column(dataset, reader, piece, name)
         except DataError as error:
             summary.problem = str(error)
             return

@@ -16,11 +16,8 @@ import numpy as np
 from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
 from streamsgd.compute.memory import MemorySlots
-from streamsgd.data.dask_feed import feed_of
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.open import open_data
-from streamsgd.data.partitions import lending
-from streamsgd.data.sizes import reading_bytes
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.predict import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
@@ -99,7 +96,7 @@ class RangeEvaluator:
 
     def where(self, number: int) -> str:
         """Name the beginning of a range."""
-        return f"what begins with {self.recipe.reader.where(self.plan.chunk(0, self.chunks(number)[0]).pieces[0])}"
+        return f"what begins with {self.recipe.dataset.source.where(self.plan.chunk(0, self.chunks(number)[0]).pieces[0])}"
 
     def measure(self, model: Predictor, number: int) -> tuple[Metrics, Account]:
         """Return the metrics of a range, and the account of it."""
@@ -117,7 +114,7 @@ class RangeEvaluator:
 def measure_on_worker(measurer: RangeEvaluator, model: Predictor, number: int, *tables: Any) -> tuple[Metrics, Account]:
     """Measure a range, lending it the partitions that it reads, if the data is made of such."""
     model = model.with_own_weights()
-    with lending(measurer.recipe.dataset.source, tables):
+    with measurer.recipe.dataset.source.lending(tables):
         return measurer.measure(model, number)
 
 
@@ -142,7 +139,16 @@ class Evaluator:
 
     @classmethod
     def for_model(
-        cls, model: Predictor, data: Any, executor: Executor, *, block_bytes: int, filter_text: str | None = None
+        cls,
+        model: Predictor,
+        data: Any,
+        executor: Executor,
+        *,
+        block_bytes: int,
+        filter_text: str | None = None,
+        account: Account | None = None,
+        client: Any = None,
+        memory: str | None = None,
     ) -> Evaluator:
         """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
         dataset, expression, columns = open_data(data, filter_text)
@@ -158,7 +164,7 @@ class Evaluator:
             infinite_is_missing=model.settings.get("infinite") == "missing",
             precision=str(model.weights.dtype),
         )
-        return cls(check_loader(recipe), executor, block_bytes)
+        return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory)
 
     def evaluate(self, model: Predictor) -> dict[str, float]:
         """Return the metrics of a model; see `metrics`."""
@@ -186,9 +192,9 @@ class Evaluator:
 
         recipe = self.recipe
         plan = sequential_plan(recipe, self.block_bytes)
-        each = self.block_bytes + reading_bytes(recipe.dataset, recipe.encoding.sources, recipe.at_once)
+        each = self.block_bytes + recipe.dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
         measurer = RangeEvaluator(recipe, plan, self._per_range, MemorySlots(self.memory, each))
-        feed = feed_of(recipe.dataset.source, recipe.columns, self.client)
+        feed = recipe.dataset.source.feed(recipe.columns, self.client)
         kind = TaskSpec(
             "evaluate",
             measure_on_worker,
@@ -228,6 +234,14 @@ def evaluate_source(
     """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
         block_bytes = scoring_block_bytes(memory)
-        data = Evaluator.for_model(model, lazily(source, found), reader, block_bytes=block_bytes, filter_text=filter)
-        data.account, data.client, data.memory = account or data.account, found, memory
+        data = Evaluator.for_model(
+            model,
+            lazily(source, found),
+            reader,
+            block_bytes=block_bytes,
+            filter_text=filter,
+            account=account,
+            client=found,
+            memory=memory,
+        )
         return data.evaluate(model)

@@ -15,11 +15,8 @@ from pyarrow import fs as pafs
 
 from streamsgd.compute.executors import Inline, reading
 from streamsgd.compute.memory import MemorySlots, parse_limit, writer_name
-from streamsgd.data.dask_tables import is_lazy
-from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
-from streamsgd.data.open import open_data
-from streamsgd.data.sizes import reading_bytes
+from streamsgd.data.open import is_by_file, open_data
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
@@ -80,6 +77,8 @@ class ParquetPredictor:
     """Of distributed, whose workers score; None for this process."""
     turns: MemorySlots | None = None
     """Of a worker."""
+    model_bytes: bytes = b""
+    """The model as it is stored: outputs say which model made them."""
     writer: str = ""
     """Part of the names of unfinished files: two workers may be at one file, if one of them is taken for dead."""
 
@@ -101,7 +100,8 @@ class ParquetPredictor:
             self._write(file, iter(()))
             result.files += 1
         if (~done & has_rows).any():
-            self.recipe.dataset = self.dataset = self.dataset.select(~done[self.dataset.file])
+            self.dataset = self.dataset.select(~done[self.dataset.file])
+            self.recipe = replace(self.recipe, dataset=self.dataset)
             self.account.start(self.dataset.n_rows)
             written = self._here() if self.client is None else self._there(np.flatnonzero(~done & has_rows).tolist())
             for rows in written:
@@ -166,11 +166,11 @@ class ParquetPredictor:
                         self.filesystem.delete_file(info.path)
 
     def alone(self, file: int) -> ParquetPredictor:
-        """Return what scores one file only."""
+        """Return what scores one file only, in this process."""
         dataset = self.dataset.select(self.dataset.file == file)
-        found = replace(self, dataset=dataset, recipe=replace(self.recipe, dataset=dataset), account=Account())
-        found.__dict__["_model_bytes"] = self._model_bytes
-        return found
+        recipe = replace(self.recipe, dataset=dataset)
+        model = self.model.with_own_weights()
+        return replace(self, model=model, dataset=dataset, recipe=recipe, account=Account(), writer=f"{writer_name()}.")
 
     def _check_paths(self) -> None:
         source = self.dataset.source
@@ -214,7 +214,7 @@ class ParquetPredictor:
             pa.table(dict(zip(names, columns, strict=True))) for columns in self.recipe.reader.read(piece, names, Timings())
         ]
         whole = pa.concat_tables(parts)
-        table = self.recipe.reader.unified(dict(zip(names, whole.columns, strict=True)))
+        table = self.dataset.unified(dict(zip(names, whole.columns, strict=True)))
         if self.recipe.filter is not None:
             table = table.filter(self.recipe.filter)
         return {name: table.column(name) for name in self.ids}
@@ -261,15 +261,10 @@ class ParquetPredictor:
     def _mark(self, file: int) -> bytes:
         ref = self.dataset.source.files[file]
         recipe = self.recipe
-        digest = hashlib.sha256(self._model_bytes)
-        # The footer too, whose statistics and offsets tell a file that was rewritten to the same length.
-        digest.update(footer_bytes(self.dataset.source, ref))
+        digest = hashlib.sha256(self.model_bytes)
+        digest.update(self.dataset.source.mark(file))
         digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
         return digest.hexdigest().encode()
-
-    @cached_property
-    def _model_bytes(self) -> bytes:
-        return self.model.to_bytes()
 
     def _is_done(self, file: int) -> bool:
         try:
@@ -299,7 +294,7 @@ def score_data(
 
     Infinite features are what they were in training: an error, or missing.
     """
-    if hasattr(data, "__arrow_c_stream__") or is_lazy(data):
+    if not is_by_file(data):
         raise SettingsError(
             "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
             "frame.map_partitions(model.predict)"
@@ -311,18 +306,25 @@ def score_data(
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
     recipe = _recipe(model, dataset, expression, columns)
-    each = 2 * block_bytes + reading_bytes(dataset, recipe.encoding.sources, recipe.at_once)
-    scorer = ParquetPredictor(
-        model, dataset, out, chosen, recipe, executor, block_bytes, account or Account(), client, MemorySlots(memory, each)
-    )
-    return scorer.run()
+    each = 2 * block_bytes + dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
+    return ParquetPredictor(
+        model,
+        dataset,
+        out,
+        chosen,
+        recipe,
+        executor,
+        block_bytes,
+        account or Account(),
+        client,
+        MemorySlots(memory, each),
+        model.to_bytes(),
+    ).run()
 
 
 def score_on_worker(scorer: ParquetPredictor, file: int) -> tuple[int, Account]:
     """Score one file; return its rows and the account of it."""
     alone = scorer.alone(file)
-    alone.model = scorer.model.with_own_weights()
-    alone.writer = f"{writer_name()}."
     with scorer.turns or contextlib.nullcontext():
         (rows,) = alone._here()  # noqa: SLF001  its own class
     return rows, alone.account

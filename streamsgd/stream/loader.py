@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import require
-from streamsgd.data.parquet import PieceReader
-from streamsgd.data.sizes import WHOLE_BYTES, group_widths
+from streamsgd.data.sizes import group_widths
+from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
@@ -26,6 +26,7 @@ from streamsgd.stream.chunk import LoadedPiece, join_pieces
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
+    from streamsgd.data.source import Reader
     from streamsgd.features.layout import Layout
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Piece
@@ -92,9 +93,9 @@ class Loader:
         return self.encoding.layout(mixed=self.by_entries)
 
     @cached_property
-    def reader(self) -> PieceReader:
+    def reader(self) -> Reader:
         """The reader of this process."""
-        return PieceReader(self.dataset, at_once=self.at_once)
+        return self.dataset.source.reader(at_once=self.at_once)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -167,7 +168,7 @@ class Loader:
     def condemnation(self, piece: Piece) -> str:
         """Return why a piece is never read."""
         return (
-            f"{self.reader.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "
+            f"{self.dataset.source.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "
             "memory, or a crash of a codec), or pass --unreadable skip to leave it out and count it"
         )
 
@@ -195,7 +196,7 @@ class Loader:
     def _filtered(self, piece: Piece, control: dict[str, Any]) -> np.ndarray:
         if self.filter is None:
             return np.ones(piece.rows, np.bool_)
-        table = self.reader.unified({name: control[name] for name in self.filter_columns})
+        table = self.dataset.unified({name: control[name] for name in self.filter_columns})
         numbered = table.append_column("__row__", pa.array(np.arange(piece.rows)))
         kept = numbered.filter(self.filter)["__row__"].to_numpy()
         wanted = np.zeros(piece.rows, np.bool_)
@@ -219,9 +220,9 @@ class Loader:
 
     def _check(self, piece: Piece, name: str, bad: np.ndarray, rule: str) -> None:
         if bad.any() and not self.skip_bad_rows:
-            first = self.reader.where_row(piece, int(np.flatnonzero(bad)[0]))
+            first = self.dataset.source.where_row(piece, int(np.flatnonzero(bad)[0]))
             raise DataError(
-                f"{self.reader.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, "
+                f"{self.dataset.source.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, "
                 f"first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
             )
 
@@ -264,7 +265,7 @@ class Loader:
             )
             at = some.stop
             if not self.infinite_is_missing:
-                self.encoder.check_infinite(found.infinite, self.reader.where(piece))
+                self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece))
             n_missing += int(found.missing.sum()) + int(found.infinite.sum())
             loaded.pools += found.pools
             spent.encode += time.perf_counter() - began

@@ -205,7 +205,7 @@ class Stream:
             except TimeoutError:
                 late = next(p for p, loaded in zip(job.chunk.pieces, job.loaded, strict=True) if loaded is None)
                 raise DataError(
-                    f"{self.recipe.reader.where(late)} did not arrive within {self.deadline:.0f} s; "
+                    f"{self.recipe.dataset.source.where(late)} did not arrive within {self.deadline:.0f} s; "
                     "check the storage, then resume"
                 ) from None
         return job.finish(time.perf_counter() - began)

@@ -14,3 +14,4 @@ from streamsgd.testing.penalties import check_penalty as check_penalty
 from streamsgd.testing.plans import check_plan as check_plan
 from streamsgd.testing.plans import check_sampler as check_sampler
 from streamsgd.testing.schedules import check_schedule as check_schedule
+from streamsgd.testing.sources import check_source as check_source

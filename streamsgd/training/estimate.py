@@ -6,14 +6,14 @@ import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.parquet import Footers, PieceReader
-from streamsgd.data.sizes import column_bytes, encoded_bytes, has_fixed_width
+from streamsgd.data.sizes import column_bytes, has_fixed_width
 from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.phases.svrg import passes
 
 if TYPE_CHECKING:
+    from streamsgd.data.source import Reader
     from streamsgd.planning.budget import Budget
     from streamsgd.training.job import Job
 
@@ -83,7 +83,7 @@ def columns(job: Job) -> list[dict[str, Any]]:
     Decoded bytes are exact for types of fixed width and None for others; encoded (compressed) ones are
     estimated from the footers of some files and None where there are none.
     """
-    sizes, roles = encoded_bytes(job.dataset), job.roles
+    sizes, roles = job.dataset.source.encoded_bytes(), job.roles
     found = []
     for name in roles.read:
         kind = job.dataset.schema.field(name).type
@@ -108,7 +108,7 @@ def estimate(job: Job) -> dict[str, float]:
     `read_seconds` is for decoding in all epochs and passes after them, if none is spared, on the job's threads, `seconds` for
     encoding and fitting too.
     """
-    plan, footers = job.plan, Footers()
+    plan, reader = job.plan, job.dataset.source.reader(keeps_open=False)
     k = len(plan.rows) // 2
     first, last = int(plan.first[k]), int(plan.last[k])
     whole = last > first + 1  # several small row groups are read together or not at all
@@ -116,7 +116,7 @@ def estimate(job: Job) -> dict[str, float]:
     piece = Piece(0, first, last, 0, rows, 0)
     names = tuple(dict.fromkeys(job.roles.read))
     # The first reading also opens the file and wakes the decoder up.
-    times = [_decode_seconds(PieceReader(job.dataset, footers), piece, names) for _ in range(3)]
+    times = [_decode_seconds(reader, piece, names) for _ in range(3)]
     per_row = min(times) / piece.rows
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
     visits = job.dataset.n_rows * (job.epochs + job.settings.polish + job.settings.standard_errors) / job.budget.threads
@@ -128,7 +128,7 @@ def estimate(job: Job) -> dict[str, float]:
     }
 
 
-def _decode_seconds(reader: PieceReader, piece: Piece, names: tuple[str, ...]) -> float:
+def _decode_seconds(reader: Reader, piece: Piece, names: tuple[str, ...]) -> float:
     began = time.perf_counter()
     for _ in reader.read(piece, names, Timings()):
         pass

@@ -8,7 +8,6 @@ import numpy as np
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
-from streamsgd.data.sizes import kept_bytes, reading_bytes, table_bytes
 from streamsgd.kernels.learn.race import CELL
 from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.planning import budget as budgets
@@ -51,12 +50,12 @@ def size_budget(
     further += svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
     further += errors_bytes(weights) if settings.standard_errors else 0
     further += 2 * 8 * weights if settings.average != "none" else 0
-    names = list(recipe.encoding.sources)
+    cost = dataset.source.cost(recipe.encoding.sources, recipe.at_once)
     return budgets.make_budget(
         limit=limit,
-        decode_per_thread=reading_bytes(dataset, names, recipe.at_once),
+        decode_per_thread=cost.per_thread,
         threads=usual_threads(settings.threads),
-        footers=kept_bytes(dataset),
+        footers=cost.kept,
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + further,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
@@ -64,7 +63,7 @@ def size_budget(
         interpreter=budgets.INTERPRETER + (budgets.WIDE_KERNELS if recipe.encoding.is_wide else 0),
         n_blocks=n_blocks(lanes),
         useful=useful,
-        table_bytes=table_bytes(dataset, names),
+        table_bytes=cost.held_per_row,
     )
 
 

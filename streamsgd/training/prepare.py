@@ -130,7 +130,7 @@ def prepare(
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
     )
-    recipe.tile_rows = budgets.tile_rows(recipe.row_bytes)
+    recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     alone = "svrg learns in one" if reduces(parts.optimizer) else ""
     alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)

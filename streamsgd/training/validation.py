@@ -148,13 +148,11 @@ def make_validator(job: Job, executor: Executor, client: Any = None) -> Validato
     """Return the judge that the settings ask for; with a client its workers score a data set of its own."""
     if job.settings.valid is None:
         return Validator(job)
-    evaluator = evaluator_for(job, job.settings.valid, executor)
-    evaluator.client, evaluator.memory = client, job.settings.memory
-    return Validator(job, evaluator)
+    return Validator(job, evaluator_for(job, job.settings.valid, executor, client))
 
 
-def evaluator_for(job: Job, data: Any, executor: Executor) -> Evaluator:
-    """Return the evaluator of a run's validation set."""
+def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -> Evaluator:
+    """Return the evaluator of a run's validation set; with a client its workers score."""
     dataset, expression, columns = open_data(data, job.settings.filter)
     recipe = replace(job.recipe, dataset=dataset, held_share=0.0, names_values=False, filter=expression, filter_columns=columns)
-    return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES)
+    return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)

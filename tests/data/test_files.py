@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsgd.data.files import Source, fits, open_source
+from streamsgd.data.files import Files, fits, open_source
 from streamsgd.data.filesystems import is_transient, local_or_remote_output, locate, retry
 from streamsgd.errors import DataError, SettingsError
 
@@ -22,7 +22,7 @@ def write(path: Path, value: int = 1) -> Path:
     return path
 
 
-def names(source: Source) -> list[str]:
+def names(source: Files) -> list[str]:
     return [ref.name for ref in source.files]
 
 

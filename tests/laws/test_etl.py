@@ -20,8 +20,10 @@ from streamsgd.compute.context import task_memory, usual_threads
 from streamsgd.data.dask_feed import Computed
 from streamsgd.data.dask_tables import lazily, lazy_dataset
 from streamsgd.data.partitions import Part
+from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SchemaError, SettingsError
 from streamsgd.model.model import Model
+from streamsgd.planning.chunks import Piece
 
 N, PART = 24_000, 1_000
 SETTINGS: dict[str, Any] = {"memory": "1GB", "epochs": 2, "chunk_rows": 4_000, "validation": 0.1, "lanes": 4}
@@ -298,10 +300,10 @@ def test_a_partition_that_is_another_one_later_is_named(
     (tmp_path / "how").write_text(how)
     parts = [dask.delayed(flaky)(k, str(tmp_path)) for k in range(6)]
     if not on_cluster:  # which would keep them, they are small
-        dataset = lazy_dataset(lazily(parts))
+        dataset: Any = lazy_dataset(lazily(parts))
         dataset.source.fetch = Computed(parts, dataset.rows.tolist(), 0)
         with pytest.raises(DataError, match=message):
-            dataset.source.columns(("a",), [3], 0, 10)
+            list(dataset.source.reader().read(Piece(0, 3, 4, 0, 10, 0), ("a",), Timings()))
         return
     with pytest.raises(DataError, match=message):
         streamsgd.train(parts, "late", client=client, **SETTINGS)

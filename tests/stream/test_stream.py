@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.compute.executors import Dask, Inline
-from streamsgd.data.files import Source
+from streamsgd.data.files import Files
 from streamsgd.errors import DataError
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.chunk import LoadedChunk
@@ -316,13 +316,13 @@ def test_reads_that_fail_transiently_are_made_again(tmp_path: Path, monkeypatch:
     """Also in the middle of a row group that is streamed: the same blocks, and no talk of damage."""
     job = job_of(write(tmp_path / "data", sizes=(3000, 300)), chunk_rows=chunk_rows)
     expected = blocks(job, Inline())
-    opened: Callable[..., Any] = Source.open
+    opened: Callable[..., Any] = Files.open
 
-    def flaky(self: Source, ref: Any) -> Any:
+    def flaky(self: Files, ref: Any) -> Any:
         opened(self, ref).close()
         return pa.PythonFile(Flaky(Path(ref.path).read_bytes()), mode="r")
 
-    monkeypatch.setattr(Source, "open", flaky)
+    monkeypatch.setattr(Files, "open", flaky)
     monkeypatch.setattr("streamsgd.data.filesystems.PAUSE", 0.0)
     monkeypatch.setattr("streamsgd.data.parquet.BUFFER_BYTES", 1024)
     monkeypatch.setattr("streamsgd.data.parquet.BATCH_BYTES", 1024)

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.dask_feed import feed_of
 from streamsgd.errors import ClusterError
 from streamsgd.planning.budget import slots_per_worker
 from streamsgd.planning.chunks import row_groups
@@ -160,7 +159,7 @@ class Cluster:
         """Rings when any task has ended."""
         self.force = WorkerPool(client, slots_per_worker(job.budget), self._greet, self._prepare)
         self._reserved: dict[str, Place] = {}
-        self._feed = feed_of(job.recipe.dataset.source, job.recipe.columns, client)
+        self._feed = job.recipe.dataset.source.feed(job.recipe.columns, client)
         self._coming: dict[Place, tuple[Any, ...]] = {}
         """Partitions of chunks that come next, which are computed meanwhile."""
         self._packed_job = b""
@@ -530,5 +529,5 @@ class Cluster:
     def where(self, lane: Lane) -> str:
         """Name a lane's chunk."""
         chunk = self.job.chunk_at(lane.place)
-        first = self.job.recipe.reader.where(chunk.pieces[0])
+        first = self.job.recipe.dataset.source.where(chunk.pieces[0])
         return f"epoch {chunk.epoch}, chunk {chunk.number} (which begins with {first})"

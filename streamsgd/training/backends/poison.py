@@ -107,7 +107,7 @@ def _died(prober: Prober, place: Place, piece: Piece, common: Callable[[], Any])
         if worker not in prober.force.workers or not _ends(prober, worker, (*args, None), until):
             continue  # it was not well, or somebody killed it
         return not _ends(prober, worker, (*args, piece), until)
-    raise ClusterError(f"{prober.job.recipe.reader.where(piece)} could not be tried on any worker within {PROBE:.0f} s")
+    raise ClusterError(f"{prober.job.recipe.dataset.source.where(piece)} could not be tried on any worker within {PROBE:.0f} s")
 
 
 def _ends(prober: Prober, worker: str, args: tuple[Any, ...], until: float) -> bool:

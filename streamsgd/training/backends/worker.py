@@ -17,7 +17,6 @@ import numpy as np
 
 from streamsgd.compute.context import versions, worker_address
 from streamsgd.compute.executors import outcome
-from streamsgd.data.partitions import lending
 from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.step import StepContext
@@ -200,10 +199,10 @@ def forget(run: str) -> None:
 
 def fed(task: Callable[..., Any], n_tables: int, run: str, job: Job | bytes, *sent: Any) -> Any:
     """Do a lane's task with the partitions that it was sent as well, the last of its inputs, if the data is made of such."""
-    source: Any = cache_of(run, job).job.recipe.dataset.source
+    source = cache_of(run, job).job.recipe.dataset.source
     last = len(sent) - n_tables
     common, place, ahead, *more = sent[:last]
-    with lending(source, sent[last:]):  # of the chunk that comes next none are here yet
+    with source.lending(sent[last:]):  # of the chunk that comes next none are here yet
         return task(run, job, common, place, None if n_tables else ahead, *more)
 
 

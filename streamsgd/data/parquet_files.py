@@ -1,0 +1,113 @@
+"""Parquet files as a source."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
+from streamsgd.data.parquet import PieceReader, where
+from streamsgd.data.pruning import prune
+from streamsgd.data.sizes import encoded_bytes, parquet_cost
+from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+
+    from streamsgd.data.files import FileRef
+    from streamsgd.planning.chunks import Piece
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """What the footers of Parquet files say, as a `Source`."""
+
+    inventory: Inventory
+
+    @property
+    def schema(self) -> Any:
+        """Schema that all files fit in, folders included."""
+        return self.inventory.schema
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Row groups."""
+        found = self.inventory
+        return Groups(found.file, found.index, found.rows, found.bytes)
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """The files, by name."""
+        return self.inventory.source.files
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of names, lengths and footers."""
+        return self.inventory.fingerprint
+
+    @property
+    def partition_names(self) -> tuple[str, ...]:
+        """Keys of folders `key=value`."""
+        return self.inventory.partition_names
+
+    @property
+    def uri(self) -> str:
+        """Filesystem of the files."""
+        return self.inventory.source.uri
+
+    def mark(self, file: int) -> bytes:
+        """Return the footer, whose statistics and offsets tell a file that was rewritten to the same length."""
+        return footer_bytes(self.inventory.source, self.files[file])
+
+    def select(self, keep: np.ndarray) -> ParquetFiles:
+        """Return the same files with some of their row groups."""
+        return ParquetFiles(self.inventory.select(keep))
+
+    def reader(self, *, at_once: int = WHOLE_BYTES, keeps_open: bool = True) -> PieceReader:
+        """Return the reader of this process."""
+        return PieceReader(self.inventory, at_once=at_once, keeps_open=keeps_open)
+
+    def where(self, piece: Piece) -> str:
+        """Name the file and row groups of a piece."""
+        return where(self.inventory, piece)
+
+    def where_row(self, piece: Piece, row: int) -> str:
+        """Name a row of a piece by its row group and its number there, both from 0."""
+        return where_row(self.groups, piece, row, "row group")
+
+    def problem(self, column: str) -> str:
+        """Say which files lack a column, have it twice, or disagree about its type."""
+        return self.inventory.problem(column)
+
+    def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
+        """Return the bytes of a read, and of the footers that are kept."""
+        return parquet_cost(self.inventory, columns, at_once)
+
+    def encoded_bytes(self) -> Mapping[str, int]:
+        """Return the compressed bytes of columns, estimated from the footers of some files."""
+        return encoded_bytes(self.inventory)
+
+    def prune(self, expression: Any) -> np.ndarray:
+        """Return which row groups may hold a match, by folders and statistics."""
+        return prune(self.inventory, expression)
+
+    def prefetch(self, groups: Sequence[int]) -> None:
+        """Do nothing: the system reads ahead in files."""
+
+    def feed(self, columns: tuple[str, ...], client: Any) -> Feed:  # noqa: ARG002
+        """Return nothing for tasks: they read files themselves."""
+        return Feed()
+
+    def lending(self, tables: Sequence[tuple[int, Any]]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Take nothing."""
+        return nullcontext()
+
+
+def open_files(data: Any, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Read the footers of all files of a path, folder, glob, URL, or of several; `progress(done, total)` counts files."""
+    return Dataset(ParquetFiles(read_dataset(data, progress=progress)))
