@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.compute.client import client_of
 from streamsgd.compute.context import seceded, task_memory
 from streamsgd.compute.executors import reading
+from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.model import Model, load
@@ -91,6 +92,7 @@ def evaluate(
     executor: str = "dask",
     workers: int | None = None,
     scheduler: str | None = None,
+    io_timeout: float = IO_TIMEOUT,
     client: Any = None,
     account: Account | None = None,
 ) -> dict[str, float]:
@@ -104,7 +106,7 @@ def evaluate(
         As in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor, workers, scheduler
+    filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
     client
         A `dask.distributed.Client`, whose workers measure; the result has the same bits.
@@ -117,6 +119,7 @@ def evaluate(
         The data lacks a column or holds what the model cannot use.
 
     """
+    set_io_timeout(io_timeout)
     model = model if isinstance(model, Model) else load(model, loss=loss)
     return evaluate_source(
         model,
@@ -145,6 +148,7 @@ def predict(
     executor: str = "dask",
     workers: int | None = None,
     scheduler: str | None = None,
+    io_timeout: float = IO_TIMEOUT,
     client: Any = None,
     account: Account | None = None,
 ) -> Scored:
@@ -162,7 +166,7 @@ def predict(
         Columns to copy beside the predictions, names or globs; by default those named in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    filter, memory, threads, executor, workers, scheduler
+    filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names.
     client
         A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
@@ -175,6 +179,7 @@ def predict(
         The data or the storage is at fault; finished files stay.
 
     """
+    set_io_timeout(io_timeout)
     model = model if isinstance(model, Model) else load(model, loss=loss)
     ids = None if id is None else tuple(id)
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:

@@ -23,12 +23,12 @@ SECTIONS = {
 }
 """Headings of the help pages, by the first setting under each."""
 
-SCORED = ("filter", "memory", "threads", "executor", "workers", "scheduler")
+SCORED = ("filter", "memory", "threads", "executor", "workers", "scheduler", "io_timeout")
 
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),
     *("categorical", "text", "ngrams", "time_parts", "cross", "bits", "scale", "transform", "missing"),
-    *("batch_size", "memory", "chunk_rows", "threads"),
+    *("batch_size", "memory", "chunk_rows", "threads", "io_timeout"),
 )
 """Settings that evaluate (and predict), and inspect, take."""
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.files import FileRef, Files, open_source
-from streamsgd.data.filesystems import PathLike, first_line, retry
-from streamsgd.data.footers import split_footer
+from streamsgd.data.filesystems import PathLike, first_line, io_timeout_of, retry
+from streamsgd.data.footers import footer_in, split_footer
 from streamsgd.data.schemas import Conflict, Unified, bare, unify
 from streamsgd.data.source import Source
 from streamsgd.errors import DataError, SchemaError
@@ -34,8 +34,6 @@ __all__ = ["Conflict", "Dataset", "Inventory", "footer_bytes", "over_files", "re
 T = TypeVar("T")
 
 R = TypeVar("R")
-
-TAIL = 64 * 1024  # bytes read first: holds the footer of nearly every file
 
 LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time ...
 
@@ -110,6 +108,7 @@ class _Footer(NamedTuple):
     size: npt.NDArray[np.int64]
     digest: bytes
     schema: bytes  # serialized, to find equal ones fast
+    stamp: str = ""
 
 
 def read_dataset(
@@ -130,6 +129,7 @@ def read_dataset(
         footers.append(footer._replace(schema=b""))
         if progress is not None:
             progress(i + 1, len(source.files))
+    source = source if source.is_local else source.stamped([footer.stamp for footer in footers])
     physical = tuple(bare(pa.ipc.read_schema(pa.py_buffer(schema))) for schema in schemas)
     firsts = [source.files[i].name for i in np.unique(which, return_index=True)[1]]
     unified = unify(physical, firsts)
@@ -179,31 +179,28 @@ def over_files(task: Callable[[T], R], files: Sequence[T], threads: int) -> Iter
 
 
 def _read_footer(source: Files, one_at_a_time: Lock, ref: FileRef) -> _Footer:
-    footer = footer_bytes(source, ref)
+    footer, stamp = _footer_and_stamp(source, ref)
     if len(footer) < LARGE_FOOTER:
-        return _parse(footer, ref)
+        return _parse(footer, ref)._replace(stamp=stamp)
     with one_at_a_time:
-        return _parse(footer, ref)
+        return _parse(footer, ref)._replace(stamp=stamp)
 
 
 def footer_bytes(source: Files, ref: FileRef) -> bytes:
     """Return the footer with its length and magic, after checks that need no parser."""
-    if ref.size < 12:
-        raise DataError(f"{ref.name}: {ref.size} bytes are too short for Parquet; it is truncated or not Parquet")
+    return _footer_and_stamp(source, ref)[0]
+
+
+def _footer_and_stamp(source: Files, ref: FileRef) -> tuple[bytes, str]:
+    """Return the footer, and the stamp of the file that it was read from."""
+    stamps: list[str] = []
 
     def tail(length: int) -> bytes:
         with source.open(ref) as file:
+            stamps.append(source.identify(ref, file)[0])
             return bytes(file.read_at(length, ref.size - length))
 
-    end = retry(lambda: tail(min(TAIL, ref.size)), ref.name)
-    if end[-4:] == b"PARE":
-        raise DataError(f"{ref.name}: is encrypted Parquet, which is not supported; decrypt it first")
-    if end[-4:] != b"PAR1":
-        raise DataError(f"{ref.name}: does not end with PAR1; it is truncated or not Parquet")
-    length = int.from_bytes(end[-8:-4], "little") + 8
-    if length > ref.size - 4 or length == 8:
-        raise DataError(f"{ref.name}: says its footer has {length - 8:,} bytes of {ref.size:,}; the file is damaged")
-    return end[-length:] if length <= len(end) else retry(lambda: tail(length), ref.name)
+    return footer_in(ref, lambda length: retry(lambda: tail(length), ref.name, within=io_timeout_of(source.uri))), stamps[0]
 
 
 def _parse(footer: bytes, ref: FileRef) -> _Footer:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pyarrow import fs as pafs
 
-from streamsgd.data.filesystems import LOCAL, PathLike, connect, explain, locate, retry
+from streamsgd.data.filesystems import LOCAL, PathLike, connect, explain, io_timeout_of, locate, retry
 from streamsgd.errors import DataError, SettingsError
 
 __all__ = ["FileRef", "Files", "PathLike", "open_source"]
@@ -39,11 +39,15 @@ _LIVE_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """One file: where to open it, what to call it, how long it was when listed (bytes)."""
+    """One file: where to open it, what to call it, how long it was when listed (bytes), and what tells it from a later one."""
 
     path: str
     name: str
     size: int
+    stamp: str = ""
+    """Its ETag or time of modification, where there is one ..."""
+    inode: int = field(default=0, compare=False)
+    """... and, within the process that listed it, its number on the disk; 0 elsewhere, where it may be another."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +76,53 @@ class Files:
 
         Raises `DataError` if it is missing, unreadable, or (given a `FileRef`) not as long as when listed.
         """
+        within = io_timeout_of(self.uri)
         if isinstance(path_or_ref, str):
-            return retry(lambda: self.filesystem.open_input_file(path_or_ref), path_or_ref)
-        file = retry(lambda: self.filesystem.open_input_file(path_or_ref.path), path_or_ref.name)
-        if (size := file.size()) != path_or_ref.size:
+            return retry(lambda: self.filesystem.open_input_file(path_or_ref), path_or_ref, within=within)
+        file = retry(lambda: self.filesystem.open_input_file(path_or_ref.path), path_or_ref.name, within=within)
+        try:
+            self._check_size(path_or_ref, retry(file.size, path_or_ref.name, within=within))
+            self.check(path_or_ref, file)
+        except BaseException:
             file.close()
-            raise DataError(
-                f"{path_or_ref.name}: is {size:,} bytes now but was {path_or_ref.size:,} when listed; "
-                "the data must not change during a job: wait until its writer is done and start again"
-            )
+            raise
         return file
 
+    def _check_size(self, ref: FileRef, size: int) -> None:
+        if size != ref.size:
+            raise DataError(
+                f"{ref.name}: is {size:,} bytes now but was {ref.size:,} when listed; "
+                "the data must not change during a job: wait until its writer is done and start again"
+            )
+
+    def check(self, ref: FileRef, file: Any) -> None:
+        """Raise `DataError` if what lies in a file's place now, opened as `file`, is not what was listed."""
+        stamp, inode = self.identify(ref, file)
+        changed = bool(ref.stamp and stamp and stamp != ref.stamp)
+        if changed or (ref.inode and inode != ref.inode):
+            tell = "modification time" if self.is_local else "ETag"
+            why = f"its {tell} is another" if changed else "it is another file"
+            raise DataError(
+                f"{ref.name}: was replaced or written since it was listed ({why}, though its size is the same); "
+                "the data must not change during a job: wait until its writer is done and start again"
+            )
+
+    def identify(self, ref: FileRef, file: Any) -> tuple[str, int]:
+        """Return the stamp and the inode of what lies in a file's place now, opened as `file`."""
+        if self.is_local:
+            return _local_stamp(_stat(ref))
+        tag = file.metadata().get("ETag", b"")
+        return tag.decode("ascii", "replace") if isinstance(tag, bytes) else str(tag), 0
+
+    def stamped(self, stamps: Sequence[str]) -> "Files":
+        """Return the same files with stamps that only opening them could tell."""
+        files = [replace(ref, stamp=stamp) if stamp else ref for ref, stamp in zip(self.files, stamps, strict=True)]
+        return Files(tuple(files), self.uri)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"files": self.files, "uri": self.uri}
+        # Of a mounted object store another machine sees other inodes.
+        files = tuple(replace(ref, inode=0) if ref.inode else ref for ref in self.files)
+        return {"files": files, "uri": self.uri}
 
 
 def open_source(data: PathLike | Sequence[PathLike]) -> Files:
@@ -262,7 +300,8 @@ def _refs(found: Sequence[_Found], uri: str) -> tuple[FileRef, ...]:
     # the fewest folders first: of two links to one file the shortest way to it gives the name
     for info in sorted(every.values(), key=lambda info: (info.path.count("/"), info.path)):
         ref = FileRef(info.path, info.path[skip:], _size(info))
-        refs.setdefault(_identity(ref, uri), ref)
+        key, ref = _identified(ref, uri)
+        refs.setdefault(key, ref)
     return tuple(sorted(refs.values(), key=lambda ref: ref.name))
 
 
@@ -274,9 +313,24 @@ def _size(info: Any) -> int:
     return int(info.size)
 
 
-def _identity(ref: FileRef, uri: str) -> object:
-    """Links make a local file appear under several paths; its rows must still count once."""
+def _identified(ref: FileRef, uri: str) -> tuple[object, FileRef]:
+    """Return what a file is known by, and the file with its stamp.
+
+    Links make a local file appear under several paths; its rows must still count once.
+    """
     if uri != LOCAL:
-        return ref.path
-    stat = os.stat(ref.path)  # noqa: PTH116 - called for every file of a large folder
-    return stat.st_dev, stat.st_ino
+        return ref.path, ref
+    stat = _stat(ref)
+    stamp, inode = _local_stamp(stat)
+    return (stat.st_dev, stat.st_ino), replace(ref, stamp=stamp, inode=inode)
+
+
+def _stat(ref: FileRef) -> os.stat_result:
+    try:
+        return os.stat(ref.path)  # noqa: PTH116 - called for every file of a large folder
+    except OSError as error:
+        raise DataError(f"{ref.name}: {explain(error)}") from error
+
+
+def _local_stamp(stat: os.stat_result) -> tuple[str, int]:
+    return str(stat.st_mtime_ns), stat.st_ino

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from streamsgd.data.watched import Watched
 from streamsgd.errors import DataError, SettingsError
 
 T = TypeVar("T")
@@ -25,6 +27,12 @@ PathLike = str | os.PathLike[str]
 ATTEMPTS = 4  # each with the SDK's own three inside it
 
 PAUSE = 0.2  # seconds before the second attempt; doubles every time
+
+IO_TIMEOUT = 60.0
+"""Seconds of silence after which a storage is given up, unless `set_io_timeout` says otherwise."""
+
+TRIES_IN_TIME = 7
+"""Silent requests that fit into them: three of the SDK in each of two of ours, and the pauses between."""
 
 LOCAL = "file://"
 
@@ -38,7 +46,9 @@ _DENIED = re.compile(r"ACCESS_DENIED|SIGNATURE|ACCESS_KEY|TOKEN|HTTP status 40[1
 
 _ABSENT = re.compile(r"NO_SUCH_KEY|NOT_FOUND|HTTP status 404")
 
-_PERMANENT = re.compile(f"{_DENIED.pattern}|{_ABSENT.pattern}|NO_SUCH|INVALID|HTTP status 400")
+_PERMANENT = re.compile(f"{_DENIED.pattern}|{_ABSENT.pattern}|NO_SUCH|INVALID|HTTP status 400|status 4(0[0-7]|1\\d)")
+
+_STORAGE = re.compile(r"AWS Error|curlCode|HTTP status|HTTP response|status \d{3}|google::cloud|HDFS|hdfs", re.IGNORECASE)
 
 _TRANSIENT = re.compile(
     r"AWS Error|curlCode|timed? ?out|connection (was )?(reset|refused|closed|aborted)|temporar|throttl"
@@ -64,18 +74,53 @@ def is_transient(error: BaseException) -> bool:
     return error.errno in _TRANSIENT_ERRNO or bool(_TRANSIENT.search(text) and not _PERMANENT.search(text))
 
 
-def retry(call: Callable[[], T], what: str, attempts: int = ATTEMPTS, pause: float = PAUSE) -> T:
-    """Return `call()`, tried up to `attempts` times while it fails transiently.
+def is_storage_error(error: BaseException) -> bool:
+    """Whether an IO error is the storage's (denied, gone, silent), not a complaint about the bytes that it gave."""
+    if not isinstance(error, OSError):
+        return False
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return True
+    return error.errno is not None or is_transient(error) or bool(_STORAGE.search(str(error)))
 
-    `pause` is in seconds and doubles every time. Raises `DataError` naming `what` when the error is permanent
-    or stays.
+
+_io_timeout: ContextVar[float] = ContextVar("io_timeout", default=IO_TIMEOUT)
+
+
+def set_io_timeout(seconds: float) -> None:
+    """Say how long storages that this thread names from now on may be silent; it is part of their URIs."""
+    _io_timeout.set(seconds)
+
+
+def io_timeout_of(uri: str) -> float:
+    """Return how many seconds a storage may be silent."""
+    _, _, found = uri.partition(_TIMEOUT)
+    return float(found) if found else IO_TIMEOUT
+
+
+_TIMEOUT = "#io_timeout="
+
+
+def retry(call: Callable[[], T], what: str, attempts: int = ATTEMPTS, pause: float = PAUSE, within: float | None = None) -> T:
+    """Return `call()`, tried up to `attempts` times while it fails transiently, and not beyond `within` seconds.
+
+    `pause` is in seconds and doubles every time; `within` is as `set_io_timeout` said. Raises `DataError` naming `what` when
+    the error is permanent or stays.
     """
+    within = _io_timeout.get() if within is None else within
+    began = time.monotonic()
     for attempt in range(1, attempts + 1):
+        tried = time.monotonic()
         try:
             return call()
         except (OSError, pa.ArrowException) as error:
             if not is_transient(error):
                 raise DataError(f"{what}: {explain(error)}") from error
+            now = time.monotonic()
+            if attempt < attempts and now - began + pause * 2 ** (attempt - 1) + now - tried > within:
+                raise DataError(
+                    f"{what}: the storage failed for {now - began:.0f} s, last with: {first_line(error)}; check the network "
+                    f"and the endpoint, then start again, or be more patient than --io-timeout {within:g}"
+                ) from error
             if attempt == attempts:
                 raise DataError(
                     f"{what}: the storage failed {attempts} times in a row, last with: {first_line(error)}; "
@@ -112,6 +157,11 @@ class Place(NamedTuple):
 
 def locate(data: str) -> Place:
     """Return where a path or URL points. Raises `SettingsError` for a URL that names nothing."""
+    place, seconds = _locate(data), _io_timeout.get()
+    return place if place.uri == LOCAL or seconds == IO_TIMEOUT else place._replace(uri=f"{place.uri}{_TIMEOUT}{seconds:g}")
+
+
+def _locate(data: str) -> Place:
     match = _SCHEME.match(data)
     if match is None:
         return Place(LOCAL, os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111 - drops ".."
@@ -121,7 +171,7 @@ def locate(data: str) -> Place:
     if scheme in ("s3", "s3a", "s3n"):
         return _locate_s3(rest)
     if scheme in ("gs", "gcs"):
-        return Place("gs://?retry_limit_seconds=60", rest.strip("/"))
+        return Place("gs://", rest.strip("/"))
     host = f"{scheme}://{urlsplit(data).netloc}"
     if scheme in ("hdfs", "viewfs"):
         return Place(host, "/" + rest.partition("/")[2].strip("/"))
@@ -169,22 +219,25 @@ def _bucket_region(bucket: str) -> str:
 
 def connect(uri: str) -> Any:
     """Return the pyarrow filesystem of `uri`. Raises `DataError` if there is none or it cannot be reached."""
-    scheme = uri.partition(":")[0]
+    scheme, within = uri.partition(":")[0], io_timeout_of(uri)
+    uri = uri.partition(_TIMEOUT)[0]
     if scheme == "file":
         return pafs.LocalFileSystem()
     if scheme == "s3":
-        return _connect_s3({key: values[-1] for key, values in parse_qs(urlsplit(uri).query).items()})
+        return _connect_s3({key: values[-1] for key, values in parse_qs(urlsplit(uri).query).items()}, within)
+    if scheme == "gs":
+        uri = f"{uri}?retry_limit_seconds={within:g}"
     if scheme in ("gs", "hdfs", "viewfs"):
         return retry(lambda: pafs.FileSystem.from_uri(uri)[0], uri)
-    return pafs.PyFileSystem(pafs.FSSpecHandler(_fsspec(uri)[0]))
+    return pafs.PyFileSystem(Watched(_fsspec(uri)[0], within / 2))
 
 
-def _connect_s3(options: dict[str, str]) -> Any:
+def _connect_s3(options: dict[str, str], within: float) -> Any:
     anonymous = _is_true(options.pop("anonymous", ""))
     return pafs.S3FileSystem(
         anonymous=anonymous,
-        connect_timeout=5,
-        request_timeout=20,  # on Linux: seconds without a byte
+        connect_timeout=max(1, min(5, int(within / TRIES_IN_TIME))),
+        request_timeout=max(1, int(within / TRIES_IN_TIME)),  # on Linux: whole seconds without a byte
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
         **options,
     )

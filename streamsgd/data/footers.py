@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.data.fetch import check_answer
 from streamsgd.data.thrift import read_struct
+from streamsgd.errors import DataError
 from streamsgd.kernels.thrift import STRUCT, find_row_groups, row_group_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.data.files import FileRef
 
 
 CHUNKS_OF_GROUP, ROWS_OF_GROUP = 1, 3
@@ -29,6 +33,25 @@ MOST_BYTES = 1 << 50
 
 END = 8
 """Bytes after the footer: its length and the magic."""
+
+
+TAIL = 64 * 1024  # bytes read first: holds the footer of nearly every file
+
+
+def footer_in(ref: FileRef, tail: Callable[[int], bytes]) -> bytes:
+    """Return the footer of a file whose last bytes `tail` reads."""
+    if ref.size < 12:
+        raise DataError(f"{ref.name}: {ref.size} bytes are too short for Parquet; it is truncated or not Parquet")
+    end = tail(min(TAIL, ref.size))
+    if end[-4:] == b"PARE":
+        raise DataError(f"{ref.name}: is encrypted Parquet, which is not supported; decrypt it first")
+    if end[-4:] != b"PAR1":
+        check_answer(end, len(end), ref.name)
+        raise DataError(f"{ref.name}: does not end with PAR1; it is truncated or not Parquet")
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    if length > ref.size - 4 or length == 8:
+        raise DataError(f"{ref.name}: says its footer has {length - 8:,} bytes of {ref.size:,}; the file is damaged")
+    return end[-length:] if length <= len(end) else tail(length)
 
 
 @dataclass(frozen=True)

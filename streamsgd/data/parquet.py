@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,8 @@ import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import footer_bytes
-from streamsgd.data.filesystems import first_line, is_transient, retry
+from streamsgd.data.fetch import Fetched, probe
+from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
 from streamsgd.data.sizes import (
     BUFFER_BYTES,
@@ -33,11 +35,12 @@ from streamsgd.data.sizes import (
     parsed_footers,
 )
 from streamsgd.data.source import WHOLE_BYTES
+from streamsgd.data.spans import ChunkPlaces
 from streamsgd.data.types import is_text
 from streamsgd.errors import UnreadableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from streamsgd.data.dataset import Inventory
     from streamsgd.data.files import FileRef
@@ -55,6 +58,13 @@ CODED_BYTES = 2.0
 """Bytes per value in the file up to which a column is taken for a dictionary of a few values."""
 
 
+def open_parquet(handle: Any, metadata: Any, texts: list[str], **how: Any) -> Any:
+    """Open a file whose pages are checked against their checksums, where it has some; `texts` come as dictionaries."""
+    return pq.ParquetFile(
+        handle, metadata=metadata, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True, **how
+    )
+
+
 class Footers:
     """A bounded cache of parsed footers, and indexes of those too large to parse, shared by the threads of a process."""
 
@@ -64,19 +74,21 @@ class Footers:
         self._indexes: dict[str, FooterIndex | None] = {}
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
-    def open(self, dataset: Inventory, file: int, groups: list[int], texts: list[str]) -> tuple[Any, list[int]]:
+    def open(
+        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Fetched | None = None
+    ) -> tuple[Any, list[int]]:
         """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
 
-        Columns of `texts` will come as dictionaries.
+        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again.
         """
         ref = dataset.source.files[file]
+        handle = dataset.source.open(ref) if fetched is None else pa.PythonFile(fetched, mode="r")
         index = self._index(dataset, ref) if self._is_large(dataset, file) else None
         if index is not None:
-            return self._open_part(dataset, ref, index, groups, texts), list(range(len(groups)))
+            return self._open_part(handle, ref, index, groups, texts), list(range(len(groups)))
         with self._lock:
             metadata = self._known.get(ref.path)
-        handle = dataset.source.open(ref)
-        opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local, read_dictionary=texts)
+        opened = open_parquet(handle, metadata, texts)
         self._keep(ref, opened)
         return opened, groups
 
@@ -91,12 +103,11 @@ class Footers:
                 self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
             return self._indexes[ref.path]
 
-    def _open_part(self, dataset: Inventory, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
-        handle = dataset.source.open(ref)
+    def _open_part(self, handle: Any, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
         start, stop = index.span(groups)
         data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
         metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
-        return pq.ParquetFile(handle, metadata=metadata, pre_buffer=not dataset.source.is_local, read_dictionary=texts)
+        return open_parquet(handle, metadata, texts)
 
     def _keep(self, ref: FileRef, opened: Any) -> None:
         with self._lock:
@@ -128,6 +139,8 @@ class PieceReader:
     """Decoded bytes up to which a piece is read at once."""
     keeps_open: bool = True
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
+    places: ChunkPlaces = field(default_factory=ChunkPlaces)
+    _together: local = field(default_factory=local)
     _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _RowStream] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -139,6 +152,36 @@ class PieceReader:
         """Let go of open files; footers are kept."""
         with self._lock:
             self._open.clear()
+
+    @contextmanager
+    def together(self, piece: Piece, names: Collection[str]) -> Iterator[None]:
+        """Let the reads of a piece that come within this, of any of these columns, share what is fetched from a store."""
+        mine = self._together
+        mine.piece, mine.names, mine.fetched = piece, names, None
+        try:
+            yield
+        finally:
+            mine.piece = mine.fetched = None
+
+    def _fetched(self, piece: Piece, names: list[str]) -> Fetched | None:
+        """Return the bytes of columns of a piece, fetched; None of local files, which are read where they are."""
+        source = self.dataset.source
+        if source.is_local:
+            return None
+        mine, ref = self._together, source.files[int(self.dataset.file[piece.first])]
+        shared = getattr(mine, "piece", None) is piece
+        fetched = mine.fetched if shared else None
+        if fetched is None:
+            fetched = Fetched(source.open(ref), ref.size, ref.name)
+        fetched.fetch(self._spans(piece, {*names, *mine.names} if shared else {*names}))
+        if shared:
+            mine.fetched = fetched
+        return fetched
+
+    def _spans(self, piece: Piece, names: Collection[str]) -> list[tuple[int, int]]:
+        ref = self.dataset.source.files[int(self.dataset.file[piece.first])]
+        groups = self.dataset.index[piece.first : piece.last].tolist()
+        return self.places.spans(ref, lambda: footer_bytes(self.dataset.source, ref), groups, names)
 
     def is_slice(self, piece: Piece) -> bool:
         """Whether the piece is part of a row group that is streamed."""
@@ -192,10 +235,13 @@ class PieceReader:
         def read(as_dictionaries: list[str]) -> list[Any]:
             began = time.perf_counter()
             file = int(self.dataset.file[piece.first])
-            opened, numbers = self.footers.open(self.dataset, file, groups, as_dictionaries)
+            fetched = self._fetched(piece, names)
+            opened, numbers = self.footers.open(self.dataset, file, groups, as_dictionaries, fetched)
             with opened:
                 spent.open += time.perf_counter() - began
                 table = opened.read_row_groups(numbers, columns=names, use_threads=False)
+            if self.dataset.source.is_local:  # written while it was read?
+                self.dataset.source.check(self.dataset.source.files[file], None)
             if table.num_rows != piece.rows:
                 raise ValueError(f"the footer promises {piece.rows:,} rows but {table.num_rows:,} were read")
             return checked_columns(table, names)
@@ -218,19 +264,30 @@ class PieceReader:
                 self._open[key] = stream
 
     def _guard(self, piece: Piece, names: list[str], read: Any) -> Any:
+        """Read, again if the storage fails; what Arrow says of bytes that the storage gives is damage, and nothing else is."""
+
         def checked() -> Any:
             try:
                 return read()
             except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-                if is_transient(error):
+                if is_storage_error(error):
                     raise
+                self._prove_readable(piece, names)
                 shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
                 raise UnreadableError(
                     f"{self.where(piece)}: columns {shown} cannot be read: {first_line(error)}; "
-                    "the file is damaged or changed: write it again, or pass --unreadable skip to leave its rows out"
+                    "the file is damaged: write it again, or pass --unreadable skip to leave its rows out"
                 ) from error
 
-        return retry(checked, self.where(piece))
+        return retry(checked, self.where(piece), within=io_timeout_of(self.dataset.source.uri))
+
+    def _prove_readable(self, piece: Piece, names: list[str]) -> None:
+        """Raise what keeps the storage from giving the bytes of a piece, if anything does: no decoder is to blame then."""
+        source = self.dataset.source
+        ref = source.files[int(self.dataset.file[piece.first])]
+        with source.open(ref) as handle:
+            if not source.is_local:
+                probe(handle, ref.name, self._spans(piece, names))
 
 
 def _or_plainly(read: Any, texts: list[str]) -> Any:
@@ -283,7 +340,7 @@ class _RowStream:
         width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
         number, metadata = int(dataset.index[self.group]), pq.read_metadata(handle)
         texts = self._repetitive(number) if self.texts else []
-        opened = pq.ParquetFile(handle, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES, read_dictionary=texts)
+        opened = open_parquet(handle, metadata, texts, buffer_size=BUFFER_BYTES)
         self.held = None
         self.batches = opened.iter_batches(
             batch_size=max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width))),

@@ -87,6 +87,10 @@ class Reader(Protocol):
         """
         ...
 
+    def together(self, piece: Piece, columns: Sequence[str]) -> AbstractContextManager[None]:
+        """Say that all reads of a piece within this are of some of these columns, so that they may share what is fetched."""
+        ...
+
     def close(self) -> None:
         """Let go of open files. It reads on, if asked."""
         ...
@@ -296,6 +300,10 @@ class BaseSource:
         tables = [self._part(part, columns) for part in self.parts(piece)]
         whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
         return [whole.column(name) for name in columns]
+
+    def together(self, piece: Piece, columns: Sequence[str]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Share nothing: rows are at hand."""
+        return nullcontext()
 
     def close(self) -> None:
         """Let go of nothing: it holds nothing open."""

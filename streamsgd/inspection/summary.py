@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.filesystems import first_line
+from streamsgd.data.filesystems import first_line, set_io_timeout
 from streamsgd.data.open import is_by_file, open_data, open_whole
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
@@ -121,6 +121,7 @@ def inspect_data(
         A footer cannot be read, or a column that was named is not there.
 
     """
+    set_io_timeout(settings.io_timeout)
     if settings.filter or not is_by_file(data):
         dataset, _, _ = open_data(data, settings.filter, progress)
     else:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as pack_arrays
 
-from streamsgd.data.filesystems import local_or_remote_output
-from streamsgd.errors import ModelError
+from streamsgd.data.filesystems import local_or_remote_output, retry
+from streamsgd.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +90,18 @@ def write(uri: str | os.PathLike[str], data: bytes) -> None:
         if filesystem.type_name == "local":
             _write_local(Path(path), data)
         else:
-            with filesystem.open_output_stream(path) as sink:
-                sink.write(data)
-    except OSError as error:
+            retry(lambda: _write_object(filesystem, path, data), str(uri))
+    except (OSError, DataError) as error:
         raise ModelError(
-            f"{uri}: cannot be saved: {_short(error)}; make room or choose another place, then start again to resume"
+            f"{uri}: cannot be saved: {_short(error).removeprefix(f'{uri}: ')}; make room or choose another place, then start "
+            "again to resume"
         ) from error
+
+
+def _write_object(filesystem: Any, path: str, data: bytes) -> None:
+    """Write an object, which shows when it is complete; said again, the same one replaces it."""
+    with filesystem.open_output_stream(path) as sink:
+        sink.write(data)
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -128,13 +134,17 @@ def read(uri: str | os.PathLike[str]) -> bytes:
 
     """
     filesystem, path = local_or_remote_output(uri)
-    try:
+
+    def content() -> bytes:
         with filesystem.open_input_stream(path) as source:
             return bytes(source.read())
-    except FileNotFoundError:
-        raise ModelError(f"{uri}: there is no such file") from None
-    except OSError as error:
-        raise ModelError(f"{uri}: cannot be read: {_short(error)}") from error
+
+    try:
+        return retry(content, str(uri))
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ModelError(f"{uri}: there is no such file") from None
+        raise ModelError(f"{uri}: cannot be read: {str(error).removeprefix(f'{uri}: ')}") from error
 
 
 def names(folder: str | os.PathLike[str]) -> list[str]:
@@ -142,7 +152,7 @@ def names(folder: str | os.PathLike[str]) -> list[str]:
     from pyarrow.fs import FileSelector  # noqa: PLC0415
 
     filesystem, path = local_or_remote_output(folder)
-    found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+    found = retry(lambda: filesystem.get_file_info(FileSelector(path, allow_not_found=True)), str(folder))
     return sorted(info.base_name for info in found if info.is_file)
 
 

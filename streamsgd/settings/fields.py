@@ -188,6 +188,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "wait, or lose its rows: drop:LANES, deadline:SECONDS."
         ),
     ] = "again"
+    io_timeout: Annotated[
+        Positive, Meta(description="Seconds of silence after which a storage is given up with an error that names the object.")
+    ] = 60.0
     threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
     executor: Annotated[
         Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")
@@ -196,7 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 RUN_ONLY = frozenset(
     [
-        *("memory", "threads", "executor", "workers", "scheduler", "straggler", "resume", "time_limit"),
+        *("memory", "threads", "executor", "workers", "scheduler", "straggler", "resume", "time_limit", "io_timeout"),
         *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep"),
     ]
 )

@@ -129,7 +129,8 @@ class Loader:
         """
         spent = Timings()
         try:
-            return self._load(piece, block, key, shuffled, spent)
+            with self.reader.together(piece, self.columns):
+                return self._load(piece, block, key, shuffled, spent)
         except UnreadableError as error:
             if piece.last - piece.first > 1:
                 return self._one_by_one(piece, block, key, shuffled)

@@ -10,6 +10,7 @@ import msgspec
 
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, require
+from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
@@ -96,6 +97,7 @@ def prepare(
         The job cannot be done; nothing was started.
 
     """
+    set_io_timeout(settings.io_timeout)
     dataset, roles, expression, columns = survey(data, settings, progress)
     if frozen:
         encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]

@@ -12,6 +12,7 @@ import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
+from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.target import Target
@@ -64,6 +65,7 @@ def train_model(
         See `errors`.
 
     """
+    set_io_timeout(settings.io_timeout)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
