@@ -86,6 +86,7 @@ def evaluate(
     source: Any,
     *,
     loss: str | None = None,
+    column_kind: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -106,6 +107,8 @@ def evaluate(
         As in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
+    column_kind
+        Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
     client
@@ -120,7 +123,7 @@ def evaluate(
 
     """
     set_io_timeout(io_timeout)
-    model = model if isinstance(model, Model) else load(model, loss=loss)
+    model = model if isinstance(model, Model) else load(model, loss=loss, column_kind=column_kind)
     return evaluate_source(
         model,
         source,
@@ -142,6 +145,7 @@ def predict(
     *,
     id: Sequence[str] | None = None,  # noqa: A002  the name of the setting
     loss: str | None = None,
+    column_kind: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
@@ -166,6 +170,8 @@ def predict(
         Columns to copy beside the predictions, names or globs; by default those named in training.
     loss
         Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
+    column_kind
+        Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names.
     client
@@ -180,7 +186,7 @@ def predict(
 
     """
     set_io_timeout(io_timeout)
-    model = model if isinstance(model, Model) else load(model, loss=loss)
+    model = model if isinstance(model, Model) else load(model, loss=loss, column_kind=column_kind)
     ids = None if id is None else tuple(id)
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
         return score_data(

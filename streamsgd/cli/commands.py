@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamsgd.cli.flags import AS_JSON, DATA, INSPECTED, OWN_LOSS, SCORED, Sectioned, output_flags, settings_flags
+from streamsgd.cli.flags import AS_JSON, DATA, INSPECTED, OWN_KINDS, OWN_LOSS, SCORED, Sectioned, output_flags, settings_flags
 from streamsgd.errors import Stopped
 from streamsgd.settings.gather import gather
 from streamsgd.settings.make import make_settings
@@ -223,13 +223,14 @@ def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags
 @click.argument("model")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Show the N heaviest columns only.")
 @OWN_LOSS
+@OWN_KINDS
 @AS_JSON
-def show(model: str, *, top: int | None, loss: str | None, as_json: bool) -> None:
+def show(model: str, *, top: int | None, loss: str | None, column_kind: tuple[str, ...], as_json: bool) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     from streamsgd.model.model import load  # noqa: PLC0415
     from streamsgd.show.model import model_summary, model_text  # noqa: PLC0415
 
-    _print(model_summary(load(model, loss=loss), top), model_text, as_json)
+    _print(model_summary(load(model, loss=loss, column_kind=column_kind), top), model_text, as_json)
 
 
 @cli.command(cls=Sectioned)

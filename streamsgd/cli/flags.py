@@ -23,11 +23,11 @@ SECTIONS = {
 }
 """Headings of the help pages, by the first setting under each."""
 
-SCORED = ("filter", "memory", "threads", "executor", "workers", "scheduler", "io_timeout")
+SCORED = ("column_kind", "filter", "memory", "threads", "executor", "workers", "scheduler", "io_timeout")
 
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),
-    *("categorical", "text", "ngrams", "time_parts", "cross", "bits", "scale", "transform", "missing"),
+    *("categorical", "text", "ngrams", "column_kind", "time_parts", "cross", "bits", "scale", "transform", "missing"),
     *("batch_size", "memory", "chunk_rows", "threads", "io_timeout"),
 )
 """Settings that evaluate (and predict), and inspect, take."""
@@ -106,6 +106,13 @@ DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...")
 
 OWN_LOSS = click.option(
     "--loss", metavar="TEXT", help="Where the loss of MODEL is, if it is one of your own: package.module:Class."
+)
+
+OWN_KINDS = click.option(
+    "--column-kind",
+    multiple=True,
+    metavar="TEXT",
+    help="Where kinds of columns of MODEL are, if they are of your own: package.module:Class.",
 )
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

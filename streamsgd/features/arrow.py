@@ -186,3 +186,8 @@ def elements(column: Any, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
         return keys, numbers, starts, counts
     seen = pa.array(np.repeat(np.asarray(column.is_valid()), np.diff(offsets)))
     return keys.filter(seen), None if numbers is None else numbers.filter(seen), np.cumsum(counts) - counts, counts
+
+
+def nested(kind: Any) -> Any:
+    """Return the type of lists of lists of an Arrow type, which no column of ours can be."""
+    return pa.list_(pa.list_(kind))

@@ -13,6 +13,7 @@ from streamsgd.errors import DataError
 from streamsgd.features.categories import CategoryColumn
 from streamsgd.features.column import Candidate
 from streamsgd.features.crosses import Cross
+from streamsgd.features.custom import CustomColumns, custom_columns
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.hashing import Hashed
 from streamsgd.features.kinds import KINDS
@@ -51,53 +52,83 @@ def choose_encoding(look: Sample, roles: Roles) -> tuple[Encoding, dict[str, str
     settings, schema = look.settings, look.dataset.schema
     for name in ("missing", "scale", "transform"):
         check_policies(name, getattr(settings, name), roles.features)
-    profiles = profile_columns(look, roles)
-    whole = look.sees_all(roles.features)
-    mixed = any(not kind.dense for kinds in roles.kinds.values() for kind in kinds)
-    configs: list[Any] = []
-    reasons: dict[str, str] = {}
-    for name, kinds in roles.kinds.items():
-        asked, features = roles.asked.get(name), frozenset(roles.features)
-        scan = partial(look.scan, name)
-        column = Candidate(name, schema.field(name).type, settings, asked, whole, mixed, features, scan)
-        kind, chosen = _choose(column, kinds, profiles[name])
-        configs += chosen
-        reasons[name] = kind.why(profiles[name][kind.profile], whole=whole)
+    profiles, whole = profile_columns(look, roles), look.sees_all(roles.features)
+
+    def candidate(name: str, *, mixed: bool) -> Candidate:
+        kind, features = schema.field(name).type, frozenset(roles.features)
+        return Candidate(name, kind, settings, roles.asked.get(name), whole, mixed, features, partial(look.scan, name))
+
+    taken = {name: _taken(candidate(name, mixed=False), _own(roles, name), profiles[name]) for name in roles.kinds}
+    mixed = any(_is_mixed(roles, name, chosen) for name, chosen in taken.items())
+    for name in roles.kinds:
+        taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])
+    reasons = {}
+    by_kind: dict[ColumnKind, list[Any]] = {}
+    for name, chosen in taken.items():
+        if chosen is None:
+            raise _nobodys(candidate(name, mixed=mixed), roles.kinds[name])
+        by_kind.setdefault(chosen[0], []).extend(chosen[1])
+        reasons[name] = chosen[0].why(profiles[name][chosen[0].profile], whole=whole)
+    configs = [config for kind, chosen in filter(None, taken.values()) if kind not in roles.own for config in chosen]
+    for kind in roles.own:
+        by_kind.setdefault(kind, []).extend(kind.combine(configs, roles, schema, settings))
     for kind in KINDS:
         configs += kind.combine(configs, roles, schema, settings)
-    encoding = _placed(_encoding(configs), settings, look.dataset.n_rows)
-    return encoding, reasons
+    own = [custom_columns(kind, by_kind[kind]) for kind in roles.own if by_kind[kind]]
+    return _placed(_encoding(configs, own), settings, look.dataset.n_rows), reasons
 
 
-def _choose(column: Candidate, kinds: Sequence[ColumnKind], profiles: dict[Any, Any]) -> tuple[ColumnKind, list[Any]]:
+Taken = tuple["ColumnKind", list[Any]]
+
+
+def _own(roles: Roles, name: str) -> list[ColumnKind]:
+    return [kind for kind in roles.kinds[name] if kind in roles.own]
+
+
+def _taken(column: Candidate, kinds: Sequence[ColumnKind], profiles: dict[Any, Any]) -> Taken | None:
     """Ask one kind after another; the first that does not say "not for me" has the column."""
     for kind in kinds:
         configs = kind.choose(column, profiles[kind.profile])
         if configs:
             return kind, configs
+    return None
+
+
+def _is_mixed(roles: Roles, name: str, chosen: Taken | None) -> bool:
+    """Whether a column makes rows lists of entries; what is one's own has chosen, others go by what they may choose."""
+    if chosen is None:
+        return any(not kind.dense for kind in roles.kinds[name] if kind not in roles.own)
+    needs = chosen[0].needs(chosen[1])
+    return bool(needs.slots or needs.ragged)
+
+
+def _nobodys(column: Candidate, kinds: Sequence[ColumnKind]) -> DataError:
     names = " and ".join(kind.name for kind in kinds)
-    raise DataError(
+    return DataError(
         f"feature {column.name!r} of type {column.type} is not for {names}; leave it out with --exclude '{column.name}'"
     )
 
 
-def _encoding(configs: Sequence[Any]) -> Encoding:
+def _encoding(configs: Sequence[Any], own: Sequence[CustomColumns]) -> Encoding:
     """Sort the configs by what writes them; those of vectors after all other numbers."""
     numbers = sorted((config for config in configs if isinstance(config, NumberColumn)), key=lambda c: c.item >= 0)
     categories = [config for config in configs if isinstance(config, CategoryColumn)]
-    _check_names(numbers)
-    _check_names(categories)
     crosses = tuple(config for config in configs if isinstance(config, Cross))
-    return Encoding(
-        tuple(numbers), tuple(categories), crosses, tuple(config for config in configs if isinstance(config, RaggedColumn))
-    )
+    tails = tuple(config for config in configs if isinstance(config, RaggedColumn))
+    _check_names([(config.name, config.column) for config in categories])
+    encoding = Encoding(tuple(numbers), tuple(categories), crosses, tails, custom=tuple(own) or msgspec.UNSET)
+    others = [
+        (number.name, columns.configs[0].column) for columns in own for number in columns.kind.needs(columns.configs).numbers
+    ]
+    _check_names([*((config.name, config.column) for config in numbers), *others])
+    return encoding
 
 
-def _check_names(columns: Sequence[NumberColumn | CategoryColumn]) -> None:
+def _check_names(features: Sequence[tuple[str, str]]) -> None:
     """Refuse two features of one name, such as the first item of the vectors `e` and a column `e[0]`."""
-    name, times = Counter(column.name for column in columns).most_common(1)[0] if columns else ("", 0)
+    name, times = Counter(name for name, _ in features).most_common(1)[0] if features else ("", 0)
     if times > 1:
-        sources = [column.column for column in columns if column.name == name]
+        sources = [column for feature, column in features if feature == name]
         raise DataError(
             f"two features would be called {name!r}, of columns {sources[0]!r} and {sources[1]!r}; rename one, or leave it out "
             f"with --exclude '{sources[1]}'"
@@ -106,8 +137,10 @@ def _check_names(columns: Sequence[NumberColumn | CategoryColumn]) -> None:
 
 def _placed(encoding: Encoding, settings: Settings, n_rows: int) -> Encoding:
     """Give every column the coordinates of its own weights, and the hashed space its size."""
-    placed = [config for group in encoding.groups for config in group.kind.place(group.configs, group.places.weight)]
-    encoding = _encoding([*placed])
+    placed = [(group.kind, group.kind.place(group.configs, group.places.weight)) for group in encoding.groups]
+    own = [columns.kind for columns in encoding.custom or ()]
+    custom = [custom_columns(kind, configs) for kind, configs in placed if kind in own]
+    encoding = _encoding([config for kind, configs in placed if kind not in own for config in configs], custom)
     needs = [group.needs for group in encoding.groups]
     if not any(each.n_hashed or each.ragged for each in needs):
         return encoding

@@ -75,12 +75,12 @@ def _cross(entry: str, chosen: Sequence[Any]) -> Cross:
     members = [part.strip() for part in entry.split("*")]
     categories = {config.name for config in chosen if hasattr(config, "own_names")}
     numbers = {config.name for config in chosen if hasattr(config, "shift")}
-    others = {config.name for config in chosen} - categories - numbers
+    ragged = {config.name for config in chosen if hasattr(config, "mean_entries")}
     numeric = [name for name in members if name in numbers]
     for name in members:
-        if name not in categories | numbers | others:
+        if name not in categories | numbers | ragged:
             raise SettingsError(f"--cross {entry}: {name!r} is no feature{nearest(name, categories | numbers)}")
-    wide = [name for name in members if name in others]
+    wide = [name for name in members if name in ragged]
     if wide:
         raise SettingsError(f"--cross {entry}: {wide[0]!r} has many values per cell, which cannot be crossed")
     if len(members) < 2 or len(numeric) > 1 or len(members) == len(numeric):

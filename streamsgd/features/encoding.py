@@ -12,6 +12,7 @@ import msgspec
 from streamsgd.features.categories import CategoryColumn
 from streamsgd.features.column import Needs, Number, Places
 from streamsgd.features.crosses import Cross
+from streamsgd.features.custom import CustomColumns, with_kind
 from streamsgd.features.hashing import Hashed
 from streamsgd.features.kinds import BY_NAME, CATEGORIES, LISTS, NUMBERS
 from streamsgd.features.layout import Layout
@@ -20,6 +21,8 @@ from streamsgd.features.ragged import RaggedColumn
 from streamsgd.kernels.structs.rows import OWN, TAIL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamsgd.features.column import ColumnKind
 
 
@@ -62,6 +65,8 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     """Those with a number come last."""
     tails: tuple[RaggedColumn, ...] = ()
     hashed: Hashed | None = None
+    custom: tuple[CustomColumns, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Columns of kinds of one's own; not in the file where there are none."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -80,14 +85,34 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     @property
     def members(self) -> list[tuple[ColumnKind, tuple[Any, ...]]]:
         """The columns that each encoder writes; slots that a number multiplies come last, and so does their kind."""
-        return [(NUMBERS, self.columns), (CATEGORIES, (*self.categories, *self.crosses)), (LISTS, self.tails)]
+        custom = [(columns.kind, columns.configs) for columns in self.custom or ()]
+        slots = (*self.categories, *self.crosses)
+        return [(NUMBERS, self.columns), *custom, (CATEGORIES, slots), (LISTS, self.tails)]
+
+    def with_kinds(self, given: Sequence[Any]) -> Encoding:
+        """Return an encoding that was read from a file with the kinds of one's own that it names; see `with_kind`.
+
+        Raises
+        ------
+        ModelError
+            One was not given, or does not fit what the file says.
+
+        """
+        if not self.custom:
+            return self
+        return msgspec.structs.replace(self, custom=tuple(with_kind(columns, given) for columns in self.custom))
+
+    def pairs(self) -> list[tuple[ColumnKind, Any]]:
+        """Return every config with the kind that decided on it."""
+        own = (NUMBERS, CATEGORIES, LISTS)
+        members = [(kind, config) for kind, configs in self.members for config in configs]
+        return [(BY_NAME[config.kind] if kind in own else kind, config) for kind, config in members]
 
     def by_kind(self) -> dict[ColumnKind, list[Any]]:
         """Return the columns by the kind that decided on them."""
         found: dict[ColumnKind, list[Any]] = {}
-        configs: tuple[Any, ...] = (*self.columns, *self.categories, *self.crosses, *self.tails)
-        for config in configs:
-            found.setdefault(BY_NAME[config.kind], []).append(config)
+        for kind, config in self.pairs():
+            found.setdefault(kind, []).append(config)
         return found
 
     @property
@@ -139,8 +164,7 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     @property
     def sources(self) -> tuple[str, ...]:
         """Columns of the data that are read, each once."""
-        listed = [(group.kind, config) for group in self.groups for config in group.configs]
-        return tuple(dict.fromkeys(name for kind, config in listed for name in BY_NAME[config.kind].sources(config)))
+        return tuple(dict.fromkeys(name for kind, config in self.pairs() for name in kind.sources(config)))
 
     @property
     def is_wide(self) -> bool:

@@ -48,7 +48,7 @@ def encoding_faults(encoding: Encoding) -> Iterator[Fault]:
     yield from _twice("tails", [tail.name for tail in encoding.tails])
     for k, column in enumerate(encoding.columns):
         yield from _of_number(f"columns[{k}]", column)
-    at = encoding.width
+    at = encoding.width + sum(columns.kind.needs(columns.configs).weights for columns in encoding.custom or ())
     for k, category in enumerate(encoding.categories):
         yield from _of_category(f"categories[{k}]", category, at)
         at += category.own
@@ -57,6 +57,7 @@ def encoding_faults(encoding: Encoding) -> Iterator[Fault]:
     yield from _of_crosses(encoding)
     yield from _of_space(encoding.hashed, at)
     hashed = [category.name for category in encoding.categories if not category.own]
+    hashed += [c.name for c in encoding.custom or () if (needs := c.kind.needs(c.configs)).n_hashed or needs.ragged]
     hashed += [tail.name for tail in encoding.tails] + [cross.name for cross in encoding.crosses]
     if hashed and encoding.hashed is None:
         yield "hashed", f"is missing, but {hashed[0]!r} is hashed"

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, SettingsError
-from streamsgd.features.kinds import BY_NAME, KINDS
+from streamsgd.features.custom import kinds_of
 from streamsgd.features.names import check_known, expand, few_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamsgd.features.column import ColumnKind
+    from streamsgd.features.custom import Kinds
     from streamsgd.settings.fields import Settings
 
 
@@ -28,6 +29,8 @@ class Roles:
     """What each feature may be taken for, in the order in which kinds are asked."""
     asked: dict[str, str] = field(default_factory=dict)
     """The kind that the settings name, by feature."""
+    own: tuple[ColumnKind, ...] = ()
+    """Kinds that are not streamsgd's."""
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -35,8 +38,8 @@ class Roles:
         return (*self.features, self.target, *((self.weight,) if self.weight else ()))
 
 
-def choose(settings: Settings, schema: Any) -> Roles:
-    """Give every column its role.
+def choose(settings: Settings, schema: Any, kinds: Kinds | None = None) -> Roles:
+    """Give every column its role; `kinds` are by default those of the settings.
 
     Raises
     ------
@@ -59,11 +62,14 @@ def choose(settings: Settings, schema: Any) -> Roles:
         raise SettingsError(f"column {both[0]!r} is both a feature and the target or weight")
     if not features:
         raise SettingsError("no feature column is left; see --features and --exclude, and the columns: " + few_of(names))
-    asked = asked_kinds(settings, features)
-    return Roles(settings.target, settings.weight, features, ids, choose_kinds(asked, features, schema), asked)
+    kinds = kinds or kinds_of(settings)
+    asked = asked_kinds(settings, features, kinds)
+    return Roles(
+        settings.target, settings.weight, features, ids, choose_kinds(kinds, asked, features, schema), asked, kinds.own
+    )
 
 
-def asked_kinds(settings: Settings, features: Sequence[str]) -> dict[str, str]:
+def asked_kinds(settings: Settings, features: Sequence[str], kinds: Kinds) -> dict[str, str]:
     """Return the kind that the settings name, by feature.
 
     Raises
@@ -76,10 +82,18 @@ def asked_kinds(settings: Settings, features: Sequence[str]) -> dict[str, str]:
     both = sorted(categorical & text)
     if both:
         raise SettingsError(f"column {both[0]!r} is both --categorical and --text")
-    return {**dict.fromkeys(categorical, "category"), **dict.fromkeys(text, "text")}
+    named = {**dict.fromkeys(categorical, "category"), **dict.fromkeys(text, "text")}
+    own = kinds.asked(features)
+    both = sorted(own.keys() & named.keys())
+    if both:
+        flag = "--categorical" if both[0] in categorical else "--text"
+        raise SettingsError(f"column {both[0]!r} is both {flag} and --column-kind {own[both[0]]}")
+    return named | own
 
 
-def choose_kinds(asked: Mapping[str, str], features: Sequence[str], schema: Any) -> dict[str, tuple[ColumnKind, ...]]:
+def choose_kinds(
+    kinds: Kinds, asked: Mapping[str, str], features: Sequence[str], schema: Any
+) -> dict[str, tuple[ColumnKind, ...]]:
     """Return the kinds that each feature may be of, by its type and by what the settings say.
 
     Raises
@@ -90,14 +104,15 @@ def choose_kinds(asked: Mapping[str, str], features: Sequence[str], schema: Any)
         A feature is of a type that cannot be used.
 
     """
-    kinds: dict[str, tuple[ColumnKind, ...]] = {}
+    candidates: dict[str, tuple[ColumnKind, ...]] = {}
     wrong = []
     for name in features:
         found, own = schema.field(name).type, asked.get(name)
-        kinds[name] = tuple(kind for kind in KINDS if kind.accepts(found, own))
-        if own and not kinds[name]:
-            raise SettingsError(f"column {name!r} is of type {found}, which cannot be {BY_NAME[own].what}")
-        if not kinds[name]:
+        some = (kinds.by_name[own],) if own else kinds.everywhere
+        candidates[name] = tuple(kind for kind in some if kind.accepts(found, own))
+        if own and not candidates[name]:
+            raise SettingsError(f"column {name!r} is of type {found}, which cannot be {kinds.by_name[own].what}")
+        if not candidates[name]:
             wrong.append(name)
     if wrong:
         first = schema.field(wrong[0])
@@ -107,4 +122,4 @@ def choose_kinds(asked: Mapping[str, str], features: Sequence[str], schema: Any)
             f"feature {first.name!r} is of type {first.type}; features must be numbers, dates, strings, lists of those, or "
             f"maps from them to numbers. Leave {these} out with: {flags}"
         )
-    return kinds
+    return candidates

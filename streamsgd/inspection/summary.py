@@ -158,6 +158,7 @@ def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSumma
     encoding, reasons = choose_encoding(Sample(dataset, settings), roles)
     taken = encoding.taken_as()
     for column in columns:
+        column.usable |= column.name in taken
         column.taken_as, column.why = taken.get(column.name, []), reasons.get(column.name, "")
 
 

@@ -25,7 +25,7 @@ from streamsgd.model.validate import check_weights, loss_name, read_loss, read_m
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from streamsgd.features.target import Target
 
@@ -293,7 +293,7 @@ class Model:
         store.write(path, self.to_bytes())
 
 
-def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
+def load(path: str | os.PathLike[str], *, loss: Any = None, column_kind: Any = ()) -> Model:
     """Read a model file. No code in it is run.
 
     Parameters
@@ -302,21 +302,25 @@ def load(path: str | os.PathLike[str], *, loss: Any = None) -> Model:
         Of the file.
     loss
         A loss that is not streamsgd's: itself, or where it is, package.module:Class, its fields being those of the model.
+    column_kind
+        Kinds of columns that are not streamsgd's: classes, or where they are, their fields being those of the model.
 
     Raises
     ------
     ModelError
-        There is no such file, it is damaged, or from a newer version; its loss is not streamsgd's and was not given, or is
-        another one.
+        There is no such file, it is damaged, or from a newer version; its loss or a kind of column is not streamsgd's and was
+        not given, or is another one.
     SettingsError
-        The loss cannot be imported.
+        The loss or the kind cannot be imported.
 
     """
     header, arrays = store.unpack("model", store.read(path), str(path))
-    return from_file(header, arrays, loss, str(path))
+    return from_file(header, arrays, loss, str(path), (column_kind,) if isinstance(column_kind, str) else column_kind)
 
 
-def from_file(header: dict[str, Any], arrays: dict[str, np.ndarray], loss: Any = None, name: str = "the model") -> Model:
+def from_file(
+    header: dict[str, Any], arrays: dict[str, np.ndarray], loss: Any = None, name: str = "the model", kinds: Sequence[Any] = ()
+) -> Model:
     """Build a model from what a file held, all of which is checked before any of it is used.
 
     Raises
@@ -326,7 +330,7 @@ def from_file(header: dict[str, Any], arrays: dict[str, np.ndarray], loss: Any =
         streamsgd's and was not given, or is another one: loading a file imports no code by name.
 
     """
-    found = read_model_header(header, name)
+    found = read_model_header(header, name, kinds)
     part = read_loss(found, loss, name)
     check_weights(arrays, found.encoding, int(getattr(part, "classes", 1)), name)
     try:

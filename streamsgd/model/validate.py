@@ -21,7 +21,7 @@ from streamsgd.settings.fields import Settings
 from streamsgd.settings.registry import PARTS, make
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -205,18 +205,18 @@ def _sound_target(target: Target, name: str) -> Target:
     return target
 
 
-def read_model_header(header: dict[str, Any], name: str) -> ModelHeader:
-    """Return a model's header with its parts checked.
+def read_model_header(header: dict[str, Any], name: str, kinds: Sequence[Any] = ()) -> ModelHeader:
+    """Return a model's header with its parts checked; `kinds` are the given kinds of columns that are not streamsgd's.
 
     Raises
     ------
     ModelError
-        A field is missing, of another type, or out of range.
+        A field is missing, of another type, or out of range, or a kind of column was not given.
 
     """
     check_values(header, name)
     found = converted(header, ModelHeader, name, "")
-    _sound_encoding(found.encoding, name)
+    found.encoding = _sound_encoding(found.encoding.with_kinds(kinds), name)
     _sound_target(found.target, name)
     _check_settings(found.settings, name)
     if found.provenance:

@@ -99,6 +99,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
     ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1
+    column_kind: Annotated[
+        Names,
+        Meta(
+            description="A kind of column of your own, package.module:Class, for all columns that it accepts, or "
+            "COLUMN=package.module:Class, names or globs."
+        ),
+    ] = ()
     time_parts: Annotated[
         Names,
         Meta(description="Timestamps whose hour, weekday and month are categories too; ts.hour is for one part of ts alone."),

@@ -12,7 +12,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest, parse_bytes
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import RUN_ONLY, Settings
-from streamsgd.settings.policies import POLICIES, check_policies
+from streamsgd.settings.policies import POLICIES, check_policies, split_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,10 +62,11 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
 def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     """Refuse parts and sizes that mean nothing, before any file is touched."""
     from streamsgd.planning.stragglers import parse_straggler  # noqa: PLC0415
-    from streamsgd.settings.registry import PARTS, make  # noqa: PLC0415  what --help need not pay
+    from streamsgd.settings.registry import PARTS, make, make_own  # noqa: PLC0415  what --help need not pay
 
     checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
     checks |= {name: partial(check_policies, name) for name in POLICIES}
+    checks["column_kind"] = lambda entries: [make_own("column kind", split_kind(entry)[1]) for entry in entries]
     for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
         value = getattr(settings, name)
         if value in (None, "auto"):
@@ -73,7 +74,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
         try:
             check(value)
         except SettingsError as error:
-            raise SettingsError(f"{origins.get(name, '--' + name)}: {error}") from None
+            raise SettingsError(f"{origins.get(name, '--' + name.replace('_', '-'))}: {error}") from None
 
 
 def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) -> str:

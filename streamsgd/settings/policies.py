@@ -5,6 +5,7 @@ Of several that fit a column the last one holds.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,25 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "transform": ("auto", "none", "log1p", "bins"),
 }
 """What can be chosen, by setting; the first is the default."""
+
+
+KIND = re.compile(r"(?:(?P<columns>.*)=)?(?P<kind>[A-Za-z_][\w.]*:[A-Za-z_]\w*(?:,\w+=[^,=]*)*)", re.DOTALL)
+"""An entry of `--column-kind`: `package.module:Class,field=value`, or `column=` and that."""
+
+
+def split_kind(entry: str) -> tuple[str, str]:
+    """Return the columns, a name or glob or '', and the kind of column that an entry of `--column-kind` names.
+
+    Raises
+    ------
+    SettingsError
+        It names none.
+
+    """
+    found = KIND.fullmatch(entry)
+    if found is None:
+        raise SettingsError(f"{entry!r} is no package.module:Class, nor COLUMN=package.module:Class")
+    return found["columns"] or "", found["kind"]
 
 
 def policy_of(setting: str, entries: Iterable[str], *names: str) -> str:

@@ -7,6 +7,7 @@ A *spec* is how a person writes a part: `adam`, `huber:delta=2`, `cosine:floor=0
 from __future__ import annotations
 
 import importlib
+from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
@@ -80,6 +81,23 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     raise SettingsError(f"unknown {kind} {name!r}{nearest(name, PARTS[kind])}")
 
 
+def make_own(kind: str, spec: str) -> Any:
+    """Build a part of one's own, of a kind of which there are no names: a frozen dataclass, package.module:Class,field=value.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be imported, or built with these fields.
+
+    """
+    module, _, rest = spec.partition(":")
+    class_name, _, fields = rest.partition(",")
+    cls = _load(kind, module, class_name)
+    if not (is_dataclass(cls) and vars(cls)["__dataclass_params__"].frozen):
+        raise SettingsError(f"{kind} {module}:{class_name} is no frozen dataclass, whose fields a model file can keep")
+    return _build(kind, f"{module}:{class_name}", cls, _fields(fields, spec))
+
+
 def spec_of(kind: str, part: Any) -> str:
     """Return the spec that builds this part again, every field written out."""
     names = {cls: name for name, cls in PARTS[kind].items()}
@@ -100,7 +118,7 @@ def _fields(text: str, spec: str) -> dict[str, str]:
 
 def _build(kind: str, name: str, cls: Any, fields: dict[str, Any]) -> Any:
     hints = get_type_hints(cls)
-    known = getattr(cls, "_fields", ())
+    known = tuple(cls.__dataclass_fields__) if is_dataclass(cls) else getattr(cls, "_fields", ())
     for key in fields:
         if key not in known:
             raise SettingsError(f"{kind} {name!r} has no field {key!r}{nearest(key, known)}")

@@ -150,7 +150,7 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
             "pass the same settings to go on, or --resume never to start anew"
         )
     return {
-        "encoding": msgspec.convert(header["encoding"], Encoding),
+        "encoding": msgspec.convert(header["encoding"], Encoding).with_kinds(settings.column_kind),
         "target": msgspec.convert(header["target"], Target),
         "chunk_rows": header["chunk_rows"],
         "optimizer": header["optimizer"],
