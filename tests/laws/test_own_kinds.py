@@ -50,12 +50,9 @@ def model(table: pa.Table) -> streamsgd.Model:
 
 
 def test_numbers_of_ones_own_learn_what_is_there(table: pa.Table) -> None:
-    places = table.select(["place", "y"]).slice(6)
-    rest = np.array(places["y"]) - np.array(places["y"])  # what only places say
-    latitudes = [float(value.split(",")[0]) for value in places["place"].to_pylist()]
-    longitudes = [float(value.split(",")[1]) for value in places["place"].to_pylist()]
-    y = 2.0 * np.array(latitudes) - 3.0 * np.array(longitudes) + 7.0 + rest
-    exact = pa.table({"place": places["place"], "y": y})
+    places = table["place"].slice(6)
+    latitudes, longitudes = np.array([value.split(",") for value in places.to_pylist()], np.float64).T
+    exact = pa.table({"place": places, "y": 2.0 * latitudes - 3.0 * longitudes + 7.0})
     found = streamsgd.train(exact, "y", column_kind=[GEO], polish=60, precision="float64", **PLAIN)
     weights, intercept = found.coefficients()
     assert found.encoding.names == ("place.latitude", "place.longitude")
@@ -93,8 +90,8 @@ def test_a_column_can_be_named(table: pa.Table) -> None:
         streamsgd.train(table, "y", column_kind=["wor*=own_kinds:Geo"], **PLAIN)
     with pytest.raises(SettingsError, match="there is no column 'plaice', did you mean 'place'"):
         streamsgd.train(table, "y", column_kind=["plaice=own_kinds:Geo"], **PLAIN)
+    numbers = table.append_column("n", [range(N)])
     with pytest.raises(SettingsError, match="'n' is of type int64, which cannot be a latitude and a longitude"):
-        numbers = table.append_column("n", [range(N)])
         streamsgd.train(numbers, "y", column_kind=["n=own_kinds:Geo"], **PLAIN)
     with pytest.raises(SettingsError, match="'place' is both --categorical and --column-kind geo"):
         streamsgd.train(table, "y", column_kind=["place=own_kinds:Geo"], categorical=["place"], **PLAIN)
@@ -190,8 +187,8 @@ def test_a_stopped_run_goes_on_with_them(table: pa.Table, tmp_path: Path) -> Non
 
 
 def _process(folder: Path, *args: Any) -> "subprocess.CompletedProcess[str]":
-    tests = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])
+    here = [str(Path(__file__).parents[1]), str(Path(streamsgd.__file__).parents[1])]
+    path = os.pathsep.join([*here, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "streamsgd", *map(str, args)]
     env = {**os.environ, "PYTHONPATH": path}
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, timeout=120, check=False)
