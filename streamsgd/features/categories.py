@@ -42,7 +42,7 @@ UNSEEN = 1e-3
 
 
 class CategoryColumn(msgspec.Struct, frozen=True):
-    """A column whose every value has a weight: own ones for `values` or for ranges between `edges`, else hashed."""
+    """A column whose every value has a weight: one-hot for `values` or for the bins between `edges`, else hashed."""
 
     name: str
     column: str
@@ -52,7 +52,7 @@ class CategoryColumn(msgspec.Struct, frozen=True):
     """Coordinate of its first own weight; then come those of null and, with `values`, of any other value."""
     values: tuple[str, ...] = ()
     edges: tuple[float, ...] = ()
-    """Ascending: a number is in range k if k edges are at or below it."""
+    """Ascending: a number is in bin k if k edges are at or below it."""
     part: str = ""
     """Which part of a moment is taken, a key of `TIME_PARTS` ..."""
     zone: str = ""
@@ -78,9 +78,9 @@ class CategoryColumn(msgspec.Struct, frozen=True):
         if self.part:
             return f"its {self.part}, a category"
         if self.edges:
-            return f"{len(self.edges) + 1} ranges"
+            return f"{len(self.edges) + 1} quantile bins, one-hot"
         if self.values:
-            return f"category, {len(self.values):,} values of their own"
+            return f"category, one-hot, {len(self.values):,} values"
         return f"category, hashed, about {self.distinct:,} values"
 
     @property
@@ -126,8 +126,8 @@ class CategoryEncoder:
         entries = as_bytes(dictionary)
         filled = pc.fill_null(entries, b"") if entries.null_count else entries
         if self.column.values:
-            found = pc.fill_null(pc.index_in(filled.cast(pa.binary()), value_set=self.values), len(self.values) + 1)
-            table: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
+            index = pc.fill_null(pc.index_in(filled.cast(pa.binary()), value_set=self.values), len(self.values) + 1)
+            table: np.ndarray = index.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
         else:
             table = hash_values(filled, self.seed, self._space)
         if entries.null_count:
@@ -139,7 +139,7 @@ class CategoryEncoder:
         if self.column.part:
             return self._parts(column)
         if self.column.edges:
-            return self._ranges(column)
+            return self._bins(column)
         if not self.column.own and is_text(column.type) and not pa.types.is_dictionary(column.type):
             return self._hash_rows(column)
         chunks = as_dictionary(column)
@@ -157,16 +157,16 @@ class CategoryEncoder:
         coordinates: np.ndarray = table[np.asarray(pc.fill_null(indices.cast(pa.int64()), len(table) - 1))]
         return coordinates
 
-    def _ranges(self, column: Any) -> np.ndarray:
+    def _bins(self, column: Any) -> np.ndarray:
         numbers = np.asarray(as_float(column))
-        found = np.empty(len(numbers), np.int32)
-        find_ranges(numbers, self.edges, self.column.first, self.null, found)
-        return found
+        coordinates = np.empty(len(numbers), np.int32)
+        find_ranges(numbers, self.edges, self.column.first, self.null, coordinates)
+        return coordinates
 
     def _parts(self, column: Any) -> np.ndarray:
-        found = pc.fill_null(part_of(column, self.column.part, self.column.zone), TIME_PARTS[self.column.part])
-        found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-        coordinates: np.ndarray = found.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
+        parts = pc.fill_null(part_of(column, self.column.part, self.column.zone), TIME_PARTS[self.column.part])
+        parts = parts.combine_chunks() if isinstance(parts, pa.ChunkedArray) else parts
+        coordinates: np.ndarray = parts.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(self.column.first)
         return coordinates
 
 

@@ -110,10 +110,10 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
 
     def by_kind(self) -> dict[ColumnKind, list[Any]]:
         """Return the columns by the kind that decided on them."""
-        found: dict[ColumnKind, list[Any]] = {}
+        configs: dict[ColumnKind, list[Any]] = {}
         for kind, config in self.pairs():
-            found.setdefault(kind, []).append(config)
-        return found
+            configs.setdefault(kind, []).append(config)
+        return configs
 
     @property
     def indicators(self) -> tuple[str, ...]:
@@ -154,12 +154,12 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
 
     def taken_as(self) -> dict[str, list[str]]:
         """Say what every column of the data becomes."""
-        found: dict[str, list[str]] = {name: [] for name in self.sources}
+        words: dict[str, list[str]] = {name: [] for name in self.sources}
         for kind, configs in self.by_kind().items():
             for config in configs:
                 for name in kind.sources(config):
-                    found[name].append(kind.explain(config))
-        return found
+                    words[name].append(kind.explain(config))
+        return words
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -108,11 +108,11 @@ def frequent_words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
 
 def _decoded(counts: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
     """Return what is UTF-8; the rest has no name."""
-    found = []
+    named = []
     for value, count in counts:
         with suppress(UnicodeDecodeError):
-            found.append((value.decode(), count))
-    return found
+            named.append((value.decode(), count))
+    return named
 
 
 def _best(counts: Mapping[T, int], most: int = MOST_NAMED) -> list[tuple[T, int]]:
@@ -125,9 +125,9 @@ class FrequentValues:
     def __init__(self, counts: Mapping[str, Iterable[tuple[str, int]]] | None = None) -> None:
         self.counts = {name: Counter(dict(pairs)) for name, pairs in (counts or {}).items()}
 
-    def add(self, found: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+    def add(self, counted: Mapping[str, Iterable[tuple[str, int]]]) -> None:
         """Take in what a piece brought."""
-        for name, pairs in found.items():
+        for name, pairs in counted.items():
             counts = self.counts.setdefault(name, Counter())
             counts.update(dict(pairs))
             if len(counts) > 2 * MOST_KEPT:

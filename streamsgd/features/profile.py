@@ -41,18 +41,18 @@ def profile_columns(look: Sample, roles: Roles) -> dict[str, dict[Profiler, Any]
     n_series = sum(max(1, getattr(schema.field(name).type, "list_size", 1)) for name in _dense(roles))
     values = max(LEAST_VALUES, min(QUANTILE_VALUES, QUANTILE_BYTES // (8 * max(1, n_series) * max(1, len(pieces)))))
     limits = Limits(None if look.sees_all(roles.features) else CATEGORY_ROWS, values)
-    found: dict[str, dict[Profiler, Any]] = {}
+    joined: dict[str, dict[Profiler, Any]] = {}
     with ThreadPoolExecutor(look.threads(roles.features)) as pool:
         for part in pool.map(partial(_profile_piece, look, roles, profilers, limits), pieces):
             for name, profiles in part.items():
                 for profiler, profile in profiles.items():
-                    if profiler in found.setdefault(name, {}):
-                        found[name][profiler].join(profile)
+                    if profiler in joined.setdefault(name, {}):
+                        joined[name][profiler].join(profile)
                     else:
-                        found[name][profiler] = profile
+                        joined[name][profiler] = profile
     # What Arrow's allocator keeps of a sample of wide rows would count against the budget for the whole run.
     pa.default_memory_pool().release_unused()
-    return found or _profile(_empty(schema, roles), profilers, limits)
+    return joined or _profile(_empty(schema, roles), profilers, limits)
 
 
 def _dense(roles: Roles) -> list[str]:

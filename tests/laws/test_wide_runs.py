@@ -278,10 +278,10 @@ def test_inspect_says_what_would_be_chosen(data: Path, capsys: pytest.CaptureFix
     columns = {column["name"]: column for column in json.loads(capsys.readouterr().out)["columns"]}
     encoding = plan(data, "y", exclude=["label"]).encoding
     assert {name: column["taken_as"] for name, column in columns.items() if column["taken_as"]} == encoding.taken_as()
-    assert columns["device"]["taken_as"] == ["category, 4 values of their own"]
+    assert columns["device"]["taken_as"] == ["category, one-hot, 4 values"]
     assert columns["site"]["taken_as"][0].startswith("category, hashed, about 1,")
     assert columns["tags"]["taken_as"][0].startswith("list, hashed, ")
-    assert columns["x"]["taken_as"][1:] == ["16 ranges"]
+    assert columns["x"]["taken_as"][1:] == ["16 quantile bins, one-hot"]
     assert columns["y"]["taken_as"] == columns["label"]["taken_as"] == []
     assert re.match(r"1,\d{3} values in 3,000 rows, all of them", columns["site"]["why"])
 
