@@ -21,8 +21,9 @@ import math
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +33,15 @@ from streamsgd.data.timings import Timings
 from streamsgd.planning.stragglers import Straggler
 from streamsgd.planning.tree import FAN
 from streamsgd.settings.make import make_settings
-from streamsgd.training.backends.dask import Cluster
-from streamsgd.training.backends.worker import cache_of
-from streamsgd.training.learner import Learner
+from streamsgd.training.backends.dask import DaskBackend
 from streamsgd.training.prepare import prepare
 from streamsgd.training.run import train_model
-from streamsgd.training.tasks.base import ChunkReport
+from streamsgd.training.tasks.base import ChunkReport, Round
 from streamsgd.training.tasks.merge import Delta
+
+if TYPE_CHECKING:
+    from streamsgd.stream.chunk import LoadedChunk
+    from streamsgd.training.job import Job
 
 COLUMNS = 28
 CHUNK_ROWS = 500_000
@@ -96,20 +99,22 @@ def measured(path: Path, lanes: int, workers: int) -> dict[str, float]:
 
 
 class Sleep:
-    """A lane's task that sleeps, then brings a gain of as many weights as the job has."""
+    """A task that sleeps, then brings a delta of as many weights as the job has, without reading anything."""
+
+    name, exact, nbytes = "sleep", False, 0
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.__name__ = "sleep"
 
-    def __call__(self, run: str, packed: Any, _common: Any, place: tuple[int, int], _ahead: Any) -> Any:
-        """Sleep."""
+    def open(self, job: Job) -> Any:
+        """Return what sleeps."""
+        return partial(self._sleep, job)
+
+    def _sleep(self, job: Job, filled: LoadedChunk) -> tuple[Delta, ChunkReport]:
         time.sleep(self.seconds)
-        job = cache_of(run, packed).job
         n = job.n_weights
-        gain = Delta(1, np.zeros(3), None, np.zeros(0), np.zeros((3, n)), np.zeros((0, n)), np.zeros(4), np.zeros(2))
-        brought = ChunkReport(job.plan.chunk(*place), [], Timings(), rows=1)
-        return (gain, [brought]), None
+        delta = Delta(1, np.zeros(3), None, np.zeros(0), np.zeros((3, n)), np.zeros((0, n)), np.zeros(4), np.zeros(2))
+        return delta, ChunkReport(filled.chunk, [], Timings(), rows=1)
 
 
 def simulated(path: Path, n: int, seconds: float, rounds: int) -> dict[str, float]:
@@ -130,14 +135,13 @@ def simulated(path: Path, n: int, seconds: float, rounds: int) -> dict[str, floa
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        crew, learner = Cluster(job, client, Straggler()), Learner(job)
-        crew.begin(0, 0)
-        crew._round(learner.packed(), 0, 0, n, Sleep(0.01))  # noqa: SLF001  the workers meet the job
+        backend = DaskBackend(job, client, Straggler())
+        backend.run(Round(Sleep(0.01), 0, 0, n))  # the workers meet the job
         began, cpu = time.perf_counter(), time.process_time()
         for _ in range(rounds):
-            crew._round(learner.packed(), 0, 0, n, Sleep(seconds))  # noqa: SLF001
+            backend.run(Round(Sleep(seconds), 0, 0, n))
         took, spent = (time.perf_counter() - began) / rounds, (time.process_time() - cpu) / rounds
-        crew.close()
+        backend.close()
     return {"workers": n, "seconds_per_round": took, "driver_per_round": spent, "efficiency": seconds / took}
 
 

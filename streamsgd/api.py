@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamsgd.stream.stats import Account
+    from streamsgd.training.callbacks import Callback
     from streamsgd.training.events import Event
     from streamsgd.training.job import Job
 
@@ -33,6 +34,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Event], None] | None = None,
     client: Any = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Model:
     """Train a model on Parquet of any size, within a memory budget, resuming where a killed run stopped.
@@ -50,6 +52,8 @@ def train(
         Called with an `Event` at 1024, 2048, 4096, ... rows, at every evaluation, and after every chunk (see its `kind`).
     client
         A `dask.distributed.Client`, whose workers learn; nothing of it is changed, and it is left open.
+    callbacks
+        Sinks of what the run tells, as `training.callbacks.Callback` describes: one may raise `Stop`.
     settings
         Fields of `settings.Settings`. Within a task of a Dask worker, memory is by default half of the worker's limit, and
         threads are the worker's.
@@ -66,7 +70,7 @@ def train(
     """
     made = make_settings({"memory": task_memory(), "target": target, **settings})
     with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
-        return train_model(source, made, out=out, emit=on_progress, client=client)[0]
+        return train_model(source, made, out=out, emit=on_progress, client=client, callbacks=callbacks)[0]
 
 
 def plan(source: Any, target: str, **settings: Any) -> Job:

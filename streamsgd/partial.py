@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import Inline
@@ -13,14 +14,21 @@ from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import make
 from streamsgd.stream.loader import check_loader
+from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.engine import Engine
+from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import prepare
+from streamsgd.training.result import model_from
 
 if TYPE_CHECKING:
     import os
 
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
+    from streamsgd.training.phases.base import Outcome
+
+TABLES = EPOCHS._replace(make=partial(Epochs, all_new=True))
+"""Learning whose every epoch is a table of its own."""
 
 
 class Trainer:
@@ -55,8 +63,8 @@ class Trainer:
         if spec != "auto" and reduces(make("optimizer", spec)):
             what = f"--optimizer {spec} needs all the data at once"
             raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
-        self._run: Engine | None = None
-        self._calls = 0
+        self._engine: Engine | None = None
+        self._outcome: Outcome | None = None
 
     def partial_fit(self, table: Any) -> Trainer:
         """Learn from a table (anything with `__arrow_c_stream__`); return self.
@@ -67,13 +75,21 @@ class Trainer:
             The table lacks a column, or holds values that the settings do not allow; nothing of it was learned.
 
         """
-        if self._run is None:
-            self._run = Engine(_open_ended(prepare(table, self.settings)), Inline())
+        if self._engine is None:
+            job = _open_ended(prepare(table, self.settings))
+            self._engine = Engine(job, [TABLES], InlineBackend(job), Inline(), all_new=True)
         else:
-            self._run.job = _with_table(self._run.job, table)
-        self._run.pass_over(self._calls)
-        self._calls += 1
+            job = _with_table(self._learning.job, table)
+            self._engine.backend = InlineBackend(job)
+        self._learning.go_on(job)
+        self._outcome = self._engine.run()
         return self
+
+    @property
+    def _learning(self) -> Epochs:
+        (epochs,) = self._engine.phases if self._engine else ()
+        assert isinstance(epochs, Epochs), "TABLES makes it"  # noqa: S101  for the type checker
+        return epochs
 
     @property
     def model(self) -> Model:
@@ -85,9 +101,9 @@ class Trainer:
             No table has come yet.
 
         """
-        if self._run is None:
+        if self._engine is None or self._outcome is None:
             raise DataError("there is no model yet: call partial_fit first")
-        return self._run.finish()
+        return model_from(self._outcome, self._engine.totals, self._engine.validator.metrics())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model as it is now."""

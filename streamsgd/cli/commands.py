@@ -81,7 +81,7 @@ def train(
         except Stopped as stop:
             _print_json({"command": "train", "status": "stopped", "model": None, "message": str(stop)})
             raise
-        for line in describe_report(report, reporter.memory.bytes):
+        for line in describe_report(report, settings, reporter.memory.bytes):
             reporter.line(line)
         reporter.line(f"saved {out}")
         result = {

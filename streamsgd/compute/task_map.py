@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.compute.deadlines import ATTEMPTS, DEADLINE, NO_WORKER
 from streamsgd.compute.executors import outcome
 from streamsgd.errors import ClusterError, StreamSGDError
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamsgd")
 
-
-DEADLINE = 1800.0
-"""Seconds without any task ending after which a run gives up rather than hang."""
-
-NO_WORKER = 600.0
-"""Seconds without any worker after which it does."""
 
 PAUSE = 0.5
 """Seconds between looks at who is there."""
@@ -39,9 +34,6 @@ AHEAD = 8
 
 DIRECT = 1 << 20
 """Bytes up to which what all tasks share goes by way of the scheduler."""
-
-ATTEMPTS = 100
-"""Times that a task is done again because it was lost on its way."""
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.compute.deadlines import DEADLINE
 from streamsgd.data.partitions import NEEDS_CLIENT, check_rows
 from streamsgd.data.source import Feed as Nothing
 from streamsgd.data.source import Part
@@ -19,9 +20,6 @@ from streamsgd.errors import DataError, SettingsError, StreamSGDError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-DEADLINE = 1800.0
-"""Seconds that a partition may take to be computed and sent here."""
 
 AT_ONCE = 16
 """Partitions that a first look has computed side by side."""

@@ -198,6 +198,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     io_timeout: Annotated[
         Positive, Meta(description="Seconds of silence after which a storage is given up with an error that names the object.")
     ] = 60.0
+    phases: Annotated[
+        Names, Meta(description="Phases of your own that a run ends with, each the name of a PhaseKind: package.module:NAME.")
+    ] = ()
     threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
     executor: Annotated[
         Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.messages import counted, few, format_bytes
 from streamsgd.show.tables import table
+from streamsgd.training.phases import known
 
 if TYPE_CHECKING:
+    from streamsgd.settings.fields import Settings
     from streamsgd.training.events import Report
     from streamsgd.training.job import Job
 
@@ -35,16 +37,14 @@ def describe_job(job: Job) -> list[str]:
     ]
 
 
-def describe_report(report: Report, memory: int) -> list[str]:
+def describe_report(report: Report, settings: Settings, memory: int) -> list[str]:
     """Return lines about what a run did and where its time went."""
     seconds = where_time_went(report)
     speed = report.rows_now / max(report.seconds, 1e-9)
     best = report.best_constant_loss
     return [
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
-        *([] if report.svrg is None else [_reduced(report.svrg)]),
-        *([] if report.polish is None else [_polished(report.polish)]),
-        *([] if report.errors is None else [_determined(report.errors)]),
+        *(line for kind in known(settings) if kind.name in report.phases for line in kind.describe(report.phases[kind.name])),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),
         (
             f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
@@ -79,34 +79,6 @@ def _worked(report: Report) -> list[str]:
 def workers_of(report: Report) -> dict[str, dict[str, Any]]:
     """Return what each worker did, as plain values."""
     return {name: {**asdict(work), "idle": work.idle(report.seconds)} for name, work in sorted(report.workers.items())}
-
-
-def _reduced(found: dict[str, Any]) -> str:
-    why = "as near as the tolerance asks" if found["stopped"] else "the passes are made; more would bring it nearer"
-    return (
-        f"svrg: {found['snapshots']:,} snapshots at rate {found['rate']:.3g}; at the last one objective "
-        f"{found['objective']:.10g}, gradient {found['gradient']:.2g}: {why}"
-    )
-
-
-def _polished(found: dict[str, Any]) -> str:
-    why = {
-        "gradient": "as near as the tolerance asks",
-        "rounding": "as near as rounding allows",
-        "passes": "the passes are made; more would bring it nearer",
-        "patience": "no better on rows not learned from",
-    }
-    return (
-        f"polished: {found['passes']:,} passes, objective {found['objective']:.10g}, gradient "
-        f"{found['gradient']:.2g}: {why[found['stopped']]}"
-    )
-
-
-def _determined(found: dict[str, Any]) -> str:
-    return (
-        f"standard errors: {found['determined']:,} of {found['weights']:,} weights are determined by {found['rows']:,} rows, "
-        f"and within {found['off']:.2g} standard errors of the minimum"
-    )
 
 
 def where_time_went(report: Report) -> dict[str, float]:

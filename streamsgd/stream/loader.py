@@ -80,8 +80,8 @@ class Loader:
     """Decoded bytes up to which a piece is read at once."""
     by_entries: bool = False
     """Whether rows are wanted as lists of entries even if they hold numbers only."""
-    condemned: frozenset[int] = frozenset()
-    """Row groups that killed whoever read them; never opened again. See `quarantine`."""
+    poisoned: frozenset[int] = frozenset()
+    """Row groups that killed whoever read them; never opened again. See `training.backends.poison`."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
@@ -140,8 +140,8 @@ class Loader:
             return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=str(error), spent=spent)
 
     def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Timings) -> LoadedPiece:
-        if self.condemned and not self.condemned.isdisjoint(range(piece.first, piece.last)):
-            raise UnreadableError(self.condemnation(piece))
+        if self.poisoned and not self.poisoned.isdisjoint(range(piece.first, piece.last)):
+            raise UnreadableError(self.poison_message(piece))
         control = self._control(piece, spent)
         began = time.perf_counter()
         wanted = self._filtered(piece, control)
@@ -166,7 +166,7 @@ class Loader:
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         return loaded
 
-    def condemnation(self, piece: Piece) -> str:
+    def poison_message(self, piece: Piece) -> str:
         """Return why a piece is never read."""
         return (
             f"{self.dataset.source.where(piece)}: killed one worker after another, alone and again; look at their logs (out of "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsgd.compute.deadlines import DEADLINE
 from streamsgd.errors import BudgetError, DataError
 from streamsgd.kernels.encode.shuffle import N_BUCKETS, merge
 from streamsgd.planning.budget import tile_rows
@@ -51,9 +52,6 @@ def sequential_stream(recipe: Loader, executor: Executor, block_bytes: int) -> S
 
 TAIL_FLOOR = 32 << 20
 """Bytes of texts and lists that any chunk may hold."""
-
-DEADLINE = 1800.0
-"""Seconds that one chunk may take to arrive before the run gives up rather than hang."""
 
 GRACE = 60.0
 """Seconds that a stream that ends early waits for reads under way; one that hangs is left to its thread."""
@@ -132,12 +130,15 @@ class Stream:
     def __init__(self, recipe: Loader, plan: Plan, executor: Executor, *, n_blocks: int = 2) -> None:
         self.recipe, self.plan, self.executor = recipe, plan, executor
         self._free: list[tuple[Block, np.ndarray]] = []
+        self._order = plan
         self._unmade = n_blocks
         self._waiting: Iterator[Chunk] = iter(())
         self._running: list[tuple[_Read, list[Any]]] = []
         self.deadline = DEADLINE
 
-    def chunks(self, epoch: int = 0, number: int = 0, epochs: int = 1, *, kept: bool = False) -> Generator[LoadedChunk]:
+    def chunks(
+        self, epoch: int = 0, number: int = 0, epochs: int = 1, *, kept: bool = False, plan: Plan | None = None
+    ) -> Generator[LoadedChunk]:
         """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
 
         Parameters
@@ -146,6 +147,8 @@ class Stream:
             Where to begin, and the epoch to end before.
         kept
             Whether blocks are instead reused once they are given back; the next chunk must not be asked for while all are out.
+        plan
+            The stream's own, or one of the same chunks in another order.
 
         Raises
         ------
@@ -153,7 +156,8 @@ class Stream:
             A piece cannot be read or does not arrive before the deadline.
 
         """
-        self._waiting = (chunk for e in range(epoch, epochs) for chunk in self.plan.chunks(e, number if e == epoch else 0))
+        self._order = plan = plan or self.plan
+        self._waiting = (chunk for e in range(epoch, epochs) for chunk in plan.chunks(e, number if e == epoch else 0))
         running: list[tuple[_Read, list[Any]]] = []
         self._running = running
         try:
@@ -184,7 +188,7 @@ class Stream:
 
     def _start(self) -> None:
         while (self._free or self._unmade) and (chunk := next(self._waiting, None)) is not None:
-            job = _Read(self.recipe, self.plan, chunk, *self._room())
+            job = _Read(self.recipe, self._order, chunk, *self._room())
             name = f"streamsgd-read-epoch{chunk.epoch}-chunk{chunk.number}"
             n_tasks = min(self.executor.n_workers, len(chunk.pieces))
             self._running.append((job, [self.executor.submit(job.work, name) for _ in range(n_tasks)]))

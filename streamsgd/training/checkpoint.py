@@ -58,9 +58,16 @@ class Checkpoints:
         names = self.names()
         for name in reversed(names):
             try:
-                return store.unpack("checkpoint", store.read(f"{self.folder}/{name}"), f"{self.folder}/{name}")
+                header, arrays = store.unpack("checkpoint", store.read(f"{self.folder}/{name}"), f"{self.folder}/{name}")
             except ModelError as error:
                 log.warning("passing over a checkpoint: %s", error)
+                continue
+            if "phases" not in header:
+                raise ModelError(
+                    f"{self.folder}/{name} was saved by an older version of streamsgd, whose runs this one cannot go on with: "
+                    "pass --resume never to start anew, or finish the run with that version"
+                )
+            return header, arrays
         if names:
             raise ModelError(f"{self.folder}: no checkpoint can be read; delete the folder to start from the beginning")
         return None

@@ -10,7 +10,7 @@ from streamsgd.data.sizes import column_bytes, has_fixed_width
 from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
-from streamsgd.training.phases.svrg import passes
+from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
     from streamsgd.data.source import Reader
@@ -32,9 +32,10 @@ def outlook(job: Job) -> dict[str, Any]:
     estimate time.
     """
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
+    kinds = wanted(settings, job.parts)
     learned = round(data.n_rows * (1.0 - settings.validation))
     batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
-    steps, measuring = -(-learned // job.batch_size), sum(passes(job))
+    steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
     return {
         "data": {
             "files": data.n_files,
@@ -119,7 +120,7 @@ def estimate(job: Job) -> dict[str, float]:
     times = [_decode_seconds(reader, piece, names) for _ in range(3)]
     per_row = min(times) / piece.rows
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
-    visits = job.dataset.n_rows * (job.epochs + job.settings.polish + job.settings.standard_errors) / job.budget.threads
+    visits = job.dataset.n_rows * sum(kind.passes(job) for kind in wanted(job.settings, job.parts)) / job.budget.threads
     return {
         "rows_decoded_to_estimate": piece.rows,
         "rows_per_second_and_thread": 1.0 / per_row,

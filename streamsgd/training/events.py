@@ -33,12 +33,8 @@ class Report:
     """Decoded bytes of the columns of the rows that came by."""
     workers: dict[str, WorkerStats] = field(default_factory=dict)
     """What each worker of a cluster did, by address."""
-    polish: dict[str, Any] | None = None
-    """Passes, objective, gradient and why it ended, if there was any polishing."""
-    svrg: dict[str, Any] | None = None
-    """Snapshots, objective and gradient at the last one, rate and why it ended, of variance reduction."""
-    errors: dict[str, Any] | None = None
-    """Rows, weights, how many are determined, and how far off the minimum they are, if standard errors were asked for."""
+    phases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each phase has to say of itself, by its name: passes, objective, gradient, why it ended ..."""
 
 
 @dataclass

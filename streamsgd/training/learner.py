@@ -204,7 +204,7 @@ class Learner:
         """Return the model as it is."""
         return model_of(self.job, self.weights())
 
-    def check_finite(self, filled: LoadedChunk, remark: str = "") -> None:
+    def check_finite(self, filled: LoadedChunk) -> None:
         """Make sure that neither loss nor weights have left the finite numbers.
 
         Raises
@@ -218,7 +218,7 @@ class Learner:
         rate = self.job.parts.optimizer.learning_rate
         raise DivergedError(
             f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
-            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard.{remark}"
+            f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard."
         )
 
 

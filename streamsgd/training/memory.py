@@ -9,12 +9,10 @@ import numpy as np
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.parts.traits import is_race, reduces
+from streamsgd.kernels.parts.traits import is_race
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
-from streamsgd.training.phases.polish import polish_bytes
-from streamsgd.training.phases.standard_errors import errors_bytes
-from streamsgd.training.phases.svrg import svrg_bytes
+from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
@@ -46,9 +44,7 @@ def size_budget(
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
-    further = polish_bytes(weights) if settings.polish else 0
-    further += svrg_bytes(weights, recipe.encoding.n_coordinates) if reduces(parts.optimizer) else 0
-    further += errors_bytes(weights) if settings.standard_errors else 0
+    further = sum(kind.memory(weights, recipe.encoding.n_coordinates, settings) for kind in wanted(settings, parts))
     further += 2 * 8 * weights if settings.average != "none" else 0
     cost = dataset.source.cost(recipe.encoding.sources, recipe.at_once)
     return budgets.make_budget(

@@ -40,9 +40,7 @@ from streamsgd.training.defaults import (
 )
 from streamsgd.training.job import Job
 from streamsgd.training.memory import size_budget
-from streamsgd.training.phases.polish import check_polish
-from streamsgd.training.phases.standard_errors import check_errors
-from streamsgd.training.phases.svrg import check_svrg
+from streamsgd.training.phases import wanted
 from streamsgd.training.rates import scale_rate
 
 if TYPE_CHECKING:
@@ -108,10 +106,9 @@ def prepare(
         chunk_rows = settings.chunk_rows
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
-    check_polish(settings, parts)
-    check_svrg(settings, parts, wide=encoding.is_wide)
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
-    check_errors(settings, parts, encoding)
+    for kind in wanted(settings, parts):
+        kind.check(settings, parts, encoding)
     epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     if settings.epochs == "auto" and reduces(parts.optimizer):
         epochs *= 2  # before every pass that learns there is one that measures
@@ -131,6 +128,7 @@ def prepare(
         at_once=whole_bytes(parse_limit(settings.memory)),
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
+        poisoned=frozenset(frozen["poisoned"]) if frozen else frozenset(),
     )
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     alone = "svrg learns in one" if reduces(parts.optimizer) else ""

@@ -19,12 +19,15 @@ from streamsgd.features.target import Target
 from streamsgd.kernels.compile.jit import CompileClock
 from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
+from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
+from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import prepare
+from streamsgd.training.result import model_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
@@ -43,6 +46,7 @@ def train_model(
     footers: Callable[[int, int], None] | None = None,
     on_job: Callable[[Job], None] | None = None,
     client: Any = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Model, Report]:
     """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
 
@@ -58,6 +62,8 @@ def train_model(
         Called with progress events, footers read, and the prepared job.
     client
         Of distributed, whose workers to use; it is left open.
+    callbacks
+        Sinks of what the run tells.
 
     Raises
     ------
@@ -85,23 +91,27 @@ def train_model(
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
+    told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
     executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
     try:
-        with choose_backend(job, executor, client) as crew:
-            run = Engine(job, executor, checkpoints, emit, crew)
+        with choose_backend(job, executor, client) as backend:
+            engine = Engine(job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told)
             if saved:
-                run.restore(*saved)
-            with _signals(run), CompileClock() as compiling:
-                model = run.train()
+                engine.restore(*saved)
+            with _signals(engine), CompileClock() as compiling:
+                outcome = engine.run()
+            engine.finish(outcome)
+            engine.report.compile_seconds = compiling.seconds
+            model = model_from(outcome, engine.totals, engine.validator.metrics())
             check_learned(model.provenance)
-            run.report.compile_seconds = compiling.seconds
     finally:
         executor.close()
+    told.on_end(engine.report, model)
     if out is not None:
         model.save(out)
     if checkpoints:
         checkpoints.clear()
-    return model, run.report
+    return model, engine.report
 
 
 def check_learned(provenance: Mapping[str, Any]) -> None:
@@ -154,14 +164,15 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
         "target": msgspec.convert(header["target"], Target),
         "chunk_rows": header["chunk_rows"],
         "optimizer": header["optimizer"],
+        "poisoned": header["poisoned"],
     }
 
 
 class _signals:  # noqa: N801  reads as a verb
     """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
 
-    def __init__(self, run: Engine) -> None:
-        self.run = run
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -170,9 +181,9 @@ class _signals:  # noqa: N801  reads as a verb
                 self.before[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, _frame: Any) -> None:
-        if self.run.stop.is_set():
+        if self.engine.stop.is_set():
             raise KeyboardInterrupt
-        self.run.stop.set()
+        self.engine.stop.set()
         log.warning("signal %d: saving a checkpoint after this chunk; send it again to stop at once", number)
 
     def __exit__(self, *_error: object) -> None:

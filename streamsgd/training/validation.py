@@ -129,7 +129,7 @@ class Validator:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps as arrays."""
-        kept = {f"epoch_metrics.{key}": value for key, value in self.epoch_metrics.arrays().items()}
+        kept = {f"epoch.{key}": value for key, value in self.epoch_metrics.arrays().items()}
         kept |= {f"window.{key}": value for key, value in self.window.arrays().items()}
         return kept if self.best_weights is None else {**kept, "best_weights": self.best_weights}
 
@@ -139,7 +139,7 @@ class Validator:
         self.misses, self.judged_rows = header["misses"], header["judged_rows"]
         self.history, self.last = list(header["history"]), dict(header["last"])
         self.best_weights = arrays.get("best_weights")
-        for name, metrics in (("epoch_metrics", self.epoch_metrics), ("window", self.window)):
+        for name, metrics in (("epoch", self.epoch_metrics), ("window", self.window)):
             prefix = f"{name}."
             metrics.restore({key[len(prefix) :]: value for key, value in arrays.items() if key.startswith(prefix)})
 

@@ -18,7 +18,7 @@ from streamsgd.training.job import Job
 from streamsgd.training.learner import Learner
 from streamsgd.training.prepare import prepare
 from streamsgd.training.run import train_model
-from streamsgd.training.tasks.gradient import Gradient, add_gradient, gradient_of, join_gradients, n_steps
+from streamsgd.training.tasks.gradient import Gradient, add_gradient, gradient_of, n_steps
 
 N, D = 3000, 6
 SYNC: dict[str, Any] = {**EXACT, "loss": "logistic", "combine": "sync", "epochs": 2, "learning_rate": 0.3}
@@ -98,7 +98,7 @@ def test_lanes_count_by_their_rows(path: Path) -> None:
     whole = gradient_of(learner, chunk, 0, n)
     for cuts in ([0, n // 2, n], [0, 1, n], [0, 3, 90, 91, n], [0, 0, n, n]):
         parts = [gradient_of(learner, chunk, a, b) for a, b in pairwise(cuts)]
-        total = joined(parts, join_gradients)
+        total = joined(parts, Gradient.merge)
         assert total.rows == whole.rows == n
         np.testing.assert_allclose(total.values, whole.values, rtol=1e-12)
         np.testing.assert_allclose(total.tally, whole.tally, rtol=1e-12)
@@ -116,7 +116,7 @@ def test_wide_rows_touch_what_their_gradient_is_not_zero_for(write: Callable[...
     learner, chunks = Learner(job), [filled(job, 0, k) for k in range(2)]
     parts = [gradient_of(learner, chunk, 0, 150) for chunk in chunks]
     assert all(part.index is not None and len(part.index) < job.n_weights for part in parts)
-    total = joined(parts, join_gradients)
+    total = joined(parts, Gradient.merge)
     dense = sum(spread(part, job.n_weights) for part in parts)
     np.testing.assert_array_equal(spread(total, job.n_weights), dense)
     add_gradient(learner, parts[0])
@@ -154,7 +154,7 @@ def trace(job: Job, lanes: int, b: int, theta: np.ndarray) -> float:
     steps = min(len(chunk.order) for chunk in chunks) // b
     means = []
     for k in range(steps):
-        total = joined([gradient_of(learner, chunk, k * b, (k + 1) * b) for chunk in chunks], join_gradients)
+        total = joined([gradient_of(learner, chunk, k * b, (k + 1) * b) for chunk in chunks], Gradient.merge)
         means.append(total.values / total.rows)
     return float(np.var(means, axis=0, ddof=1).sum())
 

@@ -21,8 +21,8 @@ from streamsgd.training.job import Job
 from streamsgd.training.learner import Learner
 from streamsgd.training.prepare import prepare
 from streamsgd.training.run import train_model
-from streamsgd.training.tasks.learn import learn_all, learn_apart
-from streamsgd.training.tasks.merge import Delta, delta_of, join_deltas, kinds, move_by
+from streamsgd.training.tasks.learn import learn_apart, learn_chunk
+from streamsgd.training.tasks.merge import Delta, delta_of, kinds, move_by
 
 N = 4000
 BASE: dict[str, Any] = {**EXACT, "loss": "logistic", "chunk_rows": 500, "lanes": 4, "batch_size": "auto", "schedule": "auto"}
@@ -58,12 +58,12 @@ def apart(path: Path, n: int = 3, **settings: Any) -> tuple[Learner, list[State]
     job = prepare(path, make_settings({**BASE, **settings}))
     first, *others = chunks_of(job, n + 1)
     learner = Learner(job)
-    learn_all(learner, first)
+    learn_chunk(learner, first)
     learner.clear_tally()
     before, after, gains = learner.state, [], []
     for filled in others:
         lane = Learner(job, copy_state(before))
-        learn_all(lane, filled)
+        learn_chunk(lane, filled)
         after.append(lane.state)
         gains.append(learn_apart(job, before, filled)[0])
     return learner, after, gains, others
@@ -78,7 +78,7 @@ def test_optimizers_without_sums_are_averaged_by_rows(optimizer: str, dense: Pat
     rows = np.array([len(chunk.order) for chunk in chunks], float)
     weights = np.average([state.weights for state in after], axis=0, weights=rows)
     slots = np.average([state.slots for state in after], axis=0, weights=rows)
-    move_by(learner.job.parts.optimizer, learner.state, joined(gains, join_deltas))
+    move_by(learner.job.parts.optimizer, learner.state, joined(gains, Delta.merge))
     np.testing.assert_allclose(learner.state.weights, weights, rtol=1e-12)
     np.testing.assert_allclose(learner.state.slots, slots, rtol=1e-12, atol=1e-300)
     assert learner.state.clock[STEPS] == max(state.clock[STEPS] for state in after)
@@ -94,7 +94,7 @@ def test_adaptive_ones_are_weighed_by_their_sums_of_squares(path: str, request: 
     total = grown.sum(axis=0)
     some = total > 1e-6  # where no lane came by, nothing moves
     expected = before.weights + np.where(some, (grown * moved).sum(axis=0) / np.where(some, total, 1.0), 0.0)
-    move_by(learner.job.parts.optimizer, learner.state, joined(gains, join_deltas))
+    move_by(learner.job.parts.optimizer, learner.state, joined(gains, Delta.merge))
     np.testing.assert_allclose(learner.state.weights, expected, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(learner.state.slots[1], np.max([state.slots[1] for state in after], axis=0))
     for place in (SPREAD, SEEN):
@@ -109,7 +109,7 @@ def test_a_weight_that_one_lane_met_moves_as_that_lane_moved_it(wide: Path) -> N
     met = np.array([state.slots[0] != before.slots[0] for state in after])
     alone = met.sum(axis=0) == 1
     assert alone.sum() >= 10
-    move_by(learner.job.parts.optimizer, learner.state, joined(gains, join_deltas))
+    move_by(learner.job.parts.optimizer, learner.state, joined(gains, Delta.merge))
     for state, mine in zip(after, met, strict=True):
         np.testing.assert_allclose(learner.state.weights[alone & mine], state.weights[alone & mine], rtol=1e-14)
         np.testing.assert_allclose(learner.state.slots[0][alone & mine], state.slots[0][alone & mine], rtol=1e-14)
@@ -120,7 +120,7 @@ def test_a_weight_that_one_lane_met_moves_as_that_lane_moved_it(wide: Path) -> N
 def test_lanes_that_do_the_same_are_merged_into_what_each_did(optimizer: str, dense: Path) -> None:
     """For every optimizer there is, each memory included."""
     learner, after, gains, _ = apart(dense, n=1, optimizer=optimizer)
-    move_by(learner.job.parts.optimizer, learner.state, joined(gains * 5, join_deltas))
+    move_by(learner.job.parts.optimizer, learner.state, joined(gains * 5, Delta.merge))
     np.testing.assert_allclose(learner.state.weights, after[0].weights, rtol=1e-9, atol=1e-12)
     n = int(learner.job.parts.optimizer.n_slots)
     np.testing.assert_allclose(learner.state.slots[:n], after[0].slots[:n], rtol=1e-9, atol=1e-12)
@@ -143,7 +143,7 @@ def test_sparse_gains_are_the_dense_ones() -> None:
     parts = [np.sort(rng.choice(n, 12, replace=False)) for _ in range(20)]
     sparse = [gain(index, rng.normal(size=(2, 12)), rng.random(12)) for index in parts]
     dense = [gain(None, spread(index, g.moves, n), spread(index, g.shares, n)) for index, g in zip(parts, sparse, strict=True)]
-    one, other = joined(sparse, join_deltas), joined(dense, join_deltas)
+    one, other = joined(sparse, Delta.merge), joined(dense, Delta.merge)
     assert one.index is not None
     np.testing.assert_array_equal(spread(one.index, one.moves, n), other.moves)
     np.testing.assert_array_equal(spread(one.index, one.shares, n), other.shares)

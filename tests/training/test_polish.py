@@ -314,9 +314,9 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
     alone, report = run(folder, **settings)
     (result, _), stops = finish_chunk_by_chunk(partial(run, folder), tmp_path / "saved", cycle(PLACES), **settings)
     assert result == alone
-    assert report.polish is not None
-    assert stops >= 3 * report.epochs + report.polish["passes"] - 2  # in the first passes more: a chunk, then the others
-    assert (report.polish["stopped"] == "patience") == ("validation" in case)
+    found = report.phases["polish"]
+    assert stops >= 3 * report.epochs + found["passes"] - 2  # in the first passes more: a chunk, then the others
+    assert (found["stopped"] == "patience") == ("validation" in case)
 
 
 def test_the_number_of_threads_leaves_no_trace(folder: Path) -> None:
@@ -331,8 +331,7 @@ def test_how_it_is_cut_into_chunks_is_rounding(folder: Path) -> None:
     for chunk_rows in (700, 100_000):
         data = str(folder / "logistic")
         model, report = train_model(data, make_settings({**RUN, **settings, "chunk_rows": chunk_rows}))
-        assert report.polish is not None
-        assert report.polish["stopped"] == "gradient"
+        assert report.phases["polish"]["stopped"] == "gradient"
         weights.append(model.weights)
     np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
 

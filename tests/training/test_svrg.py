@@ -34,6 +34,7 @@ from streamsgd.training.phases import svrg
 from streamsgd.training.phases.svrg import measuring
 from streamsgd.training.rates import SVRG_BATCH
 from streamsgd.training.run import train_model
+from streamsgd.training.tasks.bounds import MOST_PRODUCTS, no_bounds
 
 N, L2 = 2000, 1e-2
 RNG = np.random.default_rng(12)
@@ -238,7 +239,7 @@ def test_the_rate_is_one_over_the_expected_smoothness_of_a_batch(loss: str, c: f
     smooth, most = c * whole, c * sizes.max()
     expected = (N * 4 * smooth + (N - 5) * most) / (5 * (N - 1)) + L2
     found = model.metrics["svrg"]
-    if model.encoding.n_coordinates <= svrg.MOST_PRODUCTS:
+    if model.encoding.n_coordinates <= MOST_PRODUCTS:
         assert 1.0 - 1e-9 <= found["smoothness"] / expected <= 1.02
     else:
         assert expected * (1.0 - 1e-9) <= found["smoothness"]
@@ -262,8 +263,8 @@ def test_a_rate_that_is_set_stays_and_another_halves_when_a_snapshot_is_worse(mo
     rate = train("squared", epochs=2).metrics["svrg"]["rate"]
     with pytest.raises(DivergedError):
         train("squared", learning_rate=100.0 * rate)
-    bound = svrg.Reduction._bound
-    monkeypatch.setattr(svrg.Reduction, "_bound", lambda self, l2: bound(self, l2) / 8.0)
+    bound = svrg.VarianceReduction._bound
+    monkeypatch.setattr(svrg.VarianceReduction, "_bound", lambda self, l2: bound(self, l2) / 8.0)
     found = train("squared", batch_size=64).metrics["svrg"]
     assert found["refused"] >= 1
     assert found["rate"] == 0.5 ** found["refused"] / found["smoothness"]
@@ -388,8 +389,7 @@ def test_what_it_holds_is_in_the_budget() -> None:
     job, plain = (streamsgd.plan(table, "y", **{**BASE, "exclude": ["h"], "optimizer": name}) for name in ("svrg", "sgd"))
     n = job.encoding.n_coordinates * 3
     assert job.budget.model - plain.budget.model >= 8 * (2 * 2 * n + 3 * n)
-    reduction = svrg.Reduction(job)
-    held = sum(value.nbytes for value in (reduction._gradient, reduction._products))
+    held = no_bounds(job.encoding.n_coordinates, 3).nbytes
     assert held <= svrg.svrg_bytes(n, job.encoding.n_coordinates) / 2
 
 

@@ -1,18 +1,12 @@
-"""What every backend is: it runs rounds of a job."""
+"""What every backend is: it runs rounds of a job, whatever their task, and all give the same bits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from streamsgd.training.learner import Learner
-    from streamsgd.training.tasks.base import ChunkReport
-    from streamsgd.training.tasks.gradient import Gradient, Step
-    from streamsgd.training.tasks.merge import Delta
-    from streamsgd.training.tasks.objective import ObjectiveRequest, ObjectiveSums
+    from streamsgd.training.tasks.base import ChunkReport, Round
 
 
 @dataclass
@@ -38,26 +32,26 @@ class WorkerStats:
 
 
 class Backend(Protocol):
-    """Does the work of lanes."""
+    """Runs rounds. `inline.InlineBackend` is the specification: all others give its bits."""
 
-    work: dict[str, WorkerStats]
-    """What each worker did; empty where that is this process."""
+    workers: dict[str, WorkerStats]
+    """What each worker did, by address; empty where that is this process."""
+    poisoned: frozenset[int]
+    """Row groups that killed whoever read them, and are left out since."""
+    client: Any
+    """Of distributed, if its workers run the tasks; else None."""
 
-    def begin(self, epoch: int, chunk: int) -> None:
-        """Make ready to go on from a chunk."""
+    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+        """Run a task over the chunks of a round; return the merged share, None if every chunk was lost, and the reports.
 
-    def lead(self, learner: Learner, epoch: int, chunk: int) -> list[ChunkReport]:
-        """Let the learner itself learn one chunk."""
+        Raises
+        ------
+        DataError
+            A chunk cannot be read.
+        ClusterError
+            The workers are lost.
 
-    def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Delta | None, list[ChunkReport]]:
-        """Let n lanes learn a chunk each from the learner's state, which stays as it is; None if all were lost."""
-
-    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[ChunkReport]]:
-        """Let lanes add up the gradient of a step; what they brought comes with the first of a round. None if all were lost."""
-
-    @property
-    def share(self) -> Callable[[ObjectiveRequest, int, int], tuple[ObjectiveSums, list[ChunkReport]]] | None:
-        """What adds up losses, gradient and curvature of n chunks in the order of the data; None where they are read here."""
+        """
 
     def close(self) -> None:
         """Release everything."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.client import client_of
@@ -25,8 +25,8 @@ PAUSED = 0.7
 
 
 @contextmanager
-def choose_backend(job: Job, executor: Executor, client: Any = None) -> Iterator[Backend | None]:
-    """Give the crew that the settings ask for, None for one lane in this process; close it after.
+def choose_backend(job: Job, executor: Executor, client: Any = None) -> Iterator[Backend]:
+    """Give the backend that the settings ask for; close it after.
 
     Raises
     ------
@@ -37,23 +37,17 @@ def choose_backend(job: Job, executor: Executor, client: Any = None) -> Iterator
 
     """
     settings = job.settings
-    with client_of(client, settings.scheduler, settings.workers) as found:
-        if found is None:
-            threads = ThreadsBackend(job, executor) if job.lanes.number > 1 else None
-            try:
-                yield threads
-            finally:
-                if threads:
-                    threads.close()
-            return
-        from streamsgd.training.backends.dask import Cluster  # noqa: PLC0415  half a second of imports
+    with client_of(client, settings.scheduler, settings.workers) as found, closing(_backend(job, executor, found)) as backend:
+        yield backend
 
-        warn_of_limits(job, found)
-        crew = Cluster(job, found, parse_straggler(settings.straggler))
-        try:
-            yield crew
-        finally:
-            crew.close()
+
+def _backend(job: Job, executor: Executor, client: Any) -> Backend:
+    if client is None:
+        return ThreadsBackend(job, executor)
+    from streamsgd.training.backends.dask import DaskBackend  # noqa: PLC0415  half a second of imports
+
+    warn_of_limits(job, client)
+    return DaskBackend(job, client, parse_straggler(job.settings.straggler))
 
 
 def warn_of_limits(job: Job, client: Any) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streamsgd.planning.chunks import Piece
-    from streamsgd.training.backends.worker import Place
     from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import Place
 
 log = logging.getLogger("streamsgd")
 
@@ -40,8 +40,11 @@ class Prober(Protocol):
     """Runs probes on workers: what finding poison needs of a backend."""
 
     job: Job
-    run: str
-    force: WorkerPool
+    pool: WorkerPool
+
+    @property
+    def run_name(self) -> str:
+        """The name by which workers keep the job."""
 
     def shipped_job(self) -> Any:
         """Return the job as tasks take it."""
@@ -56,21 +59,21 @@ class Prober(Protocol):
         """Wait a little for any task to end."""
 
 
-def find_poison(prober: Prober, place: Place, common: Callable[[], Any]) -> list[int]:
+def find_poison(prober: Prober, place: Place, shared: Callable[[], Any]) -> list[int]:
     """Return the row groups of a chunk that kill whoever reads or learns them."""
     killers: list[int] = []
     for piece in prober.job.chunk_at(place).pieces:
-        if not _kills(prober, place, piece, common):
+        if not _kills(prober, place, piece, shared):
             continue
         groups = range(piece.first, piece.last)
         alone = [_alone(prober.job, group) for group in groups]
-        guilty = [one.first for one in alone if _kills(prober, place, one, common)] if len(alone) > 1 else []
+        guilty = [one.first for one in alone if _kills(prober, place, one, shared)] if len(alone) > 1 else []
         killers += guilty or groups
     return killers
 
 
-def leave_out(job: Job, groups: Iterable[int]) -> None:
-    """Leave row groups out from now on.
+def without_poison(job: Job, groups: Iterable[int]) -> Job:
+    """Return the job with row groups left out.
 
     Raises
     ------
@@ -78,12 +81,13 @@ def leave_out(job: Job, groups: Iterable[int]) -> None:
         The settings do not allow it.
 
     """
-    job.recipe.condemned = frozenset([*job.recipe.condemned, *groups])
-    for group in groups:
-        why = job.recipe.condemnation(_alone(job, group))
+    groups = frozenset(groups)
+    for group in sorted(groups):
+        why = job.recipe.poison_message(_alone(job, group))
         if not job.recipe.skip_unreadable:
             raise UnreadableError(why)
         log.warning("%s", why)
+    return replace(job, recipe=replace(job.recipe, poisoned=job.recipe.poisoned | groups))
 
 
 def _alone(job: Job, group: int) -> Piece:
@@ -92,19 +96,19 @@ def _alone(job: Job, group: int) -> Piece:
     return Piece(0, group, group + 1, 0, int(job.dataset.rows[group]), 0)
 
 
-def _kills(prober: Prober, place: Place, piece: Piece, common: Callable[[], Any]) -> bool:
+def _kills(prober: Prober, place: Place, piece: Piece, shared: Callable[[], Any]) -> bool:
     """Say whether a piece kills one worker after another."""
-    return all(_died(prober, place, replace(piece, number=0, rows_before=0), common) for _ in range(DEATHS))
+    return all(_died(prober, place, replace(piece, number=0, rows_before=0), shared) for _ in range(DEATHS))
 
 
-def _died(prober: Prober, place: Place, piece: Piece, common: Callable[[], Any]) -> bool:
+def _died(prober: Prober, place: Place, piece: Piece, shared: Callable[[], Any]) -> bool:
     """Say whether a worker that was well died of a piece."""
     until = time.monotonic() + PROBE
     while time.monotonic() < until:
-        prober.wait(lambda: any(not worker.tasks for worker in prober.force.fit), "a worker to try a chunk's pieces on")
-        worker = next(worker.address for worker in prober.force.fit if not worker.tasks)
-        args = (prober.run, prober.shipped_job(), common(), place)
-        if worker not in prober.force.workers or not _ends(prober, worker, (*args, None), until):
+        prober.wait(lambda: any(not worker.tasks for worker in prober.pool.fit), "a worker to try a chunk's pieces on")
+        worker = next(worker.address for worker in prober.pool.fit if not worker.tasks)
+        args = (prober.run_name, prober.shipped_job(), shared(), place)
+        if worker not in prober.pool.workers or not _ends(prober, worker, (*args, None), until):
             continue  # it was not well, or somebody killed it
         return not _ends(prober, worker, (*args, piece), until)
     raise ClusterError(f"{prober.job.recipe.dataset.source.where(piece)} could not be tried on any worker within {PROBE:.0f} s")
@@ -113,11 +117,11 @@ def _died(prober: Prober, place: Place, piece: Piece, common: Callable[[], Any])
 def _ends(prober: Prober, worker: str, args: tuple[Any, ...], until: float) -> bool:
     """Let a worker do a probe of these arguments; say whether it lived."""
     future = prober.submit(probe_on_worker, worker, *args, name="probe")
-    prober.force.began(Assignment(future, worker, 0))
-    known = prober.force.workers[worker]
-    while future.status == "pending" and prober.force.workers.get(worker) is known:
+    prober.pool.began(Assignment(future, worker, 0))
+    known = prober.pool.workers[worker]
+    while future.status == "pending" and prober.pool.workers.get(worker) is known:
         if time.monotonic() > until:
             return True  # it takes long, which kills nobody
         prober.pause()
-        prober.force.look()
+        prober.pool.look()
     return bool(future.status == "finished")

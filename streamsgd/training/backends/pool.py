@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.context import versions
+from streamsgd.compute.deadlines import NO_WORKER
 from streamsgd.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ ANSWER = 30.0
 
 SILENCE = 120.0
 """... until it has been silent for so long."""
-
-NO_WORKER = 600.0
-"""Seconds without any worker after which a run gives up rather than hang."""
 
 REMEMBERED = 64
 """Lanes whose pace is remembered for the median."""

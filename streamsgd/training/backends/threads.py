@@ -1,101 +1,153 @@
-"""Crews: who does the work of the lanes of a round. The work itself is a pure function, so that crews give the same bits."""
+"""The threads of this process: chunks are read ahead, and nothing is copied but the state that a lane changes."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.planning.lanes import READ_AHEAD, n_blocks
-from streamsgd.planning.tree import joined
+from streamsgd.planning.tree import Adder
 from streamsgd.stream.stream import Stream
-from streamsgd.training.tasks.gradient import Gradient, add_up, join_gradients
-from streamsgd.training.tasks.learn import learn_all, learn_apart
-from streamsgd.training.tasks.merge import Delta, join_deltas
+from streamsgd.training.job import IN_ORDER
+from streamsgd.training.tasks.base import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from streamsgd.compute.executors import Executor
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.backends.base import WorkerStats
     from streamsgd.training.job import Job
-    from streamsgd.training.learner import Learner
-    from streamsgd.training.tasks.base import ChunkReport
-    from streamsgd.training.tasks.gradient import Step
+    from streamsgd.training.tasks.base import ChunkReport, Place, Round
 
 
 class ThreadsBackend:
-    """The threads of this process: they read and learn, and nothing is copied but the state that a lane changes."""
+    """Reads with an executor, and works on chunks in the calling thread, or in threads of its own where rounds allow it.
 
-    share = None
+    Parameters
+    ----------
+    job
+        As prepared.
+    executor
+        Who reads.
+
+    """
+
+    client = None
 
     def __init__(self, job: Job, executor: Executor) -> None:
-        self.executor = executor
-        self.work: dict[str, WorkerStats] = {}
-        together = job.lanes.combine == "sync"
-        blocks = n_blocks(job.lanes) if together else min(n_blocks(job.lanes), executor.n_workers + READ_AHEAD)
-        self._most = blocks - 1
-        self._stream = Stream(job.recipe, job.plan, executor, n_blocks=blocks)
-        self._chunks: Generator[LoadedChunk] | None = None
-        self._open: list[LoadedChunk] = []
-        """The chunks of a round of steps."""
+        self.job = job
+        self.workers: dict[str, WorkerStats] = {}
+        self.poisoned: frozenset[int] = frozenset()
+        n_chunks = n_blocks(job.lanes)
+        if job.lanes.combine != "sync":
+            n_chunks = min(n_chunks, executor.n_workers + READ_AHEAD)
+        self._reader = _Reader(job, executor, n_chunks)
+        self._most = n_chunks - 1
         # Not the executor, whose milliseconds per task are more than a step takes.
-        self._hands = ThreadPoolExecutor(executor.n_workers, "streamsgd-step")
-        self._epochs = job.epochs
+        self._threads = ThreadPoolExecutor(executor.n_workers, "streamsgd-work")
 
-    def begin(self, epoch: int, chunk: int) -> None:
-        """Begin to read."""
-        self._chunks = self._stream.chunks(epoch, chunk, self._epochs, kept=True)
+    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+        """Run a task over the chunks of a round; see `base.Backend`."""
+        run_on, total = work.task.open(self.job), Adder[Any](merge)
+        reports: list[ChunkReport] = []
+        chunks = self._reader.chunks(work)
+        done = self._side_by_side(run_on, chunks) if work.together and work.width > 1 else self._in_turn(run_on, chunks)
+        for share, report in done:
+            total.add(share)
+            reports += [report] if report else []
+        return total.total(), reports
 
-    def _next(self) -> LoadedChunk:
-        assert self._chunks is not None, "begin comes first"  # noqa: S101  for the type checker
-        return next(self._chunks)
+    def _in_turn(self, run_on: Callable[[LoadedChunk], Any], chunks: Iterator[LoadedChunk]) -> Iterator[Any]:
+        for filled in chunks:
+            yield run_on(filled)
+            self._reader.done_with(filled)
 
-    def lead(self, learner: Learner, epoch: int, chunk: int) -> list[ChunkReport]:  # noqa: ARG002  the next one it is
-        """Learn in the calling thread."""
-        filled = self._next()
-        brought = learn_all(learner, filled)
-        self._stream.give_back(filled)
-        return [brought]
-
-    def round(self, learner: Learner, epoch: int, chunk: int, n: int) -> tuple[Delta | None, list[ChunkReport]]:
-        """Learn side by side, as far as there are threads and blocks."""
+    def _side_by_side(self, run_on: Callable[[LoadedChunk], Any], chunks: Iterator[LoadedChunk]) -> Iterator[Any]:
+        """Work on as many chunks at once as there are blocks; yield what they bring in their order."""
         running: list[tuple[LoadedChunk, Any]] = []
-        found = []
-        for lane in range(n):
-            while len(running) >= self._most:
-                found.append(self._ended(running))
-            filled = self._next()
-            name = f"streamsgd-learn-epoch{epoch}-chunk{chunk + lane}"
-            work = partial(learn_apart, learner.job, learner.state, filled)
-            running.append((filled, self.executor.submit(work, name)))
+        while True:
+            if len(running) >= self._most:
+                yield self._ended(running)
+            if (filled := next(chunks, None)) is None:
+                break
+            running.append((filled, self._threads.submit(run_on, filled)))
         while running:
-            found.append(self._ended(running))
-        return joined([gain for gain, _ in found], join_deltas), [brought for _, brought in found]
+            yield self._ended(running)
 
-    def _ended(self, running: list[tuple[LoadedChunk, Any]]) -> tuple[Delta, ChunkReport]:
+    def _ended(self, running: list[tuple[LoadedChunk, Any]]) -> Any:
         filled, result = running.pop(0)
         try:
-            found: tuple[Delta, ChunkReport] = result.result()
+            return result.result()
         finally:
-            self._stream.give_back(filled)
-        return found
-
-    def step(self, learner: Learner, at: Step) -> tuple[Gradient | None, list[ChunkReport]]:
-        """Add up side by side, as far as there are threads."""
-        if not at.number:
-            for filled in self._open:
-                self._stream.give_back(filled)
-            self._open = []
-            for _lane in range(at.lanes):
-                self._open.append(self._next())
-        running = [self._hands.submit(add_up, learner, filled, at.number, at.batch_rows) for filled in self._open]
-        found = [result.result() for result in running]
-        return joined([gradient for gradient, _ in found], join_gradients), [one for _, brought in found for one in brought]
+            self._reader.done_with(filled)
 
     def close(self) -> None:
         """Stop reading."""
-        self._hands.shutdown()
-        if self._chunks is not None:
-            self._chunks.close()
+        self._threads.shutdown()
+        self._reader.close()
+
+
+class _Reader:
+    """Chunks in the order in which rounds ask for them, read ahead; those that later rounds ask for again stay here."""
+
+    def __init__(self, job: Job, executor: Executor, n_blocks: int) -> None:
+        self.job, self._n_blocks = job, n_blocks
+        self._stream = Stream(job.recipe, job.plan, executor, n_blocks=n_blocks)
+        self._coming: Generator[LoadedChunk] | None = None
+        self._next: Place | None = None
+        """What the stream gives next."""
+        self._kept: dict[Place, LoadedChunk] = {}
+        self._keeps = False
+        self._out: dict[int, tuple[Place, LoadedChunk]] = {}
+        """Chunks that are worked on, by the identity of what was handed out."""
+
+    def chunks(self, work: Round) -> Iterator[LoadedChunk]:
+        """Yield the chunks of a round, each to be handed to `done_with`."""
+        whole = self._n_chunks(work.epoch)
+        self._keeps = 0 < work.again <= (self._n_blocks if work.again == whole else self._n_blocks - READ_AHEAD)
+        for place in [place for place in self._kept if not (self._keeps and work.again == whole) and place not in work.places]:
+            self._stream.give_back(self._kept.pop(place))
+        # What stays here is not read again, so nothing is read ahead of the next pass.
+        passes = 1 if self._keeps and work.again == whole else work.passes
+        for place in work.places:
+            known = self._kept.pop(place, None)
+            filled = known or self._read(place, passes)
+            # So that its reading is accounted for once; its pieces stay here, whose memory its rows may point to.
+            handed = replace(filled, pieces=[], waited=0.0) if known else filled
+            self._out[id(handed)] = place, filled
+            yield handed
+
+    def done_with(self, filled: LoadedChunk) -> None:
+        """Keep a chunk for later rounds, or read the next one into its block."""
+        place, original = self._out.pop(id(filled))
+        if self._keeps:
+            self._kept[place] = original
+        else:
+            self._stream.give_back(original)
+
+    def _n_chunks(self, epoch: int) -> int:
+        return self.job.plan_at(epoch).n_chunks(max(epoch, 0))
+
+    def _read(self, place: Place, passes: int) -> LoadedChunk:
+        filled = next(self._coming, None) if self._coming is not None and place == self._next else None
+        if filled is None:  # another place, or the end of the passes that were expected
+            self._coming = self._seek(place, passes)
+            filled = next(self._coming)
+        epoch, number = place
+        last = number + 1 == self._n_chunks(epoch)
+        self._next = (epoch if epoch == IN_ORDER else epoch + 1, 0) if last else (epoch, number + 1)
+        return filled
+
+    def _seek(self, place: Place, passes: int) -> Generator[LoadedChunk]:
+        """Begin to read at a place; what was read ahead of another is dropped."""
+        self.close()
+        epoch, number = max(place[0], 0), place[1]
+        return self._stream.chunks(epoch, number, epoch + passes, kept=True, plan=self.job.plan_at(place[0]))
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._coming is not None:
+            self._coming.close()
+        self._coming = None

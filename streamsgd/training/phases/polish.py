@@ -19,20 +19,24 @@ import numpy as np
 from streamsgd.errors import DivergedError
 from streamsgd.kernels.sums.objective import Curvature, new_curvature
 from streamsgd.planning.tree import FAN
-from streamsgd.stream.stream import Stream
+from streamsgd.training.initial import new_state
+from streamsgd.training.job import IN_ORDER
+from streamsgd.training.learner import model_of
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, prefixed, under
 from streamsgd.training.phases.lbfgs import LBFGS, VECTORS, Hessian
 from streamsgd.training.phases.smooth import TOLERANCE, check_objective
-from streamsgd.training.tasks.objective import BLOCK, ObjectiveRequest
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.objective import BLOCK, AddObjective, ObjectiveRequest, ObjectiveSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from streamsgd.compute.executors import Executor
+    from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
-    from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
-    from streamsgd.training.tasks.objective import ObjectiveSums
+    from streamsgd.training.tasks.base import ChunkReport
 
 log = logging.getLogger("streamsgd")
 
@@ -52,12 +56,15 @@ RENEW = 25
 FAR = 2.0
 """Times the loss of the best constant, beyond which it is the better start."""
 
+CURVATURE = ("diagonal", "members", "block", "every")
+"""What a checkpoint keeps of the curvature."""
+
 KEPT = ("first_epoch", "passes", "stopped", "anew", "_bent")
 """What a checkpoint keeps of it as JSON."""
 
 
-class Polish:
-    """The state of polishing: a descent, and the pass that is under way.
+class Polishing:
+    """A descent, and the pass that is under way.
 
     Attributes
     ----------
@@ -71,9 +78,15 @@ class Polish:
 
     """
 
-    def __init__(self, job: Job) -> None:
+    name = "polish"
+    counts = False
+    validated = True
+
+    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
         self.job = job
         self.plan = job.plan_in_order
+        self._before: Outcome | None = None
+        self._best_constant: float | None = None
         self.descent: LBFGS | None = None
         self.first_epoch, self.passes, self.stopped = 0, 0, ""
         self.anew = False
@@ -90,10 +103,11 @@ class Polish:
 
     # --- passes
 
-    def begin(self, weights: np.ndarray, epoch: int) -> None:
-        """Start from these weights, which were learned in so many epochs."""
-        self.first_epoch = epoch
-        self._start(weights.astype(np.float64).ravel())
+    def begin(self, before: Outcome) -> None:
+        """Start from the weights that were learned."""
+        self.first_epoch = before.passes
+        self._before, self._best_constant = before, before.best_constant
+        self._start(before.weights.astype(np.float64).ravel())
 
     def _start(self, weights: np.ndarray) -> None:
         job = self.job
@@ -102,20 +116,35 @@ class Polish:
         self.descent = LBFGS(weights, weights.size - job.n_outputs, l1, l2, tolerance)
         self._gradient = np.zeros(weights.size)
 
-    def chunks(self, executor: Executor) -> Iterator[LoadedChunk]:
-        """Yield chunk after chunk, pass after pass, until it is stopped; data of a single chunk is read once."""
-        stream, (epoch, chunk) = Stream(self.job.recipe, self.plan, executor), self.cursor
-        one = self.plan.n_chunks(0) == 1
-        for filled in stream.chunks(epoch, chunk, epoch + 1 if one else self.first_epoch + self.job.settings.polish):
-            yield filled
-            again = replace(filled, pieces=[], waited=0.0)  # so that its reading is accounted for once
-            while one and not self.stopped:
-                yield again
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return bool(self.stopped)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is a descent."""
-        return self.descent is not None
+    def tally(self) -> np.ndarray:
+        """What came before: nothing is learned row by row here."""
+        return self._known.tally
+
+    @property
+    def _known(self) -> Outcome:
+        assert self._before is not None, "begin comes first"  # noqa: S101  for the type checker
+        return self._before
+
+    def next(self) -> Round:
+        """Return some chunks in the order of the data."""
+        left = self.job.settings.polish - self.passes
+        return Round(AddObjective(self.wanted), IN_ORDER, len(self._losses), self.width, left, again=self.plan.n_chunks(0))
+
+    def take(self, share: ObjectiveSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:  # noqa: ARG002
+        """Add up; at the end of a pass take the step that it calls for."""
+        self._add(share)
+        if not self._at_end:
+            yield PhaseEvent("chunk", float(self.cursor[0]))
+            return
+        accepted = self._end_pass()
+        note, numbers = self.line(accepted=accepted), self.numbers()
+        yield PhaseEvent("polish", float(self.cursor[0]), note, numbers, judge="pass" if accepted else "drop")
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -137,7 +166,7 @@ class Polish:
         every = 1 if self._curvature is None else int(self._curvature.every[0])
         return ObjectiveRequest(self._descent.trial, bends, bool(self._descent.l1), members, every)
 
-    def add(self, share: ObjectiveSums) -> None:
+    def _add(self, share: ObjectiveSums) -> None:
         """Add the next chunks' losses, gradient and curvature to those of the pass."""
         self._losses += share.losses
         self._sums += share.sums
@@ -156,19 +185,12 @@ class Polish:
         return self.descent
 
     @property
-    def at_end(self) -> bool:
+    def _at_end(self) -> bool:
         """Whether the pass has seen every chunk."""
         return len(self._losses) == self.plan.n_chunks(0)
 
-    def end_pass(self, best_constant: float | None, cold: Callable[[], np.ndarray]) -> bool:
+    def _end_pass(self) -> bool:
         """Take the step that the pass calls for; return whether its weights are the best so far.
-
-        Parameters
-        ----------
-        best_constant
-            Mean loss of the best constant, or None.
-        cold
-            Gives the weights that training began with.
 
         Raises
         ------
@@ -181,10 +203,10 @@ class Polish:
         total, n = math.fsum(self._losses), max(rows, 1.0)
         first = not descent.begun
         self._gradient /= n
-        if first and not self.anew and self._is_far(total / max(weight, 1e-300), best_constant):
+        if first and not self.anew and self._is_far(total / max(weight, 1e-300)):
             log.warning("polishing starts anew from the best constant: the loss where training ended is %.6g", total / n)
             self.anew, accepted = True, False
-            self._start(cold().astype(np.float64).ravel())
+            self._start(new_state(self.job).weights.astype(np.float64).ravel())
         else:
             hessian = self._hessian(n)
             accepted = descent.tell(total / n, size / n, self._gradient, hessian)
@@ -207,21 +229,30 @@ class Polish:
         of = (members.astype(np.int64)[:, None] * len(outputs) + outputs).ravel()
         return Hessian(diagonal, block, of)
 
-    def _is_far(self, loss: float, best_constant: float | None) -> bool:
+    def _is_far(self, loss: float) -> bool:
         if not (np.isfinite(loss) and np.isfinite(self._gradient).all()):
             return True
-        return best_constant is not None and loss - best_constant > (FAR - 1.0) * abs(best_constant)
+        best = self._best_constant
+        return best is not None and loss - best > (FAR - 1.0) * abs(best)
 
     # --- what comes out
 
-    @property
-    def tried(self) -> np.ndarray:
-        """The weights of this pass, (n_coordinates, n_outputs), in the precision of the model."""
-        return self._shaped(self._descent.trial)
+    def model(self) -> Model:
+        """Return the model of the best weights so far."""
+        return model_of(self.job, self.weights)
+
+    def stop(self, why: str) -> None:
+        """End with the best weights so far."""
+        self.stopped = why
+
+    def outcome(self) -> Outcome:
+        """Return what came before, with the best weights."""
+        metrics = {**self._known.metrics, self.name: self.metrics()}
+        return replace(self._known, weights=self.weights, passes=self.cursor[0], metrics=metrics)
 
     @property
     def weights(self) -> np.ndarray:
-        """The best weights so far, likewise."""
+        """The best weights so far, (n_coordinates, n_outputs), in the precision of the model."""
         return self._shaped(self._descent.weights)
 
     def _shaped(self, weights: np.ndarray) -> np.ndarray:
@@ -245,36 +276,27 @@ class Polish:
 
     # --- checkpoints
 
-    def header(self) -> dict[str, Any] | None:
-        """Return what a checkpoint keeps as JSON; None before it began."""
-        if self.descent is None:
-            return None
-        return {**{name: getattr(self, name) for name in KEPT}, "descent": self.descent.header()}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what a checkpoint keeps as arrays."""
-        if self.descent is None:
-            return {}
-        kept = {"sums": self._sums, "losses": np.array(self._losses), "pass": self._gradient, **self.descent.arrays()}
+    def save(self) -> Saved:
+        """Return the descent, and the pass so far."""
+        header = {name: getattr(self, name) for name in KEPT}
+        header |= {"best_constant": self._best_constant, "descent": self._descent.header(), "losses": self._losses}
+        kept = {"sums": self._sums, "gradient": self._gradient}
         if self._curvature is not None:
-            kept |= {f"pass.{name}": getattr(self._curvature, name) for name in ("diagonal", "members", "block", "every")}
-        return {f"polish.{name}": value for name, value in kept.items()}
+            kept |= {name: getattr(self._curvature, name) for name in CURVATURE}
+        return Saved(header, prefixed("pass", kept) | prefixed("descent", self._descent.arrays()))
 
-    def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        if header is None:
-            return
-        kept = {name.removeprefix("polish."): value for name, value in arrays.items() if name.startswith("polish.")}
-        self._start(kept["weights"].copy())
+        header, kept, descent = saved.header, under("pass", saved.arrays), under("descent", saved.arrays)
+        self._before, self._best_constant = before, header["best_constant"]
+        self._start(descent["weights"].copy())
         for name in KEPT:
             setattr(self, name, header[name])
-        self._gradient[:], self._sums[:], self._losses = kept.pop("pass"), kept.pop("sums"), kept.pop("losses").tolist()
-        self._descent.restore(header["descent"], kept)
-        if "pass.members" in kept:
-            again = new_curvature(
-                self._gradient.size, kept["pass.members"].copy(), self.job.n_outputs, int(kept["pass.every"][0])
-            )
-            again.diagonal[:], again.block[:] = kept["pass.diagonal"], kept["pass.block"]
+        self._gradient[:], self._sums[:], self._losses = kept["gradient"], kept["sums"], list(header["losses"])
+        self._descent.restore(header["descent"], descent)
+        if "members" in kept:
+            again = new_curvature(self._gradient.size, kept["members"].copy(), self.job.n_outputs, int(kept["every"][0]))
+            again.diagonal[:], again.block[:] = kept["diagonal"], kept["block"]
             self._curvature = again
 
 
@@ -284,7 +306,7 @@ def polish_bytes(n_weights: int) -> int:
     return 8 * (COPIES * (n_weights * VECTORS + block * MATRICES) + SHARES * (2 * n_weights + block))
 
 
-def check_polish(settings: Settings, parts: Parts) -> None:
+def check_polish(settings: Settings, parts: Parts, _encoding: Encoding) -> None:
     """Refuse to polish what has no gradient, or an objective that is not known.
 
     Raises
@@ -293,5 +315,31 @@ def check_polish(settings: Settings, parts: Parts) -> None:
         The loss has kinks, or the penalty is not one of streamsgd's, or the optimizer has one of its own.
 
     """
-    if settings.polish:
-        check_objective(f"--polish {settings.polish}", parts)
+    check_objective(f"--polish {settings.polish}", parts)
+
+
+def describe(metrics: dict[str, Any]) -> list[str]:
+    """Return what the passes came to, for people."""
+    why = {
+        "gradient": "as near as the tolerance asks",
+        "rounding": "as near as rounding allows",
+        "passes": "the passes are made; more would bring it nearer",
+        "patience": "no better on rows not learned from",
+    }
+    return [
+        (
+            f"polished: {metrics['passes']:,} passes, objective {metrics['objective']:.10g}, gradient "
+            f"{metrics['gradient']:.2g}: {why[metrics['stopped']]}"
+        )
+    ]
+
+
+POLISH = PhaseKind(
+    "polish",
+    wanted=lambda settings, _parts: settings.polish > 0,
+    check=check_polish,
+    memory=lambda weights, _coordinates, _settings: polish_bytes(weights),
+    passes=lambda job: job.settings.polish,
+    make=Polishing,
+    describe=describe,
+)

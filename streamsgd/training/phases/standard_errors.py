@@ -22,26 +22,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import SettingsError
-from streamsgd.features.layout import most_entries
 from streamsgd.kernels.algebra.factor import factorise_pivoted, solve_back, solve_forth
-from streamsgd.kernels.structs.block import new_scratch
-from streamsgd.kernels.sums.sandwich import Sandwich, lay_chunk, new_sandwich
-from streamsgd.planning.samplers import Sequential
-from streamsgd.stream.stream import Stream
+from streamsgd.kernels.sums.sandwich import new_sandwich
+from streamsgd.planning.tree import FAN
+from streamsgd.training.job import IN_ORDER
+from streamsgd.training.learner import model_of
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved
 from streamsgd.training.phases.smooth import check_objective
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.sandwich import AddSandwich, SandwichSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from streamsgd.compute.executors import Executor
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
-    from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport
 
 log = logging.getLogger("streamsgd")
 
+
+SUMS = ("gradient", "bread", "filling")
+"""Arrays that are added up."""
 
 MOST_WEIGHTS = 2048
 """Weights whose pairs are added up: two matrices of 34 MB."""
@@ -61,70 +66,67 @@ FAR = 0.7
 
 
 class StandardErrors:
-    """The pass that adds up, and what comes of it.
+    """The pass that adds up, and what comes of it."""
 
-    Attributes
-    ----------
-    epochs
-        Epochs learned before.
+    name = "standard_errors"
+    counts = False
+    validated = False
 
-    """
-
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
         self.job = job
-        self.plan = replace(job.plan, sampler=Sequential())  # type: ignore[call-arg]
-        self.epochs = 0
-        self._first_epoch, self._chunk, self._rows = 0, 0, 0
+        self._before: Outcome | None = None
+        self._chunk = 0
         self._weights = np.zeros(0)
-        self._sums: Sandwich | None = None
-        self._scratch: Any = None
-        self._entries = -1
+        self._sums: SandwichSums | None = None
+        """Of the pass so far."""
 
     @property
-    def begun(self) -> bool:
-        """Whether the pass has begun."""
-        return self._sums is not None
+    def _known(self) -> Outcome:
+        assert self._before is not None, "begin comes first"  # noqa: S101  for the type checker
+        return self._before
 
     @property
-    def at_end(self) -> bool:
+    def done(self) -> bool:
         """Whether the pass has seen every chunk."""
-        return self._chunk == self.plan.n_chunks(0)
+        return self._chunk == self.job.plan.n_chunks(0)
 
     @property
     def cursor(self) -> tuple[int, int]:
-        """Epoch and number of the next chunk, the pass counting as an epoch."""
-        return self._first_epoch, self._chunk
+        """Pass and number of the next chunk."""
+        return self._known.passes, self._chunk
 
-    def begin(self, weights: np.ndarray, first_epoch: int, epochs: int) -> None:
-        """Start at these weights, (n_coordinates, n_outputs), `first_epoch` being the number of the pass as an epoch.
+    @property
+    def tally(self) -> np.ndarray:
+        """What came before: nothing is learned here."""
+        return self._known.tally
+
+    def begin(self, before: Outcome) -> None:
+        """Start at the weights that were learned.
 
         Scores of classes may all rise together without any change; the weights are shifted to a mean of 0 over the classes, so
         that they and their errors are those of differences from the mean.
         """
-        self._first_epoch, self.epochs = first_epoch, epochs
+        self._before, weights = before, before.weights
         if self._shiftable:
             weights = weights - weights.mean(axis=1, dtype=np.float64, keepdims=True)
         self._weights = weights.astype(self.job.settings.precision).astype(np.float64).ravel()
-        self._sums = new_sandwich(self._weights.size, self.job.n_outputs)
 
     @property
     def _shiftable(self) -> bool:
         return bool(getattr(self.job.parts.loss, "shiftable", False))
 
-    def chunks(self, executor: Executor) -> Iterator[LoadedChunk]:
-        """Yield the chunks that are still to be added."""
-        yield from Stream(self.job.recipe, self.plan, executor).chunks(*self.cursor, self._first_epoch + 1)
+    def next(self) -> Round:
+        """Return some chunks in the order of the data."""
+        width = min(max(self.job.lanes.number, FAN), self.job.plan.n_chunks(0) - self._chunk)
+        return Round(AddSandwich(self._weights), IN_ORDER, self._chunk, width)
 
-    def add(self, filled: LoadedChunk) -> None:
-        """Add a chunk."""
-        entries = most_entries(filled.block, filled.layout)
-        if entries > self._entries:
-            self._entries = entries
-            self._scratch = new_scratch(self.job.n_outputs, np.float64, entries)
-        loss, block = self.job.parts.loss, filled.block
-        lay_chunk(loss, block, filled.starts, filled.counts, self._weights, self._sums, self._scratch)
-        self._chunk += 1
-        self._rows += int(filled.counts.sum())
+    def take(self, share: SandwichSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Add to the pass."""
+        self._sums = share if self._sums is None else self._sums.merge(share)
+        self._chunk += len(reports)
+        plan = self.job.plan_in_order
+        done = 1.0 if self.done else plan.rows_before(0, self._chunk) / plan.n_rows
+        yield PhaseEvent("chunk", self._known.passes + done)
 
     # --- what comes out
 
@@ -133,11 +135,11 @@ class StandardErrors:
 
         The covariance is float64 (n_weights, n_weights), NaN for weights that are not determined.
         """
-        assert self._sums is not None, "begin or restore comes first"  # noqa: S101  for the type checker
-        weights, n_outputs = self._weights, self.job.n_outputs
-        gradient = self._sums.gradient.copy()
-        bread, filling = _whole(self._sums.bread), _whole(self._sums.filling)
-        n = max(self._rows, 1)
+        assert self._sums is not None, "take comes first"  # noqa: S101  for the type checker
+        weights, n_outputs, sums = self._weights, self.job.n_outputs, self._sums.sums
+        gradient = sums.gradient.copy()
+        bread, filling = _whole(sums.bread), _whole(sums.filling)
+        n = max(self._sums.rows, 1)
         filling -= gradient[:, None] * (gradient / n)
         penalised = np.arange(weights.size) < weights.size - n_outputs
         l2 = n * float(getattr(self.job.parts.penalty, "l2", 0.0))
@@ -158,34 +160,39 @@ class StandardErrors:
                 "more --epochs, or another --learning-rate",
                 off,
             )
-        told = {"rows": self._rows, "weights": int(weights.size), "determined": int(np.isfinite(errors).sum()), "off": off}
+        told = {"rows": self._sums.rows, "weights": int(weights.size), "determined": int(np.isfinite(errors).sum()), "off": off}
         return weights.astype(self.job.settings.precision).reshape(-1, n_outputs), covariance, told
+
+    def model(self) -> Model:
+        """Return the model of the weights whose errors are sought."""
+        return model_of(self.job, self._known.weights)
+
+    def stop(self, why: str) -> None:
+        """Do nothing: half a pass says nothing, and there is only one."""
+
+    def outcome(self) -> Outcome:
+        """Return what came before, with the covariance."""
+        weights, covariance, told = self.result()
+        metrics = {**self._known.metrics, self.name: told}
+        return replace(self._known, weights=weights, covariance=covariance, passes=self.cursor[0] + 1, metrics=metrics)
 
     # --- checkpoints
 
-    def header(self) -> dict[str, Any] | None:
-        """Return what a checkpoint keeps as JSON; None before it began."""
-        if self._sums is None:
-            return None
-        return {"first_epoch": self._first_epoch, "epochs": self.epochs, "chunk": self._chunk, "rows": self._rows}
+    def save(self) -> Saved:
+        """Return the pass so far."""
+        kept = {"weights": self._weights}
+        if self._sums is not None:
+            kept |= {name: getattr(self._sums.sums, name) for name in SUMS}
+        return Saved({"chunk": self._chunk, "rows": 0 if self._sums is None else self._sums.rows}, kept)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what a checkpoint keeps as arrays."""
-        if self._sums is None:
-            return {}
-        kept = {"weights": self._weights, **{name: getattr(self._sums, name) for name in ("gradient", "bread", "filling")}}
-        return {f"errors.{name}": value for name, value in kept.items()}
-
-    def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        if header is None:
-            return
-        self._weights = arrays["errors.weights"].copy()
-        self._first_epoch, self.epochs = header["first_epoch"], header["epochs"]
-        self._chunk, self._rows = header["chunk"], header["rows"]
-        self._sums = new_sandwich(self._weights.size, self.job.n_outputs)
-        for name in ("gradient", "bread", "filling"):
-            getattr(self._sums, name)[...] = arrays[f"errors.{name}"]
+        self._before, self._chunk = before, saved.header["chunk"]
+        self._weights = saved.arrays["weights"].copy()
+        if "bread" in saved.arrays:
+            empty = new_sandwich(self._weights.size, self.job.n_outputs)
+            sums = empty._replace(**{name: saved.arrays[name].copy() for name in SUMS})
+            self._sums = SandwichSums(saved.header["rows"], sums)
 
 
 def sandwich(bread: np.ndarray, filling: np.ndarray, gradient: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -260,8 +267,6 @@ def check_errors(settings: Settings, parts: Parts, encoding: Encoding) -> None:
         The weights are no minimum and no average, the loss has kinks, l1 selects weights, or there are too many of them.
 
     """
-    if not settings.standard_errors:
-        return
     if not settings.polish and settings.average == "none":
         raise SettingsError(
             "--standard-errors are those of the minimum or of an average, not of the last step of SGD: pass --polish 20 too, "
@@ -276,3 +281,24 @@ def check_errors(settings: Settings, parts: Parts, encoding: Encoding) -> None:
             f"--standard-errors adds up the pairs of up to {MOST_WEIGHTS:,} weights, and here are {n_weights:,} "
             f"({encoding.sizes}): leave columns out with --exclude, or set --bits lower"
         )
+
+
+def describe(metrics: dict[str, Any]) -> list[str]:
+    """Return what was found, for people."""
+    return [
+        (
+            f"standard errors: {metrics['determined']:,} of {metrics['weights']:,} weights are determined by "
+            f"{metrics['rows']:,} rows, and within {metrics['off']:.2g} standard errors of the minimum"
+        )
+    ]
+
+
+STANDARD_ERRORS = PhaseKind(
+    "standard_errors",
+    wanted=lambda settings, _parts: settings.standard_errors,
+    check=check_errors,
+    memory=lambda weights, _coordinates, _settings: errors_bytes(weights),
+    passes=lambda _job: 1,
+    make=StandardErrors,
+    describe=describe,
+)

@@ -30,31 +30,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import DivergedError, SettingsError
-from streamsgd.features.layout import most_entries
 from streamsgd.kernels.algebra.eigen import largest_eigenvalue
 from streamsgd.kernels.algebra.lbfgs import penalise, steepest
 from streamsgd.kernels.learn.fit import settled
 from streamsgd.kernels.parts.traits import reduces
-from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import ETA
-from streamsgd.kernels.sums.bounds import COUNTED, LARGEST, ROWS, SUM, measure_chunk
-from streamsgd.kernels.sums.objective import LOSS, SIZE, add_chunk, new_curvature
+from streamsgd.kernels.sums.bounds import COUNTED, LARGEST, ROWS, SUM
+from streamsgd.planning.tree import FAN
 from streamsgd.settings.registry import PARTS
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, prefixed, under
+from streamsgd.training.phases.epochs import Epochs
 from streamsgd.training.phases.smooth import TOLERANCE
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.bounds import MOST_PRODUCTS, AddBounds, Bounds, no_bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.kernels.structs.state import State
+    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
-    from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
-
-
-MOST_PRODUCTS = 256
-"""Weights per output up to which all their products are added up, ..."""
-
-WORK = 1 << 13
-"""... so many of them per row on average: of longer rows only every so many is taken."""
+    from streamsgd.training.learner import Learner
+    from streamsgd.training.tasks.base import ChunkReport
 
 ROUGH = {"float64": 1e-13, "float32": 1e-6}
 """Of the sum of absolute losses: how far rounding of weights and sums may lift the objective."""
@@ -64,6 +63,12 @@ COIN = 1 << 40
 
 COPIES = 3
 """Of its arrays: the gradient, the weights in float64, and what a checkpoint packs."""
+
+SHARES = 3
+"""Of chunks, while they are merged."""
+
+SUMS = ("sums", "gradient", "bounds", "products")
+"""Arrays of a measuring pass."""
 
 KEPT = ("rate", "objective", "largest", "snapshots", "refused", "smoothness", "stopped")
 """What a checkpoint keeps of it as JSON."""
@@ -82,17 +87,17 @@ def measuring(seed: int, renewal: float, n_passes: int) -> list[bool]:
 
 
 def passes(job: Job) -> list[bool]:
-    """Return of every pass that is planned whether it measures, which none does without variance reduction."""
-    if not reduces(job.parts.optimizer):
-        return [False] * job.epochs
+    """Return of every pass that is planned whether it measures."""
     return measuring(job.settings.seed, job.parts.optimizer.renewal, job.epochs)
 
 
-class Reduction:
-    """The state of variance reduction beside the optimizer's memory: the pass that measures, and what came of it.
+class VarianceReduction:
+    """Passes that measure, and between them passes that learn.
 
     Attributes
     ----------
+    learning
+        The passes that learn; the cursor is theirs.
     rate
         What the data and refused snapshots made of the rate; None if it was set.
     objective, largest
@@ -106,60 +111,76 @@ class Reduction:
 
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.active = reduces(job.parts.optimizer)
+    name = "svrg"
+    counts = True
+    validated = True
+
+    def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
+        self.learning = Epochs(job, reached)
         self._measuring = passes(job)
         self.rate: float | None = None
         self.objective: float | None = None
         self.largest: float | None = None
         self.smoothness: float | None = None
         self.snapshots, self.refused, self.stopped = 0, 0, ""
-        self._losses: list[float] = []
-        """Of each chunk of this pass so far."""
-        self._sums = np.zeros(2)
-        """Sizes of losses and rows of this pass so far."""
-        self._bounds, self._products = np.zeros(4), np.zeros((0, 0))
-        self._gradient = np.zeros(0)
         self._at: np.ndarray | None = None
         """The weights of this pass, in float64."""
-        self._scratch: Any = None
-        self._entries = -1
-        if self.active:
-            n = job.encoding.n_coordinates
-            self._gradient = np.zeros(n * job.n_outputs)
-            self._products = np.zeros((n, n) if n <= MOST_PRODUCTS else (0, 0))
+        self._total = self._nothing()
 
-    # --- passes
+    def _nothing(self) -> Bounds:
+        return no_bounds(self.job.encoding.n_coordinates, self.job.n_outputs)
 
-    def measures(self, number: int) -> bool:
-        """Whether a pass measures."""
-        return self.active and self._measuring[number]
+    # --- rounds
 
     @property
-    def learning_passes(self) -> int:
-        """How many of the planned passes learn."""
-        return self._measuring.count(False)
+    def job(self) -> Job:
+        """What is done."""
+        return self.learning.job
 
-    def add(self, filled: LoadedChunk, state: State, n_penalised: int) -> None:
-        """Add a chunk's losses and gradient to those of the pass; the first pass also bounds the curvature."""
-        job, entries = self.job, most_entries(filled.block, filled.layout)
-        if entries > self._entries:
-            self._entries, self._scratch = entries, new_scratch(job.n_outputs, np.float64, entries)
+    @property
+    def learner(self) -> Learner:
+        """Whose weights are measured and learn."""
+        return self.learning.learner
+
+    @property
+    def done(self) -> bool:
+        """Whether all passes are over, or the gradient is within the tolerance."""
+        return self.learning.done or bool(self.stopped)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Pass and number of the next chunk."""
+        return self.learning.cursor
+
+    @property
+    def tally(self) -> np.ndarray:
+        """As of the learner."""
+        return self.learning.tally
+
+    @property
+    def measures(self) -> bool:
+        """Whether this pass measures."""
+        return self._measuring[self.cursor[0]]
+
+    def begin(self, before: Outcome) -> None:
+        """Do nothing: a learner begins where it is made."""
+
+    def next(self) -> Round:
+        """Return some chunks to be measured, or the next one to be learned."""
+        if not self.measures:
+            return self.learning.next()
         if self._at is None:
-            self._at = self._settle(state, n_penalised)
-        tiles, nothing = np.zeros((len(filled.starts), 3)), new_curvature(0, np.zeros(0, np.int32), job.n_outputs, 1)
-        rows = (filled.block, filled.starts, filled.counts)
-        add_chunk(job.parts.loss, *rows, self._at, self._gradient, nothing, tiles, self._scratch)
-        self._losses.append(math.fsum(tiles[:, LOSS].tolist()) if np.isfinite(tiles).all() else math.nan)
-        self._sums += tiles[:, SIZE].sum(), filled.counts.sum()
-        if self.objective is None and self._works_out:
-            measure_chunk(*rows, self._every, self._bounds, self._products, state.grad, self._scratch)
+            self._at = self._settle()
+        epoch, chunk = self.cursor
+        width = min(FAN, self.job.plan.n_chunks(epoch) - chunk)
+        task = AddBounds(self._at, bounded=self.objective is None and self._works_out)
+        return Round(task, epoch, chunk, width, self.learning.epochs - epoch)
 
-    def _settle(self, state: State, n_penalised: int) -> np.ndarray:
+    def _settle(self) -> np.ndarray:
         """Let all weights drift to where the last step leaves them; return them as float64."""
+        state = self.learner.state
         now = np.empty(state.weights.size, state.weights.dtype)
-        settled(self.job.parts, state, n_penalised, now)
+        settled(self.job.parts, state, self.learner.n_penalised, now)
         state.weights[:] = now
         state.paid[:], state.sums[ETA] = 0.0, 0.0
         return now.astype(np.float64)
@@ -168,13 +189,25 @@ class Reduction:
     def _works_out(self) -> bool:
         return self.rate is not None or self.job.parts.optimizer.learning_rate == 0.0
 
-    @property
-    def _every(self) -> int:
-        """Of how many rows one is in the products."""
-        reached = min(self.job.encoding.n_coordinates, self._entries)
-        return max(1, reached * reached // 2 // WORK)
+    def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Add up what was measured, or go on with what was learned."""
+        if not self.measures:
+            yield from self.learning.take(share, reports)
+            return
+        self._total = self._total.merge(share)
+        epoch, plan = self.cursor[0], self.job.plan
+        self.learning.chunk += len(reports)
+        last = self.learning.chunk == plan.n_chunks(epoch)
+        passes = epoch + (1.0 if last else plan.rows_before(epoch, self.learning.chunk) / plan.n_rows)
+        yield PhaseEvent("chunk", passes)
+        if last:
+            self._end_pass()
+            self.learning.skip_pass()
+            self.learner.go_on_at(self.rate)
+            numbers = {key: value for key, value in self.metrics().items() if isinstance(value, float | int)}
+            yield PhaseEvent("snapshot", passes, self.line(), numbers)
 
-    def end_pass(self, state: State, n_penalised: int) -> None:
+    def _end_pass(self) -> None:
         """Make the weights the snapshot, or go back to the last one.
 
         Raises
@@ -183,10 +216,11 @@ class Reduction:
             Loss or gradient are not finite.
 
         """
-        n, at, gradient = max(float(self._sums[1]), 1.0), self._at, self._gradient
-        assert at is not None, "add comes first"  # noqa: S101  for the type checker
+        total, at, state, n_penalised = self._total, self._at, self.learner.state, self.learner.n_penalised
+        assert at is not None, "next comes first"  # noqa: S101  for the type checker
+        n, gradient = max(float(total.sums[1]), 1.0), total.gradient
         gradient /= n
-        value = math.fsum(self._losses) / n
+        value = math.fsum(total.losses) / n
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
             raise DivergedError(
                 f"the gradient of all rows is not finite at learning rate {self.job.parts.optimizer.learning_rate:g}: lower "
@@ -195,7 +229,7 @@ class Reduction:
         before = gradient.astype(state.weights.dtype)
         l1, l2 = (float(getattr(self.job.parts.penalty, name, 0.0)) for name in ("l1", "l2"))
         value += penalise(at, l1, l2, n_penalised, gradient)
-        rough = ROUGH[self.job.settings.precision] * max(float(self._sums[0]) / n, abs(value))
+        rough = ROUGH[self.job.settings.precision] * max(float(total.sums[0]) / n, abs(value))
         if self.rate is not None and self.objective is not None and value > self.objective + rough:
             self.rate *= 0.5
             self.refused += 1
@@ -209,7 +243,7 @@ class Reduction:
             self.snapshots += 1
             known = type(self.job.parts.penalty) in PARTS["penalty"].values()
             self.stopped = "gradient" if known and self.largest <= self._tolerance else ""
-        gradient[:], self._sums[:], self._losses, self._at = 0.0, 0.0, [], None
+        self._total, self._at = self._nothing(), None
 
     @property
     def _tolerance(self) -> float:
@@ -218,16 +252,25 @@ class Reduction:
 
     def _bound(self, l2: float) -> float:
         """Return L_b."""
-        n, b, c = self._bounds[ROWS], float(self.job.batch_size), self.job.parts.loss.curvature
+        bounds, products = self._total.bounds, self._total.products
+        n, b, c = bounds[ROWS], float(self.job.batch_size), self.job.parts.loss.curvature
         n, b = max(n, 2.0), min(b, max(n, 1.0))
-        mean = self._bounds[SUM] / n
-        if self._bounds[COUNTED]:
-            self._products /= self._bounds[COUNTED]
-            mean = min(mean, largest_eigenvalue(self._products, *np.zeros((2, *self._products.shape))))
+        mean = bounds[SUM] / n
+        if bounds[COUNTED] and products.size:
+            products /= bounds[COUNTED]
+            mean = min(mean, largest_eigenvalue(products, *np.zeros((2, *products.shape))))
         within, alone = n * (b - 1.0) / (b * (n - 1.0)), (n - b) / (b * (n - 1.0))
-        return float(max(c * (within * mean + alone * self._bounds[LARGEST]) + l2, 1e-300))
+        return float(max(c * (within * mean + alone * bounds[LARGEST]) + l2, 1e-300))
 
     # --- what comes out
+
+    def model(self) -> Model:
+        """Return the model as it is."""
+        return self.learning.model()
+
+    def stop(self, why: str) -> None:
+        """End with the weights as they are."""
+        self.learning.stop(why)
 
     def metrics(self) -> dict[str, Any]:
         """Return what came of it, for the model file."""
@@ -239,39 +282,42 @@ class Reduction:
         found = f"snapshot {self.snapshots:,}: objective {self.objective:.10g}, gradient {self.largest:.2g}"
         return f"{found}, rate {self.metrics()['rate']:.3g}"
 
-    # --- checkpoints
+    def outcome(self) -> Outcome:
+        """Return what was learned."""
+        outcome = self.learning.outcome()
+        outcome.metrics[self.name] = self.metrics()
+        return outcome
 
-    def header(self) -> dict[str, Any] | None:
-        """Return what a checkpoint keeps as JSON."""
-        return {name: getattr(self, name) for name in KEPT} if self.active else None
+    def save(self) -> Saved:
+        """Return the learner, the cursor, and the measuring pass so far."""
+        learning, total = self.learning.save(), self._total
+        header = {**{name: getattr(self, name) for name in KEPT}, "learning": learning.header, "losses": total.losses}
+        arrays = prefixed("learning", learning.arrays)
+        if total.losses:
+            wanted = SUMS if self.objective is None else SUMS[:-1]
+            arrays |= prefixed("pass", {name: getattr(total, name) for name in wanted} | {"at": self._at})
+        return Saved(header, arrays)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what a checkpoint keeps as arrays: the pass so far, if it measures."""
-        if not self._losses:
-            return {}
-        kept = {"sums": self._sums, "losses": np.array(self._losses), "gradient": self._gradient, "bounds": self._bounds}
-        kept |= {"products": self._products} if self.objective is None else {}
-        return {f"svrg.{name}": value for name, value in kept.items()}
-
-    def restore(self, header: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> None:
-        """Take back what a checkpoint kept."""
-        if header is None:
-            return
+    def restore(self, saved: Saved, before: Outcome) -> None:
+        """Go to where a checkpoint was saved."""
+        header, measured = saved.header, under("pass", saved.arrays)
+        self.learning.restore(Saved(header["learning"], under("learning", saved.arrays)), before)
         for name in KEPT:
             setattr(self, name, header[name])
-        if "svrg.losses" in arrays:
-            self._losses = arrays["svrg.losses"].tolist()
-            for name in ("sums", "gradient", "bounds", "products"):
-                if f"svrg.{name}" in arrays:
-                    getattr(self, f"_{name}")[...] = arrays[f"svrg.{name}"]
+        self.learner.go_on_at(self.rate)
+        self._total.losses += header["losses"]
+        if measured:
+            self._at = measured.pop("at").copy()
+            for name, array in measured.items():
+                getattr(self._total, name)[...] = array
 
 
 def svrg_bytes(n_weights: int, n_coordinates: int) -> int:
     """Return the bytes that this takes beside the optimizer's memory, checkpoints included."""
-    return 8 * COPIES * (n_weights + (n_coordinates**2 if n_coordinates <= MOST_PRODUCTS else 0))
+    return 8 * (COPIES + SHARES) * (n_weights + (n_coordinates**2 if n_coordinates <= MOST_PRODUCTS else 0))
 
 
-def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
+def check_svrg(settings: Settings, parts: Parts, encoding: Encoding) -> None:
     """Refuse what variance reduction is not for.
 
     Raises
@@ -282,8 +328,6 @@ def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
 
     """
     optimizer, loss = parts.optimizer, type(parts.loss).__name__
-    if not reduces(optimizer):
-        return
     name = f"--optimizer {type(optimizer).__name__.lower()}"
     if settings.average != "none":
         raise SettingsError(f"{name} comes to rest at the minimum, where there is nothing to average: leave --average out")
@@ -297,7 +341,7 @@ def check_svrg(settings: Settings, parts: Parts, *, wide: bool) -> None:
         raise SettingsError(f"{name} keeps its gradients without bias, which clipping would bring in: leave {clips[0]} out")
     if not 0.0 < optimizer.renewal <= 1.0:
         raise SettingsError(f"{name}: renewal={optimizer.renewal:g} is not a probability above 0")
-    if wide and not hasattr(parts.penalty, "drift"):
+    if encoding.is_wide and not hasattr(parts.penalty, "drift"):
         raise SettingsError(
             f"{name} with --penalty {settings.penalty} needs drift(...), by which weights that a row does not touch move late"
         )
@@ -319,3 +363,26 @@ def _check_rate(name: str, settings: Settings, parts: Parts) -> None:
         raise SettingsError(f"{name} works its rate out for the penalties {known} only: pass --learning-rate")
     if settings.rate_scaling in ("linear", "sqrt"):
         raise SettingsError(f"{name} works its rate out for the batches there are: leave --rate-scaling out")
+
+
+def describe(metrics: dict[str, Any]) -> list[str]:
+    """Return what came of it, for people."""
+    why = "as near as the tolerance asks" if metrics["stopped"] else "the passes are made; more would bring it nearer"
+    return [
+        (
+            f"svrg: {metrics['snapshots']:,} snapshots at rate {metrics['rate']:.3g}; at the last one objective "
+            f"{metrics['objective']:.10g}, gradient {metrics['gradient']:.2g}: {why}"
+        )
+    ]
+
+
+SVRG = PhaseKind(
+    "svrg",
+    wanted=lambda _settings, parts: reduces(parts.optimizer),
+    check=check_svrg,
+    memory=lambda weights, coordinates, _settings: svrg_bytes(weights, coordinates),
+    passes=lambda job: job.epochs,
+    make=VarianceReduction,
+    learns=lambda job: passes(job).count(False),
+    describe=describe,
+)

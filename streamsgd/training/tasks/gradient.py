@@ -1,16 +1,17 @@
 """Gradients that lanes make together: every step is the mean over the rows of all lanes, so it is that of one large batch.
 
-In step k of a round lane v adds up the gradients of rows k b to (k + 1) b of its chunk, at the common weights. Sums are joined
-in float64 along the tree of `merging` and divided by the number of rows, so a lane counts by its rows, and one that has fewer
-or whose rows were lost distorts nothing. With a full batch the one step of a round takes all rows, and weights move when the
-epoch ends.
+In step k of a round lane v adds up the gradients of rows k b to (k + 1) b of its chunk, at the common weights. Sums are merged
+in float64 along the tree of `planning.tree` and divided by the number of rows, so a lane counts by its rows, and one that
+has fewer or whose rows were lost distorts nothing. With a full batch the one step of a round takes all rows, and weights move
+when the epoch ends.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,43 +20,62 @@ from streamsgd.kernels.learn.fit import fit, update
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import FILLED, TOUCHED, State, copy_state
 from streamsgd.kernels.structs.step import StepContext
-from streamsgd.stream.chunk import without_rows
 from streamsgd.training.averaging import begin
 from streamsgd.training.job import WHOLE_EPOCH
-from streamsgd.training.tasks.base import ChunkReport, held_metrics
+from streamsgd.training.tasks.base import ChunkReport, report_on
+from streamsgd.training.tasks.learn import restored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.stream.chunk import LoadedChunk
-    from streamsgd.training.learner import Learner
+    from streamsgd.training.job import Job
+    from streamsgd.training.learner import Learner, LearnerState
 
 
-class Step(NamedTuple):
-    """A step of a round whose lanes make their gradients together."""
+class AddGradient:
+    """Add up one lane's share of the gradient of a step, at the weights of the common learner.
 
-    epoch: int
-    chunk: int
-    """The first of the round."""
-    lanes: int
-    number: int
-    batch_rows: int
-    """Of each lane."""
+    Parameters
+    ----------
+    learner
+        Stays as it is.
+    number
+        Of the step in its round: rows `number * batch_rows` to `(number + 1) * batch_rows` of every chunk.
+    batch_rows
+        Of each lane.
 
+    """
 
-def add_up(learner: Learner, filled: LoadedChunk, number: int, batch_rows: int) -> tuple[Gradient, list[ChunkReport]]:
-    """Return a lane's share of the gradient of a step, and with the first one the account of its chunk."""
-    began = time.perf_counter()
-    n = len(filled.order)
-    first = min(n, number * batch_rows)
-    gradient = gradient_of(learner, filled, first, min(n, first + batch_rows))
-    brought = []
-    if not number:
-        held = held_metrics(learner.job, filled, learner.model)
-        pieces = [without_rows(piece) for piece in filled.pieces]
-        brought.append(ChunkReport(filled.chunk, pieces, filled.spent, held, filled.waited, rows=n))
-        brought[0].fit_seconds = time.perf_counter() - began
-    return gradient, brought
+    name = "gradient"
+    exact = False
+
+    def __init__(self, learner: Learner, number: int, batch_rows: int) -> None:
+        self._learner: Learner | None = learner
+        self._state = learner.packed()
+        self.number, self.batch_rows = number, batch_rows
+
+    def __getstate__(self) -> tuple[LearnerState, int, int]:
+        return self._state, self.number, self.batch_rows
+
+    def __setstate__(self, state: tuple[LearnerState, int, int]) -> None:
+        self._learner = None
+        self._state, self.number, self.batch_rows = state
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the learner's state."""
+        return self._state.nbytes
+
+    def open(self, job: Job) -> Callable[[LoadedChunk], tuple[Gradient, ChunkReport | None]]:
+        """Return what adds up a chunk's rows; the report comes with the first step of a round."""
+        return partial(self._add, self._learner or restored(job, self._state))
+
+    def _add(self, learner: Learner, filled: LoadedChunk) -> tuple[Gradient, ChunkReport | None]:
+        began, n = time.perf_counter(), len(filled.order)
+        first = min(n, self.number * self.batch_rows)
+        gradient = gradient_of(learner, filled, first, min(n, first + self.batch_rows))
+        return gradient, None if self.number else report_on(learner.job, filled, began, n, learner.model)
 
 
 @dataclass(slots=True)
@@ -74,6 +94,17 @@ class Gradient:
     def nbytes(self) -> int:
         """Bytes of all of it."""
         return self.values.nbytes + (0 if self.index is None else self.index.nbytes)
+
+    def merge(self, other: Gradient) -> Gradient:
+        """Return the gradient of the rows of both."""
+        rows, tally = self.rows + other.rows, self.tally + other.tally
+        if self.index is None or other.index is None:
+            return Gradient(rows, tally, None, _dense(self, other) + _dense(other, self))
+        index = np.union1d(self.index, other.index)
+        values = np.zeros(len(index))
+        values[np.searchsorted(index, self.index)] = self.values
+        values[np.searchsorted(index, other.index)] += other.values
+        return Gradient(rows, tally, index, values)
 
 
 def gradient_of(learner: Learner, filled: LoadedChunk, first: int, last: int) -> Gradient:
@@ -99,18 +130,6 @@ def _own(common: State) -> State:
     own.grad[:], own.tally[:] = 0.0, 0.0
     own.clock[[FILLED, TOUCHED]] = 0
     return own
-
-
-def join_gradients(a: Gradient, b: Gradient) -> Gradient:
-    """Return the gradient of the rows of both."""
-    rows, tally = a.rows + b.rows, a.tally + b.tally
-    if a.index is None or b.index is None:
-        return Gradient(rows, tally, None, _dense(a, b) + _dense(b, a))
-    index = np.union1d(a.index, b.index)
-    values = np.zeros(len(index))
-    values[np.searchsorted(index, a.index)] = a.values
-    values[np.searchsorted(index, b.index)] += b.values
-    return Gradient(rows, tally, index, values)
 
 
 def _dense(one: Gradient, other: Gradient) -> np.ndarray:

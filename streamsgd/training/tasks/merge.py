@@ -1,7 +1,8 @@
 """Many states into one: what lanes made of a common state, added up in float64 in an order that lanes alone decide.
 
-Every lane starts a round from the same state and brings a `Gain`. Gains are added along a tree whose shape depends on how many
-there are and on nothing else, then the common state moves by the total. With w the common weight, w_v and A_v those of lane v:
+Every lane starts a round from the same state and brings a `Delta`. Deltas are merged along a tree whose shape depends on
+how many there are and on nothing else, then the common state moves by the total. With w the common weight, w_v and A_v
+those of lane v:
 
     w <- w + sum a_v (w_v - w) / sum a_v
 
@@ -27,6 +28,10 @@ from streamsgd.kernels.structs.state import ETA, LEAST, MOST, SEEN, SPREAD, STEP
 
 LEAST_SHARE = 1e-7
 """What a lane's share of a weight is at least, in units of its sum of squares: a float32 no longer grows by less."""
+
+
+Placed = tuple[np.ndarray, np.ndarray]
+"""Where numbers stand, and the numbers."""
 
 
 @dataclass(slots=True)
@@ -55,6 +60,37 @@ class Delta:
         """Bytes of all of it."""
         arrays = (self.shares, self.moves, self.most)
         return sum(array.nbytes for array in arrays) + (0 if self.index is None else self.index.nbytes)
+
+    def merge(self, other: Delta) -> Delta:
+        """Return the delta of the lanes of both."""
+        both = replace(
+            self,
+            rows=self.rows + other.rows,
+            tally=self.tally + other.tally,
+            counters=np.append(self.counters[:2] + other.counters[:2], np.maximum(self.counters[2:], other.counters[2:])),
+            span=np.array([min(self.span[0], other.span[0]), max(self.span[1], other.span[1])]),
+        )
+        if self.index is None or other.index is None:
+            both.shares, both.moves = self.shares + other.shares, self.moves + other.moves
+            both.most = np.maximum(self.most, other.most)
+            return both
+        both.index = index = np.union1d(self.index, other.index)
+        mine, theirs = np.searchsorted(index, self.index), np.searchsorted(index, other.index)
+        both.shares = _spread(np.add, len(index), (mine, self.shares), (theirs, other.shares))
+        both.moves = _spread(np.add, len(index), (mine, self.moves), (theirs, other.moves))
+        both.most = _spread(np.maximum, len(index), (mine, self.most), (theirs, other.most))
+        return both
+
+
+def _spread(join: np.ufunc, size: int, first: Placed, second: Placed) -> np.ndarray:
+    """Return two arrays, each over some of the weights, as one over all of them; what no lane touched counts as 0."""
+    (mine, values), (theirs, others) = first, second
+    if not values.size:
+        return values
+    room = np.zeros((*values.shape[:-1], size))
+    room[..., mine] = values
+    room[..., theirs] = join(room[..., theirs], others)
+    return room
 
 
 def kinds(optimizer: Any) -> tuple[str, ...]:
@@ -93,36 +129,6 @@ def _changed(before: State, after: State) -> np.ndarray | None:
     # Bits, not numbers: cells are two or more of eight bytes, and a bit that changed is a change.
     differs = (one.view(np.uint64) != other.view(np.uint64)).any(axis=1)
     return np.flatnonzero(differs).astype(np.int32 if len(differs) < 1 << 31 else np.int64)
-
-
-def join_deltas(a: Delta, b: Delta) -> Delta:
-    """Return the gain of the lanes of both."""
-    both = replace(
-        a,
-        rows=a.rows + b.rows,
-        tally=a.tally + b.tally,
-        counters=np.append(a.counters[:2] + b.counters[:2], np.maximum(a.counters[2:], b.counters[2:])),
-        span=np.array([min(a.span[0], b.span[0]), max(a.span[1], b.span[1])]),
-    )
-    one, other = a.index, b.index
-    if one is None or other is None:
-        both.shares, both.moves, both.most = a.shares + b.shares, a.moves + b.moves, np.maximum(a.most, b.most)
-        return both
-    both.index = index = np.union1d(one, other)
-    places = [np.searchsorted(index, one), np.searchsorted(index, other)]
-    for name in ("shares", "moves", "most"):
-        first, second = getattr(a, name), getattr(b, name)
-        if not first.size:
-            continue
-        # What no lane touched counts as 0; the maxima are of sizes.
-        room = np.zeros((*first.shape[:-1], len(index)))
-        room[..., places[0]] = first
-        if name == "most":
-            room[..., places[1]] = np.maximum(room[..., places[1]], second)
-        else:
-            room[..., places[1]] += second
-        setattr(both, name, room)
-    return both
 
 
 def move_by(optimizer: Any, state: State, gain: Delta) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,10 +13,15 @@ import numpy as np
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.objective import LOSS, MOST_OUTPUTS, SIZE, WEIGHT, Curvature, add_chunk, new_curvature
+from streamsgd.training.learner import model_of
+from streamsgd.training.tasks.base import report_on
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport
 
 
 BLOCK = 1024
@@ -65,6 +72,40 @@ class ObjectiveSums:
         bent = () if self.curvature is None else (self.curvature.diagonal, self.curvature.block)
         return int(self.gradient.nbytes + sum(array.nbytes for array in bent))
 
+    def merge(self, other: ObjectiveSums) -> ObjectiveSums:
+        """Return what the chunks of both add."""
+        curvature = self.curvature
+        if curvature is not None and other.curvature is not None:
+            curvature = curvature._replace(
+                diagonal=curvature.diagonal + other.curvature.diagonal, block=curvature.block + other.curvature.block
+            )
+        return ObjectiveSums(self.losses + other.losses, self.sums + other.sums, self.gradient + other.gradient, curvature)
+
+
+@dataclass
+class AddObjective:
+    """Add up loss, gradient and, if they are wanted, second derivatives of the rows of a chunk."""
+
+    request: ObjectiveRequest
+
+    name = "objective"
+    exact = True
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.request.nbytes
+
+    def open(self, job: Job) -> Callable[[LoadedChunk], tuple[ObjectiveSums, ChunkReport]]:
+        """Return what adds up a chunk; its held-out rows are scored at the same weights."""
+        return partial(self._add, job)
+
+    def _add(self, job: Job, filled: LoadedChunk) -> tuple[ObjectiveSums, ChunkReport]:
+        began = time.perf_counter()
+        sums = objective_sums(job, filled, self.request)
+        weights = self.request.weights.astype(job.settings.precision)
+        return sums, report_on(job, filled, began, len(filled.order), lambda: model_of(job, weights))
+
 
 def objective_sums(job: Job, filled: LoadedChunk, wanted: ObjectiveRequest) -> ObjectiveSums:
     """Return what a chunk adds to a pass."""
@@ -113,13 +154,3 @@ def _every(job: Job, n_members: int, entries: int) -> int:
     reached = min(n_members, entries) if layout.mixed else n_members
     enough = job.plan.n_rows // max(1, ROWS_PER_WEIGHT * n_members * n_outputs)
     return max(1, min((reached * n_outputs) ** 2 // 2 // WORK, enough))
-
-
-def join_sums(a: ObjectiveSums, b: ObjectiveSums) -> ObjectiveSums:
-    """Return what the chunks of both add, those of the first before."""
-    curvature = a.curvature
-    if curvature is not None and b.curvature is not None:
-        curvature = curvature._replace(
-            diagonal=curvature.diagonal + b.curvature.diagonal, block=curvature.block + b.curvature.block
-        )
-    return ObjectiveSums(a.losses + b.losses, a.sums + b.sums, a.gradient + b.gradient, curvature)

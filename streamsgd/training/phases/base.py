@@ -1,0 +1,143 @@
+"""Phases: stages of a run. Each asks for rounds and takes what they bring until it is done, and owns its state alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport, Round
+
+
+@dataclass
+class Outcome:
+    """What a run has come to after some phases."""
+
+    job: Job
+    """Its parts are those that learned last: the end of a race brings another optimizer."""
+    weights: np.ndarray
+    """(n_coordinates, n_outputs)."""
+    tally: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    """float64 (3,): weighted loss before learning, weight and number of the rows learned."""
+    epochs: int = 0
+    """Passes that learned, and that measured for them."""
+    passes: int = 0
+    """All passes: the next phase's cursor goes on from there."""
+    steps: int = 0
+    lost: int = 0
+    """Rows that were left out with late lanes, each as often as it was."""
+    race: dict[str, Any] | None = None
+    best_constant: float | None = None
+    """Mean loss of the best constant prediction, where it is known."""
+    covariance: np.ndarray | None = None
+    """float64 (n_weights, n_weights), if a phase has found it."""
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By phase, what it has to say of itself: for the model file and the report."""
+
+
+class PhaseEvent(NamedTuple):
+    """What a phase tells after a round."""
+
+    kind: str
+    """As of `events.Event`."""
+    epoch: float
+    """Passes done."""
+    note: str = ""
+    metrics: dict[str, float] = {}  # noqa: RUF012  never changed
+    judge: Literal["", "due", "pass", "drop"] = ""
+    """What is to be done with held-out rows: nothing; judge if it is time; judge a whole pass; drop what a refused pass saw."""
+
+
+class Saved(NamedTuple):
+    """The state of a phase in a checkpoint."""
+
+    header: dict[str, Any]
+    """JSON."""
+    arrays: dict[str, np.ndarray]
+
+
+class Phase(Protocol):
+    """One stage of a run."""
+
+    name: str
+    """Of its state in a checkpoint, and of its metrics in the model."""
+    counts: bool
+    """Whether the rows of its first pass are counted: filtered, skipped, held out."""
+    validated: bool
+    """Whether validation judges the weights that it passes through, and may choose among them."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Pass, those of earlier phases included, and number of the next chunk."""
+
+    @property
+    def tally(self) -> np.ndarray:
+        """float64 (3,): weighted loss before learning, weight and number of the rows learned so far."""
+
+    def begin(self, before: Outcome) -> None:
+        """Start from what earlier phases came to."""
+
+    def next(self) -> Round:
+        """Return the next round."""
+
+    def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Take what the round brought, None if all of it was lost; yield what there is to tell."""
+
+    def model(self) -> Model:
+        """Return the model by which held-out rows are judged now."""
+
+    def stop(self, why: str) -> None:
+        """End early: for want of `patience`, or for a `callback`."""
+
+    def outcome(self) -> Outcome:
+        """Return what the run has come to with this phase."""
+
+    def save(self) -> Saved:
+        """Return the state between two rounds."""
+
+    def restore(self, saved: Saved, before: Outcome) -> None:
+        """Take back what `save` gave, instead of `begin`."""
+
+
+class PhaseKind(NamedTuple):
+    """A row of `phases.PHASES`: what preparing a job asks before anything runs."""
+
+    name: str
+    wanted: Callable[[Settings, Parts], bool]
+    """Whether a run of these settings and parts has such a phase."""
+    check: Callable[[Settings, Parts, Encoding], None]
+    """Raises SettingsError where it cannot be."""
+    memory: Callable[[int, int, Settings], int]
+    """Bytes, checkpoints included, for so many weights and coordinates."""
+    passes: Callable[[Job], int]
+    """Over the data, at most."""
+    make: Callable[[Job, Callable[[float], None]], Phase]
+    """Builds the phase of a job; the function is to be called with the passes done at 1024, 2048 ... rows."""
+    learns: Callable[[Job], int] = lambda _job: 0
+    """Passes that learn every row."""
+    describe: Callable[[dict[str, Any]], list[str]] = lambda _metrics: []
+    """Lines for people about its metrics."""
+
+
+def prefixed(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays under a name: `name.key`."""
+    return {f"{name}.{key}": np.ascontiguousarray(value) for key, value in arrays.items()}
+
+
+def under(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what `prefixed` put under a name."""
+    start = f"{name}."
+    return {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}

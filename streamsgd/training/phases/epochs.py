@@ -1,0 +1,223 @@
+"""Learning: epoch after epoch, in one lane or in several that are averaged or step together."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.kernels.parts.traits import reduces
+from streamsgd.kernels.structs.state import STEPS
+from streamsgd.planning.lanes import width
+from streamsgd.training.learner import Learner, LearnerState
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
+from streamsgd.training.tasks.learn import Learn, LearnApart
+from streamsgd.training.tasks.merge import move_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+
+    from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport
+
+log = logging.getLogger("streamsgd")
+
+
+class Epochs:
+    """Owns the learner and the cursor.
+
+    Parameters
+    ----------
+    job
+        As prepared.
+    reached
+        Called with the passes done at 1024, 2048, 4096 ... rows within a chunk, where it is learned in this process.
+    all_new
+        Whether every epoch brings rows of its own, as tables of `Trainer.partial_fit` do.
+
+    """
+
+    name = "epochs"
+    counts = True
+    validated = True
+
+    def __init__(self, job: Job, reached: Callable[[float], None] | None = None, *, all_new: bool = False) -> None:
+        self.learner = Learner(job)
+        self.epoch, self.chunk = 0, 0
+        self.epochs = job.epochs
+        self.lost = 0
+        """Rows that were left out with late lanes, each as often as it was."""
+        self.stopped = ""
+        self._reached, self._all_new = reached, all_new
+        self._number, self._steps = 0, 1
+        """The next step of a round in step, and how many it has."""
+        self._lanes: list[int] = []
+        """Rows of each of its lanes."""
+
+    # --- rounds
+
+    @property
+    def job(self) -> Job:
+        """What is done; its optimizer is another one once a race has ended."""
+        return self.learner.job
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over, or it was stopped."""
+        return self.epoch >= self.epochs or bool(self.stopped)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Epoch and number of the next chunk."""
+        return self.epoch, self.chunk
+
+    @property
+    def tally(self) -> np.ndarray:
+        """As of the learner."""
+        return self.learner.tally
+
+    def begin(self, before: Outcome) -> None:
+        """Do nothing: a learner begins where it is made."""
+
+    def go_on(self, job: Job) -> None:
+        """Learn the data of this job, which nobody saw before, as one more epoch."""
+        self.learner.job, self.chunk, self.epochs = job, 0, self.epoch + 1
+
+    def next(self) -> Round:
+        """Return one chunk for each lane."""
+        passes, n = self.epochs - self.epoch, self._width()
+        if self.job.lanes.combine == "sync":
+            task = AddGradient(self.learner, self._number, self.job.batch_size)
+            return Round(task, self.epoch, self.chunk, n, passes, again=n, together=True)
+        if n == 1:
+            return Round(Learn(self.learner, self._reached), self.epoch, self.chunk, 1, passes)
+        return Round(LearnApart(self.learner), self.epoch, self.chunk, n, passes, together=True)
+
+    def _width(self) -> int:
+        n_chunks = self.job.plan.n_chunks(self.epoch)
+        return width(self.job.lanes, self.epoch, self.chunk, n_chunks, alone=self.learner.racing)
+
+    def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Move by what was learned."""
+        n = self._width()
+        if self.job.lanes.combine == "sync":
+            if self._step(share, reports, n):
+                return
+        else:
+            self._move(share, reports, n)
+        self.learner.clear_tally()
+        yield from self._advance(n)
+
+    def _move(self, share: Any, reports: Sequence[ChunkReport], n: int) -> None:
+        """Take the learner that has learned, or move the common one by what its lanes made of it."""
+        if n == 1 and share is not None:
+            if share.state is not None:
+                self.learner.restore(share.state)
+        elif share is not None:
+            move_by(self.job.parts.optimizer, self.learner.state, share)
+            self.learner.totals += share.tally
+        self._lose(self._rows(n) - sum(report.chunk.rows for report in reports))
+
+    def _rows(self, n: int) -> int:
+        """Return the rows of the next chunks."""
+        return sum(self.job.plan.chunk(self.epoch, self.chunk + k).rows for k in range(n))
+
+    def _step(self, gradient: Gradient | None, reports: Sequence[ChunkReport], n: int) -> bool:
+        """Make a step of a round of n lanes, with a full batch only add its gradient up; return whether more will follow."""
+        job, plan = self.job, self.job.plan
+        if not self._number:
+            self._lanes = [report.rows for report in reports]
+            self._steps = n_steps(self._lanes, job.batch_size)
+            self._lose(self._rows(n) - sum(report.chunk.rows for report in reports))
+        else:
+            asked = sum(min(job.batch_size, max(0, rows - self._number * job.batch_size)) for rows in self._lanes)
+            self._lose(asked - (gradient.rows if gradient else 0))
+        if gradient is not None:
+            add_gradient(self.learner, gradient)
+        if job.settings.batch_size != "full":
+            before = self.epoch + plan.rows_before(self.epoch, self.chunk) / plan.n_rows
+            share = self._rows(n) / plan.n_rows
+            step(self.learner, job.batch_size * job.lanes.number, before + share * self._number / max(self._steps, 1))
+        self._number += 1
+        if self._number < self._steps:
+            return True
+        self._number, self._steps = 0, 1
+        return False
+
+    def _lose(self, rows: int) -> None:
+        """Count rows of lanes that nobody waited for, each as often as it was lost."""
+        self.lost += rows
+        if rows:
+            log.info("epoch %d: %d rows of late lanes are left out, as --straggler says", self.epoch, rows)
+
+    def _advance(self, n: int) -> Iterator[PhaseEvent]:
+        """Go on by n chunks, and end the epoch behind its last one."""
+        self.chunk += n
+        last = self.chunk == self.job.plan.n_chunks(self.epoch)
+        done = self.job.plan.rows_before(self.epoch, self.chunk) / self.job.plan.n_rows if not last else 1.0
+        passes = self.epoch + done
+        yield PhaseEvent("chunk", passes)
+        if last:
+            self._end_epoch()
+        yield PhaseEvent("evaluation", passes, judge="pass" if last else "due")
+
+    def _end_epoch(self) -> None:
+        self.learner.end_batch(self.epoch + 1.0)
+        self.learner.clear_tally()
+        if self.learner.racing and not self._all_new:  # of rows seen before the losses say nothing
+            self.learner.end_race()
+        self.epoch, self.chunk = self.epoch + 1, 0
+
+    def skip_pass(self) -> None:
+        """Go to the next epoch: this one was spent on something else."""
+        self.epoch, self.chunk = self.epoch + 1, 0
+
+    # --- what comes out
+
+    def model(self) -> Model:
+        """Return the model as it is."""
+        return self.learner.model()
+
+    def stop(self, why: str) -> None:
+        """End with the weights as they are."""
+        self.stopped = why
+
+    def outcome(self) -> Outcome:
+        """Return what was learned."""
+        return Outcome(
+            self.job,
+            self.learner.model().weights,
+            self.learner.tally,
+            epochs=self.epoch,
+            passes=self.epoch,
+            steps=int(self.learner.state.clock[STEPS]),
+            lost=self.lost,
+            race=self.learner.race,
+        )
+
+    def save(self) -> Saved:
+        """Return the learner and the cursor; a round in step is never saved half done."""
+        kept = {"cursor": [self.epoch, self.chunk], "lost": self.lost, "stopped": self.stopped, "race": self.learner.race}
+        return Saved(kept, self.learner.packed().arrays)
+
+    def restore(self, saved: Saved, before: Outcome) -> None:  # noqa: ARG002  nothing comes before
+        """Go to where a checkpoint was saved."""
+        header = saved.header
+        self.learner.restore(LearnerState(saved.arrays, header["race"]))
+        self.epoch, self.chunk = header["cursor"]
+        self.lost, self.stopped = header["lost"], header["stopped"]
+
+
+EPOCHS = PhaseKind(
+    "epochs",
+    wanted=lambda _settings, parts: not reduces(parts.optimizer),
+    check=lambda _settings, _parts, _encoding: None,
+    memory=lambda _weights, _coordinates, _settings: 0,
+    passes=lambda job: job.epochs,
+    make=Epochs,
+    learns=lambda job: job.epochs,
+)

@@ -1,0 +1,76 @@
+"""What comes out of a run: the model, with its metrics and where it came from; and what makes a run known again."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
+from streamsgd.settings.make import identity
+from streamsgd.settings.registry import spec_of
+from streamsgd.training.learner import model_of
+from streamsgd.version import __version__
+
+if TYPE_CHECKING:
+    from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+    from streamsgd.training.phases.base import Outcome
+    from streamsgd.training.totals import Totals
+
+
+def header_of(job: Job) -> dict[str, Any]:
+    """Return what a checkpoint keeps of a job, to be resumed by the same data and settings only."""
+    return {
+        "settings": identity(job.settings),
+        "fingerprint": job.dataset.fingerprint,
+        "encoding": msgspec.to_builtins(job.encoding),
+        "target": msgspec.to_builtins(job.target),
+        "chunk_rows": job.plan.chunk_rows,
+        "optimizer": spec_of("optimizer", job.parts.optimizer),
+    }
+
+
+def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> Model:
+    """Return the model that a run came to.
+
+    Parameters
+    ----------
+    outcome
+        Of its last phase.
+    totals
+        Of the run.
+    validation
+        The metrics of the last judgement.
+
+    """
+    job, tally = outcome.job, outcome.tally
+    model = model_of(job, outcome.weights)
+    model.covariance = outcome.covariance
+    model.settings, model.common = identity(job.settings), totals.frequent.best()
+    model.metrics = {"progressive_loss": float(tally[LOSS]) / float(tally[WEIGHT]) if tally[WEIGHT] else None}
+    model.metrics |= {} if outcome.best_constant is None else {"best_constant_loss": outcome.best_constant}
+    model.metrics |= validation | outcome.metrics
+    model.provenance = _provenance(outcome, totals)
+    return model
+
+
+def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
+    job = outcome.job
+    return {
+        "fingerprint": job.dataset.fingerprint,
+        "files": job.dataset.n_files,
+        "row_groups": job.dataset.n_row_groups,
+        "rows": job.dataset.n_rows,
+        "rows_learned": int(outcome.tally[ROWS]),
+        "steps": outcome.steps,
+        "chunk_rows": job.plan.chunk_rows,
+        "counts": {**totals.counts, "lost": outcome.lost},
+        "left_out": totals.problems[:100],
+        "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+        "epochs": job.epochs,
+        "lanes": job.lanes._asdict(),
+        "race": outcome.race,
+        "versions": {"streamsgd": __version__, **{name: version(name) for name in ("numpy", "numba", "pyarrow")}},
+    }
