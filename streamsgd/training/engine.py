@@ -14,6 +14,7 @@ import numpy as np
 
 from streamsgd.errors import DivergedError, ModelError, Stopped
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
+from streamsgd.training.backends.base import Abandoned
 from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.events import Event, Report
 from streamsgd.training.learner import next_mark
@@ -107,7 +108,11 @@ class Engine:
     def _drive(self, phase: Phase) -> None:
         """Run the rounds of a phase."""
         while not phase.done:
-            share, reports = self._round(phase)
+            try:
+                share, reports = self._round(phase)
+            except Abandoned:  # nothing of the round was taken: the phase stands where it stood before
+                self._save_if_due(phase)
+                continue
             self.totals.add(reports, self.report, counts=phase.counts)
             for report in reports:
                 self.validator.take(report.held)
@@ -120,7 +125,8 @@ class Engine:
 
     def _round(self, phase: Phase) -> Any:
         try:
-            return self.backend.run(phase.next())
+            # Not for a time limit, or a run of many short starts would begin the same round again and again.
+            return self.backend.run(phase.next(), self.stop.is_set)
         except DivergedError as error:
             if not (self.checkpoints and self.checkpoints.names()):
                 raise
@@ -191,17 +197,21 @@ class Engine:
 
     # --- checkpoints
 
+    def _is_stopping(self) -> bool:
+        """Whether the time is over, or a signal came."""
+        limit = self.job.settings.time_limit
+        return self.stop.is_set() or (limit is not None and time.monotonic() - self._began >= limit)
+
     def _save_if_due(self, phase: Phase) -> None:
         settings, now = self.job.settings, time.monotonic()
         self._since_save += 1
-        out_of_time = settings.time_limit is not None and now - self._began >= settings.time_limit
         due = now - self._saved_at >= settings.checkpoint_every
         due |= settings.checkpoint_chunks is not None and self._since_save >= settings.checkpoint_chunks
-        stopping = out_of_time or self.stop.is_set()
+        stopping = self._is_stopping()
         if self.checkpoints and (due or stopping):
             self.save(phase)
         if stopping:
-            why = "the time limit" if out_of_time else "a signal"
+            why = "a signal" if self.stop.is_set() else "the time limit"
             saved = "nothing saved"
             if self.checkpoints:
                 saved = f"a checkpoint is in {self.checkpoints.folder}; start again to go on"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamsgd.training.tasks.base import ChunkReport, Round
 
 
@@ -31,6 +33,15 @@ class WorkerStats:
         return max(0.0, seconds - self.seconds)
 
 
+class Abandoned(Exception):  # noqa: N818  no error: somebody asked for it
+    """A round was given up between two chunks, and nothing has changed."""
+
+
+def never() -> bool:
+    """Return that nobody asks to stop."""
+    return False
+
+
 class Backend(Protocol):
     """Runs rounds. `inline.InlineBackend` is the specification: all others give its bits."""
 
@@ -41,11 +52,20 @@ class Backend(Protocol):
     client: Any
     """Of distributed, if its workers run the tasks; else None."""
 
-    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+    def run(self, work: Round, stop: Callable[[], bool] = never) -> tuple[Any, list[ChunkReport]]:
         """Run a task over the chunks of a round; return the merged share, None if every chunk was lost, and the reports.
+
+        Parameters
+        ----------
+        work
+            The round.
+        stop
+            Asked between two chunks of an exact task, which leaves no trace before its round is taken.
 
         Raises
         ------
+        Abandoned
+            The round was given up, as `stop` asked for.
         DataError
             A chunk cannot be read.
         ClusterError

@@ -22,7 +22,7 @@ from streamsgd.errors import ClusterError
 from streamsgd.planning.budget import slots_per_worker
 from streamsgd.planning.chunks import row_groups
 from streamsgd.planning.tree import FAN
-from streamsgd.training.backends.base import WorkerStats
+from streamsgd.training.backends.base import Abandoned, WorkerStats, never
 from streamsgd.training.backends.poison import DEATHS, ROUNDS_OF_PROBES, find_poison, without_poison
 from streamsgd.training.backends.pool import ANSWER, PAUSE, Assignment, WorkerPool
 from streamsgd.training.backends.rounds import Lane, RoundState
@@ -88,14 +88,14 @@ class DaskBackend:
 
     # --- a round
 
-    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+    def run(self, work: Round, stop: Callable[[], bool] = never) -> tuple[Any, list[ChunkReport]]:
         """Run a task over the chunks of a round; see `base.Backend`."""
         if not self._shipping.run:
             self._shipping.take(self.job)
             self.wait(lambda: bool(self.pool.fit), "a worker that can be used")
         now = RoundState.of(self.job, work)
         for _ in range(ATTEMPTS):
-            self._work_off(now)
+            self._work_off(now, stop)
             found = self._merged(now)
             if found is not None:
                 self.pool.end_round(now.used)
@@ -103,12 +103,15 @@ class DaskBackend:
         where = f"epoch {work.epoch}, chunk {work.first}"
         raise ClusterError(f"{where}: what the workers brought was lost {ATTEMPTS} times on its way here")
 
-    def _work_off(self, now: RoundState) -> None:
+    def _work_off(self, now: RoundState, stop: Callable[[], bool]) -> None:
         """Give chunks out until enough are done."""
         # What is to be exact waits for all.
         straggler = replace(self.straggler, drop=0, deadline=None) if now.exact else self.straggler
         last = time.monotonic()
         while now.missing:
+            if now.exact and stop():
+                now.forget_the_rest()
+                raise Abandoned
             self._look(now)
             if now.suspected and not now.running and not now.waiting:
                 self._try_suspects(now)

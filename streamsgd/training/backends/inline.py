@@ -8,9 +8,12 @@ import numpy as np
 
 from streamsgd.planning.tree import Adder
 from streamsgd.stream.stream import read_chunk
+from streamsgd.training.backends.base import Abandoned, never
 from streamsgd.training.tasks.base import merge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamsgd.training.backends.base import WorkerStats
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Round
@@ -28,12 +31,14 @@ class InlineBackend:
         most = min(job.plan.chunk_rows, job.plan.n_rows)
         self._block, self._room = job.recipe.allocate(most), np.empty(most, np.int32)
 
-    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+    def run(self, work: Round, stop: Callable[[], bool] = never) -> tuple[Any, list[ChunkReport]]:
         """Run a task over the chunks of a round; see `base.Backend`."""
         run_on, total = work.task.open(self.job), Adder[Any](merge)
         reports: list[ChunkReport] = []
         for place in work.places:
             plan, chunk = self.job.plan_at(place[0]), self.job.chunk_at(place)
+            if reports and work.task.exact and stop():
+                raise Abandoned
             share, report = run_on(read_chunk(self.job.recipe, plan, chunk, self._block, self._room))
             total.add(share)
             reports += [report] if report else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.planning.lanes import READ_AHEAD, n_blocks
 from streamsgd.planning.tree import Adder
 from streamsgd.stream.stream import Stream
+from streamsgd.training.backends.base import Abandoned, never
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.tasks.base import merge
 
@@ -48,7 +49,7 @@ class ThreadsBackend:
         # Not the executor, whose milliseconds per task are more than a step takes.
         self._threads = ThreadPoolExecutor(executor.n_workers, "streamsgd-work")
 
-    def run(self, work: Round) -> tuple[Any, list[ChunkReport]]:
+    def run(self, work: Round, stop: Callable[[], bool] = never) -> tuple[Any, list[ChunkReport]]:
         """Run a task over the chunks of a round; see `base.Backend`."""
         run_on, total = work.task.open(self.job), Adder[Any](merge)
         reports: list[ChunkReport] = []
@@ -57,6 +58,8 @@ class ThreadsBackend:
         for share, report in done:
             total.add(share)
             reports += [report] if report else []
+            if work.task.exact and len(reports) < work.width and stop():
+                raise Abandoned
         return total.total(), reports
 
     def _in_turn(self, run_on: Callable[[LoadedChunk], Any], chunks: Iterator[LoadedChunk]) -> Iterator[Any]:
