@@ -100,7 +100,7 @@ def test_tasks_have_names_that_read_well(client: Client, data: str) -> None:
     streamsgd.train(data, "late", client=client, **SETTINGS)
     names = {str(key) for key in client.run_on_scheduler(seen_names)}
     assert any(name.startswith("streamsgd-learn-epoch1-chunk") for name in names)
-    assert any(name.startswith("streamsgd-lead-epoch0-chunk0") for name in names)
+    assert any(name.startswith("streamsgd-learn-epoch0-chunk0") for name in names)
 
 
 def seen_names(dask_scheduler: Any) -> list[str]:

@@ -33,7 +33,7 @@ from streamsgd.data.parquet import PieceReader
 from streamsgd.errors import ClusterError, SettingsError, UnreadableError
 from streamsgd.planning.stragglers import parse_straggler
 from streamsgd.settings.make import make_settings
-from streamsgd.training.backends import dask as cluster
+from streamsgd.training.backends import shipping
 from streamsgd.training.backends import pool as workforce
 from streamsgd.training.backends.choose import warn_of_limits
 from streamsgd.training.backends.pool import Assignment, WorkerPool
@@ -182,7 +182,7 @@ def test_workers_killed_between_and_within_rounds_leave_no_trace(data: Path, wor
 
 def test_all_workers_killed_at_once_leave_no_trace(data: Path, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the common model is kept by one of them only."""
-    monkeypatch.setattr(cluster, "DIRECT", 0)
+    monkeypatch.setattr(shipping, "DIRECT", 0)
     events = 0
 
     def emit(event: Event) -> None:
