@@ -8,9 +8,9 @@ Each check returns nothing and raises AssertionError with what was expected, wha
 All are deterministic and take a few seconds, which is the compilation of the part.
 """
 
-from streamsgd.testing.column_kinds import check_column_kind as check_column_kind
 from streamsgd.testing.backends import check_backend as check_backend
 from streamsgd.testing.backends import check_task as check_task
+from streamsgd.testing.column_kinds import check_column_kind as check_column_kind
 from streamsgd.testing.losses import check_loss as check_loss
 from streamsgd.testing.optimizers import check_optimizer as check_optimizer
 from streamsgd.testing.penalties import check_penalty as check_penalty

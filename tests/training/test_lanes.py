@@ -33,8 +33,8 @@ from streamsgd.data.parquet import PieceReader
 from streamsgd.errors import ClusterError, SettingsError, UnreadableError
 from streamsgd.planning.stragglers import parse_straggler
 from streamsgd.settings.make import make_settings
-from streamsgd.training.backends import shipping
 from streamsgd.training.backends import pool as workforce
+from streamsgd.training.backends import shipping
 from streamsgd.training.backends.choose import warn_of_limits
 from streamsgd.training.backends.pool import Assignment, WorkerPool
 from streamsgd.training.checkpoint import Checkpoints

@@ -83,7 +83,7 @@ class SumSquares:
 
     @property
     def done(self):
-        return self.chunk == self.job.plan.n_chunks(0)
+        return self.chunk == self.job.plan_in_order.n_chunks(0)
 
     @property
     def cursor(self):
@@ -98,7 +98,7 @@ class SumSquares:
 
     def next(self):
         weights = self.before.weights[:, 0].astype(np.float64)
-        return Round(AddSquares(weights), IN_ORDER, self.chunk, min(FAN, self.job.plan.n_chunks(0) - self.chunk))
+        return Round(AddSquares(weights), IN_ORDER, self.chunk, min(FAN, self.job.plan_in_order.n_chunks(0) - self.chunk))
 
     def take(self, share, reports):
         self.total = share if self.total is None else self.total.merge(share)

@@ -88,7 +88,7 @@ class StandardErrors:
     @property
     def done(self) -> bool:
         """Whether the pass has seen every chunk."""
-        return self._chunk == self.job.plan.n_chunks(0)
+        return self._chunk == self.job.plan_in_order.n_chunks(0)
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -117,7 +117,7 @@ class StandardErrors:
 
     def next(self) -> Round:
         """Return some chunks in the order of the data."""
-        width = min(max(self.job.lanes.number, FAN), self.job.plan.n_chunks(0) - self._chunk)
+        width = min(max(self.job.lanes.number, FAN), self.job.plan_in_order.n_chunks(0) - self._chunk)
         return Round(AddSandwich(self._weights), IN_ORDER, self._chunk, width)
 
     def take(self, share: SandwichSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
