@@ -94,7 +94,7 @@ def evaluate(
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
-    executor: str = "dask",
+    executor: str = "auto",
     workers: int | None = None,
     scheduler: str | None = None,
     io_timeout: float = IO_TIMEOUT,
@@ -153,7 +153,7 @@ def predict(
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
-    executor: str = "dask",
+    executor: str = "auto",
     workers: int | None = None,
     scheduler: str | None = None,
     io_timeout: float = IO_TIMEOUT,

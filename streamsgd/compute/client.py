@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.compute.context import check_client, seceded
+from streamsgd.compute.context import check_client, seceded, was_forked
 from streamsgd.compute.local_cluster import START, LocalWorkers
 from streamsgd.errors import ClusterError, SettingsError
 
@@ -28,6 +28,11 @@ def client_of(client: Any, scheduler: str | None, workers: int | None) -> Iterat
     if client is None and scheduler is None and workers is None:
         yield None
         return
+    if was_forked():
+        raise ClusterError(
+            "this process was forked from one that had Dask running, whose event loops it has not: start it by spawn or "
+            "forkserver (multiprocessing.get_context), or leave client, scheduler and workers out"
+        )
     from distributed import Client  # noqa: PLC0415
 
     if client is not None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from streamsgd.compute.context import this_worker, usual_threads
+from streamsgd.compute.context import this_worker, usual_threads, was_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,8 +160,13 @@ class Threads:
 
 
 def embedded(n_workers: int) -> Executor:
-    """Return Dask in this process, or, within a task of a Dask worker, threads."""
-    return Dask(n_workers) if this_worker() is None else Threads(n_workers)
+    """Return Dask in this process, or threads: within a task of a Dask worker, and where fork has left Dask without its own."""
+    return Dask(n_workers) if this_worker() is None and not was_forked() else Threads(n_workers)
 
 
-EXECUTORS: dict[str, Callable[[int], Executor]] = {"dask": embedded, "inline": lambda _n: Inline(), "threads": Threads}
+EXECUTORS: dict[str, Callable[[int], Executor]] = {
+    "dask": embedded,
+    "inline": lambda _n: Inline(),
+    "threads": Threads,
+    "auto": Threads,
+}

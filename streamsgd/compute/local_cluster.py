@@ -6,13 +6,13 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any, Self
 
 from streamsgd.compute.executors import LOOPBACK
+from streamsgd.compute.local_files import NEW, OwnFolder
 from streamsgd.compute.watchdog import PARENT
 from streamsgd.errors import ClusterError
 
@@ -35,6 +35,9 @@ CONNECT = "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT"
 """How long a worker tries to reach another: half a minute by default, which each of those would wait that need what a dead one
 had."""
 
+KEYS = {"ca-file": "ca_file", "cert": "cert", "key": "key"}
+"""The flags of a worker that name its keys, and what distributed calls them."""
+
 LAST_WORDS = 4096
 """Bytes of a worker's log that are looked at."""
 
@@ -52,20 +55,26 @@ class LocalWorkers:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.starts = 0
         self._ended = threading.Event()
-        self._folder = tempfile.TemporaryDirectory(prefix="streamsgd-")
+        self._folder = OwnFolder("streamsgd-")
 
     def __enter__(self) -> Self:
         from distributed import Client, LocalCluster  # noqa: PLC0415
+        from distributed.security import Security  # noqa: PLC0415
 
+        # Whoever may speak to a scheduler may run code in its workers and its clients, and any user of this machine can reach a
+        # port of it. Only who has the key, which is in memory and in a folder of this user, is answered.
+        self._security = Security.temporary()
         self._cluster = LocalCluster(
             n_workers=0,
             processes=True,
             host="127.0.0.1",
+            protocol="tls://",
+            security=self._security,
             dashboard_address=None,
             scheduler_kwargs={"dashboard": False, "dashboard_address": LOOPBACK},
             silence_logs=logging.ERROR,
         )
-        self.client = Client(self._cluster, set_as_default=False)
+        self.client = Client(self._cluster, set_as_default=False, security=self._security)
         for number in range(self.n_workers):
             self._start(number)
         self._watcher = threading.Thread(target=self._watch, name="streamsgd-workers", daemon=True)
@@ -85,7 +94,8 @@ class LocalWorkers:
     def _start(self, number: int) -> None:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
         command += ["--nthreads", "1", "--no-nanny", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", LOOPBACK]
-        command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", self._folder.name]
+        command += ["--name", f"streamsgd-{number}-{self.starts}", "--local-directory", str(self._folder.again())]
+        command += [word for kind in KEYS for word in (f"--tls-{kind}", str(self._key(kind)))]
         command += ["--host", "127.0.0.1", "--death-timeout", f"{START:.0f}", "--preload", "streamsgd.compute.watchdog"]
         environment = {
             CONNECT: f"{SHORT:.0f}s",
@@ -94,13 +104,27 @@ class LocalWorkers:
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         with self._log(number).open("ab") as log_file:
+            # A session of its own: Ctrl-C in the terminal is for this process, which tells the workers when to end.
             self.processes[number] = subprocess.Popen(  # noqa: S603  our own words
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log_file,
+                start_new_session=True,
             )
         self.starts += 1
 
     def _log(self, number: int) -> Path:
-        return Path(self._folder.name) / f"worker-{number}.log"
+        return self._folder.path / f"worker-{number}.log"
+
+    def _key(self, kind: str) -> Path:
+        """Return the file of a key or certificate, which is made if it is not there."""
+        path = self._folder.path / f"{kind}.pem"
+        if not path.exists():
+            with os.fdopen(os.open(path, NEW, 0o600), "w") as file:
+                file.write(self._security.get_tls_config_for_role("worker")[KEYS[kind]])
+        return path
 
     def last_words(self, number: int) -> str:
         """Return the last line that a worker process wrote, in brackets, if it wrote any."""
@@ -143,4 +167,4 @@ class LocalWorkers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._folder.cleanup()
+        self._folder.close()

@@ -128,8 +128,3 @@ class MemorySlots:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"memory": self.memory, "each": self.each}
-
-
-def writer_name() -> str:
-    """Return a name that no other thread of any machine has now."""
-    return f"{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}"

@@ -225,7 +225,7 @@ def evaluate_source(
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     threads: int | None = None,
-    executor: str = "dask",
+    executor: str = "auto",
     workers: int | None = None,
     scheduler: str | None = None,
     client: Any = None,

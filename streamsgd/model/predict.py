@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs as pafs
 
 from streamsgd.compute.executors import Inline, reading
-from streamsgd.compute.memory import MemorySlots, parse_limit, writer_name
+from streamsgd.compute.local_files import clear_unfinished, only_writer, whole_file
+from streamsgd.compute.memory import MemorySlots, parse_limit
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
 from streamsgd.data.open import is_by_file, open_data
 from streamsgd.data.timings import Timings
@@ -25,7 +26,7 @@ from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
@@ -47,9 +48,6 @@ def scoring_block_bytes(memory: str | None) -> int:
 
 MARK = b"streamsgd"
 """Key in an output's Parquet metadata that says from which model and input it was made."""
-
-PARTIAL = "partial"
-"""How names of unfinished files end."""
 
 
 @dataclass
@@ -79,8 +77,8 @@ class ParquetPredictor:
     """Of a worker."""
     model_bytes: bytes = b""
     """The model as it is stored: outputs say which model made them."""
-    writer: str = ""
-    """Part of the names of unfinished files: two workers may be at one file, if one of them is taken for dead."""
+    on_worker: bool = False
+    """Whether this is a worker, which shares the files with others."""
 
     def run(self) -> Scored:
         """Score every file that has no finished output yet.
@@ -93,6 +91,7 @@ class ParquetPredictor:
         """
         n_files = self.dataset.n_files
         self._check_paths()
+        self._clear(range(n_files))
         done = np.array([self._is_done(file) for file in range(n_files)], np.bool_)
         result = Scored(already_there=int(done.sum()))
         has_rows = np.bincount(self.dataset.file, self.dataset.rows, n_files) > 0
@@ -141,7 +140,6 @@ class ParquetPredictor:
         """Let workers write a file each; yield the rows of each."""
         from streamsgd.compute.task_map import TaskMap, TaskSpec  # noqa: PLC0415
 
-        self._clear(files)
         names = [ref.name for ref in self.dataset.source.files]
         kind = TaskSpec("predict", score_on_worker, lambda file: f"file{file}", lambda file: names[file])
         answers = TaskMap(self.client, kind, (self,)).each(files)
@@ -153,24 +151,23 @@ class ParquetPredictor:
         finally:
             self._clear(files)
 
-    def _clear(self, files: list[int]) -> None:
-        """Remove what workers that died left of these files."""
+    def _clear(self, files: Iterable[int]) -> None:
+        """Remove what a run or a worker that was killed left of these files."""
         if self.filesystem.type_name != "local":
             return
-        wanted = {self.paths[file] for file in files}
-        for folder in sorted({path.rpartition("/")[0] or "." for path in wanted}):
-            infos = self.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-            for info in infos:
-                if info.path.endswith(PARTIAL) and f"{info.path.rpartition('.parquet.')[0]}.parquet" in wanted:
-                    with contextlib.suppress(OSError):
-                        self.filesystem.delete_file(info.path)
+        names: dict[str, list[str]] = {}
+        for file in files:
+            folder, _, name = self.paths[file].rpartition("/")
+            names.setdefault(folder or ".", []).append(name)
+        for folder, some in names.items():
+            clear_unfinished(Path(folder), some)
 
     def alone(self, file: int) -> ParquetPredictor:
         """Return what scores one file only, in this process."""
         dataset = self.dataset.select(self.dataset.file == file)
         recipe = replace(self.recipe, dataset=dataset)
         model = self.model.with_own_weights()
-        return replace(self, model=model, dataset=dataset, recipe=recipe, account=Account(), writer=f"{writer_name()}.")
+        return replace(self, model=model, dataset=dataset, recipe=recipe, account=Account(), on_worker=True)
 
     def _check_paths(self) -> None:
         source = self.dataset.source
@@ -235,28 +232,31 @@ class ParquetPredictor:
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
         path, rows = self.paths[file], 0
-        local = self.filesystem.type_name == "local"
-        # An object store shows an object only when it is complete; elsewhere the rename does that.
-        place = f"{path}.{self.writer}{PARTIAL}" if local else path
         schema = self._schema().with_metadata({MARK: self._mark(file)})
         try:
-            if local:
-                self.filesystem.create_dir(path.rpartition("/")[0] or ".", recursive=True)
-            with self.filesystem.open_output_stream(place) as sink, pq.ParquetWriter(sink, schema) as writer:
+            with self._sink(path) as sink, pq.ParquetWriter(sink, schema) as writer:
                 for table in tables:
                     writer.write_table(table.cast(schema))
                     rows += table.num_rows
-            if local:
-                self.filesystem.move(place, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                self.filesystem.delete_file(place)
-            if isinstance(error, OSError):
-                raise ModelError(
-                    f"{path}: cannot be written: {first_line(error)}; finished files stay, start again to go on"
-                ) from error
-            raise
+        except OSError as error:
+            raise ModelError(
+                f"{path}: cannot be written: {first_line(error)}; finished files stay, start again to go on"
+            ) from error
         return rows
+
+    @contextlib.contextmanager
+    def _sink(self, path: str) -> Iterator[Any]:
+        """Give what to write a file to, which is there only when it is complete."""
+        if self.filesystem.type_name != "local":
+            with self.filesystem.open_output_stream(path) as sink:  # an object shows when it is complete
+                yield sink
+            return
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Two workers may be at one file, if one of them is taken for dead; two runs may not.
+        alone = contextlib.nullcontext() if self.on_worker else only_writer(place, f"--out {path}")
+        with alone, whole_file(place) as sink:
+            yield sink
 
     def _mark(self, file: int) -> bytes:
         ref = self.dataset.source.files[file]
@@ -349,8 +349,8 @@ def score_rows(
 
 
 def score_source(model: Predictor, source: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield scores and means, in block units, of the rows of Parquet, in its order, by Dask in this process."""
-    with reading("dask", None) as reader:
+    """Yield scores and means, in block units, of the rows of Parquet, in its order, read by threads."""
+    with reading("auto", None) as reader:
         yield from score_rows(model, source, executor=reader, block_bytes=scoring_block_bytes(None))
 
 

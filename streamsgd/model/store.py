@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as pack_arrays
 
+from streamsgd.compute.local_files import clear_unfinished, whole_file
 from streamsgd.data.filesystems import local_or_remote_output, retry
 from streamsgd.errors import DataError, ModelError
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
 
 
@@ -106,22 +108,9 @@ def _write_object(filesystem: Any, path: str, data: bytes) -> None:
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One fixed name, so that what a killed writer left is overwritten rather than piled up.
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with temporary.open("wb") as sink:
-            sink.write(data)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    clear_unfinished(path.parent, (path.name,))
+    with whole_file(path) as sink:
+        sink.write(data)
 
 
 def read(uri: str | os.PathLike[str]) -> bytes:

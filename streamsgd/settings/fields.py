@@ -203,8 +203,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     threads: Annotated[Count | None, Meta(description="Reading threads; default: the CPU quota.")] = None
     executor: Annotated[
-        Literal["dask", "inline"], Meta(description="Who reads: Dask in this process, or the calling thread.")
-    ] = "dask"
+        Literal["auto", "dask", "threads", "inline"],
+        Meta(
+            description="Who reads: Dask in this process, plain threads, or the calling thread; auto is Dask to train on more "
+            "than 1 GB of files, else threads, which start at once. The bits are the same."
+        ),
+    ] = "auto"
 
 
 RUN_ONLY = frozenset(

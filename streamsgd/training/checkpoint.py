@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,12 @@ from streamsgd.model import store
 
 if TYPE_CHECKING:
     import numpy as np
+
+OURS = re.compile(r"epoch\d{6,}-chunk\d{9,}\.ckpt")
+"""What checkpoints are called; whatever else is in their folder is somebody else's."""
+
+HALF = re.compile(rf"\.{OURS.pattern}(\.[0-9a-f]+)?\.partial")
+"""What their unfinished files are called."""
 
 log = logging.getLogger("streamsgd")
 
@@ -42,7 +49,7 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints, oldest first."""
-        return [name for name in store.names(self.folder) if name.endswith(".ckpt") and not name.startswith(".")]
+        return [name for name in store.names(self.folder) if OURS.fullmatch(name)]
 
     def newest(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """Return header and arrays of the newest checkpoint that verifies, or None if there is none at all.
@@ -73,8 +80,8 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Delete all checkpoints and what a killed writer left behind, and the folder if it is empty then."""
+        """Delete all checkpoints and what a killed writer of them left, nothing else, and the folder if it is empty then."""
         for name in store.names(self.folder):
-            if name.endswith((".ckpt", ".partial")):
+            if OURS.fullmatch(name) or HALF.fullmatch(name):
                 store.remove(f"{self.folder}/{name}")
         store.remove_folder(self.folder)

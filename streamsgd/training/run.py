@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,7 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
+from streamsgd.training.output import reserved
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import prepare
 from streamsgd.training.result import model_from
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from streamsgd.training.job import Job
 
 log = logging.getLogger("streamsgd")
+
+SMALL_BYTES = 10**9
+"""Bytes of files up to which threads read: half a second to load and start Dask is much of a run then."""
 
 
 def train_model(
@@ -74,11 +78,25 @@ def train_model(
     set_io_timeout(settings.io_timeout)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
+    told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
+    with reserved(out, settings.checkpoint):
+        return _train(data, settings, out, _Told(told, footers, on_job), client)
+
+
+class _Told(NamedTuple):
+    """Who is told of events, of footers read, and of the prepared job."""
+
+    callbacks: Callbacks
+    footers: Callable[[int, int], None] | None
+    on_job: Callable[[Job], None] | None
+
+
+def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, told: _Told, client: Any) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
     frozen = _frozen(saved[0], settings) if saved else None
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
-    job = prepare(data, settings, frozen=frozen, progress=footers)
+    job = prepare(data, settings, frozen=frozen, progress=told.footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
@@ -86,16 +104,15 @@ def train_model(
         )
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
-    if on_job:
-        on_job(job)
+    if told.on_job:
+        told.on_job(job)
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
-    told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
-    executor = EXECUTORS[settings.executor if client is None else "threads"](job.budget.threads)
+    executor = EXECUTORS[_reader(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
-            engine = Engine(job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told)
+            engine = Engine(job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks)
             if saved:
                 engine.restore(*saved)
             with _signals(engine), CompileClock() as compiling:
@@ -106,7 +123,7 @@ def train_model(
             check_learned(model.provenance)
     finally:
         executor.close()
-    told.on_end(engine.report, model)
+    told.callbacks.on_end(engine.report, model)
     if out is not None:
         model.save(out)
     if checkpoints:
@@ -132,6 +149,13 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
         f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
         + (f"; the first problem: {problems[0]}" if problems else "")
     )
+
+
+def _reader(settings: Settings, job: Job) -> str:
+    """Return who reads: as set; if nobody says Dask, but not where loading it would take as long as a good part of the run."""
+    if settings.executor != "auto":
+        return settings.executor
+    return "dask" if job.dataset.compressed_bytes > SMALL_BYTES else "threads"
 
 
 def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
