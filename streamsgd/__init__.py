@@ -13,6 +13,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _HOMES = {
 
 __all__ = ["Model", "StreamSGDError", "Trainer", "evaluate", "inspect", "load", "plan", "predict", "train"]
 
-logging.getLogger("streamsgd").addHandler(logging.NullHandler())
+logging.getLogger("streamsgd").addHandler(Redactor())
 
 
 def __getattr__(name: str) -> Any:

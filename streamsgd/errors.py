@@ -14,11 +14,16 @@ All of them mean "the user can fix it" (exit code 2), except `Stopped` (exit cod
 Any other exception is a bug in streamsgd (exit code 1).
 """
 
+from streamsgd.redact import redact
+
 
 class StreamSGDError(Exception):
     """The root: what happened, where, and which knob mends it, in one sentence."""
 
     exit_code = 2
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(redact(word) if isinstance(word, str) else word for word in words))
 
 
 class SettingsError(StreamSGDError):

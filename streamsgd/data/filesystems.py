@@ -19,6 +19,7 @@ from pyarrow import fs as pafs
 
 from streamsgd.data.watched import Watched
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.redact import remember
 
 T = TypeVar("T")
 
@@ -162,6 +163,7 @@ def locate(data: str) -> Place:
 
 
 def _locate(data: str) -> Place:
+    remember(data)
     match = _SCHEME.match(data)
     if match is None:
         return Place(LOCAL, os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111 - drops ".."
@@ -185,6 +187,11 @@ def _locate_s3(rest: str) -> Place:
         path, options = rest, {}  # the question mark belongs to a glob
     path = path.strip("/")
     bucket = path.partition("/")[0]
+    if "@" in bucket or ("@" in path and ":" in bucket):
+        raise SettingsError(
+            "s3://KEY:SECRET@bucket: keys do not belong into a URL, which is shown and stored: write s3://bucket/folder, "
+            "and put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        )
     if not bucket or re.search(r"[*?\[@:]", bucket):
         raise SettingsError(f"s3://{path}: {bucket!r} is not the name of a bucket: write s3://bucket/folder")
     return Place(f"s3://?{urlencode(_s3_options(bucket, options))}", path)

@@ -10,6 +10,7 @@ import msgspec
 
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest, parse_bytes
+from streamsgd.redact import hide, remember
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import RUN_ONLY, Settings
 from streamsgd.settings.policies import POLICIES, check_policies, split_kind
@@ -35,6 +36,9 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
 
     """
     known = Settings.__struct_fields__
+    for value in values.values():
+        if isinstance(value, str):
+            remember(value)
     for key in values:
         if key not in known:
             raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
@@ -85,5 +89,6 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 
 
 def identity(settings: Settings) -> dict[str, Any]:
-    """Return the settings that decide the model's bits."""
-    return {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
+    """Return the settings that decide the model's bits, without the secrets of URLs."""
+    found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
+    return found | ({} if settings.valid is None else {"valid": hide(settings.valid)})

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from streamsgd.compute.memory import PeakMemory
 from streamsgd.messages import format_bytes
+from streamsgd.redact import redact
 from streamsgd.show.summary import describe_job
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Plain:
         """Write a line."""
         shown = text if level == "info" else f"{level}: {text}"
         with self._lock, contextlib.suppress(*UNWRITABLE):
-            self.stream.write(shown.replace("\n", " ") + "\n")
+            self.stream.write(redact(shown).replace("\n", " ") + "\n")
             self.stream.flush()
 
     def close(self) -> None:
@@ -217,7 +218,7 @@ class Live(Plain):
         style = {"warning": "yellow", "error": "bold red"}.get(level)
         shown = text if level == "info" else f"{level}: {text}"
         with contextlib.suppress(OSError, ValueError):
-            self._bars.console.print(shown, style=style, markup=False)
+            self._bars.console.print(redact(shown), style=style, markup=False)
 
     def close(self) -> None:
         """Remove the bar."""
@@ -294,11 +295,11 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {redact(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, bool | int | str) or value is None:
-        return value
+        return redact(value) if isinstance(value, str) else value
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
     if isinstance(value, float):
