@@ -1,8 +1,6 @@
 """`python -m streamsgd` is `streamsgd`."""
 
-import sys
-
-from streamsgd.cli.main import main
+from streamsgd.cli.entry import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

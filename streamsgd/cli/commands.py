@@ -10,11 +10,13 @@ checkpoint is saved; 130 interrupted; 141 nobody reads stdout any more; 1 a bug 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamsgd.cli.flags import AS_JSON, DATA, INSPECTED, OWN_KINDS, OWN_LOSS, SCORED, Sectioned, output_flags, settings_flags
+from streamsgd.cli.stdout import echo
 from streamsgd.errors import Stopped
 from streamsgd.settings.gather import gather
 from streamsgd.settings.make import make_settings
@@ -66,6 +68,7 @@ def train(
     """
     with _reporting(as_json, quiet, verbose) as reporter:
         settings = _settings(flags, config)
+        _watched(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
         from streamsgd.training.run import train_model  # noqa: PLC0415
 
@@ -79,7 +82,8 @@ def train(
                 on_job=reporter.job,
             )
         except Stopped as stop:
-            _print_json({"command": "train", "status": "stopped", "model": None, "message": str(stop)})
+            result = {"command": "train", "status": "stopped", **_kept(settings.checkpoint or f"{out}.ckpt")}
+            _print_json({**result, "message": str(stop)})
             raise
         for line in describe_report(report, settings, reporter.memory.bytes):
             reporter.line(line)
@@ -216,7 +220,7 @@ def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags
         if as_json:
             _print_json(found.to_dict(), indent=2)
         else:
-            click.echo("\n".join(inspection_text(found)))
+            echo("\n".join(inspection_text(found)))
 
 
 @cli.command(cls=Sectioned)
@@ -267,11 +271,29 @@ def _account(account: Account, reporter: Reporter) -> dict[str, Any]:
     }
 
 
+def _watched(folder: str) -> None:
+    """Let whoever is told of signals know what a run has saved."""
+    signals = click.get_current_context().obj
+    if signals is not None:
+        signals.saved = lambda: _kept(folder)
+
+
+def _kept(folder: str) -> dict[str, Any]:
+    """Return what a run that was stopped has saved: of a store that is not asked, where it would be."""
+    if "://" in folder:
+        return {"model": None, "checkpoint": folder}
+    try:
+        found = any(path.suffix == ".ckpt" and path.name[0] != "." for path in Path(folder).iterdir())
+    except OSError:
+        found = False
+    return {"model": None, "checkpoint": folder if found else None}
+
+
 def _print(found: dict[str, Any], text: Callable[[Any], list[str]], as_json: bool) -> None:
     if as_json:
         _print_json(found, indent=2)
     else:
-        click.echo("\n".join(text(found)))
+        echo("\n".join(text(found)))
 
 
 def _one(data: tuple[str, ...]) -> Any:
@@ -289,4 +311,6 @@ def _reporting(as_json: bool = False, quiet: bool = False, verbose: bool = False
 def _print_json(result: dict[str, Any], indent: int | None = None) -> None:
     from streamsgd.show.reporters import to_json  # noqa: PLC0415
 
-    click.echo(to_json(result, indent))
+    signals = click.get_current_context().obj
+    if signals is None or signals.claim():
+        echo(to_json(result, indent))

@@ -10,37 +10,54 @@ from typing import TYPE_CHECKING
 import click
 
 from streamsgd.cli.commands import cli
+from streamsgd.cli.stdout import StdoutError
 from streamsgd.errors import Stopped, StreamSGDError
+from streamsgd.redact import redact, remember
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamsgd.cli.entry import Signals
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run a command line and return the exit code."""
+
+def main(args: Sequence[str] | None = None, signals: Signals | None = None) -> int:
+    """Run a command line and return the exit code; signals, if anybody listens for them, say why it was interrupted."""
     if "_STREAMSGD_COMPLETE" in os.environ:  # the shell asks for completions
         cli.main(prog_name="streamsgd")
+    words = list(sys.argv[1:] if args is None else args)
+    for word in words:
+        remember(word)
     try:
-        with cli.make_context("streamsgd", list(sys.argv[1:] if args is None else args)) as context:
+        with cli.make_context("streamsgd", words, obj=signals) as context:
             cli.invoke(context)
             sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
-    except (click.ClickException, StreamSGDError) as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last resort
+        return _failed(error, signals)
+    return 0
+
+
+def _failed(error: BaseException, signals: Signals | None) -> int:
+    """Say what went wrong; return the exit code."""
+    if isinstance(error, click.ClickException | StreamSGDError):
         _say(_one_line(error))
         return error.exit_code if isinstance(error, StreamSGDError) else 2
-    except (KeyboardInterrupt, click.Abort):
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        if signals is not None:
+            return signals.end()
         _say("interrupted")
         return 130
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError | StdoutError):
         # Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception:  # noqa: BLE001  the last resort
-        _say(f"{traceback.format_exc()}this is a bug in streamsgd {__version__}; please report it")
-        return 1
-    return 0
+        if isinstance(error, BrokenPipeError):
+            return 141
+        _say(f"error: the result cannot be written to stdout: {error}; files that were finished before are there")
+        return 2
+    _say(f"{traceback.format_exc()}this is a bug in streamsgd {__version__}; please report it")
+    return 1
 
 
 def _one_line(error: click.ClickException | StreamSGDError) -> str:
@@ -58,6 +75,6 @@ def _one_line(error: click.ClickException | StreamSGDError) -> str:
 
 def _say(text: str) -> None:
     try:
-        click.echo(text, err=True)
+        click.echo(redact(text), err=True)
     except OSError:  # stderr is closed; the exit code has to do
         return

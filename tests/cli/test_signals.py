@@ -1,0 +1,238 @@
+"""Signals and streams: whenever one comes, the process ends in time with a code and a line that say what is there."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dask.system import CPU_COUNT
+
+import streamsgd
+from streamsgd.compute.context import cpu_quota
+
+STAGES = {
+    "imports": ("streamsgd.data.parquet", None),
+    "first look": ("streamsgd.features.choose", "choose_encoding"),
+    "plan": ("streamsgd.planning.chunks", "make_plan"),
+    "loop": ("streamsgd.training.learner", "Learner.fit"),
+    "checkpoint": ("streamsgd.model.store", "write"),
+    "saving": ("streamsgd.model.model", "Model.save"),
+    "scoring": ("streamsgd.model.predict", "ParquetPredictor._predictions"),
+}
+"""Where a process says that it has come, and waits a moment."""
+
+RUN = """
+import importlib.abc, os, sys, time
+
+module, function = sys.argv[1:3]
+
+def here():
+    os.write(2, b"HERE\\n")
+    until = time.monotonic() + float(os.environ["WAIT"])
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != module:
+            return None
+        sys.meta_path.remove(self)
+        if function == "None":
+            here()
+            return None
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        def exec_module(made):
+            run(made)
+            *outer, last = function.split(".")
+            owner = made
+            for word in outer:
+                owner = getattr(owner, word)
+            usual, seen = getattr(owner, last), []
+            def slow(*args, **more):
+                if not seen:
+                    seen.append(1)
+                    here()
+                return usual(*args, **more)
+            setattr(owner, last, slow)
+        spec.loader.exec_module = exec_module
+        return spec
+
+import importlib.util
+sys.meta_path.insert(0, Watch())
+from streamsgd.cli.entry import entry, leave
+leave(entry(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "d.parquet"
+    pq.write_table(pa.table({"x": rng.normal(size=4000), "y": rng.normal(size=4000)}), path, row_group_size=500)
+    streamsgd.train(path, "y", out=path.with_name("m.sgd"), executor="inline", memory="1GB", optimizer="adam", chunk_rows=500)
+    return path
+
+
+def begin(stage: str, data: Path, out: Path, wait: float) -> "subprocess.Popen[str]":
+    """Start a process and wait until it has come to a stage."""
+    train = ["train", str(data), "--target", "y", "-o", str(out), "--epochs", "3", "--optimizer", "adam", "--chunk-rows", "500"]
+    predict = ["predict", str(data.with_name("m.sgd")), str(data), "-o", str(out)]
+    arguments = predict if stage == "scoring" else [*train, "--checkpoint-chunks", "1"]
+    command = [sys.executable, "-c", RUN, *map(str, STAGES[stage]), *arguments, "--memory", "1GB", "--quiet"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "WAIT": str(wait)}
+    )
+    assert process.stderr
+    while process.stderr.readline() != "HERE\n":
+        assert process.poll() is None
+    return process
+
+
+def ended(process: "subprocess.Popen[str]", seconds: float) -> tuple[str, str]:
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < seconds
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    return out, err
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_stage_ends_the_process_with_one_line_and_the_same_command_goes_on(
+    stage: str, number: signal.Signals, data: Path, tmp_path: Path
+) -> None:
+    process = begin(stage, data, tmp_path / "o", 3.0)
+    process.send_signal(number)
+    out, _ = ended(process, 10.0)
+    in_the_loop = stage in ("loop", "checkpoint")  # a checkpoint is saved, whichever signal it was
+    assert process.returncode == (130 if number == signal.SIGINT and not in_the_loop else 75)
+    (line,) = out.splitlines()
+    result = json.loads(line)
+    assert result["status"] == "stopped"
+    assert result["command"] == ("predict" if stage == "scoring" else "train")
+    if stage != "scoring":
+        assert (result["checkpoint"] is not None) == (stage in ("loop", "checkpoint", "saving"))
+        assert bool(list(tmp_path.glob("o.ckpt/*.ckpt"))) == (stage in ("loop", "checkpoint", "saving"))
+    assert not [path.name for path in tmp_path.rglob("*") if path.name.endswith((".partial", ".lock"))]
+
+
+def test_a_second_signal_ends_it_at_once_though_the_first_has_not(data: Path, tmp_path: Path) -> None:
+    process = begin("loop", data, tmp_path / "o", 60.0)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = ended(process, 2.0 + 1.0)  # a busy machine
+    assert process.returncode == 130
+    assert json.loads(out)["status"] == "stopped"
+
+
+def test_a_process_that_no_signal_reaches_ends_all_the_same() -> None:
+    """Python's handlers wait for the main thread, which may be in code of somebody else."""
+    code = (
+        "import ctypes, os, sys\n"
+        "import streamsgd.cli.entry as entry\n"
+        "signals = entry.Signals('train')\n"
+        "entry.GRACE = 1.0\n"
+        "signals.arm()\n"
+        "os.write(2, b'HERE\\n')\n"
+        "import threading; lock = ctypes.CDLL(None); mask = lock.pthread_sigmask\n"
+        "until = ctypes.c_longlong(0)\n"
+        "lock.usleep.argtypes = [ctypes.c_uint]\n"
+        "while True:\n"
+        "    try:\n"
+        "        lock.usleep(500_000)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    assert process.stderr.readline() == "HERE\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 75
+    assert json.loads(out)["command"] == "train"
+
+
+# --- streams and the end
+
+
+def command(data: Path, out: Path, shell: str) -> "subprocess.CompletedProcess[str]":
+    words = f"{sys.executable} -m streamsgd train {data} --target y -o {out} --epochs 1 --optimizer adam --memory 1GB"
+    return subprocess.run(f"{words} {shell}", shell=True, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("> /dev/full", 2, "cannot be written to stdout: No space left on device"),
+    ],
+)
+def test_closed_and_full_streams_cost_no_model_and_are_named(
+    shell: str, code: int, said: str, data: Path, tmp_path: Path
+) -> None:
+    done = command(data, tmp_path / "m.sgd", shell)
+    assert done.returncode == code, done
+    assert streamsgd.load(tmp_path / "m.sgd").weights.any()
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_registered_for_the_end_is_done_although_python_does_not_tidy_up() -> None:
+    code = "import atexit; atexit.register(print, 'bye'); from streamsgd.cli.entry import leave; print('hi'); leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "hi\nbye\n")
+
+
+def test_threads_are_counted_as_dask_does() -> None:
+    assert cpu_quota() == CPU_COUNT
+
+
+def test_small_runs_and_scoring_load_no_dask(data: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom streamsgd.cli.main import main\n"
+        f"assert main(['train', {str(data)!r}, '--target', 'y', '-o', {str(tmp_path / 'm')!r}, '--epochs', '1']) == 0\n"
+        f"assert main(['predict', {str(tmp_path / 'm')!r}, {str(data)!r}, '-o', {str(tmp_path / 's')!r}]) == 0\n"
+        "print(sorted({'dask', 'distributed', 'cryptography', 'fsspec'} & {*sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("executor", ["auto", "dask"])
+def test_a_child_forked_after_a_run_trains_the_same_model_and_says_why_it_starts_no_workers(
+    executor: str, data: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import os, sys, streamsgd
+def train(**more):
+    return streamsgd.train({str(data)!r}, "y", memory="1GB", epochs=1, optimizer="adam", executor={executor!r}, **more)
+first = train()
+if os.fork() == 0:
+    same = train().weights.tobytes() == first.weights.tobytes()
+    try:
+        said = "" if {executor!r} == "auto" else train(workers=1)
+    except streamsgd.StreamSGDError as error:
+        said = str(error)
+    os.write(1, f"{{same}} {{said}}\\n".encode())
+    os._exit(0)
+os.wait()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("True"), done
+    assert executor == "auto" or re.search("forked from one that had Dask running.*spawn", done.stdout)
