@@ -18,7 +18,7 @@ from streamsgd.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamsgd.cli.entry import Signals
+    from streamsgd.cli.signals import Signals
 
 
 def main(args: Sequence[str] | None = None, signals: Signals | None = None) -> int:

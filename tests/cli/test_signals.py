@@ -141,7 +141,7 @@ def test_a_process_that_no_signal_reaches_ends_all_the_same() -> None:
     """Python's handlers wait for the main thread, which may be in code of somebody else."""
     code = (
         "import ctypes, os, sys\n"
-        "import streamsgd.cli.entry as entry\n"
+        "import streamsgd.cli.signals as entry\n"
         "signals = entry.Signals('train')\n"
         "entry.GRACE = 1.0\n"
         "signals.arm()\n"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamsgd
@@ -64,16 +64,17 @@ def outputs(url: str, alone: str) -> dict[str, str]:
     for kind in (Plain, Lines):
         for text in texts:
             kind(stream, PeakMemory()).line(text)
-    settings = make_settings({"target": "y", "valid": url, "scheduler": "tcp://10.0.0.1:1"})
+    made = make_settings({"target": "y", "valid": url, "scheduler": "tcp://10.0.0.1:1"})
     return {
         "errors": " ".join(str(DataError(text)) + repr(DataError(text)) for text in texts),
         "logs": heard.getvalue(),
         "lines": stream.getvalue(),
         "results": to_json({"out": url, url: [url, {"message": texts[-1]}]}),
-        "settings": json.dumps(identity(settings)),
+        "settings": json.dumps(identity(made)),
     }
 
 
+@settings(deadline=None)
 @given(urls())
 def test_no_output_holds_a_secret_of_a_url(url: tuple[str, list[str]]) -> None:
     text, secrets = url
