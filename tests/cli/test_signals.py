@@ -140,20 +140,14 @@ def test_a_second_signal_ends_it_at_once_though_the_first_has_not(data: Path, tm
 def test_a_process_that_no_signal_reaches_ends_all_the_same() -> None:
     """Python's handlers wait for the main thread, which may be in code of somebody else."""
     code = (
-        "import ctypes, os, sys\n"
-        "import streamsgd.cli.signals as entry\n"
-        "signals = entry.Signals('train')\n"
-        "entry.GRACE = 1.0\n"
-        "signals.arm()\n"
+        "import ctypes, os\n"
+        "from streamsgd.cli import signals\n"
+        "signals.GRACE = 1.0\n"
+        "signals.Signals('train').arm()\n"
+        "mutex = ctypes.create_string_buffer(64)\n"
+        "ctypes.CDLL(None).pthread_mutex_lock(mutex)\n"
         "os.write(2, b'HERE\\n')\n"
-        "import threading; lock = ctypes.CDLL(None); mask = lock.pthread_sigmask\n"
-        "until = ctypes.c_longlong(0)\n"
-        "lock.usleep.argtypes = [ctypes.c_uint]\n"
-        "while True:\n"
-        "    try:\n"
-        "        lock.usleep(500_000)\n"
-        "    except KeyboardInterrupt:\n"
-        "        pass\n"
+        "ctypes.CDLL(None).pthread_mutex_lock(mutex)\n"  # for ever, and no signal wakes it
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr
