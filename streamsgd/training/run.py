@@ -112,7 +112,9 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
     executor = EXECUTORS[_reader(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
-            engine = Engine(job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks)
+            engine = Engine(
+                job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks
+            )
             if saved:
                 engine.restore(*saved)
             with _signals(engine), CompileClock() as compiling:
