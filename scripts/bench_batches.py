@@ -3,8 +3,8 @@
     python scripts/bench_batches.py [--data DIR] [--only adult,bank] [--batches 1,16,64,256,1024] [--rows 50000]
                                     [--speed 2000000]
 
-The rule is the same at every size: steps divided by the root of the sum of squared gradients, row by row (`nag`) or of batches
-(`adagrad`), each at the best of its rates for that table and size, so that no size suffers from a rate that suits another.
+The rule is the same at every size: steps divided by the root of the sum of squared gradients, row by row (`normalized`) or
+of batches (`adagrad`), each at the best of its rates for that table and size, so that no size suffers from a rate that suits another.
 Losses are progressive, of one pass over shuffled real tables; shown is how far each is above that of learning row by row, in
 percent. The last column is the default (`auto`: a race row by row, then batches of 64 if rows are dense). Speed is that of
 fitting alone, of dense rows of 28 columns and of rows of 20 categories, in millions of rows per second of one thread.
@@ -29,13 +29,13 @@ from streamsgd.training.run import train_model
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTUNED = runpy.run_path(str(ROOT / "scripts" / "bench_untuned.py"))
-RATES = {"nag": (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), "adagrad": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
+RATES = {"normalized": (0.125, 0.25, 0.5, 1.0, 2.0, 4.0), "adagrad": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)}
 
 
 def rule(batch: int) -> tuple[str, dict[str, Any]]:
     """Return the optimizer of a size, and the settings for it."""
     if batch == 1:
-        return "nag", {}
+        return "normalized", {}
     return "adagrad", {"batch_size": batch, "schedule": "constant"}
 
 

@@ -39,7 +39,7 @@ OURS = {
     "threads": 2,
     "memory": "4GB",
     "transform": ["log1p"],
-    "optimizer": "nag",
+    "optimizer": "normalized",
 }
 """Settings of streamsgd: the rule and as many features as Vowpal Wabbit has; whatever is not here has its default."""
 DEFAULTS = {key: value for key, value in OURS.items() if key not in ("transform", "optimizer")}

@@ -33,7 +33,7 @@ PROBLEMS = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "auto": {},
-    "nag": {"optimizer": "nag"},
+    "normalized": {"optimizer": "normalized"},
     "adam": {"optimizer": "adam"},
     "sgd": {"optimizer": "sgd"},
     "adagrad": {"optimizer": "adagrad"},

@@ -8,7 +8,7 @@ import pytest
 
 N = 1500
 PLAIN = {
-    "optimizer": "nag",
+    "optimizer": "normalized",
     "scale": "none",
     "transform": "none",
     "shuffle": "none",

@@ -36,7 +36,7 @@ COUNTED_BYTES = 4 << 20
 """... as long as they take no more than this."""
 
 WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
-"""A token, as `kernels.text` cuts them."""
+"""A token, as `kernels.encode.text` cuts them."""
 
 
 class ValueCounter:

@@ -77,7 +77,7 @@ class Plan:
     chunk_rows
         The most rows that a chunk may hold: the size of a block.
     tile_rows
-        Rows that are shuffled in cache; see `kernels.mixing`.
+        Rows that are shuffled in cache; see `kernels.encode.shuffle`.
     sampler, seed
         As set.
 

@@ -43,7 +43,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "amsgrad": optimizers.AMSGrad,
         "ftrl": optimizers.FTRL,
         "svrg": optimizers.SVRG,
-        "nag": optimizers.NAG,
+        "normalized": optimizers.Normalized,
         "race": optimizers.Race,
         "coin": optimizers.Coin,
     },
@@ -63,6 +63,10 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
+ALIASES = {"optimizer": {"nag": "normalized"}}
+"""Names of before, by kind: they still work, and will go with the next version but one."""
+
+
 def make(kind: str, spec: str, **overrides: Any) -> Any:
     """Build the part that a spec names.
 
@@ -73,6 +77,7 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
 
     """
     name, _, rest = spec.partition(":")
+    name = ALIASES.get(kind, {}).get(name, name)
     if name in PARTS[kind]:
         return _build(kind, name, PARTS[kind][name], {**_fields(rest, spec), **overrides})
     class_name, _, fields = rest.partition(",")

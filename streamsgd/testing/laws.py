@@ -10,7 +10,7 @@ import numpy as np
 
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn.fit import end_batch, fit, learn, settled, update
-from streamsgd.kernels.parts.traits import is_race
+from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.kernels.structs.block import Parts, new_scratch
 from streamsgd.kernels.structs.rows import OWN
 from streamsgd.kernels.structs.state import ETA, FILLED, STEPS, State, make_state
@@ -203,7 +203,7 @@ def check_settled(parts: Parts, part: Any) -> None:
 
 
 def _start(optimizer: Any, n_weights: int, *, few: bool = False) -> State:
-    if getattr(optimizer, "reduces", False):
+    if reduces(optimizer):
         start, snapshot, whole = np.random.default_rng(8).normal(size=(3, n_weights))
         state = make_state(start, optimizer.n_slots, np.float64, few=few, lazy=few)
         state.slots[0], state.slots[1] = snapshot, whole

@@ -30,7 +30,7 @@ def check_loss(loss: Any) -> None:
     Parameters
     ----------
     loss
-        A NamedTuple as `kernels.losses` describes.
+        A NamedTuple as `kernels.parts.losses` describes.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check_loss(loss: Any) -> None:
     if hasattr(loss, "confine"):
         _check_confine(loss)
     check_fit(parts_with(loss=loss, optimizer=make("optimizer", "sgd:learning_rate=0.05")), loss, DENSE)
-    check_fit(parts_with(loss=loss, optimizer=make("optimizer", "nag")), loss, MIXED)
+    check_fit(parts_with(loss=loss, optimizer=make("optimizer", "normalized")), loss, MIXED)
 
 
 def _check_slope(loss: Any, y: float) -> None:

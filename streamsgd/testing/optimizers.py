@@ -10,6 +10,7 @@ import numpy as np
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn import coin
 from streamsgd.kernels.learn.fit import fit, settled, update
+from streamsgd.kernels.parts.traits import bets, is_sequential, reduces
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.settings.registry import make
@@ -39,7 +40,7 @@ def check_optimizer(optimizer: Any) -> None:
     Parameters
     ----------
     optimizer
-        A NamedTuple as `kernels.optimizers` describes.
+        A NamedTuple as `kernels.parts.optimizers` describes.
 
     Raises
     ------
@@ -52,10 +53,10 @@ def check_optimizer(optimizer: Any) -> None:
         have a gradient at the snapshot itself; a kernel gives other numbers; it does not survive pickling.
 
     """
-    reduces = bool(getattr(optimizer, "reduces", False))
-    if reduces and not optimizer.learning_rate:  # which the data says
+    corrects = reduces(optimizer)
+    if corrects and not optimizer.learning_rate:  # which the data says
         optimizer = optimizer._replace(learning_rate=0.1)
-    sequential = bool(getattr(optimizer, "sequential", False))
+    sequential = is_sequential(optimizer)
     has(optimizer, ("prepare",) if sequential else ("prepare", "move"), ("n_slots",))
     true(
         "learning_rate" in optimizer._fields,
@@ -63,7 +64,7 @@ def check_optimizer(optimizer: Any) -> None:
     )
     pickles(optimizer)
     if sequential:
-        least, how = (coin.SLOTS, "betting") if getattr(optimizer, "bets", False) else (2, "learning row by row")
+        least, how = (coin.SLOTS, "betting") if bets(optimizer) else (2, "learning row by row")
         enough = f"{optimizer!r}: n_slots is {optimizer.n_slots}; {how} keeps at least {least} numbers per weight"
         true(optimizer.n_slots >= least, enough)
         check_fit(parts_with(optimizer=optimizer), optimizer, MIXED)
@@ -72,7 +73,7 @@ def check_optimizer(optimizer: Any) -> None:
         _check_stride(optimizer)
         check_updates(parts_with(optimizer=optimizer, schedule=make("schedule", "cosine")), optimizer)
         _check_convergence(optimizer)
-    if reduces:
+    if corrects:
         lacking = {"renewal", "tolerance"} - {*optimizer._fields}
         true(not lacking, f"{optimizer!r} lacks the fields {', '.join(sorted(lacking))} of what reduces variance")
         true(optimizer.n_slots >= 2, f"{optimizer!r}: n_slots is {optimizer.n_slots}; a snapshot and its gradient take 2")

@@ -27,7 +27,7 @@ def check_penalty(penalty: Any) -> None:
     Parameters
     ----------
     penalty
-        A NamedTuple as `kernels.penalties` describes.
+        A NamedTuple as `kernels.parts.penalties` describes.
 
     Raises
     ------

@@ -14,7 +14,7 @@ def check_schedule(schedule: Any) -> None:
     Parameters
     ----------
     schedule
-        A NamedTuple as `kernels.schedules` describes.
+        A NamedTuple as `kernels.parts.schedules` describes.
 
     Raises
     ------

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
+from streamsgd.kernels.parts.traits import bets, is_sequential
 from streamsgd.kernels.structs.state import NEVER, SINCE, STEPS, State
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ def check_average(settings: Settings, parts: Parts, n_weights: int, *, wide: boo
         return
     optimizer: Any = parts.optimizer
     name = type(optimizer).__name__.lower()
-    if getattr(optimizer, "bets", False):
-        raise SettingsError(f"--average is for optimizers that step from weights to weights, which {name} does not: take nag")
+    if bets(optimizer):
+        raise SettingsError(
+            f"--average is for optimizers that step from weights to weights, which {name} does not: take normalized"
+        )
     if not parts.penalty._fields:
         return
-    if getattr(optimizer, "sequential", False):
+    if is_sequential(optimizer):
         raise SettingsError(
             f"--average with --penalty {settings.penalty} needs an optimizer of batches, such as adagrad: learning row by row, "
             f"{name} lets weights that rest pay late"

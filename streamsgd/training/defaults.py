@@ -74,7 +74,9 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
     optimizer = scale_rate(choose_optimizer(spec, settings.learning_rate, encoding.width), settings)
     if is_race(optimizer) and hasattr(loss, "slopes"):
-        raise SettingsError(f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer nag")
+        raise SettingsError(
+            f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer normalized"
+        )
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
     steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
@@ -122,7 +124,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
     fits = race_limit(settings, encoding) <= parse_limit(settings.memory)
-    return "race" if free and plain and fits else "nag"
+    return "race" if free and plain and fits else "normalized"
 
 
 def race_limit(settings: Settings, encoding: Encoding) -> int:
@@ -141,13 +143,13 @@ def decided_by_memory(job: Job) -> tuple[str, ...]:
             f"--memory {limit} decides bits: chunks mix {budget.chunk_rows:,} rows, from about {_size(budget.useful_limit)} on "
             f"{budget.useful_rows:,}; --chunk-rows {budget.chunk_rows} makes this model in any memory"
         )
-    if settings.optimizer == "auto" and type(job.parts.optimizer).__name__ == "NAG":
+    if settings.optimizer == "auto" and type(job.parts.optimizer).__name__ == "Normalized":
         rich = msgspec.structs.replace(settings, memory=str(UNLIMITED))
         if is_race(choose_parts(rich, job.target, job.encoding, job.dataset.n_rows).optimizer):
             least = _size(race_limit(settings, job.encoding))
             lines.append(
-                f"--memory {limit} decides bits: nag learns alone, from {least} on it would race with five other rates; "
-                "--optimizer nag makes this model in any memory, --optimizer race the other"
+                f"--memory {limit} decides bits: normalized learns alone, from {least} on it would race with five other rates; "
+                "--optimizer normalized makes this model in any memory, --optimizer race the other"
             )
     return tuple(lines)
 

@@ -13,7 +13,7 @@ from streamsgd.errors import DivergedError
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, settled
-from streamsgd.kernels.parts.traits import is_race, is_sequential
+from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import FILLED, ROWS, WEIGHT, State
 from streamsgd.kernels.structs.step import StepContext
@@ -194,7 +194,7 @@ class Learner:
         if self.racing:
             return weights_of(self.state, leader(self.state))
         weights: np.ndarray = self.state.weights.copy()
-        if self.state.paid.size or getattr(self.job.parts.optimizer, "bets", False):
+        if self.state.paid.size or bets(self.job.parts.optimizer):
             settled(self.job.parts, self.state, self.n_penalised, weights)
         if self.state.lag.size:
             average(self.state, weights)

@@ -1,4 +1,4 @@
-"""The race of `kernels.race` from outside: its memory, its end, and what it owes."""
+"""The race of `kernels.learn.race` from outside: its memory, its end, and what it owes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.learn.race import CELL, GAP, HEAVIEST, LOSSES, MIXED, RACE_SUMS, SCALE, SEENS, SLOWEST, SPREADS, SQUARES
-from streamsgd.kernels.parts.optimizers import NAG, NAGBatches
+from streamsgd.kernels.parts.optimizers import Normalized, NormalizedBatches
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.kernels.structs.state import LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
 
@@ -57,7 +57,7 @@ def weights_of(state: State, k: int) -> np.ndarray:
 
 def successor(rate: float, *, in_batches: bool) -> Any:
     """Return the optimizer of a learner that goes on alone."""
-    cls: Any = NAGBatches if in_batches else NAG
+    cls: Any = NormalizedBatches if in_batches else Normalized
     return cls(rate)
 
 
@@ -76,7 +76,7 @@ def end_race(state: State, make: Callable[[np.ndarray], State], k: int, batch: i
 
 
 def owed(state: State, mixing: str) -> float:
-    """Return by how much the mixture's loss may exceed that of the best learner: a theorem, see `kernels.race`."""
+    """Return by how much the mixture's loss may exceed that of the best learner: a theorem, see `kernels.learn.race`."""
     if mixing == "likelihood":
         return math.log(MOST_LEARNERS)
     if mixing == "squares":

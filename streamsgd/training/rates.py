@@ -17,6 +17,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
+from streamsgd.kernels.parts.traits import is_sequential
 
 if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
@@ -38,7 +39,7 @@ def scale_rate(optimizer: Any, settings: Settings, lanes: int | None = None) -> 
     rule = settings.rate_scaling
     if rule == "auto":
         rule = getattr(optimizer, "rate_scaling", "none")
-    elif rule != "none" and getattr(optimizer, "sequential", False):
+    elif rule != "none" and is_sequential(optimizer):
         name = type(optimizer).__name__.lower()
         raise SettingsError(f"--optimizer {name} learns row by row, so its rate follows no batch: leave --rate-scaling out")
     if rule == "none" or settings.batch_size == "auto":

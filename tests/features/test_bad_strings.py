@@ -259,7 +259,7 @@ def test_what_cannot_be_a_feature_is_refused_with_the_flag_that_leaves_it_out(ca
     columns = {"bad": UNUSABLE[case], "x": Y}
     with pytest.raises(DataError, match=r"'bad' is of type .*--exclude 'bad'"):
         train(columns)
-    assert is_sound(train(columns, exclude=["bad"], optimizer="nag"))
+    assert is_sound(train(columns, exclude=["bad"], optimizer="normalized"))
 
 
 def test_views_of_strings_and_bytes_are_strings_and_bytes() -> None:
@@ -311,7 +311,7 @@ def test_settings_that_fit_no_column_say_so(case: str) -> None:
         ({"ngrams": 9}, "--ngrams: 9 is not"),
         ({"ngrams": 1.5}, "--ngrams: 1.5 is not"),
         ({"infinite": "skip"}, "--infinite: 'skip' is not error or missing"),
-        ({"optimizer": "nag", "batch_size": 32}, "--optimizer nag learns row by row: leave --batch-size 32 out"),
+        ({"optimizer": "normalized", "batch_size": 32}, "--optimizer normalized learns row by row: leave --batch-size 32 out"),
         ({"optimizer": "ftrl:l1=1", "penalty": "l1"}, "--optimizer ftrl has penalties of its own"),
     ],
     ids=str,

@@ -143,7 +143,7 @@ def test_a_run_that_would_leave_the_finite_numbers_stays() -> None:
     assert model.settings["clip_norm"] == 1.0
 
 
-@pytest.mark.parametrize("optimizer", ["nag", "coin"])
+@pytest.mark.parametrize("optimizer", ["normalized", "coin"])
 def test_row_by_row_it_is_refused(optimizer: str) -> None:
     settings = {**USUAL, "optimizer": optimizer}
     with pytest.raises(SettingsError, match=f"--optimizer {optimizer} learns row by row.* leave --clip-norm out"):

@@ -70,7 +70,7 @@ def test_every_optimizer_conforms(name: str) -> None:
 
 
 def test_torch_has_all_but_those_that_learn_from_clicks() -> None:
-    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "nag", "coin", "race", "svrg"}
+    assert {*PARTS["optimizer"]} - {*TORCH} == {"ftrl", "normalized", "coin", "race", "svrg"}
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -242,7 +242,7 @@ class NoRate(NamedTuple):
 
 
 class RowByRow(NamedTuple):
-    """One that moves by the rule of `kernels.sequential`, which needs no `move`."""
+    """One that moves by the rule of `kernels.learn.nag`, which needs no `move`."""
 
     learning_rate: float = 0.5
     n_slots = 2

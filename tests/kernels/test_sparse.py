@@ -10,9 +10,10 @@ import pytest
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn.fit import fit, settled
 from streamsgd.kernels.parts.losses import Softmax, Squared
-from streamsgd.kernels.parts.optimizers import FTRL, NAG, SGD, Adagrad, Adam, Momentum, RMSprop
+from streamsgd.kernels.parts.optimizers import FTRL, SGD, Adagrad, Adam, Momentum, Normalized, RMSprop
 from streamsgd.kernels.parts.penalties import ElasticNet, Free, Lasso, Ridge
 from streamsgd.kernels.parts.schedules import Constant, InverseScaling
+from streamsgd.kernels.parts.traits import is_sequential
 from streamsgd.kernels.structs.block import Block, Parts, new_scratch
 from streamsgd.kernels.structs.rows import OWN, TAIL
 from streamsgd.kernels.structs.state import State, make_state
@@ -64,7 +65,7 @@ class Rows:
 
 
 def start(parts: Parts, *, few: bool, outputs: int = 1) -> State:
-    kind, lazy, batches = np.float64, bool(parts.penalty._fields), not hasattr(parts.optimizer, "sequential")
+    kind, lazy, batches = np.float64, bool(parts.penalty._fields), not is_sequential(parts.optimizer)
     return make_state(np.zeros(SIZE * outputs), parts.optimizer.n_slots, kind, few=few, lazy=lazy, batches=batches)
 
 
@@ -248,7 +249,7 @@ def test_paid_late_is_paid_at_every_step(optimizer: Any, penalty: Any) -> None:
 
 
 def nag_by_hand(rate: float, penalty: Any, rows: Rows, power: float, n: int = 3) -> np.ndarray:
-    """The rule of `kernels.sequential` for squared loss, all weights settled after every row."""
+    """The rule of `kernels.learn.nag` for squared loss, all weights settled after every row."""
     w, total, scale = np.zeros((3, SIZE))
     spread, seen, low, high = 0.0, 0.0, 0.0, 0.0
     for step in range(n * N):
@@ -276,7 +277,7 @@ def nag_by_hand(rate: float, penalty: Any, rows: Rows, power: float, n: int = 3)
 
 @pytest.mark.parametrize("penalty", [ElasticNet(0.05, 0.0), ElasticNet(0.0, 0.5), ElasticNet(0.03, 0.2)], ids=str)
 def test_row_by_row_too(penalty: Any) -> None:
-    rows, parts = Rows(), Parts(Squared(), penalty, NAG(0.5), InverseScaling(0.2))
+    rows, parts = Rows(), Parts(Squared(), penalty, Normalized(0.5), InverseScaling(0.2))
     _without_doubles(rows)
     state = passes(parts, rows.sparse, SPARSE, start(parts, few=True), 1 << 60)
     got, expected = paid_up(parts, state), nag_by_hand(0.5, penalty, rows, 0.2)

@@ -227,8 +227,8 @@ RUNS: dict[str, Run] = {
     "race softmax ragged": (
         run_train, {"features": ["x0", *RAGGED], "target": "kind", "text": ["words"], "validation": 0.1, "epochs": 2}
     ),
-    "nag row by row strings": (run_train, {**WIDE, "target": "label", "optimizer": "nag", "batch_size": 1}),
-    "nag numbers": (run_train, {**DENSE, "target": "y", "optimizer": "nag", "scale": ["none"]}),
+    "nag row by row strings": (run_train, {**WIDE, "target": "label", "optimizer": "normalized", "batch_size": 1}),
+    "nag numbers": (run_train, {**DENSE, "target": "y", "optimizer": "normalized", "scale": ["none"]}),
     "coin strings": (run_train, {**WIDE, "target": "label", "optimizer": "coin"}),
     "coin numbers": (run_train, {**DENSE, "target": "y", "loss": "huber:delta=1", "optimizer": "coin"}),
     "adam times strings": (
@@ -257,7 +257,7 @@ RUNS: dict[str, Run] = {
     "lanes averaged": (
         run_train, {**WIDE, "target": "label", "optimizer": "adam", "lanes": 4, "combine": "average", "validation": 0.1}
     ),
-    "lanes averaged nag": (run_train, {**WIDE, "target": "y", "optimizer": "nag", "batch_size": 1, "lanes": 3}),
+    "lanes averaged nag": (run_train, {**WIDE, "target": "y", "optimizer": "normalized", "batch_size": 1, "lanes": 3}),
     "lanes in step": (
         run_train,
         {**DENSE, "target": "label", "optimizer": "adam", "lanes": 4, "combine": "sync", "batch_size": 512, "epochs": 4},

@@ -158,7 +158,7 @@ def test_nor_does_it_matter_how_much_is_read_at_once(batch: int, data: Path, mod
     assert train(data).to_bytes() == model.to_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["nag", "coin", "sgd"])
+@pytest.mark.parametrize("optimizer", ["normalized", "coin", "sgd"])
 def test_in_order_the_chunks_do_not_matter(optimizer: str, data: Path) -> None:
     """To rounding: rows of a batch are taken sixteen at a time from where a chunk begins."""
     settings = {"shuffle": "none", "optimizer": optimizer, "batch_size": 8 if optimizer == "sgd" else "auto"}

@@ -12,6 +12,7 @@ from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import identity, make_settings
+from streamsgd.settings.registry import PARTS, make
 
 
 def toml(tmp_path: Path, text: str) -> Path:
@@ -139,3 +140,8 @@ def test_what_may_change_between_runs_is_no_part_of_the_identity() -> None:
     one = make_settings({"target": "y", "memory": "1GB", "threads": 1, "time_limit": 5})
     assert identity(one) == identity(make_settings({"target": "y"}))
     assert identity(one) != identity(make_settings({"target": "y", "seed": 1}))
+
+
+def test_names_of_before_still_work() -> None:
+    assert make("optimizer", "nag:learning_rate=2") == make("optimizer", "normalized:learning_rate=2")
+    assert "nag" not in PARTS["optimizer"]

@@ -20,6 +20,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, update
+from streamsgd.kernels.parts.traits import is_sequential
 from streamsgd.kernels.structs.block import Parts, new_scratch
 from streamsgd.kernels.structs.state import SINCE, STEPS, State, make_state
 from streamsgd.kernels.structs.step import StepContext
@@ -59,11 +60,11 @@ BASE: dict[str, Any] = {
 SEEN = [
     *(
         (optimizer, "logistic", rows)
-        for optimizer in ("sgd", "adam", "ftrl", "nag")
+        for optimizer in ("sgd", "adam", "ftrl", "normalized")
         for rows in (("dense", "float64"), ("doubled", "float32"))
     ),
-    *((optimizer, "softmax:classes=3", ("doubled", "float32")) for optimizer in ("adam", "nag")),
-    ("nag", "logistic", ("dense", "float32")),
+    *((optimizer, "softmax:classes=3", ("doubled", "float32")) for optimizer in ("adam", "normalized")),
+    ("normalized", "logistic", ("dense", "float32")),
 ]
 """Every way in which a kernel moves weights; all optimizers of batches move them by the same lines."""
 
@@ -115,7 +116,7 @@ def test_it_is_the_mean_of_the_weights_seen(optimizer: str, loss: str, layout: t
     """Weights are looked at after every call that makes one step; averaging begins after 20 of 120."""
     rows, kind = layout
     parts = Parts(make("loss", loss), make("penalty", "none"), make("optimizer", optimizer), make("schedule", "constant"))
-    batch = 1 if getattr(parts.optimizer, "sequential", False) else 3
+    batch = 1 if is_sequential(parts.optimizer) else 3
     state, pace, block, scratch = set_up(parts, rows, kind, batch, lag=True)
     heads, seen = np.zeros(1, np.int64), []
     for step in range(120):
@@ -149,7 +150,7 @@ def set_up(parts: Parts, rows: str, kind: str, batch: int, **state: Any) -> Any:
         parts.optimizer.n_slots,
         np.dtype(kind),
         few=rows != "dense",
-        **{"batches": not getattr(parts.optimizer, "sequential", False), **state},
+        **{"batches": not is_sequential(parts.optimizer), **state},
     )
     pace = StepContext(batch, size - n_outputs, 0.0, 1e-3, 1.0)
     return made, pace, block, new_scratch(n_outputs, kind, most_entries(block, layout))
@@ -276,7 +277,7 @@ def test_tables_that_come_one_by_one_are_averaged() -> None:
 CASES: dict[str, dict[str, Any]] = {
     "numbers": {"exclude": ["delay", "kind", *NUMBERS], "optimizer": "sgd", "schedule": "inverse-scaling:power=0.6"},
     "single precision": {"exclude": ["delay", "kind", *NUMBERS], "precision": "float32", "average": 0.7},
-    "row by row": {"optimizer": "nag", "batch_size": "auto"},
+    "row by row": {"optimizer": "normalized", "batch_size": "auto"},
     "a race": {"optimizer": "race", "average": 1.3, "batch_size": "auto"},
     "a penalty": {"optimizer": "adagrad", "penalty": "l1:l1=0.001"},
     "classes": {"target": "kind", "exclude": ["delay", "late"], "optimizer": "adam"},
@@ -395,8 +396,11 @@ def test_it_compiles_nothing_more_than_a_run_without() -> None:
         ({"average": "nan"}, "--average: 'nan' is not a number"),
         ({"average": 1}, "--average 1 is from an epoch on that does not come: there are 1"),
         ({"average": "inf"}, "--average inf is from an epoch on that does not come: there are 1"),
-        ({"average": 0.5, "optimizer": "coin"}, "which coin does not: take nag"),
-        ({"average": 0.5, "optimizer": "nag", "penalty": "l2"}, "needs an optimizer of batches, such as adagrad: .* nag lets"),
+        ({"average": 0.5, "optimizer": "coin"}, "which coin does not: take normalized"),
+        (
+            {"average": 0.5, "optimizer": "normalized", "penalty": "l2"},
+            "needs an optimizer of batches, such as adagrad: .* normalized lets",
+        ),
         (
             {"average": 0.5, "optimizer": "sgd", "penalty": "l2", "bits": 18, "exclude": []},
             "of which there may be 65,536; here",

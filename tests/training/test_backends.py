@@ -108,7 +108,7 @@ def test_every_task_pickles_and_brings_the_same_from_a_copy(data: Path) -> None:
 
 
 PHASES = {
-    "epochs": {"optimizer": "nag"},
+    "epochs": {"optimizer": "normalized"},
     "epochs, averaged": {"average": "auto", "validation": 0.1},
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},
     "polish": {"polish": 4, "validation": 0.1},

@@ -58,7 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
     "momentum": {"optimizer": "momentum", "learning_rate": 0.01},
     "l1": {"optimizer": "sgd", "penalty": "l1:l1=0.001", "learning_rate": 0.01},
-    "strings, nag": {"optimizer": "nag", "batch_size": 1, "features": ["x0", "x1", "s"]},
+    "strings, nag": {"optimizer": "normalized", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "strings, ftrl": {"optimizer": "ftrl", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "strings, coin": {"optimizer": "coin", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "softmax": {"target": "kind", "optimizer": "adagrad"},

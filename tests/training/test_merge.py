@@ -86,7 +86,7 @@ def test_optimizers_without_sums_are_averaged_by_rows(optimizer: str, dense: Pat
 
 @pytest.mark.parametrize("path", ["dense", "wide"])
 def test_adaptive_ones_are_weighed_by_their_sums_of_squares(path: str, request: pytest.FixtureRequest) -> None:
-    settings = {"optimizer": "nag", **({"categorical": ["site", "channel"], "bits": 10} if path == "wide" else {})}
+    settings = {"optimizer": "normalized", **({"categorical": ["site", "channel"], "bits": 10} if path == "wide" else {})}
     learner, after, gains, _ = apart(request.getfixturevalue(path), **settings)
     before = copy_state(learner.state)
     grown = np.array([state.slots[0] - before.slots[0] for state in after])
@@ -104,7 +104,7 @@ def test_adaptive_ones_are_weighed_by_their_sums_of_squares(path: str, request: 
 
 def test_a_weight_that_one_lane_met_moves_as_that_lane_moved_it(wide: Path) -> None:
     """Sites do not recur, so of those weights lanes never disagree."""
-    learner, after, gains, _ = apart(wide, optimizer="nag", categorical=["site", "channel"], bits=12)
+    learner, after, gains, _ = apart(wide, optimizer="normalized", categorical=["site", "channel"], bits=12)
     before = copy_state(learner.state)
     met = np.array([state.slots[0] != before.slots[0] for state in after])
     alone = met.sum(axis=0) == 1

@@ -378,7 +378,10 @@ def test_killed_while_polishing_it_goes_on_to_the_same_bytes(folder: Path, tmp_p
         ({"optimizer": "ftrl:l1=1", "penalty": "none"}, "ftrl has l1 of its own: set it to 0, and pass --penalty"),
         ({"optimizer": "adamw", "penalty": "none"}, "adamw has weight_decay of its own"),
         ({"polish": -1}, "--polish: -1 is not a whole number of at least 0"),
-        ({"memory": "500MB", "bits": 22, "exclude": ["h"], "optimizer": "nag"}, "model .* GB.*The smallest budget that can is"),
+        (
+            {"memory": "500MB", "bits": 22, "exclude": ["h"], "optimizer": "normalized"},
+            "model .* GB.*The smallest budget that can is",
+        ),
     ],
 )
 def test_what_cannot_be_polished_is_refused_before_it_starts(settings: dict[str, Any], message: str) -> None:

@@ -68,7 +68,7 @@ def race(block: Any, layout: Layout, loss: str, schedule: str = "constant") -> t
 
 def alone(block: Any, layout: Layout, parts: Parts, rate: float) -> State:
     start = make_state(np.zeros(layout.n_coordinates), 2, np.float64, few=layout.mixed, batches=False)
-    return learn(block, layout, parts._replace(optimizer=make("optimizer", "nag", learning_rate=rate)), start)
+    return learn(block, layout, parts._replace(optimizer=make("optimizer", "normalized", learning_rate=rate)), start)
 
 
 # --- law: a learner in a race learns what it would learn alone
@@ -171,7 +171,7 @@ def test_the_model_is_that_of_the_best_rate(wide: bool) -> None:
     best = int(np.argmin(told["losses"]))
     assert told["rate"] == told["rates"][best]
     assert told["rows"] == 3000
-    single = train(data, shuffle="none", optimizer=f"nag:learning_rate={told['rate']}")
+    single = train(data, shuffle="none", optimizer=f"normalized:learning_rate={told['rate']}")
     np.testing.assert_allclose(model.weights, single.weights, rtol=1e-6, atol=1e-8)
     assert model.metrics["progressive_loss"] == pytest.approx(told["mixture"], rel=1e-12)
     assert told["mixture"] <= single.metrics["progressive_loss"] + math.log(6) / 3000 + 1e-12
@@ -181,18 +181,18 @@ def test_lists_of_entries_go_on_row_by_row_as_if_alone(monkeypatch: pytest.Monke
     data = table(wide=True)
     monkeypatch.setattr(learner, "RACE_ROWS", 1000)
     model = train(data, shuffle="none")
-    single = train(data, shuffle="none", optimizer=f"nag:learning_rate={model.provenance['race']['rate']}")
+    single = train(data, shuffle="none", optimizer=f"normalized:learning_rate={model.provenance['race']['rate']}")
     assert model.provenance["race"]["rows"] == 1000
-    assert "nag" in model.provenance["parts"]["optimizer"]
+    assert "normalized" in model.provenance["parts"]["optimizer"]
     np.testing.assert_allclose(model.weights, single.weights, rtol=1e-6, atol=1e-8)
 
 
 def test_dense_rows_go_on_in_batches_that_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data = table(40_000)
-    single = train(data, optimizer="nag")
+    single = train(data, optimizer="normalized")
     monkeypatch.setattr(learner, "RACE_ROWS", 10_000)
     model = train(data)
-    assert "NAGBatches" in model.provenance["parts"]["optimizer"]
+    assert "NormalizedBatches" in model.provenance["parts"]["optimizer"]
     assert model.metrics["progressive_loss"] < single.metrics["progressive_loss"] * 1.002
     assert model.evaluate(table(40_000, 1))["log_loss"] < single.evaluate(table(40_000, 1))["log_loss"] * 1.002
 
@@ -287,19 +287,19 @@ def test_who_says_something_else_is_heard() -> None:
         assert chosen(dense, epochs=1, **settings) == "Adam"
     assert chosen(wide, batch_size=256) == "Adam"
     for settings in ({"learning_rate": 0.1}, {"schedule": "cosine"}, {"penalty": "l2:l2=0.1"}):
-        assert chosen(wide, **settings) == "NAG"
+        assert chosen(wide, **settings) == "Normalized"
     assert chosen(dense, optimizer="sgd", epochs=1) == "SGD"
 
 
 def test_where_memory_is_short_there_is_no_race() -> None:
     assert chosen(table(200, wide=True), cross=["site*x0"], bits=20, memory="3GB") == "Race"
-    assert chosen(table(200, wide=True), cross=["site*x0"], bits=20, memory="580MB") == "NAG"
+    assert chosen(table(200, wide=True), cross=["site*x0"], bits=20, memory="580MB") == "Normalized"
 
 
 def test_several_classes_do_not_race_yet() -> None:
     data = table(200, wide=True)
     classes = pa.array([f"c{k % 3}" for k in range(200)])
-    assert chosen(data.set_column(data.column_names.index("y"), "y", classes)) == "NAG"
+    assert chosen(data.set_column(data.column_names.index("y"), "y", classes)) == "Normalized"
     with pytest.raises(SettingsError, match="race"):
         chosen(data.set_column(data.column_names.index("y"), "y", classes), optimizer="race")
 

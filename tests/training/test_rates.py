@@ -14,6 +14,7 @@ from streamsgd.kernels.parts.losses import Squared
 from streamsgd.kernels.parts.optimizers import SGD
 from streamsgd.kernels.parts.penalties import Free
 from streamsgd.kernels.parts.schedules import Constant
+from streamsgd.kernels.parts.traits import is_sequential
 from streamsgd.kernels.structs.block import Parts, new_scratch
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
@@ -33,7 +34,7 @@ def rate(optimizer: str, **settings: Any) -> float:
 def test_every_optimizer_has_a_rule(name: str) -> None:
     usual, rule = make("optimizer", name).learning_rate, PARTS["optimizer"][name].rate_scaling
     factor = {"linear": 4.0, "sqrt": 2.0, "none": 1.0}[rule]
-    if not hasattr(PARTS["optimizer"][name], "sequential"):
+    if not is_sequential(PARTS["optimizer"][name]):
         assert rate(name, rate_scaling="auto", batch_size=4 * USUAL_BATCH) == pytest.approx(factor * usual, rel=1e-15)
         assert rate(name, rate_scaling="linear", batch_size=USUAL_BATCH // 2) == pytest.approx(usual / 2, rel=1e-15)
         assert rate(name, rate_scaling="sqrt", batch_size=USUAL_BATCH // 4) == pytest.approx(usual / 2, rel=1e-15)
@@ -48,7 +49,7 @@ def test_rules_are_those_of_the_field() -> None:
         rules.setdefault(part.rate_scaling, set()).add(name)
     assert rules["linear"] == {"sgd", "momentum", "nesterov"}
     assert rules["sqrt"] == {"rmsprop", "adam", "adamw", "amsgrad"}
-    assert rules["none"] == {"adagrad", "ftrl", "nag", "coin", "race", "svrg"}
+    assert rules["none"] == {"adagrad", "ftrl", "normalized", "coin", "race", "svrg"}
 
 
 def test_a_run_says_the_rate_that_it_takes() -> None:
@@ -62,8 +63,8 @@ def test_where_there_is_no_size_to_go_by_it_is_refused() -> None:
     with pytest.raises(SettingsError, match="--rate-scaling auto has no number to go by with --batch-size full"):
         rate("sgd", rate_scaling="auto", batch_size="full")
     assert rate("adagrad", rate_scaling="auto", batch_size="full") == rate("adagrad")
-    with pytest.raises(SettingsError, match="--optimizer nag learns row by row"):
-        rate("nag", rate_scaling="linear")
+    with pytest.raises(SettingsError, match="--optimizer normalized learns row by row"):
+        rate("normalized", rate_scaling="linear")
     assert rate("coin", rate_scaling="auto") == rate("coin")
 
 

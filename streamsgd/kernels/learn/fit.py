@@ -22,6 +22,7 @@ from streamsgd.kernels.learn.svrg import (
     reduce_one,
     settle_drifts,
 )
+from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
 from streamsgd.kernels.structs.step import rate_now
@@ -91,22 +92,18 @@ def _learn_many(parts, block, members, n, state, pace, epoch, shared, scratch):
     return total_loss, total_weight
 
 
+RULES = {
+    "batch": (_learn_one, _learn_many, learn_entries_one, learn_entries_many),
+    "svrg": (reduce_one, reduce_many, reduce_entries_one, reduce_entries_many),
+    "nag": (learn_rows_dense, learn_rows_many, learn_rows_one, learn_rows_many),
+    "coin": (bet_rows_one, bet_rows_many, bet_rows_one, bet_rows_many),
+    "race": (learn_rows_race, learn_rows_race, learn_rows_race, learn_rows_race),
+}
+"""How each rule learns rows: dense ones of one score and of several, then lists of entries likewise."""
+
+
 def _learner(optimizer, rows, loss):
-    several = hasattr(loss, "slopes")
-    if getattr(optimizer, "learners", 0):
-        return learn_rows_race
-    if getattr(optimizer, "bets", False):
-        return bet_rows_many if several else bet_rows_one
-    if getattr(optimizer, "reduces", False):
-        if hasattr(rows, "dot"):
-            return reduce_many if several else reduce_one
-        return reduce_entries_many if several else reduce_entries_one
-    if getattr(optimizer, "sequential", False):
-        one = learn_rows_dense if hasattr(rows, "dot") else learn_rows_one
-        return learn_rows_many if several else one
-    if not hasattr(rows, "dot"):
-        return learn_entries_many if several else learn_entries_one
-    return _learn_many if several else _learn_one
+    return RULES[rule_of(optimizer)][2 * (not hasattr(rows, "dot")) + hasattr(loss, "slopes")]
 
 
 @dispatch(learn)
@@ -171,7 +168,7 @@ def move_few(parts, state, n_penalised, n_rows, eta, shared):
 
 
 def _few_mover(optimizer):
-    return move_drifting if getattr(optimizer, "reduces", False) else move_touched
+    return move_drifting if reduces(optimizer) else move_touched
 
 
 @dispatch(move_few)
@@ -185,7 +182,7 @@ def end_batch(parts, state, pace, n_rows, epoch):
 
 
 def _batch_ender(optimizer):
-    return _stay if getattr(optimizer, "sequential", False) else update
+    return _stay if is_sequential(optimizer) else update
 
 
 def _stay(parts, state, pace, n_rows, epoch):
@@ -204,9 +201,7 @@ def settle_up(parts, state, n_penalised, shared, weights):
 
 
 def _settler(optimizer):
-    if getattr(optimizer, "reduces", False):
-        return settle_drifts
-    return settle_bets if getattr(optimizer, "bets", False) else settle_all
+    return {"svrg": settle_drifts, "coin": settle_bets}.get(rule_of(optimizer), settle_all)
 
 
 @dispatch(settle_up)

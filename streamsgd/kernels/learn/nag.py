@@ -1,4 +1,4 @@
-"""Learning row by row with the normalised adaptive invariant update (NAG; see `optimizers.NAG` for the sources).
+"""Learning row by row with the normalised adaptive invariant update (Normalized; see `optimizers.Normalized` for the sources).
 
 For a row of weight h with entries x_j, score p and slope g = d loss / d score:
 

@@ -10,15 +10,15 @@ stretch(optimizer, slots, j, shared)       that length per unit of eta, from the
 
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
 `merges` says how each memory of several lanes becomes one, and `weighs_by` which of them says whose move of a weight counts
-for how much (see `merging`); without them, memories and weights become their mean.
-`rate_scaling` is how the rate follows the size of a batch: "linear", "sqrt" or "none" (see `rates`).
+for how much (see `training.tasks.merge`); without them, memories and weights become their mean.
+`rate_scaling` is how the rate follows the size of a batch: "linear", "sqrt" or "none" (see `training.rates`).
 `eta` is the learning rate after the schedule; `step` counts from 1. Rules are those of torch.optim to the letter,
 so that a run can be checked against it. Default learning rates are not torch's: they do best on standardised
 columns under the default schedule and batch size (measured in docs/defaults.md).
 
-A `sequential` optimizer moves after every row instead, by rules that know the row: see `kernels.sequential`, or `kernels.coin`
-if it `bets`. One that `reduces` the variance of its gradients has a snapshot of the weights in slot 0, filled for it, and the
-gradient of all rows there in slot 1: see `kernels.svrg`.
+`rule` says how rows are learned; without one, in batches. `nag`, `coin` and `race` move after every row instead, by rules that
+know the row: see the modules of these names in `kernels.learn`. `svrg` has a snapshot of the weights in slot 0, filled for it,
+and the gradient of all rows there in slot 1.
 """
 
 import math
@@ -283,7 +283,7 @@ class SVRG(NamedTuple):
     tolerance: float = 1e-8
 
     n_slots = 2
-    reduces = True
+    rule = "svrg"
     rate_scaling = "none"
     source = (
         "Johnson and Zhang 2013, NeurIPS; in shuffled passes and with less frequent snapshots: Malinovsky, Sailanbayev and "
@@ -298,30 +298,29 @@ class SVRG(NamedTuple):
 
 
 class Race(NamedTuple):
-    """Six learners of `nag`, at rates of 1/4 to 8 times the given one; the one that predicted best goes on alone.
+    """Six learners of `normalized`, at rates of 1/4 to 8 times the given one; the one that predicted best goes on alone.
 
     They learn the first 131,072 rows, or the first epoch if that is shorter, and mix their predictions by how well they did,
-    so that the loss so far is at most that of the best one plus log 6, for losses that are likelihoods; see `kernels.race`.
+    so that the loss so far is at most that of the best one plus log 6, for losses that are likelihoods: `kernels.learn.race`.
     Then dense rows are learned in batches, which is as good by then and five times as fast.
     """
 
     learning_rate: float = 0.5
 
     n_slots = 14
-    sequential = True
-    learners = 6
+    rule = "race"
     rate_scaling = "none"
-    source = "Vovk 1990, COLT; Kivinen and Warmuth 1999; de Rooij et al. 2014, JMLR 15; and of each learner as of nag"
+    source = "Vovk 1990, COLT; Kivinen and Warmuth 1999; de Rooij et al. 2014, JMLR 15; and of each learner as of normalized"
 
     def prepare(optimizer, step):
         return 0.0, 0.0
 
 
-class NAGBatches(NamedTuple):
-    """What `nag` becomes in batches once its steps are small: Adagrad with a rate for every weight.
+class NormalizedBatches(NamedTuple):
+    """What `normalized` becomes in batches once its steps are small: Adagrad with a rate for every weight.
 
     G <- G + g^2;  w <- w - learning_rate r g / sqrt(G), for the mean gradient g of a batch and G in its units, with r = m / s
-    of `nag`, fixed. The sum of squares of a batch's sum stands for that of its rows, as where gradients are mostly noise.
+    of `normalized`, fixed. The sum of squares of a batch's sum stands for that of its rows, as where gradients are noise.
     """
 
     learning_rate: float = 0.5
@@ -329,7 +328,7 @@ class NAGBatches(NamedTuple):
     n_slots = 2
     merges = ("mean", "max")
     weighs_by = 0
-    source = "as of nag, and Duchi, Hazan and Singer 2011, JMLR 12"
+    source = "as of normalized, and Duchi, Hazan and Singer 2011, JMLR 12"
 
     def prepare(optimizer, step):
         return 0.0, 0.0
@@ -341,12 +340,12 @@ class NAGBatches(NamedTuple):
         return w - stride * g, stride
 
 
-class NAG(NamedTuple):
+class Normalized(NamedTuple):
     """Normalised, adaptive and invariant: no step depends on the units of a column, none overshoots its row's target.
 
     For every row, with G the sum of squared gradients of a weight, s the largest |x| that it met (a larger one rescales the
     weight) and m = sqrt(rows / sum of (x/s)^2): the weights move along m x / (s sqrt(G)) as far as ever smaller steps of the
-    same total would; see `kernels.sequential`.
+    same total would; see `kernels.learn.nag`.
     """
 
     learning_rate: float = 0.5
@@ -355,7 +354,7 @@ class NAG(NamedTuple):
     merges = ("mean", "max")
     weighs_by = 0
     rate_scaling = "none"
-    sequential = True
+    rule = "nag"
     source = "Ross, Mineiro and Langford 2013, UAI (NAG); Karampatziakis and Langford 2011, UAI; the default of Vowpal Wabbit"
 
     def prepare(optimizer, step):
@@ -370,8 +369,8 @@ class Coin(NamedTuple):
 
     With z and G the sums of a weight's negative gradients and of their sizes, W what it has won so far, L the largest slope
     (at least `beta`) and M the largest |x| that it met: w = (learning_rate + W) z / (L M (L M + G)), divided by the mean of
-    sum (x/M)^2 over the rows; see `kernels.coin`. What is called `learning_rate` is the wealth to begin with, in units of the
-    loss. Slopes of squared errors are half of Vowpal Wabbit's: half its --ftrl_alpha and --ftrl_beta do the same here.
+    sum (x/M)^2 over the rows; see `kernels.learn.coin`. What is called `learning_rate` is the wealth to begin with, in units of
+    the loss. Slopes of squared errors are half of Vowpal Wabbit's: half its --ftrl_alpha and --ftrl_beta do the same here.
     """
 
     learning_rate: float = 4.0
@@ -381,8 +380,7 @@ class Coin(NamedTuple):
     merges = ("mean", "mean", "mean", "max", "max")
     weighs_by = 1
     rate_scaling = "none"
-    sequential = True
-    bets = True
+    rule = "coin"
     source = "Orabona and Tommasi 2017, NeurIPS (COCOB); Vowpal Wabbit's --coin"
 
     def prepare(optimizer, step):

@@ -1,20 +1,33 @@
-"""What an optimizer is, asked by name."""
+"""What an optimizer is: the rule by which it learns rows, asked by name."""
 
 from __future__ import annotations
 
 from typing import Any
 
+ROW_BY_ROW = frozenset(["nag", "coin", "race"])
+"""Rules that move after every row."""
+
+
+def rule_of(optimizer: Any) -> str:
+    """Return the rule of an optimizer, or of its class: `batch` if it names none; see `kernels.learn.fit.RULES`."""
+    return str(getattr(optimizer, "rule", "batch"))
+
 
 def is_sequential(optimizer: Any) -> bool:
     """Whether an optimizer moves after every row."""
-    return bool(getattr(optimizer, "sequential", False))
+    return rule_of(optimizer) in ROW_BY_ROW
 
 
 def is_race(optimizer: Any) -> bool:
     """Whether an optimizer is a race."""
-    return bool(getattr(optimizer, "learners", 0))
+    return rule_of(optimizer) == "race"
+
+
+def bets(optimizer: Any) -> bool:
+    """Whether weights are worked out of what an optimizer has won."""
+    return rule_of(optimizer) == "coin"
 
 
 def reduces(optimizer: Any) -> bool:
     """Whether an optimizer corrects its gradients by those at a snapshot."""
-    return bool(getattr(optimizer, "reduces", False))
+    return rule_of(optimizer) == "svrg"

@@ -23,7 +23,7 @@ class Block(NamedTuple):
     """A chunk as numbers; targets and weights may be views of the rows' own memory."""
 
     rows: Any
-    """A layout of `kernels.rows`."""
+    """A layout of `kernels.structs.rows`."""
     y: Any
     """Targets, shape (n_rows,): 0 or 1, a class index, or a number."""
     weight: Any

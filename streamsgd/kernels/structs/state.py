@@ -51,7 +51,7 @@ class State(NamedTuple):
     paid: Any = np.zeros(0)
     """float64, shape of `weights`: the sum of rates up to which each weight has paid its penalty; empty without penalty."""
     lag: Any = np.zeros(0)
-    """float64, shape of `weights`: by which the mean of the weights lags behind them (`kernels.averaging`); empty without."""
+    """float64, shape of `weights`: by which the mean of the weights lags behind (`kernels.learn.averaging`); empty without."""
 
 
 def make_state(

@@ -52,7 +52,7 @@ def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int) -> C
 
 
 @lean
-def bend(loss, y, score):
+def safe_curvature(loss, y, score):
     """Return the second derivative of a loss, or what the slope's square says where that is more.
 
     In expectation the two are the same for the right model; the square also sees a row that is far on the wrong side, where a
@@ -66,7 +66,7 @@ def bend(loss, y, score):
 
 
 @lean
-def bend_many(loss, y, weight, scores, gradient, room):
+def safe_curvatures(loss, y, weight, scores, gradient, room):
     """Fill rows 3 and on of `room` with second derivatives by every two outputs, times the row's weight.
 
     As with one output, what the slopes' products say is added as far as their trace is more. `gradient` has the weight already.
@@ -133,7 +133,7 @@ def _add_one(loss, block, first, n, weights, grad, curvature, sums, scratch):
         add(rows, first + k, gradient[k], grad)
     if curvature.diagonal.shape[0] > 0:
         for k in range(n):
-            c = row_weights[k] * bend(loss, targets[k], scores[k])
+            c = row_weights[k] * safe_curvature(loss, targets[k], scores[k])
             _bend_dense_one(rows.values, first + k, c, curvature)
 
 
@@ -174,7 +174,7 @@ def _add_many(loss, block, first, n, weights, grad, curvature, sums, scratch):
         _judge_row(loss, block.y[i], block.weight[i], scores, gradient, sums)
         adds(rows, i, gradient, grad)
         if curvature.diagonal.shape[0] > 0:
-            bend_many(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
             _bend_dense_many(rows.values, i, scores.shape[0], curvature)
 
 
@@ -232,7 +232,7 @@ def _add_entries_one(loss, block, first, n, weights, grad, curvature, sums, scra
             grad[index[e]] += gradient[r] * x[e]
     if curvature.diagonal.shape[0] > 0:
         for r in range(n):
-            curvature.room[3, 0] = row_weights[r] * bend(loss, targets[r], scores[r])
+            curvature.room[3, 0] = row_weights[r] * safe_curvature(loss, targets[r], scores[r])
             _bend_entries(first + r, scratch.index[r], scratch.x[r], scratch.counts[r], 1, curvature)
 
 
@@ -251,7 +251,7 @@ def _add_entries_many(loss, block, first, n, weights, grad, curvature, sums, scr
             for k in range(n_outputs):
                 grad[index[e] * n_outputs + k] += gradient[k] * x[e]
         if curvature.diagonal.shape[0] > 0:
-            bend_many(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
             _bend_entries(i, index, x, count, n_outputs, curvature)
 
 

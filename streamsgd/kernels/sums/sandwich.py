@@ -42,7 +42,7 @@ def new_sandwich(n_weights: int, n_outputs: int) -> Sandwich:
 
 
 @lean
-def bend(loss, y, score):
+def second_derivative(loss, y, score):
     """Return the second derivative of a loss."""
     step = NEAR * max(1.0, abs(score))
     below, above = 0.0, 0.0
@@ -52,7 +52,7 @@ def bend(loss, y, score):
 
 
 @lean
-def bend_all(loss, y, scores, room):
+def second_derivatives(loss, y, scores, room):
     """Fill rows 3 and on of `room` with second derivatives by every two outputs."""
     n = scores.shape[0]
     for k in range(n):
@@ -79,7 +79,7 @@ def _lay_dense(loss, block, first, n, weights, sandwich, scratch):
     for k in range(n):
         score, y, h = dot(block.rows, first + k, weights), block.y[first + k], block.weight[first + k]
         slopes_[k] = h * slope(loss, y, score)
-        bends[k] = h * bend(loss, y, score)
+        bends[k] = h * second_derivative(loss, y, score)
         for j in range(n_columns):
             x[k, j] = values[first + k, j]
         x[k, n_columns] = 1.0
@@ -101,7 +101,7 @@ def _lay_entries_one(loss, block, first, n, weights, sandwich, scratch):
         score = 0.0
         for e in range(count):
             score += weights[index[e]] * x[e]
-        g, c = h * slope(loss, y, score), h * bend(loss, y, score)
+        g, c = h * slope(loss, y, score), h * second_derivative(loss, y, score)
         for e in range(count):
             a = index[e]
             gradient[a] += g * x[e]
@@ -121,7 +121,7 @@ def _lay_entries_many(loss, block, first, n, weights, sandwich, scratch):
         for e in range(count):
             for k in range(n_outputs):
                 scores[k] += weights[index[e] * n_outputs + k] * x[e]
-        bend_all(loss, y, scores, sandwich.room)
+        second_derivatives(loss, y, scores, sandwich.room)
         slopes(loss, y, scores, g)
         for k in range(n_outputs):
             g[k] *= h

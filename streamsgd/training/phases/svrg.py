@@ -3,7 +3,7 @@
 Every pass streams all the data once in the order of the plan, and counts as one epoch, whatever it does:
 
     pass 0   measures: G = gradient at the first weights, summed in float64, and what bounds the curvature
-    then     learns, in shuffled batches corrected by G (`kernels.svrg`)
+    then     learns, in shuffled batches corrected by G (`kernels.learn.svrg`)
     then     a coin of probability `renewal`, addressed by seed and pass: measure at the weights as they are, or learn again
 
 The last pass learns. G is exact: no row is left out and none is met at other weights, so convergence is linear (Malinovsky,
