@@ -4,7 +4,8 @@
                                     [--speed 2000000]
 
 The rule is the same at every size: steps divided by the root of the sum of squared gradients, row by row (`normalized`) or
-of batches (`adagrad`), each at the best of its rates for that table and size, so that no size suffers from a rate that suits another.
+of batches (`adagrad`), each at the best of its rates for that table and size, so that no size suffers from a rate that suits
+another.
 Losses are progressive, of one pass over shuffled real tables; shown is how far each is above that of learning row by row, in
 percent. The last column is the default (`auto`: a race row by row, then batches of 64 if rows are dense). Speed is that of
 fitting alone, of dense rows of 28 columns and of rows of 20 categories, in millions of rows per second of one thread.

@@ -3,9 +3,9 @@
     python scripts/bench_race.py [--rows 10000000] [--repeats 3] [--json]
 
 One pass, default settings but for the optimizer: `race` against `normalized` (what a learner of the race is) and, on dense
-rows, `adagrad` in batches of 64 (what the winner becomes). Dense rows have 28 numbers; hashed rows 8 numbers and 12 categories of up
-to half a million values, 2^22 weights. Runs take turns; shown are medians of the seconds of the whole run, and how many times
-as long the race takes.
+rows, `adagrad` in batches of 64 (what the winner becomes). Dense rows have 28 numbers; hashed rows 8 numbers and 12
+categories of up to half a million values, 2^22 weights. Runs take turns; shown are medians of the seconds of the whole run,
+and how many times as long the race takes.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.messages import counted, few, format_bytes
 from streamsgd.show.tables import table
-from streamsgd.training.phases import known
 
 if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
@@ -39,6 +38,8 @@ def describe_job(job: Job) -> list[str]:
 
 def describe_report(report: Report, settings: Settings, memory: int) -> list[str]:
     """Return lines about what a run did and where its time went."""
+    from streamsgd.training.phases import known  # noqa: PLC0415  kernels, which whoever only shows a plan need not load
+
     seconds = where_time_went(report)
     speed = report.rows_now / max(report.seconds, 1e-9)
     best = report.best_constant_loss

@@ -246,7 +246,7 @@ class RowByRow(NamedTuple):
 
     learning_rate: float = 0.5
     n_slots = 2
-    sequential = True
+    rule = "nag"
 
     def prepare(optimizer, step):
         return 0.0, 0.0
@@ -259,7 +259,7 @@ class Forgetful(RowByRow):
 class Broke(RowByRow):
     """One that bets, which takes more memory."""
 
-    bets = True
+    rule = "coin"
     n_slots = 4
 
 
