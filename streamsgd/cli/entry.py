@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from streamsgd.cli.signals import Signals
+from streamsgd.portable import start_anew
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ def entry(args: Sequence[str] | None = None) -> int:
     open_streams()
     signals = Signals(next((word for word in words if not word.startswith("-")), ""))
     try:
+        start_anew(words)
         signals.arm()
         from streamsgd.cli.main import main  # noqa: PLC0415  a signal may come meanwhile
 

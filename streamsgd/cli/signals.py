@@ -35,6 +35,7 @@ class Signals:
 
     def __init__(self, command: str) -> None:
         self.result: dict[str, Any] = {"command": command, "status": "stopped"}
+        self.result |= {"model": None, "checkpoint": None} if command == "train" else {}
         self.saved: Callable[[], dict[str, Any]] = dict
         """Says what is there to go on from."""
         self.number = 0

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+PROCESSOR = "code for processor"
+"""What versions call the processor that kernels are compiled for."""
+
 CPU_FOLDERS = ("cpuacct,cpu", "cpu,cpuacct")
 """Where distributions put the processor quota of cgroups of version 1."""
 
@@ -126,4 +129,7 @@ def seceded() -> Iterator[None]:
 def versions() -> dict[str, str]:
     """Return the versions of what may change bits."""
     names = ("numpy", "numba", "pyarrow")
-    return {"Python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    from streamsgd.kernels.compile.jit import cpu_target  # noqa: PLC0415  it loads Numba
+
+    found = {"Python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    return {**found, PROCESSOR: cpu_target()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import msgspec
 
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest, parse_bytes
+from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import RUN_ONLY, Settings
@@ -58,6 +60,12 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
         place = re.search(r"at `\$\.(\w+)", str(error))
         raise SettingsError(_refusal(place[1], given, origins or {}) if place else str(error)) from None
     _check_words(settings, origins or {})
+    if settings.cpu == "portable" and not is_portable(os.environ):
+        raise SettingsError(
+            "--cpu portable must be known before NumPy and Numba are loaded: start Python with "
+            + " ".join(f"{key}={value!r}" for key, value in PORTABLE.items())
+            + " in its environment, or use the command line, on an x86-64 machine"
+        )
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
     return settings

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ModelError
+from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.model import store
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Checkpoints:
 
         """
         name = f"epoch{epoch:06d}-chunk{chunk:09d}.ckpt"
+        header = {**header, "cpu": cpu_target()}
         store.write(f"{self.folder}/{name}", store.pack("checkpoint", header, arrays))
         names = self.names()
         past = [other for other in names if other <= name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
@@ -72,5 +73,9 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "epochs": job.epochs,
         "lanes": job.lanes._asdict(),
         "race": outcome.race,
-        "versions": {"streamsgd": __version__, **{name: version(name) for name in ("numpy", "numba", "pyarrow")}},
+        "versions": {
+            "streamsgd": __version__,
+            **{name: version(name) for name in ("numpy", "numba", "pyarrow")},
+            "cpu": cpu_target(),
+        },
     }

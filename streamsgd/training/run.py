@@ -16,7 +16,7 @@ from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.target import Target
-from streamsgd.kernels.compile.jit import CompileClock
+from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
@@ -175,6 +175,13 @@ def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
 
 
 def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    before = header.get("cpu", cpu_target())
+    if before != cpu_target():
+        log.warning(
+            "the checkpoint in %s was made by code for %s, this machine's is for %s: the model will differ from one of either "
+            "in its last bits; --cpu portable from the start on gives the same bits on both",
+            *(settings.checkpoint, before, cpu_target()),
+        )
     # By way of JSON, as the header went: lists, not tuples.
     now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
     differing = [key for key in now if now[key] != then.get(key)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba import config, njit, types
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -185,6 +186,15 @@ def _collecting_nothing(compile_: Callable[..., Any]) -> Callable[..., Any]:
             return compile_(args, return_type)
 
     return compile_at_once
+
+
+@cache
+def cpu_target() -> str:
+    """Return what machine code is made for, on which the last bits depend: a processor, and a digest of its features."""
+    name, features = config.CPU_NAME or get_host_cpu_name(), config.CPU_FEATURES
+    if features is None:
+        features = get_host_cpu_features().flatten()
+    return f"{name} {hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
 class CompileClock:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.compute.context import versions
+from streamsgd.compute.context import PROCESSOR, versions
 from streamsgd.compute.deadlines import NO_WORKER
 from streamsgd.errors import ClusterError
 
@@ -187,22 +187,32 @@ class WorkerPool:
             theirs, error = worker.question.result(timeout=ANSWER)
         except Exception:  # noqa: BLE001  it has just died
             return None
-        self._compare(worker, theirs or {})
-        return error if isinstance(error, BaseException) else None
+        refusal = self._compare(worker, theirs or {})
+        return error if isinstance(error, BaseException) else refusal
 
-    def _compare(self, worker: Worker, theirs: dict[str, str]) -> None:
-        """Warn once of every difference in what may change bits."""
+    def _compare(self, worker: Worker, theirs: dict[str, str]) -> ClusterError | None:
+        """Warn once of every difference in what may change bits; return why a worker is of no use."""
         ours = versions()
+        if theirs.get(PROCESSOR, ours[PROCESSOR]) != ours[PROCESSOR]:
+            return ClusterError(
+                f"its kernels are compiled for {theirs.get(PROCESSOR)}, here for {ours[PROCESSOR]}, which give other bits; "
+                "take workers of one kind, or start all, this process too, by --cpu portable or its environment"
+            )
         for name in [name for name in theirs if theirs[name] != ours.get(name)]:
             what = f"{name} {theirs[name]} there, {ours.get(name)} here"
             if what not in self._warned:
                 self._warned.add(what)
                 log.warning("worker %s has another version: %s; the model may differ in its last bits", worker.address, what)
+        return None
 
     def _refuse(self, worker: Worker, error: BaseException) -> None:
         worker.refused = (
-            f"worker {worker.address} cannot load what it needs ({type(error).__name__}: {error}): install there what is "
-            "installed here, Python and modules of your own included"
+            f"worker {worker.address}: {error}"
+            if isinstance(error, ClusterError)
+            else (
+                f"worker {worker.address} cannot load what it needs ({type(error).__name__}: {error}): install there what is "
+                "installed here, Python and modules of your own included"
+            )
         )
         if str(error) not in self._warned:
             self._warned.add(str(error))
