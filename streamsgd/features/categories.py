@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MOST_EXACT = 1024
 """Distinct values of a column up to which each has a weight of its own ..."""
 
+LONGEST_NAME = 256
+"""Bytes of the longest value that gets a weight of its own, for which a model must store it."""
+
 UNSEEN = 1e-3
 """... if no larger a share of further rows will bring an unknown value: values seen once, by rows of the sample (Good 1953)."""
 
@@ -233,7 +236,7 @@ class Categories(ColumnKind):
 
     def choose(self, column: Candidate, profile: Any) -> list[Any]:
         """Return the column with its values if they are few and known, else as hashed."""
-        known = column.whole or profile.unseen <= UNSEEN
+        known = column.settings.values and (column.whole or profile.unseen <= UNSEEN)
         values = _one_hot(profile) if known and 0 < profile.n_values <= MOST_EXACT else ()
         distinct = len(values) or (profile.n_values if column.whole else profile.distinct)
         return [CategoryColumn(column.name, column.name, str(column.type), values=values, distinct=distinct)]
@@ -277,8 +280,11 @@ class Categories(ColumnKind):
 
 
 def _one_hot(seen: ValueProfile) -> tuple[str, ...]:
-    """Return the values in their order; none if one is not UTF-8."""
+    """Return the values in their order; none if one is not UTF-8, or too long to be stored in a model."""
+    values = sorted(seen.counted[0].to_pylist())
+    if max(map(len, values)) > LONGEST_NAME:
+        return ()
     try:
-        return tuple(value.decode() for value in sorted(seen.counted[0].to_pylist()))
+        return tuple(value.decode() for value in values)
     except UnicodeDecodeError:
         return ()

@@ -26,6 +26,9 @@ T = TypeVar("T", str, bytes)
 MOST_NAMED = 100
 """Values of a column that a model names, and that a piece reports."""
 
+LONGEST_NAME = 256
+"""Bytes of the longest value that is named."""
+
 MOST_KEPT = 1000
 """Values of a column that are kept while training."""
 
@@ -107,10 +110,12 @@ def frequent_words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
 
 
 def _decoded(counts: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:
-    """Return what is UTF-8; the rest has no name."""
+    """Return what is UTF-8 and no longer than a name; the rest has none."""
     named = []
     for value, count in counts:
         with suppress(UnicodeDecodeError):
+            if len(value) > LONGEST_NAME:
+                continue
             named.append((value.decode(), count))
     return named
 

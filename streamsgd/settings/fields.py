@@ -97,6 +97,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
+    values: Annotated[
+        bool,
+        Meta(
+            description="Store values of the data in the model: those that have weights of their own, and the most frequent of "
+            "others, up to 256 bytes each; --no-values hashes all and names none."
+        ),
+    ] = True
     text: Annotated[Names, Meta(description="String columns to cut into words; sentences are found without this.")] = ()
     ngrams: Annotated[int, Meta(ge=1, le=8, description="Longest sequences of words of a text that count as features.")] = 1
     column_kind: Annotated[
@@ -205,8 +212,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu: Annotated[
         Literal["native", "portable"],
         Meta(
-            description="Processor to compile for: this one, or x86-64-v2, whose bits are the same on every x86-64 machine, at "
-            "up to half the speed."
+            description="Processor to compile for: this one, or x86-64-v2, whose bits are the same on every x86-64 machine, "
+            "but slower."
         ),
     ] = "native"
     executor: Annotated[

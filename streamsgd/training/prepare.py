@@ -124,7 +124,7 @@ def prepare(
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
         precision=settings.precision,
-        names_values=True,
+        names_values=settings.values,
         at_once=whole_bytes(parse_limit(settings.memory)),
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),

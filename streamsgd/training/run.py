@@ -17,6 +17,7 @@ from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.target import Target
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
+from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamsgd.model.model import Model
-    from streamsgd.settings.fields import Settings
     from streamsgd.training.events import Event, Report
     from streamsgd.training.job import Job
 
@@ -184,6 +184,7 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
         )
     # By way of JSON, as the header went: lists, not tuples.
     now, then = msgspec.json.decode(msgspec.json.encode(identity(settings))), header["settings"]
+    then = {**msgspec.json.decode(msgspec.json.encode(identity(Settings(target="")))), **then}  # of before a setting came
     differing = [key for key in now if now[key] != then.get(key)]
     if differing:
         key = differing[0]

@@ -169,3 +169,30 @@ def test_a_secret_that_a_library_quotes_without_its_url_is_hidden() -> None:
     locate(f"hdfs://user:{SECRET}abc@host/x")
     assert str(StreamSGDError(f"login of user with {SECRET}abc failed")) == f"login of user with {HIDDEN} failed"
     assert redact(SECRET[:5]) == SECRET[:5]
+
+
+# --- values of the data
+
+
+def strings(folder: Path) -> Path:
+    """Few strings, many strings, texts, and two that are long."""
+    n = 3000
+    rng = np.random.default_rng(1)
+    columns = {
+        "few": [f"few-{k}" for k in rng.integers(0, 5, n)],
+        "many": [f"many-{k}" for k in rng.integers(0, 2500, n)],
+        "words": [f"hello word{k} and word{k % 7} again here" for k in range(n)],
+        "long": [("long-a" if k else "long-b") * 60 for k in rng.integers(0, 2, n)],
+    }
+    pq.write_table(pa.table({**columns, "y": rng.normal(size=n)}), folder / "s.parquet")
+    return folder / "s.parquet"
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_a_model_holds_no_value_that_is_long_and_none_if_told_so(tmp_path: Path, values: bool) -> None:
+    path = strings(tmp_path)
+    model = streamsgd.train(path, "y", values=values, text=["words"], executor="inline", memory="1GB", epochs=1, bits=10)
+    stored = json.dumps(model.header())
+    assert "long-a" not in stored
+    assert ("few-1" in stored) == ("word1" in stored) == ("many-" in stored) == values
+    assert len(model.predict(pq.read_table(path))) == 3000
