@@ -12,6 +12,7 @@ from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.model import Model, load
+from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
 from streamsgd.settings.make import make_settings
 from streamsgd.training.prepare import plan_numbers, prepare
@@ -100,6 +101,10 @@ def evaluate(
     io_timeout: float = IO_TIMEOUT,
     client: Any = None,
     account: Account | None = None,
+    weight: str | None = None,
+    bad_rows: str | None = None,
+    unreadable: str | None = None,
+    infinite: str | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a model on labelled data; their names are those of `metrics`.
 
@@ -114,7 +119,11 @@ def evaluate(
     column_kind
         Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
-        As the settings of these names; bad rows and unreadable row groups are skipped if they were in training.
+        As the settings of these names.
+    weight, bad_rows, unreadable, infinite
+        As the settings of these names; by default what they were in training. Without the weight column of training every row
+        counts alike, and that is said. Rows of a class that training did not see are left out, and counted as
+        `unseen_classes`.
     client
         A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
@@ -139,6 +148,10 @@ def evaluate(
         scheduler=scheduler,
         client=client,
         account=account,
+        weight=weight,
+        bad_rows=bad_rows,
+        unreadable=unreadable,
+        infinite=infinite,
     )
 
 
@@ -159,6 +172,8 @@ def predict(
     io_timeout: float = IO_TIMEOUT,
     client: Any = None,
     account: Account | None = None,
+    unreadable: str | None = None,
+    infinite: str | None = None,
 ) -> Scored:
     """Write a model's predictions for Parquet of any size: one output per input file, safe to kill and call again.
 
@@ -178,6 +193,9 @@ def predict(
         Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names.
+    unreadable, infinite
+        As the settings of these names: rows of an unreadable row group are left out of the output if that is `skip`; infinite
+        values are by default what they were in training.
     client
         A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
     account
@@ -204,6 +222,7 @@ def predict(
             account=account,
             client=found,
             memory=memory,
+            options=ScoringOptions(unreadable=unreadable, infinite=infinite),
         )
 
 

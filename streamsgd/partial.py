@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamsgd.compute.executors import Inline
 from streamsgd.data.tables import table_dataset
 from streamsgd.errors import DataError, SettingsError
@@ -14,6 +16,7 @@ from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import make
 from streamsgd.stream.loader import check_loader
+from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.engine import Engine
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
@@ -77,19 +80,16 @@ class Trainer:
         """
         if self._engine is None:
             job = _open_ended(prepare(table, self.settings))
-            self._engine = Engine(job, [TABLES], InlineBackend(job), Inline(), all_new=True)
+            _check_rows(job)
+            engine = Engine(job, [TABLES], InlineBackend(job), Inline(), all_new=True)
         else:
-            job = _with_table(self._learning.job, table)
-            self._engine.backend = InlineBackend(job)
-        self._learning.go_on(job)
-        self._outcome = self._engine.run()
+            engine, job = self._engine, _with_table(learning_of(self._engine).job, table)
+            _check_rows(job)
+            engine.backend = InlineBackend(job)
+        learning_of(engine).go_on(job)
+        self._outcome = engine.run()
+        self._engine = engine
         return self
-
-    @property
-    def _learning(self) -> Epochs:
-        (epochs,) = self._engine.phases if self._engine else ()
-        assert isinstance(epochs, Epochs), "TABLES makes it"  # noqa: S101  for the type checker
-        return epochs
 
     @property
     def model(self) -> Model:
@@ -110,11 +110,38 @@ class Trainer:
         self.model.save(path)
 
 
+def learning_of(engine: Engine) -> Epochs:
+    """Return the one phase of an engine that learns from tables."""
+    (epochs,) = engine.phases
+    assert isinstance(epochs, Epochs), "TABLES makes it"  # noqa: S101  for the type checker
+    return epochs
+
+
 def _open_ended(job: Job) -> Job:
     """Return the job with a rate that falls for ever, where nobody chose one and the optimizer does not see to that itself."""
     if job.settings.schedule != "auto" or type(job.parts.schedule).__name__ == "Constant":
         return job
     return replace(job, parts=job.parts._replace(schedule=make("schedule", "inverse-scaling:power=0.5")))
+
+
+def _check_rows(job: Job) -> None:
+    """Read a table of several chunks before any is learned: one that is refused changes nothing.
+
+    A single chunk is read as a whole before it is learned anyway.
+
+    Raises
+    ------
+    DataError
+        It holds values that the settings do not allow.
+
+    """
+    plan = job.plan_in_order
+    if plan.n_chunks(0) == 1:
+        return
+    most = min(plan.chunk_rows, plan.n_rows)
+    block, room = job.recipe.allocate(most), np.empty(most, np.int32)
+    for k in range(plan.n_chunks(0)):
+        read_chunk(job.recipe, plan, plan.chunk(0, k), block, room)
 
 
 def _with_table(job: Job, table: Any) -> Job:

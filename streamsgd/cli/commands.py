@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamsgd.cli.flags import AS_JSON, DATA, INSPECTED, OWN_KINDS, OWN_LOSS, SCORED, Sectioned, output_flags, settings_flags
+from streamsgd.cli.flags import (
+    AS_JSON,
+    DATA,
+    EVALUATED,
+    INSPECTED,
+    OWN_KINDS,
+    OWN_LOSS,
+    SCORED,
+    Sectioned,
+    output_flags,
+    settings_flags,
+)
 from streamsgd.cli.stdout import echo
 from streamsgd.errors import Stopped
 from streamsgd.settings.gather import gather
@@ -164,6 +175,7 @@ def predict(
             "rows": scored.rows,
             "files": scored.files,
             "files_already_there": scored.already_there,
+            "counts": {"filtered": account.filtered, "skipped": account.skipped},
             **_account(account, reporter),
         }
     _print_json(result)
@@ -174,7 +186,7 @@ def predict(
 @DATA
 @OWN_LOSS
 @output_flags
-@settings_flags(SCORED)
+@settings_flags(EVALUATED)
 def evaluate(
     model: str,
     data: tuple[str, ...],
@@ -198,7 +210,7 @@ def evaluate(
             "model": model,
             "metrics": metrics,
             "rows": account.rows,
-            "counts": {"filtered": account.filtered, "skipped": account.skipped},
+            "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
             **_account(account, reporter),
         }
     _print_json(result)

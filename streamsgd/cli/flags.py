@@ -23,7 +23,12 @@ SECTIONS = {
 }
 """Headings of the help pages, by the first setting under each."""
 
-SCORED = ("column_kind", "filter", "memory", "threads", "executor", "workers", "scheduler", "io_timeout")
+SCORED = (
+    *("column_kind", "filter", "infinite", "unreadable"),
+    *("memory", "threads", "executor", "workers", "scheduler", "io_timeout"),
+)
+
+EVALUATED = ("weight", "bad_rows", *SCORED)
 
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),

@@ -75,9 +75,12 @@ def open_whole(data: Any, progress: Callable[[int, int], None] | None = None) ->
 
 
 def open_data(
-    data: Any, filter_text: str | None = None, progress: Callable[[int, int], None] | None = None
+    data: Any,
+    filter_text: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    flag: str = "--filter",
 ) -> tuple[Dataset, Any, tuple[str, ...]]:
-    """Open data, and prune it by a filter.
+    """Open data, and prune it by a filter; `flag` is what messages call it.
 
     Raises
     ------
@@ -100,5 +103,5 @@ def open_data(
     if keep is not None:
         dataset = dataset.select(keep)
     if not dataset.n_rows:
-        raise DataError(f"--filter {filter_text!r} leaves no row: no row group can hold a match")
+        raise DataError(f"{flag} {filter_text!r} leaves no row: no row group can hold a match")
     return dataset, expression, columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,6 +93,8 @@ def as_table(value: Any, what: str) -> Any:
 
     """
     if type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns"):
+        names = [str(name) for name in value.columns]
+        _check_names(names, what)
         named = any(name is not None for name in value.index.names)
         table = pa.Table.from_pandas(value, preserve_index=None if named else False)
     elif hasattr(type(value), "__arrow_c_stream__"):
@@ -99,11 +102,17 @@ def as_table(value: Any, what: str) -> Any:
     else:
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise DataError(f"{what} is of type {kind}, which is no table: give pyarrow, pandas, Polars or DuckDB tables")
-    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if twice:
-        raise DataError(f"{what} has two columns named {min(twice)!r}; rename one")
+    _check_names(table.column_names, what)
     # Arrow cannot join imported chunks without rows to others.
     return pa.table(
         [pa.chunked_array([chunk for chunk in column.chunks if len(chunk)], column.type) for column in table.columns],
         schema=table.schema,
     )
+
+
+def _check_names(names: list[str], what: str) -> None:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"{what} has {Counter(names)[min(twice)]} columns named {min(twice)!r}; rename them, or drop all but one"
+        )

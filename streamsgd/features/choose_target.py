@@ -47,8 +47,7 @@ def choose_target(look: Sample, name: str, task: str) -> Target:
 def _choose_by_value(look: Sample, name: str, task: str) -> Target:
     """Decide what a column of numbers is: two classes, counts, or a number to predict."""
     kind, values = look.dataset.schema.field(name).type, look.target_values(name)
-    unique = set(np.unique(values[:10_000]).tolist())
-    if task == "binary" or (task == "auto" and unique <= {0.0, 1.0}) or (task == "auto" and unique <= {-1.0, 1.0}):
+    if task == "binary" or (task == "auto" and _is_two_valued(look, name, values)):
         unique = set(np.unique(values).tolist())
         both = unique in ({0.0, 1.0}, {-1.0, 1.0})
         return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name))
@@ -61,6 +60,25 @@ def _choose_by_value(look: Sample, name: str, task: str) -> Target:
     if policy_of("scale", look.settings.scale) == "none":
         return Target(name, "regression")
     return Target(name, "regression", (), moments.mean, 1.0 / moments.deviation)
+
+
+PAIRS = ({0.0, 1.0}, {-1.0, 1.0})
+"""Numbers that are taken for two classes, if the target has no others."""
+
+
+def _is_two_valued(look: Sample, name: str, values: np.ndarray) -> bool:
+    """Whether all values of the target are 0 and 1, or -1 and 1: where the sample says so, the rest is asked."""
+    unique = set(np.unique(values).tolist())
+    if not any(unique <= pair for pair in PAIRS):
+        return False
+    if look.sees_all((name,)):
+        return True
+    for column in look.scan(name):  # sorted by the target, a sample may miss all but the first values
+        numbers = as_double(column)
+        unique |= set(np.unique(numbers[np.isfinite(numbers)]).tolist())
+        if not any(unique <= pair for pair in PAIRS):
+            return False
+    return True
 
 
 def _given_classes(look: Sample, name: str, kind: Any) -> tuple[Any, ...]:
@@ -90,6 +108,8 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
                 f"target {name!r} has more than {MOST_CLASSES:,} distinct values; if it is a number to predict, "
                 "pass --task regression"
             )
+    if not found:
+        look.check_filter()
     return tuple(sorted(found))
 
 
@@ -130,6 +150,7 @@ def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
             if low < high:
                 return
     if low > high:
+        look.check_filter()
         raise DataError(f"target {name!r} has no usable value: every row is null, NaN or infinite")
     raise DataError(f"target {name!r} is constant: every row is {low:g}, so there is nothing to learn")
 

@@ -180,6 +180,8 @@ class KindEncoder(Protocol):
     """Those to read as dictionaries, so that each distinct value is looked at once."""
     finite: tuple[str, ...] = ()
     """Columns that infinite values are counted for."""
+    filled: tuple[tuple[str, str], ...] = ()
+    """The name and the column of each number that missing values are counted for."""
     counted: frozenset[str] = frozenset()
     """Columns whose most frequent values are wanted, to name weights of the hashed space."""
 

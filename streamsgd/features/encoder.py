@@ -8,8 +8,11 @@ import numpy as np
 
 from streamsgd.errors import DataError
 from streamsgd.features.column import Destination, Scattered
+from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Block
 
@@ -66,6 +69,25 @@ class Encoder:
             worst = int(np.flatnonzero(infinite)[0])
             name = [name for kind in self.kinds for name in kind.finite][worst]
             raise DataError(
-                f"{where}: feature {name!r} is infinite in {int(infinite[worst]):,} rows; clean it, or leave it out with "
-                f"--exclude '{name}', or take infinite values as missing with --infinite missing"
+                f"{where}: feature {name!r} is infinite in {int(infinite[worst]):,} rows; clean it, or take infinite values "
+                "as missing with --infinite missing"
             )
+
+    def check_missing(self, missing: np.ndarray, policies: Sequence[str], where: str) -> None:
+        """Refuse missing numbers by name, of columns whose policy is `error`.
+
+        Raises
+        ------
+        DataError
+            A kept row lacks one.
+
+        """
+        if not missing.any():
+            return
+        names = [names for kind in self.kinds for names in kind.filled]
+        for worst in np.flatnonzero(missing).tolist():
+            if policy_of("missing", policies, *names[worst]) == "error":
+                raise DataError(
+                    f"{where}: feature {names[worst][-1]!r} is missing in {int(missing[worst]):,} rows, which --missing error "
+                    "forbids in training and after it; fill it in, or train with --missing mean, or another of its choices"
+                )

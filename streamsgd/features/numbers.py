@@ -204,6 +204,7 @@ class NumberEncoder(KindEncoder):
         n, width, first = len(columns), places.width, places.number
         self.columns = tuple(columns)
         self.finite = tuple(column.column for column in columns)
+        self.filled = tuple((column.name, column.column) for column in columns)
         self.sources = tuple(dict.fromkeys(self.finite))
         flagged = [k for k, column in enumerate(columns) if column.indicator]
         flags = {k: first + n + rank for rank, k in enumerate(flagged)}

@@ -15,7 +15,7 @@ from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.timings import Timings
-from streamsgd.errors import UnreadableError
+from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.arrow import as_double
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours
@@ -142,6 +142,21 @@ class Sample:
             for start in range(0, piece.rows, SCAN_ROWS):
                 part = replace(piece, start=start, stop=min(piece.rows, start + SCAN_ROWS))
                 yield self.columns(part, (name,))[name]
+
+    def check_filter(self) -> None:
+        """Refuse a filter that leaves no row, which is why something has no value.
+
+        Raises
+        ------
+        DataError
+            It leaves none.
+
+        """
+        if self.filter is None:
+            return
+        name = next(iter(self.filter_columns), self.dataset.schema.names[0])
+        if not any(len(column) for column in self.scan(name)):
+            raise DataError(f"--filter {self.settings.filter!r} leaves no row: none of {self.dataset.n_rows:,} rows fulfils it")
 
     def target_values(self, name: str, most: int = 100_000) -> np.ndarray:
         """Return finite target values of the sample as float64, at most that many of each row group."""

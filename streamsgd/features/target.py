@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_double
 
 
@@ -92,6 +93,29 @@ def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
         return second.astype(np.float64), second | (y == classes[0])
     found = np.searchsorted(classes, y).clip(0, len(classes) - 1)
     return found.astype(np.float64), classes[found] == y
+
+
+def check_weight(name: str, kind: Any) -> None:
+    """Refuse a column of weights that are no numbers.
+
+    Raises
+    ------
+    DataError
+        It is of another type.
+
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)):
+        raise DataError(f"weight column {name!r} is of type {kind}; weights must be numbers")
+
+
+def is_labelled(target: Target, column: Any) -> np.ndarray:
+    """Return which rows have a value of the target at all, bool (n,), be it a class or not."""
+    if target.of_text:
+        labelled: np.ndarray = np.asarray(column.is_valid())
+        return labelled
+    numbered: np.ndarray = ~np.isnan(as_double(column))
+    return numbered
 
 
 def encode_weight(column: Any) -> tuple[np.ndarray, np.ndarray]:

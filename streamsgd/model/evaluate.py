@@ -6,6 +6,7 @@ ranges apart, gets the same bits as one process.
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -17,8 +18,10 @@ from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
 from streamsgd.compute.memory import MemorySlots
 from streamsgd.data.dask_tables import lazily
+from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
 from streamsgd.model.metrics import Metrics
+from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.predict import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
 from streamsgd.stream.loader import Loader, check_loader
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamsgd.compute.executors import Executor
+    from streamsgd.data.dataset import Dataset
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
     from streamsgd.model.predictor import Predictor
     from streamsgd.stream.chunk import LoadedChunk
 
+
+log = logging.getLogger("streamsgd")
 
 RANGE_BYTES = 64 << 20
 """Bytes of rows that are measured together: a task of a cluster takes some tenths of a second."""
@@ -149,6 +155,7 @@ class Evaluator:
         account: Account | None = None,
         client: Any = None,
         memory: str | None = None,
+        options: ScoringOptions = NO_OPTIONS,
     ) -> Evaluator:
         """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
         dataset, expression, columns = open_data(data, filter_text)
@@ -156,23 +163,29 @@ class Evaluator:
             dataset,
             model.encoding,
             model.target,
-            model.settings.get("weight"),
+            weight_for(model, dataset, options.weight),
             expression,
             columns,
-            skip_bad_rows=model.settings.get("bad_rows") == "skip",
-            skip_unreadable=model.settings.get("unreadable") == "skip",
-            infinite_is_missing=model.settings.get("infinite") == "missing",
+            skip_bad_rows=options.of(model, "bad_rows") == "skip",
+            skip_unreadable=options.of(model, "unreadable") == "skip",
+            infinite_is_missing=options.of(model, "infinite") == "missing",
+            missing=tuple(model.settings.get("missing", ())),
+            counts_unseen=True,
             precision=str(model.weights.dtype),
         )
         return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory)
 
     def evaluate(self, model: Predictor) -> dict[str, float]:
         """Return the metrics of a model; see `metrics`."""
-        total = new_metrics(model.loss, model.target)
+        total, before = new_metrics(model.loss, model.target), self.account.unseen
         self.account.start(self.recipe.dataset.n_rows)
         for metrics in self._here(model) if self.client is None else self._there(model):
             total.merge(metrics)
-        return named(total, model.loss)
+        found = named(total, model.loss)
+        if unseen := self.account.unseen - before:
+            log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
+            found["unseen_classes"] = float(unseen)
+        return found
 
     @property
     def _per_range(self) -> int:
@@ -209,6 +222,25 @@ class Evaluator:
                 yield metrics
 
 
+def weight_for(model: Predictor, dataset: Dataset, asked: str | None) -> str | None:
+    """Return the column of row weights: that asked for, else that of training, if the data has it.
+
+    Raises
+    ------
+    SchemaError
+        The one asked for is not there.
+
+    """
+    if asked is not None:
+        require(dataset, [asked])
+        return asked
+    trained: str | None = model.settings.get("weight")
+    if trained is not None and trained not in dataset.schema.names:
+        log.warning("the data has no weight column %r, as training had: every row counts alike", trained)
+        return None
+    return trained
+
+
 def named(metrics: Metrics, loss: Any) -> dict[str, float]:
     """Return the metrics that mean something for this loss: margins are not probabilities."""
     found = metrics.result()
@@ -230,6 +262,10 @@ def evaluate_source(
     scheduler: str | None = None,
     client: Any = None,
     account: Account | None = None,
+    weight: str | None = None,
+    bad_rows: str | None = None,
+    unreadable: str | None = None,
+    infinite: str | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
@@ -243,5 +279,6 @@ def evaluate_source(
             account=account,
             client=found,
             memory=memory,
+            options=ScoringOptions(weight, bad_rows, unreadable, infinite),
         )
         return data.evaluate(model)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
+from streamsgd.data.tables import as_table
 from streamsgd.errors import ModelError
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.encoding import Encoding, check_columns
@@ -98,7 +98,7 @@ class Model:
             A column is missing or of another kind than in training, or infinite where training did not allow it.
 
         """
-        table = pa.table(table)
+        table = as_table(table, "the table")
         n = table.num_rows
         block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
         check_columns(self.encoding, table.schema, "the table")
@@ -106,6 +106,7 @@ class Model:
         found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
         if self.settings.get("infinite") != "missing":
             encoder.check_infinite(found.infinite, "the table")
+        encoder.check_missing(found.missing, self.settings.get("missing", ()), "the table")
         return block, found.pools
 
     def decision_function(self, data: Any) -> np.ndarray:
@@ -177,7 +178,7 @@ class Model:
 
     def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         if hasattr(data, "__arrow_c_stream__"):
-            parts = list(self._score_table(pa.table(data)))
+            parts = list(self._score_table(as_table(data, "the table")))
         else:
             parts = list(score_source(self, data))
         empty = np.zeros((0, self.n_outputs), self.weights.dtype)

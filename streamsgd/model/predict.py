@@ -21,6 +21,7 @@ from streamsgd.data.open import is_by_file, open_data
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
+from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.stream.loader import Loader, check_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
@@ -264,6 +265,7 @@ class ParquetPredictor:
         digest = hashlib.sha256(self.model_bytes)
         digest.update(self.dataset.source.mark(file))
         digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
+        digest.update(b"\0skip" * recipe.skip_unreadable)
         return digest.hexdigest().encode()
 
     def _is_done(self, file: int) -> bool:
@@ -287,6 +289,7 @@ def score_data(
     account: Account | None = None,
     client: Any = None,
     memory: str | None = None,
+    options: ScoringOptions = NO_OPTIONS,
 ) -> Scored:
     """Write predictions for a data set; see `ParquetPredictor.run`. `ids` defaults to those of training that the data has.
 
@@ -302,10 +305,10 @@ def score_data(
     dataset, expression, columns = open_data(data, filter_text)
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
-    clash = {"prediction", "probability", "score"} & set(chosen)
+    clash = {"prediction", "probability", "score", *(f"probability_{c}" for c in model.classes)} & set(chosen)
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
-    recipe = _recipe(model, dataset, expression, columns)
+    recipe = _recipe(model, dataset, expression, columns, options)
     each = 2 * block_bytes + dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
     return ParquetPredictor(
         model,
@@ -354,7 +357,13 @@ def score_source(model: Predictor, source: Any) -> Iterator[tuple[np.ndarray, np
         yield from score_rows(model, source, executor=reader, block_bytes=scoring_block_bytes(None))
 
 
-def _recipe(model: Predictor, dataset: Dataset, expression: Any, columns: tuple[str, ...]) -> Loader:
+def _recipe(
+    model: Predictor,
+    dataset: Dataset,
+    expression: Any,
+    columns: tuple[str, ...],
+    options: ScoringOptions = NO_OPTIONS,
+) -> Loader:
     return check_loader(
         Loader(
             dataset,
@@ -363,7 +372,9 @@ def _recipe(model: Predictor, dataset: Dataset, expression: Any, columns: tuple[
             None,
             expression,
             columns,
-            infinite_is_missing=model.settings.get("infinite") == "missing",
+            skip_unreadable=options.unreadable == "skip",
+            infinite_is_missing=options.of(model, "infinite") == "missing",
+            missing=tuple(model.settings.get("missing", ())),
             precision=str(model.weights.dtype),
         )
     )

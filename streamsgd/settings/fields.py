@@ -160,6 +160,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         0.0
     )
     valid: Annotated[str | None, Meta(description="Data set to evaluate after every epoch.")] = None
+    valid_filter: Annotated[
+        str | None, Meta(description="Rows of --valid to use; --filter is for the rows to learn from, not for these.")
+    ] = None
     validate_every: Annotated[Count | None, Meta(description="Also evaluate after about this many rows.")] = None
     patience: Annotated[
         Count | None, Meta(description="Stop after this many evaluations without improvement and keep the best weights.")

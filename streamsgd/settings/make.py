@@ -45,13 +45,7 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
         if key not in known:
             raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
     lists = {setting.name for setting in describe() if setting.is_list}
-    given = {
-        key: [str(value)] if key in lists and not isinstance(value, list | tuple) else value
-        for key, value in values.items()
-        if value is not None
-    }
-    if "classes" in given:
-        given["classes"] = [str(value) for value in given["classes"]]
+    given = {key: _texts(value) if key in lists else value for key, value in values.items() if value is not None}
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -69,6 +63,15 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
     return settings
+
+
+def _texts(value: Any) -> Any:
+    """Return a name, or names in whatever holds them (lists, sets, arrays, columns), as a list of texts."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return [str(value)]
+    plain = getattr(value, "tolist", None) or getattr(value, "to_pylist", None) or getattr(value, "to_list", None)
+    items = plain() if plain is not None else list(value)
+    return [str(item.item() if hasattr(item, "item") else item) for item in (items if isinstance(items, list) else [items])]
 
 
 def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:

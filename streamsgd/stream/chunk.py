@@ -36,6 +36,8 @@ class LoadedPiece:
     """Rows that the filter dropped."""
     skipped: int = 0
     """Rows left out because target or weight is unusable, or the piece unreadable, as the user allowed."""
+    unseen: int = 0
+    """Rows left out because training did not see their class."""
     missing: int = 0
     """Missing feature values that were imputed."""
     targets: np.ndarray | None = None
@@ -57,6 +59,7 @@ def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
         np.concatenate([part.helds for part in parts]),
         filtered=sum(part.filtered for part in parts),
         skipped=sum(part.skipped for part in parts),
+        unseen=sum(part.unseen for part in parts),
         missing=sum(part.missing for part in parts),
         problem="; ".join(part.problem for part in parts if part.problem),
     )

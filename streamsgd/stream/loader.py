@@ -20,7 +20,15 @@ from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.encoding import Encoding, check_columns
 from streamsgd.features.frequent import COUNTED_BYTES, COUNTED_ROWS, ValueCounter
-from streamsgd.features.target import Target, describe_bad_target, encode_target, encode_weight, target_sums
+from streamsgd.features.target import (
+    Target,
+    check_weight,
+    describe_bad_target,
+    encode_target,
+    encode_weight,
+    is_labelled,
+    target_sums,
+)
 from streamsgd.kernels.encode.shuffle import hold_out, place
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
 
@@ -49,6 +57,8 @@ def check_loader(recipe: Loader) -> Loader:
         if name not in recipe.dataset.schema.names:
             raise DataError(f"the data has no column {name!r}, which the model was trained with")
         kind = recipe.dataset.schema.field(name).type
+        if name == recipe.weight:
+            check_weight(name, kind)
         of_text = recipe.target is not None and name == recipe.target.name and recipe.target.of_text
         if not fits("text" if of_text else "number", kind):
             raise DataError(
@@ -73,6 +83,10 @@ class Loader:
     skip_bad_rows: bool = False
     skip_unreadable: bool = False
     infinite_is_missing: bool = False
+    missing: tuple[str, ...] = ()
+    """The setting of that name: where it says `error`, a missing number is one, in whatever row."""
+    counts_unseen: bool = False
+    """Whether rows whose class is none of the target's are left out and counted, not refused."""
     precision: str = "float32"
     names_values: bool = False
     """Whether the most frequent values of hashed columns are wanted."""
@@ -145,13 +159,15 @@ class Loader:
         control = self._control(piece, spent)
         began = time.perf_counter()
         wanted = self._filtered(piece, control)
-        y, weight, usable = self._targets(piece, control, wanted)
+        unseen = self._unseen(piece, control, wanted)
+        y, weight, usable = self._targets(piece, control, wanted & ~unseen)
         keep = wanted & usable
         n_tiles = -(-piece.rows // self.tile_rows)
         starts, counts, helds = np.zeros((3, n_tiles), np.int64)
         loaded = LoadedPiece(starts, counts, helds, spent=spent)
         loaded.filtered = piece.rows - int(wanted.sum())
-        loaded.skipped = int(wanted.sum()) - int(keep.sum())
+        loaded.unseen = int(unseen.sum())
+        loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
         dest = np.empty(piece.rows, np.int32)
         held = self._held(piece)
         if self.target and y is not None:
@@ -203,6 +219,14 @@ class Loader:
         wanted = np.zeros(piece.rows, np.bool_)
         wanted[kept] = True
         return wanted
+
+    def _unseen(self, piece: Piece, control: dict[str, Any], wanted: np.ndarray) -> np.ndarray:
+        """Return which rows have a class that the target has not, as far as that is allowed."""
+        if not self.counts_unseen or not self.target or not self.target.classes:
+            return np.zeros(piece.rows, np.bool_)
+        column = control[self.target.name]
+        unseen: np.ndarray = wanted & is_labelled(self.target, column) & ~encode_target(self.target, column)[1]
+        return unseen
 
     def _targets(
         self, piece: Piece, control: dict[str, Any], wanted: np.ndarray
@@ -267,6 +291,8 @@ class Loader:
             at = some.stop
             if not self.infinite_is_missing:
                 self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece))
+            if self.missing:
+                self.encoder.check_missing(found.missing, self.missing, self.dataset.source.where(piece))
             n_missing += int(found.missing.sum()) + int(found.infinite.sum())
             loaded.pools += found.pools
             spent.encode += time.perf_counter() - began

@@ -31,6 +31,8 @@ class Account:
     wait_seconds: float = 0.0
     skipped: int = 0
     """Rows left out because they are unusable or unreadable, as the user allowed."""
+    unseen: int = 0
+    """Rows left out because training did not see their class."""
     filtered: int = 0
     spent: Timings = field(default_factory=Timings)
     began: float = field(default_factory=time.monotonic)
@@ -44,6 +46,7 @@ class Account:
         self.rows += filled.chunk.rows
         self.wait_seconds += filled.waited
         self.skipped += sum(piece.skipped for piece in filled.pieces)
+        self.unseen += sum(piece.unseen for piece in filled.pieces)
         self.filtered += sum(piece.filtered for piece in filled.pieces)
         self.spent.add(filled.spent)
         if self.on_chunk is not None:
@@ -53,6 +56,7 @@ class Account:
         """Take in what was done elsewhere."""
         self.rows += other.rows
         self.skipped += other.skipped
+        self.unseen += other.unseen
         self.filtered += other.filtered
         self.spent.add(other.spent)
         if self.on_chunk is not None:

@@ -106,7 +106,7 @@ class _Read:
         if held > max(TAIL_FLOOR, rows * self.recipe.layout.tail_bytes):
             raise BudgetError(
                 f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
-                f"per row than those of the first look; start anew with --chunk-rows {max(1, rows // 4)}, or more --memory"
+                f"per row than those of the first look; give more --memory, or train with chunk_rows={max(1, rows // 4)}"
             )
 
 

@@ -22,6 +22,7 @@ from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.roles import Roles, choose
 from streamsgd.features.sample import Sample
+from streamsgd.features.target import check_weight
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
@@ -66,6 +67,8 @@ def survey(
     dataset, expression, columns = open_data(data, settings.filter, progress)
     roles = choose(settings, dataset.schema)
     require(dataset, [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())])
+    if roles.weight:
+        check_weight(roles.weight, dataset.schema.field(roles.weight).type)
     return dataset, roles, expression, columns
 
 
@@ -123,6 +126,7 @@ def prepare(
         skip_bad_rows=settings.bad_rows == "skip",
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
+        missing=settings.missing,
         precision=settings.precision,
         names_values=settings.values,
         at_once=whole_bytes(parse_limit(settings.memory)),

@@ -24,7 +24,7 @@ from streamsgd.kernels.learn.svrg import (
 )
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
-from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHT
+from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHED, WEIGHT
 from streamsgd.kernels.structs.step import rate_now
 
 AHEAD = 2
@@ -254,11 +254,15 @@ def fit(parts, block, order, heads, state, pace, scratch):
         loss, weight = learn(parts, block, members, n, state, pace, epoch, shared, scratch)
         total_loss += loss
         total_weight += weight
+        if weight > 0.0:
+            clock[WEIGHED] = 1
         t += n
         filled += n
         if filled == pace.batch_size or early:
-            # The rate is that of where the batch began, or the last one of a cosine would not move at all.
-            end_batch(parts, state, pace, filled, pace.epoch + pace.epoch_per_row * (t - filled))
+            if clock[WEIGHED]:  # what nobody weighs is no batch: an optimizer with a memory would go on moving
+                # The rate is that of where the batch began, or the last one of a cosine would not move at all.
+                end_batch(parts, state, pace, filled, pace.epoch + pace.epoch_per_row * (t - filled))
+            clock[WEIGHED] = 0
             filled, early = 0, False
     clock[FILLED] = filled
     tally[LOSS] += total_loss

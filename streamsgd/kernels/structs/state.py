@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEPS, FILLED, TOUCHED, SINCE = 0, 1, 2, 3
+STEPS, FILLED, TOUCHED, SINCE, WEIGHED = 0, 1, 2, 3, 4
 """Places in `State.clock`."""
 
 NEVER = 1 << 62
@@ -38,8 +38,8 @@ class State(NamedTuple):
     grad: Any
     """Sum of row gradients of the running batch, shape of `weights`."""
     clock: Any
-    """int64 (4,): updates done, rows in the running batch, places of `touched` that are filled, -1 for all weights, and the
-    updates done when averaging began, `NEVER` before."""
+    """int64 (5,): updates done, rows in the running batch, places of `touched` that are filled, -1 for all weights, the
+    updates done when averaging began, `NEVER` before, and whether a row of the running batch has a weight above 0."""
     tally: Any
     """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
     sums: Any = np.zeros(5)
@@ -101,7 +101,7 @@ def make_state(
 
 def new_clock() -> Any:
     """Return a clock at the start."""
-    return np.array([0, 0, 0, NEVER])
+    return np.array([0, 0, 0, NEVER, 0])
 
 
 def aligned(n: int, size: int, kind: Any) -> Any:
