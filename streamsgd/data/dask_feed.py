@@ -68,7 +68,7 @@ class Computed:
 
     def __call__(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
         """Return rows of partitions without a copy."""
-        return [self._table(number).select(list(names)).slice(start, stop - start) for number, start, stop in parts]
+        return [_some(self._table(number), names).slice(start, stop - start) for number, start, stop in parts]
 
     def expect(self, numbers: Sequence[int]) -> None:
         """Do nothing ahead: the threads that read compute."""
@@ -225,7 +225,12 @@ class Sent:
 
 
 def _numbered(value: Any, number: int, rows: int, names: tuple[str, ...]) -> tuple[int, Any]:
-    return number, check_rows(as_table(value, f"partition {number}"), number, rows).select(list(names))
+    return number, _some(check_rows(as_table(value, f"partition {number}"), number, rows), names)
+
+
+def _some(table: Any, names: tuple[str, ...]) -> Any:
+    """Return those of some columns that a partition has."""
+    return table.select([name for name in names if name in table.column_names])
 
 
 def _cut(value: Any, number: int, rows: int, names: tuple[str, ...], some: tuple[int, int]) -> Any:

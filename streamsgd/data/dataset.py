@@ -6,15 +6,13 @@ are checked once here and kept as plain arrays, and disagreements about columns 
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +21,11 @@ import pyarrow.parquet as pq
 
 from streamsgd.data.files import FileRef, Files, open_source
 from streamsgd.data.filesystems import PathLike, first_line, io_timeout_of, retry
+from streamsgd.data.folders import PartitionColumns, partition_columns
 from streamsgd.data.footers import footer_in, split_footer
-from streamsgd.data.schemas import Conflict, Unified, bare, unify
+from streamsgd.data.normalise import aside_of, noted, plain_type
+from streamsgd.data.reading import TypedReader
+from streamsgd.data.schemas import Conflict, bare, column_problem, unify
 from streamsgd.data.source import Source
 from streamsgd.errors import DataError, SchemaError
 
@@ -39,9 +40,8 @@ LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so 
 
 GROUPS_AT_ONCE = 1024  # ... and in parts
 
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-
-INT64 = np.iinfo(np.int64)
+INT96_UNIT = "us"
+"""Of timestamps of 96 bits, which Arrow would read as nanoseconds: those hold no year before 1677 or after 2262."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Inventory:
     group's number in that file, its rows, and its encoded uncompressed bytes as the footer says them.
     `file_schema` (n_files,) points into `file_schemas`, the distinct physical schemas.
     `missing` (column -> a file without it), `conflicts` and `duplicates` (column -> a file that has it twice)
-    are raised by `require`. A column that is also a partition folder is taken from the folder.
+    are raised by `require`. A column that is also a partition folder is taken from the folder; `partition_texts`
+    has its values as the folders' names say them. `aside` (column -> why) names columns that are no features unless asked for.
     """
 
     source: Files
@@ -69,6 +70,8 @@ class Inventory:
     missing: Mapping[str, str]
     conflicts: Mapping[str, Conflict]
     duplicates: Mapping[str, str]
+    partition_texts: tuple[tuple[str | None, ...], ...] = ()
+    aside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -90,9 +93,27 @@ class Inventory:
         """Length in bytes of all files that have a row group here."""
         return sum(self.source.files[i].size for i in np.unique(self.file))
 
-    def problem(self, column: str) -> str:
-        """Return why a column cannot be used, or ''."""
-        return column_problem(self, column)
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Return why a column cannot be used, or ''; with `nulls` a file that lacks it is no reason."""
+        return column_problem(self, column, nulls=nulls)
+
+    def folder_type(self, column: str) -> Any:
+        """Return a type that says a folder's value as its name does: text where that is more than a number, as 01 is."""
+        k = self.partition_names.index(column)
+        pairs = zip(self.partition_texts, self.partition_values, strict=True)
+        same = all(text[k] is None or str(value[k]) == text[k] for text, value in pairs)
+        return self.schema.field(column).type if same else pa.string()
+
+    def retyped(self, types: Mapping[str, Any]) -> "Inventory":
+        """Return the same files with columns of folders read as other types.
+
+        Raises `SchemaError` where a folder's name is no value of its type.
+        """
+        fields = [each.with_type(types.get(each.name, each.type)) for each in self.schema]
+        columns = PartitionColumns(self.partition_names, self.partition_texts)
+        kinds = [types.get(name, self.schema.field(name).type) for name in self.partition_names]
+        values = columns.values(kinds, [ref.name for ref in self.source.files])
+        return replace(self, schema=pa.schema(fields), partition_values=values)
 
     def physical_schema(self, file: int) -> Any:
         """Return the schema of one file as it is stored, before any widening."""
@@ -130,10 +151,13 @@ def read_dataset(
         if progress is not None:
             progress(i + 1, len(source.files))
     source = source if source.is_local else source.stamped([footer.stamp for footer in footers])
-    physical = tuple(bare(pa.ipc.read_schema(pa.py_buffer(schema))) for schema in schemas)
+    written = [pa.ipc.read_schema(pa.py_buffer(schema)) for schema in schemas]
+    physical = tuple(map(bare, written))
     firsts = [source.files[i].name for i in np.unique(which, return_index=True)[1]]
     unified = unify(physical, firsts)
-    names, values, types, holes, twice = _partitions([ref.name for ref in source.files])
+    folders, types, holes, twice = partition_columns([ref.name for ref in source.files])
+    names = folders.names
+    aside = {name: why for schema in written for name, why in aside_of(schema).items() if name not in names}
     fields = [field for field in unified.schema if field.name not in names]
     fields += [pa.field(name, type_) for name, type_ in zip(names, types, strict=True)]
     drop = {name: value for name, value in unified.missing.items() if name not in names}
@@ -142,7 +166,7 @@ def read_dataset(
         source=source,
         schema=pa.schema(fields),
         partition_names=names,
-        partition_values=values,
+        partition_values=folders.values(types, [ref.name for ref in source.files]),
         file=np.repeat(np.arange(len(groups), dtype=np.int32), groups),
         index=_join([np.arange(n, dtype=np.int32) for n in groups], np.int32),
         rows=_join([footer.rows for footer in footers], np.int64),
@@ -153,6 +177,8 @@ def read_dataset(
         missing=drop | holes,
         conflicts={name: value for name, value in unified.conflicts.items() if name not in names},
         duplicates={name: value for name, value in unified.duplicates.items() if name not in names} | twice,
+        partition_texts=folders.texts,
+        aside=aside | folders.aside(types),
     )
 
 
@@ -208,9 +234,9 @@ def _parse(footer: bytes, ref: FileRef) -> _Footer:
     rows, size, claimed = [], [], 0
     try:
         for part in parts:
-            with pq.ParquetFile(pa.BufferReader(part)) as file:
+            with pq.ParquetFile(pa.BufferReader(part), coerce_int96_timestamp_unit=INT96_UNIT) as file:
                 # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
-                schema = file.schema_arrow.remove_metadata().serialize().to_pybytes()
+                schema = noted(file.schema_arrow).serialize().to_pybytes()
                 counts = _counts(file.metadata)
                 rows.append(counts[0])
                 size.append(counts[1])
@@ -245,14 +271,51 @@ def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> No
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of a source, or of some of its groups; pickles to workers."""
+    """The rows of a source, or of some of its groups; pickles to workers.
+
+    `types` (column -> Arrow type) says as what columns are read if not as the source has them, and names columns of nulls that
+    the source lacks.
+    """
 
     source: Source
+    types: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> Any:
+        """Arrow schema of all rows, of plain types."""
+        fields = [each.with_type(self.types.get(each.name, plain_type(each.type))) for each in self.source.schema]
+        names = set(self.source.schema.names)
+        return pa.schema([*fields, *(pa.field(name, kind) for name, kind in self.types.items() if name not in names)])
 
     @property
-    def schema(self) -> Any:
-        """Arrow schema of all rows."""
-        return self.source.schema
+    def aside(self) -> Mapping[str, str]:
+        """Columns that are no features unless asked for, each with the reason."""
+        found: Mapping[str, str] = getattr(self.source, "aside", {})
+        return found
+
+    def reader(self, **how: Any) -> TypedReader:
+        """Return what reads in this process, in the types of `schema`; `how` is as for `Source.reader`."""
+        return TypedReader(self.source.reader(**how), self.source, self.schema)
+
+    def retyped(self, types: Mapping[str, Any]) -> "Dataset":
+        """Return the same rows with columns read as other types; those that the source lacks become columns of nulls.
+
+        Raises `SchemaError` where a folder's name is no value of its type; other values are converted as they are read.
+        """
+        known = set(self.schema.names)
+        changed = {name: kind for name, kind in types.items() if name not in known or self.schema.field(name).type != kind}
+        if not changed:
+            return self
+        folders = {name: kind for name, kind in changed.items() if name in self.partition_names}
+        source: Any = self.source
+        source = source.retyped(folders) if folders and hasattr(source, "retyped") else source
+        others = {name: kind for name, kind in changed.items() if name not in folders}
+        return Dataset(source, {**self.types, **others})
+
+    def whose(self, column: str) -> str:
+        """Name the first file that has a column, to be put into a sentence; nothing where there is none."""
+        found = getattr(self.source, "whose", None)
+        return "" if found is None else str(found(column))
 
     @property
     def file(self) -> npt.NDArray[np.int32]:
@@ -306,77 +369,29 @@ class Dataset:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> "Dataset":
         """Return the same source with fewer groups; `keep` has shape (n_row_groups,)."""
-        return Dataset(self.source.select(keep))
+        return Dataset(self.source.select(keep), self.types)
 
-    def problem(self, column: str) -> str:
-        """Return why a column cannot be used, or ''."""
-        return self.source.problem(column)
-
-    def unified(self, columns: dict[str, Any]) -> Any:
-        """Return columns as a table of the types of the whole data set, which is what filters are made for."""
-        kinds = {name: self.schema.field(name).type for name in columns}
-        return pa.table({name: column.cast(kinds[name], safe=False) for name, column in columns.items()})
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Return why a column cannot be used, or ''; with `nulls` a part that lacks it is no reason."""
+        if column not in self.source.schema.names:
+            return ""
+        return self.source.problem(column, nulls=True) if nulls else self.source.problem(column)
 
 
-def require(dataset: Dataset | Inventory, columns: Iterable[str]) -> None:
-    """Check that the data has these columns and can use them, else raise `SchemaError`."""
+def require(dataset: Dataset | Inventory, columns: Iterable[str], *, nulls: Iterable[str] = ()) -> None:
+    """Check that the data has these columns and can use them, else raise `SchemaError`.
+
+    Those of `nulls` may lack in some files: they are null there.
+    """
+    forgiven = frozenset(nulls)
     for name in columns:
         if name not in dataset.schema.names:
             close = get_close_matches(name, dataset.schema.names, 3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_some(dataset.schema.names)}"
             raise SchemaError(f"column {name!r} is in no file; {hint}")
-        if problem := dataset.problem(name):
+        if problem := dataset.problem(name, nulls=name in forgiven):
             raise SchemaError(problem)
-
-
-def column_problem(inventory: Inventory | Unified, name: str) -> str:
-    """Return why a column cannot be used: not every file has it, once, in types that agree. Else ''."""
-    if name in inventory.duplicates:
-        return f"{inventory.duplicates[name]}: has column {name!r} more than once; rename one of them"
-    if name in inventory.missing:
-        return (
-            f"{inventory.missing[name]}: has no column {name!r}, which other files have; "
-            "leave the file or the column out, or write the column"
-        )
-    if (conflict := inventory.conflicts.get(name)) is not None:
-        return (
-            f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
-            f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
-        )
-    return ""
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "") if names else "none"
-
-
-def _partitions(names: Sequence[str]) -> tuple[Any, ...]:
-    """Return what `key=value` folders say: names, values by file, types, missing columns, columns twice."""
-    folders = [[part.split("=", 1) for part in name.split("/")[:-1] if "=" in part] for name in names]
-    keys = tuple(dict.fromkeys(unquote(key) for parts in folders for key, _ in parts if key))
-    rows = []
-    missing: dict[str, str] = {}
-    twice: dict[str, str] = {}
-    for name, parts in zip(names, folders, strict=True):
-        given = [unquote(key) for key, _ in parts]
-        values = {unquote(key): None if value == HIVE_NULL else unquote(value) for key, value in parts}
-        rows.append([values.get(key) for key in keys])
-        missing.update({key: missing.get(key, name) for key in keys if key not in values})
-        twice.update({key: twice.get(key, name) for key in keys if given.count(key) > 1})
-    typed = [_typed([row[i] for row in rows]) for i in range(len(keys))]
-    columns = [values for values, _ in typed]
-    return (
-        keys,
-        tuple(zip(*columns, strict=True)) if keys else ((),) * len(names),
-        [t for _, t in typed],
-        missing,
-        twice,
-    )
-
-
-def _typed(values: list[str | None]) -> tuple[list[object], Any]:
-    present = [value for value in values if value is not None]
-    whole = all(re.fullmatch(r"-?\d{1,19}", value) and INT64.min <= int(value) <= INT64.max for value in present)
-    if present and whole:
-        return [None if value is None else int(value) for value in values], pa.int64()
-    return list(values), pa.string()

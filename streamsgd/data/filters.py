@@ -8,21 +8,24 @@ import ast
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 from typing import Any, NoReturn
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.comparisons import LITERALS, check_range, compare, in_common, is_in, is_number
 from streamsgd.data.filesystems import first_line
-from streamsgd.data.pruning import ARROW_ERRORS
-from streamsgd.errors import SettingsError
+from streamsgd.errors import DataError, SettingsError
 
-__all__ = ["ALLOWED", "filter_columns", "parse_filter"]
+__all__ = ["ALLOWED", "ARROW_ERRORS", "RowFilter", "filter_columns", "parse_filter", "row_filter"]
+
+
+ARROW_ERRORS = (pa.ArrowException, TypeError, ValueError, KeyError, OverflowError)
 
 
 ALLOWED = (
@@ -33,6 +36,57 @@ ALLOWED = (
 LONGEST = 100_000  # characters
 
 _TOKEN = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`([^`]+)`")
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """A condition on rows, which means the same whatever types a file holds its columns in."""
+
+    text: str
+    columns: tuple[str, ...]
+    """Columns that it needs."""
+    flag: str = "--filter"
+    """What messages call it."""
+    _expressions: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"text": self.text, "columns": self.columns, "flag": self.flag, "_expressions": {}}
+
+    def expression(self, schema: Any) -> Any:
+        """Return the pyarrow expression for columns of these types."""
+        if schema not in self._expressions:
+            self._expressions[schema] = parse_filter(self.text, schema)
+        return self._expressions[schema]
+
+    def keep(self, columns: dict[str, Any], where: str) -> Any:
+        """Return which rows fulfil it, a NumPy array of bool.
+
+        Raises
+        ------
+        DataError
+            It cannot be worked out for some value, as where a product is too large.
+
+        """
+        table = pa.table({name: columns[name] for name in self.columns})
+        n_rows = len(next(iter(columns.values())))
+        rows = pa.table({"__row__": np.arange(n_rows)} | {name: table.column(name) for name in self.columns})
+        try:
+            kept = rows.filter(self.expression(table.schema))["__row__"].to_numpy()
+        except ARROW_ERRORS as error:
+            raise DataError(f"{where}: {self.flag} {self.text!r} cannot be worked out: {first_line(error)}") from error
+        wanted = np.zeros(n_rows, np.bool_)
+        wanted[kept] = True
+        return wanted
+
+
+def row_filter(text: str, schema: Any, flag: str = "--filter") -> RowFilter:
+    """Return the condition on the columns of `schema`. Raises as `parse_filter` does."""
+    made = RowFilter(text, filter_columns(text, schema), flag)
+    parse_filter(text, schema)
+    return made
 
 
 def parse_filter(text: str, schema: Any) -> Any:
@@ -96,6 +150,8 @@ class _Parser:
     schema: Any
     plain: str  # what Python parsed
     quoted: dict[str, str]
+    negated: bool = False
+    """Whether what is built now is under a `not`."""
 
     def build(self, node: ast.expr) -> Any:
         rule = _RULES.get(type(node))
@@ -127,10 +183,14 @@ def _name(parser: _Parser, node: ast.Name) -> Any:
     return pc.field(parser.column(node))
 
 
-def _constant(parser: _Parser, node: ast.Constant) -> Any:
-    if node.value is None:
+def _constant(parser: _Parser, node: ast.expr) -> Any:
+    value = _value(node)
+    if value is None:
         parser.refuse(node, "can only be used as `is None` or `is not None`")
-    return pc.scalar(_scalar(parser, node, None))
+    if type(value) not in LITERALS:
+        parser.refuse(node, "is not allowed")
+    check_range(value, partial(parser.refuse, node))
+    return pc.scalar(pa.scalar(value, LITERALS[type(value)]))
 
 
 def _boolean(parser: _Parser, node: ast.BoolOp) -> Any:
@@ -147,9 +207,9 @@ def _balanced(join: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
 
 def _unary(parser: _Parser, node: ast.UnaryOp) -> Any:
     if _is_literal(node):
-        return pc.scalar(_scalar(parser, node, None))
+        return _constant(parser, node)
     if isinstance(node.op, ast.Not):
-        return ~parser.build(node.operand)
+        return ~replace(parser, negated=True).build(node.operand)
     if isinstance(node.op, ast.USub):
         return pc.scalar(pa.scalar(0, pa.int64())) - _number(parser, node.operand)
     return parser.build(node.operand) if isinstance(node.op, ast.UAdd) else parser.refuse(node, "is not allowed")
@@ -172,15 +232,11 @@ def _number(parser: _Parser, node: ast.expr) -> Any:
     """Return an operand in 64 bits: Arrow calculates in the narrowest type, where int8 * 100 overflows."""
     value = parser.build(node)
     kind = parser.type(value)
-    if not _is_number(kind):
+    if not is_number(kind):
         parser.refuse(node, f"is {kind}, with which one cannot calculate")
     if _is_literal(node) or pa.types.is_decimal(kind) or kind == pa.uint64():
         return value
     return value.cast(pa.float64() if pa.types.is_floating(kind) else pa.int64())
-
-
-def _is_number(kind: Any) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _modulo(left: Any, right: Any, whole: bool) -> Any:
@@ -218,25 +274,42 @@ def _compare_two(parser: _Parser, left: ast.expr, op: ast.cmpop, right: ast.expr
             parser.refuse(right, "after `is` must be None; write == for values")
         value = parser.build(left)
         return value.is_null() if isinstance(op, ast.Is) else value.is_valid()
-    compare = _COMPARISONS[type(op)]
     if _is_literal(right) and not _is_literal(left):
-        value = parser.build(left)
-        return compare(value, pc.scalar(_scalar(parser, right, parser.type(value))))
+        return _compare_literal(parser, left, _COMPARISONS[type(op)], right)
     if _is_literal(left) and not _is_literal(right):
-        value = parser.build(right)
-        return compare(pc.scalar(_scalar(parser, left, parser.type(value))), value)
-    return compare(parser.build(left), parser.build(right))
+        return _compare_literal(parser, right, _MIRRORED[type(op)], left)
+    values = [parser.build(left), parser.build(right)]
+    a, b = in_common(values[0], parser.type(values[0]), values[1], parser.type(values[1]))
+    return _COMPARISONS[type(op)](a, b)
+
+
+def _compare_literal(parser: _Parser, side: ast.expr, operator: Any, literal: ast.expr) -> Any:
+    value = parser.build(side)
+    return compare(operator, value, _bare(parser.type(value)), _checked(parser, literal), partial(parser.refuse, literal))
+
+
+def _checked(parser: _Parser, node: ast.expr) -> Any:
+    """Return the value of a literal that can be compared."""
+    value = _value(node)
+    if value is None:
+        parser.refuse(node, "cannot be compared; write `is None` or `is not None`")
+    return value if type(value) in LITERALS else parser.refuse(node, "is not allowed")
+
+
+def _bare(kind: Any) -> Any:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _is_in(parser: _Parser, left: ast.expr, right: ast.expr, *, negated: bool) -> Any:
     if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not all(map(_is_literal, right.elts)):
         parser.refuse(right, "after `in` must be a list of values")
     value = parser.build(left)
-    kind = parser.type(value)
-    scalars = [_scalar(parser, item, kind) for item in right.elts]
-    bare = kind.value_type if pa.types.is_dictionary(kind) else kind
-    values = pa.array([scalar.as_py() for scalar in scalars], scalars[0].type if scalars else bare)
-    found = value.isin(values)
+    refuses = [partial(parser.refuse, item) for item in right.elts]
+    found = is_in(value, _bare(parser.type(value)), [_checked(parser, item) for item in right.elts], refuses)
+    if parser.negated:
+        # A null is in no list; that this is unknown matters only under a `not`, and hides the list from the statistics.
+        found = pc.if_else(value.is_valid(), found, pc.scalar(pa.scalar(None, pa.bool_())))
+        return ~found if negated else found
     return ~found & value.is_valid() if negated else found
 
 
@@ -247,6 +320,15 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.LtE: le,
     ast.Gt: gt,
     ast.GtE: ge,
+}
+
+_MIRRORED: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: eq,
+    ast.NotEq: ne,
+    ast.Lt: gt,
+    ast.LtE: ge,
+    ast.Gt: lt,
+    ast.GtE: le,
 }
 
 _RULES: dict[type[ast.expr], Callable[[_Parser, Any], Any]] = {
@@ -269,65 +351,3 @@ def _value(node: Any) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     return -node.operand.value if isinstance(node.op, ast.USub) else node.operand.value
-
-
-def _scalar(parser: _Parser, node: ast.expr, kind: Any) -> Any:
-    """Return a literal as the Arrow scalar that compares exactly with type `kind` (None: with any)."""
-    value = _value(node)
-    if value is None:
-        parser.refuse(node, "cannot be compared; write `is None` or `is not None`")
-    if type(value) not in _SCALARS:
-        parser.refuse(node, "is not allowed")
-    if kind is None:
-        return pa.scalar(value, _SCALARS[type(value)])
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if isinstance(value, str):
-        return _text(parser, node, value, kind)
-    if isinstance(value, bool) or (pa.types.is_boolean(kind) and value in (0, 1)):
-        return pa.scalar(bool(value)) if pa.types.is_boolean(kind) else _mismatch(parser, node, kind)
-    if not _is_number(kind):
-        _mismatch(parser, node, kind)
-    if pa.types.is_decimal(kind):
-        return pa.scalar(Decimal(repr(value)))
-    return _narrow(value, kind)
-
-
-_SCALARS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-
-
-def _mismatch(parser: _Parser, node: ast.expr, kind: Any) -> NoReturn:
-    parser.refuse(node, f"cannot be compared with {kind}")
-
-
-def _narrow(value: float, kind: Any) -> Any:
-    """Return a number in the column's own integer type if it fits, which is what the statistics are in."""
-    if isinstance(value, int) and pa.types.is_integer(kind):
-        try:
-            return pa.scalar(value, kind)
-        except (pa.ArrowInvalid, OverflowError):
-            return pa.scalar(value, pa.int64())
-    return pa.scalar(value, pa.int64() if isinstance(value, int) else pa.float64())
-
-
-def _text(parser: _Parser, node: ast.expr, value: str, kind: Any) -> Any:
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return _moment(parser, node, value, kind)
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return pa.scalar(value) if any(test(kind) for test in texts) else _mismatch(parser, node, kind)
-
-
-def _moment(parser: _Parser, node: ast.expr, value: str, kind: Any) -> Any:
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        parser.refuse(node, f"is compared with {kind}: write it like 2024-01-31 12:30")
-    if pa.types.is_date(kind):
-        whole = moment == datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001 - a date has no zone
-        return pa.scalar(moment.date()) if whole else parser.refuse(node, "has a time but the column is a date")
-    if kind.tz is None:
-        if moment.tzinfo is not None:
-            parser.refuse(node, "has a time zone but the column has none")
-        return pa.scalar(moment, pa.timestamp("us"))
-    if moment.tzinfo is not None:
-        return pa.scalar(moment, pa.timestamp("us", kind.tz))
-    return pc.assume_timezone(pa.scalar(moment, pa.timestamp("us")), kind.tz)

@@ -10,10 +10,13 @@ from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.parquet_files import open_files
 from streamsgd.data.source import Source
 from streamsgd.data.tables import table_dataset
+from streamsgd.data.types import arrow_type
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from streamsgd.data.types import ColumnType
 
 
 class Opener(NamedTuple):
@@ -79,8 +82,22 @@ def open_data(
     filter_text: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     flag: str = "--filter",
+    *,
+    trained: Iterable[ColumnType] = (),
+    nulls: bool = False,
 ) -> tuple[Dataset, Any, tuple[str, ...]]:
-    """Open data, and prune it by a filter; `flag` is what messages call it.
+    """Open data, and prune it by a filter.
+
+    Parameters
+    ----------
+    data, filter_text, progress
+        Paths, tables or a source, a condition, and what is called with (footers read, footers in all).
+    flag
+        What messages call the condition.
+    trained
+        Logical types that a model knows: what the names of folders say is read as those.
+    nulls
+        Whether a column that a file lacks is null there.
 
     Raises
     ------
@@ -94,14 +111,15 @@ def open_data(
         raise DataError(
             f"{opener.name or data}: {dataset.n_files} files with {dataset.n_row_groups} row groups hold no row at all"
         )
+    known = {column.name: arrow_type(column) for column in trained}
+    dataset = dataset.retyped({name: known[name] for name in dataset.partition_names if name in known})
     if not filter_text:
         return dataset, None, ()
-    expression = filters.parse_filter(filter_text, dataset.schema)
-    columns = filters.filter_columns(filter_text, dataset.schema)
-    require(dataset, columns)
-    keep = dataset.source.prune(expression)
+    condition = filters.row_filter(filter_text, dataset.schema, flag)
+    require(dataset, condition.columns, nulls=condition.columns if nulls else ())
+    keep = dataset.source.prune(condition)
     if keep is not None:
         dataset = dataset.select(keep)
     if not dataset.n_rows:
         raise DataError(f"{flag} {filter_text!r} leaves no row: no row group can hold a match")
-    return dataset, expression, columns
+    return dataset, condition, condition.columns

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.dataset import footer_bytes
+from streamsgd.data.dataset import INT96_UNIT, footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
@@ -61,7 +61,13 @@ CODED_BYTES = 2.0
 def open_parquet(handle: Any, metadata: Any, texts: list[str], **how: Any) -> Any:
     """Open a file whose pages are checked against their checksums, where it has some; `texts` come as dictionaries."""
     return pq.ParquetFile(
-        handle, metadata=metadata, read_dictionary=texts, pre_buffer=False, page_checksum_verification=True, **how
+        handle,
+        metadata=metadata,
+        read_dictionary=texts,
+        pre_buffer=False,
+        page_checksum_verification=True,
+        coerce_int96_timestamp_unit=INT96_UNIT,
+        **how,
     )
 
 
@@ -192,7 +198,7 @@ class PieceReader:
     ) -> Iterator[list[Any]]:
         """Yield the columns of the piece as lists of equally long Arrow columns: one list, or one per batch of rows.
 
-        Strings of `texts` come as dictionaries.
+        Strings of `texts` come as dictionaries. A column that the file lacks is a column of nulls.
 
         Raises
         ------
@@ -203,7 +209,8 @@ class PieceReader:
 
         """
         file = int(self.dataset.file[piece.first])
-        stored = [name for name in names if name not in self.dataset.partition_names]
+        there = frozenset(self.dataset.physical_schema(file).names) - frozenset(self.dataset.partition_names)
+        stored = [name for name in names if name in there]
         if not stored:
             yield [self._constant(file, name, piece.rows) for name in names]
             return
@@ -226,6 +233,8 @@ class PieceReader:
             yield [by_name[n] if n in by_name else self._constant(file, n, n_rows) for n in names]
 
     def _constant(self, file: int, name: str, n_rows: int) -> Any:
+        if name not in self.dataset.partition_names:  # the file has no such column
+            return pa.nulls(n_rows)
         value = self.dataset.partition_values[file][self.dataset.partition_names.index(name)]
         return pa.repeat(pa.scalar(value, self.dataset.schema.field(name).type), n_rows)
 

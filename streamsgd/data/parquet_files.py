@@ -80,9 +80,35 @@ class ParquetFiles:
         """Name a row of a piece by its row group and its number there, both from 0."""
         return where_row(self.groups, piece, row, "row group")
 
-    def problem(self, column: str) -> str:
-        """Say which files lack a column, have it twice, or disagree about its type."""
-        return self.inventory.problem(column)
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """Columns that are no features unless asked for: of an index of pandas, of folders for dates."""
+        return self.inventory.aside
+
+    def retyped(self, types: Mapping[str, Any]) -> ParquetFiles:
+        """Return the same files with columns of folders read as other types."""
+        return ParquetFiles(self.inventory.retyped(types))
+
+    def stored_types(self, column: str) -> list[Any]:
+        """Return the Arrow type of a column in each file, None where it is not; of folders, one that holds their names."""
+        found = self.inventory
+        if column in found.partition_names:
+            return [found.folder_type(column)] * len(self.files)
+        schemas = [schema.field(column).type if column in schema.names else None for schema in found.file_schemas]
+        return [schemas[k] for k in found.file_schema.tolist()]
+
+    def folder_text(self, file: int, column: str) -> str | None:
+        """Return what the folder of a file says of a column."""
+        return self.inventory.partition_texts[file][self.partition_names.index(column)]
+
+    def whose(self, column: str) -> str:
+        """Name the first file that has a column, to be put into a sentence."""
+        found = self.inventory
+        return next((f" ({ref.name})" for k, ref in enumerate(self.files) if column in found.physical_schema(k).names), "")
+
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Say which files lack a column (unless `nulls`), have it twice, or disagree about its type."""
+        return self.inventory.problem(column, nulls=nulls)
 
     def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
         """Return the bytes of a read, and of the footers that are kept."""
@@ -92,9 +118,9 @@ class ParquetFiles:
         """Return the compressed bytes of columns, estimated from the footers of some files."""
         return encoded_bytes(self.inventory)
 
-    def prune(self, expression: Any) -> np.ndarray:
+    def prune(self, condition: Any) -> np.ndarray:
         """Return which row groups may hold a match, by folders and statistics."""
-        return prune(self.inventory, expression)
+        return prune(self.inventory, condition)
 
     def prefetch(self, groups: Sequence[int]) -> None:
         """Do nothing: the system reads ahead in files."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.data.dataset import Dataset, column_problem
+from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
-from streamsgd.data.schemas import Unified, bare, unify
+from streamsgd.data.normalise import aside_of, noted
+from streamsgd.data.schemas import Unified, bare, column_problem, unify
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, BaseSource, Feed, Groups, Part, ReadCost
 from streamsgd.data.tables import as_table
@@ -49,7 +50,7 @@ class Shape(NamedTuple):
 def shape_of(value: Any, number: int) -> Shape:
     """Return the shape of partition `number`."""
     table = as_table(value, f"partition {number}")
-    schema = bare(table.schema)
+    schema = noted(table.schema)
     ends = [table.slice(0, SHOWN_ROWS), table.slice(max(0, table.num_rows - SHOWN_ROWS))]
     nulls = [column.null_count for column in table.columns]
     text = f"{schema}\0{table.num_rows}\0{nulls}\0{[end.to_pylist() for end in ends]}"
@@ -81,8 +82,14 @@ class DaskPartitions(BaseSource):
     what = "partition"
 
     def __init__(
-        self, unified: Unified, groups: Groups, files: tuple[FileRef, ...], fingerprint: str, fetch: Fetch | None
+        self,
+        unified: Unified,
+        groups: Groups,
+        files: tuple[FileRef, ...],
+        fingerprint: str,
+        fetch: Fetch | None,
     ) -> None:
+        self.aside = unified.aside
         self.unified, self.groups, self.fetch = unified, groups, fetch
         self.schema, self.fingerprint, self._files = unified.schema, fingerprint, files
         self._begin()
@@ -115,19 +122,19 @@ class DaskPartitions(BaseSource):
         """
         tables = self._tables(list(self.parts(piece)), columns)
         whole = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-        return [whole.column(name) for name in columns]
+        return [whole.column(name) if name in whole.column_names else pa.nulls(whole.num_rows) for name in columns]
 
     def _tables(self, parts: list[Part], names: tuple[str, ...]) -> list[Any]:
         tables = [self._lent[part.number][0] for part in parts if part.number in self._lent]
         if len(tables) == len(parts):
-            return [table.select(list(names)).slice(a, b - a) for table, (_, a, b) in zip(tables, parts, strict=True)]
+            return [_some(table, names).slice(a, b - a) for table, (_, a, b) in zip(tables, parts, strict=True)]
         if self.fetch is not None:
             return self.fetch(parts, names)
         raise DataError(f"partition {parts[0].number} was not sent to the worker that reads it")
 
-    def problem(self, column: str) -> str:
-        """Say which partitions lack a column, have it twice, or disagree about its type."""
-        return column_problem(self.unified, column)
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Say which partitions lack a column (unless `nulls`), have it twice, or disagree about its type."""
+        return column_problem(self.unified, column, nulls=nulls)
 
     def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:  # noqa: ARG002  computed whole
         """Return what a partition takes and what it is computed from, those that are kept, and what a task is sent whole."""
@@ -170,6 +177,11 @@ class DaskPartitions(BaseSource):
                         del self._lent[number]
 
 
+def _some(table: Any, names: tuple[str, ...]) -> Any:
+    """Return those of some columns that a partition has."""
+    return table.select([name for name in names if name in table.column_names])
+
+
 def check_rows(table: Any, number: int, rows: int) -> Any:
     """Return a partition that has as many rows as when it was counted.
 
@@ -201,8 +213,9 @@ def partition_dataset(shapes: Sequence[Shape], fetch: Any) -> Dataset:
     like = np.maximum.accumulate(like)
     which = which[like]
     firsts = like[np.unique(which, return_index=True)[1]].tolist()
-    physical = tuple(shapes[k].schema for k in firsts)
-    unified = unify(physical, [f"partition {k}" for k in firsts])
+    physical = tuple(bare(shapes[k].schema) for k in firsts)
+    aside = {name: why for k in firsts for name, why in aside_of(shapes[k].schema).items()}
+    unified = unify(physical, [f"partition {k}" for k in firsts])._replace(aside=aside)
     file = np.cumsum(np.diff(which, prepend=which[0]) != 0)
     sizes = np.array([shape.bytes for shape in shapes], np.int64)
     starts = np.unique(file, return_index=True)[1]

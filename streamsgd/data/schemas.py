@@ -1,9 +1,15 @@
-"""One schema for many files: columns are unified by safe widening, and what cannot be is recorded."""
+"""One schema for many files: columns are unified by what they mean, and what cannot be is recorded.
+
+A file's own columns stay in their own width and unit (see `normalise`): the type of the whole names what all of them mean.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+
+from streamsgd.data.normalise import plain_type
+from streamsgd.data.types import is_text
 
 
 class Conflict(NamedTuple):
@@ -22,6 +28,8 @@ class Unified(NamedTuple):
     missing: dict[str, str]
     conflicts: dict[str, Conflict]
     duplicates: dict[str, str]
+    aside: dict[str, str] = {}  # noqa: RUF012  never changed
+    """Columns that are no features unless asked for, each with the reason."""
 
 
 def bare(schema: Any) -> Any:
@@ -45,9 +53,10 @@ def unify(schemas: Sequence[Any], files: Sequence[str]) -> Unified:
                 duplicates.setdefault(field.name, file)
                 continue
             seen.add(field.name)
-            old = fields.setdefault(field.name, field)
+            plain = plain_type(field.type)
+            old = fields.setdefault(field.name, field.with_type(plain))
             first.setdefault(field.name, file)
-            type_ = widen(old.type, field.type)
+            type_ = widen(old.type, plain)
             if type_ is None:
                 conflict = Conflict(first[field.name], str(old.type), file, str(field.type))
                 conflicts.setdefault(field.name, conflict)
@@ -58,6 +67,23 @@ def unify(schemas: Sequence[Any], files: Sequence[str]) -> Unified:
         for name in fields.keys() - set(schema.names):
             missing.setdefault(name, file)
     return Unified(pa.schema(fields.values()), missing, conflicts, duplicates)
+
+
+def column_problem(found: Any, name: str, *, nulls: bool = False) -> str:
+    """Return why a column cannot be used: not every file has it (unless `nulls`), once, in types that agree. Else ''."""
+    if name in found.duplicates:
+        return f"{found.duplicates[name]}: has column {name!r} more than once; rename one of them"
+    if name in found.missing and not nulls:
+        return (
+            f"{found.missing[name]}: has no column {name!r}, which other files have; "
+            "leave the file or the column out, write the column, or take it as null there with --missing-columns null"
+        )
+    if (conflict := found.conflicts.get(name)) is not None:
+        return (
+            f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
+            f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
+        )
+    return ""
 
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -77,7 +103,34 @@ def _same(a: Any, b: Any) -> Any:
 
 
 def _dictionary(a: Any, b: Any) -> Any:
-    return widen(a.value_type, b) if pa.types.is_dictionary(a) else None
+    if not pa.types.is_dictionary(a):
+        return None
+    values = widen(a.value_type, b.value_type if pa.types.is_dictionary(b) else b)
+    # A category of numbers in one file is one in all; of text it is nothing but a way to store it.
+    return values if values is None or is_text(values) else pa.dictionary(pa.int32(), values)
+
+
+def _lists(a: Any, b: Any) -> Any:
+    if not (_is_list(a) and _is_list(b)):
+        return None
+    sizes = {kind.list_size for kind in (a, b) if pa.types.is_fixed_size_list(kind)}
+    values = widen(a.value_type, b.value_type)
+    if values is None or len(sizes) > 1:
+        return None
+    if sizes:
+        return pa.list_(values, sizes.pop())
+    return pa.large_list(values) if pa.types.is_large_list(a) or pa.types.is_large_list(b) else pa.list_(values)
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _maps(a: Any, b: Any) -> Any:
+    if not (pa.types.is_map(a) and pa.types.is_map(b)):
+        return None
+    keys, items = widen(a.key_type, b.key_type), widen(a.item_type, b.item_type)
+    return None if keys is None or items is None else pa.map_(keys, items)
 
 
 def _text(a: Any, b: Any) -> Any:
@@ -141,4 +194,4 @@ def _finer(a: str, b: str) -> str:
     return max(a, b, key=_UNITS.index)
 
 
-_RULES = (_same, _dictionary, _text, _integers, _floats, _decimals, _times)
+_RULES = (_same, _dictionary, _text, _integers, _floats, _decimals, _times, _lists, _maps)

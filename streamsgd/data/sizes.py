@@ -128,7 +128,8 @@ def group_widths(dataset: Sized, names: Sequence[str], groups: slice = slice(Non
     Exact for types of fixed width. Others come as dictionaries: a code per row, and values that take no more than they do in
     the file, of which only the size of all columns together is known.
     """
-    kinds = [dataset.schema.field(name).type for name in names]
+    there = frozenset(dataset.schema.names)
+    kinds = [dataset.schema.field(name).type for name in names if name in there]
     fixed = sum(column_bytes(kind) for kind in kinds if has_fixed_width(kind))
     n_varying = sum(not has_fixed_width(kind) for kind in kinds)
     rows = dataset.rows[groups]

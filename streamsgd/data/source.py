@@ -171,8 +171,8 @@ class Source(Protocol):
         """Name a row of a piece, for messages; both are counted from 0."""
         ...
 
-    def problem(self, column: str) -> str:
-        """Return why a column of the schema cannot be used, or ''."""
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Return why a column of the schema cannot be used, or ''; with `nulls`, files without it are no reason."""
         ...
 
     def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
@@ -183,8 +183,8 @@ class Source(Protocol):
         """Return the stored bytes of columns, as far as they are known."""
         ...
 
-    def prune(self, expression: Any) -> np.ndarray | None:
-        """Return which groups may hold rows that fulfil an Arrow expression, bool (n_groups,); None if nobody knows."""
+    def prune(self, condition: Any) -> np.ndarray | None:
+        """Return which groups may hold rows that fulfil a `filters.RowFilter`, bool (n_groups,); None if nobody knows."""
         ...
 
     def prefetch(self, groups: Sequence[int]) -> None:
@@ -332,7 +332,7 @@ class BaseSource:
         """Name a row of a piece by its group and its number there, both from 0."""
         return where_row(self.groups, piece, row, self.what)
 
-    def problem(self, column: str) -> str:  # noqa: ARG002
+    def problem(self, column: str, *, nulls: bool = False) -> str:  # noqa: ARG002
         """Find no fault with any column."""
         return ""
 
@@ -344,7 +344,7 @@ class BaseSource:
         """Return nothing: there are no stored bytes."""
         return {}
 
-    def prune(self, expression: Any) -> np.ndarray | None:  # noqa: ARG002
+    def prune(self, condition: Any) -> np.ndarray | None:  # noqa: ARG002
         """Return None: only reading tells."""
         return None
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
+from streamsgd.data.normalise import aside_of, noted
+from streamsgd.data.schemas import bare
 from streamsgd.data.source import BaseSource, Groups
 from streamsgd.errors import DataError
 
@@ -26,7 +28,8 @@ class ArrowTable(BaseSource):
     """A table in memory, as a `Source`; no row is copied."""
 
     def __init__(self, table: Any) -> None:
-        self.table, self.schema = table, table.schema
+        written = noted(table.schema)
+        self.table, self.schema, self.aside = table, bare(written), aside_of(written)
         n_groups = -(-table.num_rows // GROUP_ROWS)
         rows = np.full(n_groups, GROUP_ROWS, np.int64)
         if n_groups:

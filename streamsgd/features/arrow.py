@@ -29,7 +29,7 @@ def as_bytes(values: Any) -> Any:
 
 def _said(values: Any, kind: Any) -> Any:
     if pa.types.is_floating(kind):
-        return pc.add(values.cast(pa.float64()), 0.0).cast(pa.string())  # -0 is 0
+        return _said_floats(values.cast(pa.float64()))
     if pa.types.is_duration(kind):
         return as_float(values).cast(pa.string())
     if pa.types.is_timestamp(kind) and kind.tz:
@@ -40,6 +40,20 @@ def _said(values: Any, kind: Any) -> Any:
             said = pc.replace_substring_regex(said, pattern, short)
     return said
 
+
+def _said_floats(values: Any) -> Any:
+    """Return floats as text, whole ones as integers are: Arrow would say 1e+10, and the same id another file 10000000000."""
+    said = pc.add(values, 0.0).cast(pa.string())  # -0 is 0
+    whole = pc.and_(pc.equal(pc.floor(values), values), pc.is_finite(values))
+    whole = pc.and_(whole, pc.greater_equal(pc.abs(values), PLAINLY_SAID))
+    if not whole.true_count:
+        return said
+    large = pa.array([str(int(value)) for value in values.filter(whole).to_pylist()], pa.string())
+    return pc.replace_with_mask(said, pc.fill_null(whole, False), large)
+
+
+PLAINLY_SAID = 1e9
+"""Whole numbers below this are said without an exponent by Arrow."""
 
 _SHORTER = (
     (r"^0E.*$", "0"),
@@ -108,8 +122,13 @@ def _number(column: Any, kind: Any) -> Any:
     if pa.types.is_null(kind):
         return pa.nulls(len(column), pa.float64())
     if pa.types.is_temporal(kind):
-        return pc.divide(_ticks(column, kind).cast(pa.float64(), safe=False), _ticks_per_unit(kind))
-    return column.cast(pa.float64(), safe=False)
+        return pc.divide(_rounded(_ticks(column, kind)), _ticks_per_unit(kind))
+    return _rounded(column) if pa.types.is_integer(kind) else column.cast(pa.float64())
+
+
+def _rounded(column: Any) -> Any:
+    """Return integers as float64, those beyond 2^53 rounded to the nearest: features and targets are floats."""
+    return column.cast(options=pc.CastOptions(pa.float64(), allow_float_truncate=True))
 
 
 def _ticks(column: Any, kind: Any) -> Any:

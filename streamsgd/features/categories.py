@@ -19,7 +19,7 @@ from streamsgd.data.types import WHAT, fits, is_text
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_float
 from streamsgd.features.calendar import TIME_PARTS, part_of
-from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered
+from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, NoValuesError, Scattered
 from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
 from streamsgd.features.values import count_values, why_values
@@ -236,6 +236,8 @@ class Categories(ColumnKind):
 
     def choose(self, column: Candidate, profile: Any) -> list[Any]:
         """Return the column with its values if they are few and known, else as hashed."""
+        if profile.nulls == profile.rows and (column.whole or pa.types.is_null(column.type)):
+            raise NoValuesError(column.name)
         known = column.settings.values and (column.whole or profile.unseen <= UNSEEN)
         values = _one_hot(profile) if known and 0 < profile.n_values <= MOST_EXACT else ()
         distinct = len(values) or (profile.n_values if column.whole else profile.distinct)

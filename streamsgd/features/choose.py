@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from functools import partial
@@ -11,7 +12,7 @@ import msgspec
 
 from streamsgd.errors import DataError
 from streamsgd.features.categories import CategoryColumn
-from streamsgd.features.column import Candidate
+from streamsgd.features.column import Candidate, NoValuesError
 from streamsgd.features.crosses import Cross
 from streamsgd.features.custom import CustomColumns, custom_columns
 from streamsgd.features.encoding import Encoding
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from streamsgd.features.sample import Sample
     from streamsgd.settings.fields import Settings
 
+
+log = logging.getLogger("streamsgd")
 
 ROOM = 4
 """Slots per distinct value of the hashed columns, so that few share one ..."""
@@ -60,8 +63,14 @@ def choose_encoding(look: Sample, roles: Roles) -> tuple[Encoding, dict[str, str
 
     taken = {name: _taken(candidate(name, mixed=False), _own(roles, name), profiles[name]) for name in roles.kinds}
     mixed = any(_is_mixed(roles, name, chosen) for name, chosen in taken.items())
+    empty = []
     for name in roles.kinds:
-        taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])
+        try:
+            taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])
+        except NoValuesError:
+            empty.append(name)
+            del taken[name]
+    _say_empty(empty, has_others=bool(taken))
     reasons = {}
     by_kind: dict[ColumnKind, list[Any]] = {}
     for name, chosen in taken.items():
@@ -76,6 +85,14 @@ def choose_encoding(look: Sample, roles: Roles) -> tuple[Encoding, dict[str, str
         configs += kind.combine(configs, roles, schema, settings)
     own = [custom_columns(kind, by_kind[kind]) for kind in roles.own if by_kind[kind]]
     return _placed(_encoding(configs, own), settings, look.dataset.n_rows), reasons
+
+
+def _say_empty(names: Sequence[str], *, has_others: bool) -> None:
+    """Say once which features hold no value; refuse data that has no others."""
+    if names and not has_others:
+        raise NoValuesError(names[0])
+    if names:
+        log.warning("%d columns hold no value in any row and are left out: %s", len(names), ", ".join(map(repr, names)))
 
 
 Taken = tuple["ColumnKind", list[Any]]

@@ -34,19 +34,24 @@ def choose_target(look: Sample, name: str, task: str) -> Target:
         The target is constant, has no usable value, or does not fit the task.
 
     """
-    kind = look.dataset.schema.field(name).type
+    kind, is_category = _values_of(look.dataset.schema.field(name).type)
     if look.settings.classes:
         return _classes(name, task, _given_classes(look, name, kind))
     if not is_number(kind):
         _check_text(name, kind, task)
-    if _is_text(kind) or task == "multiclass" or (pa.types.is_boolean(kind) and task in ("auto", "binary")):
+    if (
+        _is_text(kind)
+        or task == "multiclass"
+        or (is_category and task == "auto")
+        or (pa.types.is_boolean(kind) and task in ("auto", "binary"))
+    ):
         return _classes(name, task, discover(look, name))
     return _choose_by_value(look, name, task)
 
 
 def _choose_by_value(look: Sample, name: str, task: str) -> Target:
     """Decide what a column of numbers is: two classes, counts, or a number to predict."""
-    kind, values = look.dataset.schema.field(name).type, look.target_values(name)
+    (kind, _), values = _values_of(look.dataset.schema.field(name).type), look.target_values(name)
     if task == "binary" or (task == "auto" and _is_two_valued(look, name, values)):
         unique = set(np.unique(values).tolist())
         both = unique in ({0.0, 1.0}, {-1.0, 1.0})
@@ -158,6 +163,11 @@ def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
 def _in_type(values: set[float], kind: Any) -> tuple[Any, ...]:
     """Return the sorted values, whole where the column holds whole numbers."""
     return tuple(int(value) if pa.types.is_integer(kind) else value for value in sorted(values))
+
+
+def _values_of(kind: Any) -> tuple[Any, bool]:
+    """Return the type of a column's values, and whether its writer calls it a category."""
+    return (kind.value_type, True) if pa.types.is_dictionary(kind) else (kind, False)
 
 
 def _is_text(kind: Any) -> bool:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
 
 
+class NoValuesError(DataError):
+    """A column holds no value in any row, so that nothing can be learned from it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"feature {name!r} has no value in any row; leave it out with --exclude '{name}'")
+        self.name = name
+
+
 class Limits(NamedTuple):
     """How much of each piece of the sample a profile may keep."""
 

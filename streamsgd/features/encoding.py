@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamsgd.data.types import ColumnType
 from streamsgd.features.categories import CategoryColumn
 from streamsgd.features.column import Needs, Number, Places
 from streamsgd.features.crosses import Cross
@@ -67,6 +68,8 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     hashed: Hashed | None = None
     custom: tuple[CustomColumns, ...] | msgspec.UnsetType = msgspec.UNSET
     """Columns of kinds of one's own; not in the file where there are none."""
+    types: tuple[ColumnType, ...] = ()
+    """The logical types of all columns that training read; none in models of older versions."""
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

@@ -54,6 +54,10 @@ def encoding_faults(encoding: Encoding) -> Iterator[Fault]:
         at += category.own
     for k, tail in enumerate(encoding.tails):
         yield from _of_ragged(f"tails[{k}]", tail)
+    yield from _twice("types", [column.name for column in encoding.types])
+    for k, kept in enumerate(encoding.types):
+        if not 0 <= kept.size <= MOST_ITEM:
+            yield f"types[{k}].size", f"is {kept.size}, not from 0 to {MOST_ITEM}"
     yield from _of_crosses(encoding)
     yield from _of_space(encoding.hashed, at)
     hashed = [category.name for category in encoding.categories if not category.own]

@@ -12,7 +12,7 @@ from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_float, has_nulls, is_double, nth_item
 from streamsgd.features.categories import CategoryColumn
-from streamsgd.features.column import ColumnKind, KindEncoder, Needs, Number, Scattered
+from streamsgd.features.column import ColumnKind, KindEncoder, Needs, NoValuesError, Number, Scattered
 from streamsgd.features.moments import Moments, check_moments, farthest
 from streamsgd.features.write import NumberPlaces, write_numbers
 from streamsgd.kernels.compile.maths import signed_log1p
@@ -285,4 +285,4 @@ def _searched(column: Candidate, seen: NumberProfile) -> NumberProfile:
         seen.add(np.asarray(as_float(values)))
         if seen.raw.n:
             return seen
-    raise DataError(f"feature {column.name!r} has no value in any row; leave it out with --exclude '{column.name}'")
+    raise NoValuesError(column.name)

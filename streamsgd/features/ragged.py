@@ -206,8 +206,8 @@ class Lists(ColumnKind):
     what = WHAT["list"]
 
     def accepts(self, kind: Any, asked: str | None) -> bool:
-        """Take what is a list by its type."""
-        return asked in (None, self.name) and fits(self.name, kind)
+        """Take what is a list by its type, and lists of numbers as categories if asked."""
+        return (asked in (None, self.name) or (self.name, asked) == ("list", "category")) and fits(self.name, kind)
 
     def profile(self, column: Any, limits: Limits) -> Any:
         """Return how often each element came."""

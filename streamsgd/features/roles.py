@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, SettingsError
@@ -38,8 +39,19 @@ class Roles:
         return (*self.features, self.target, *((self.weight,) if self.weight else ()))
 
 
-def choose(settings: Settings, schema: Any, kinds: Kinds | None = None) -> Roles:
-    """Give every column its role; `kinds` are by default those of the settings.
+def choose(settings: Settings, schema: Any, kinds: Kinds | None = None, aside: Mapping[str, str] | None = None) -> Roles:
+    """Give every column its role.
+
+    Parameters
+    ----------
+    settings
+        As checked.
+    schema
+        Of the data.
+    kinds
+        By default those of the settings.
+    aside
+        Columns that are no features unless the settings name them, each with the reason.
 
     Raises
     ------
@@ -55,7 +67,7 @@ def choose(settings: Settings, schema: Any, kinds: Kinds | None = None) -> Roles
     ids = expand(settings.id, names)
     taken = {settings.target, settings.weight, *ids}
     chosen = expand(settings.features, names) if settings.features else names
-    excluded = set(expand(settings.exclude, names))
+    excluded = set(expand(settings.exclude, names)) | (set(aside or {}) - _named(settings, names))
     features = tuple(name for name in chosen if name not in taken | excluded)
     both = [name for name in features if name in {settings.target, settings.weight}]
     if both:
@@ -67,6 +79,13 @@ def choose(settings: Settings, schema: Any, kinds: Kinds | None = None) -> Roles
     return Roles(
         settings.target, settings.weight, features, ids, choose_kinds(kinds, asked, features, schema), asked, kinds.own
     )
+
+
+def _named(settings: Settings, names: Sequence[str]) -> set[str]:
+    """Return the columns that the settings name as features, one way or another."""
+    parts = [entry if entry in names else entry.rpartition(".")[0] for entry in settings.time_parts]
+    given = [*settings.features, *settings.categorical, *settings.text, *parts]
+    return {name for name in names if any(name == entry or (entry != "*" and fnmatchcase(name, entry)) for entry in given)}
 
 
 def asked_kinds(settings: Settings, features: Sequence[str], kinds: Kinds) -> dict[str, str]:

@@ -56,7 +56,7 @@ class Sample:
     filter_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.reader = self.dataset.source.reader(keeps_open=False)
+        self.reader = self.dataset.reader(keeps_open=False)
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
         """Return the pieces to look at for these columns: all of small data, else the head of row groups chosen by seed."""
@@ -111,8 +111,8 @@ class Sample:
         }
         if self.filter is None:
             return flat
-        table = self.dataset.unified(flat).filter(self.filter)
-        return {name: table.column(name) for name in names}
+        keep = pa.array(self.filter.keep(flat, self.dataset.source.where(piece)))
+        return {name: flat[name].filter(keep) for name in names}
 
     def _one_by_one(self, piece: Piece, names: tuple[str, ...]) -> dict[str, Any]:
         """Read the row groups of a run apart, so that only the damaged ones are named, or left out."""

@@ -127,7 +127,7 @@ def measure_order(
     plan = plan_for(dataset, settings, target)
     pieces = _pieces(plan)
     chosen = _runs(len(pieces), settings.seed)
-    reader, total = dataset.source.reader(), _Sums()
+    reader, total = dataset.reader(), _Sums()
     full = settings.batch_size == "full"
     batch = LEAST_BATCH if full or settings.batch_size == "auto" else max(LEAST_BATCH, int(settings.batch_size))
     mix = TargetMix(

@@ -22,8 +22,8 @@ from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.features.arrow import as_float
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.names import expand
-from streamsgd.features.roles import choose
 from streamsgd.features.sample import Sample
+from streamsgd.features.shapes import choose_roles
 from streamsgd.inspection.order import OrderRisk, TargetMix, measure_order
 from streamsgd.planning.chunks import Piece
 
@@ -153,7 +153,7 @@ def inspect_data(
 
 def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:
     """Note what training would make of every column, and why."""
-    roles = choose(settings, dataset.schema)
+    dataset, roles = choose_roles(Sample(dataset, settings))
     require(dataset, roles.read)
     encoding, reasons = choose_encoding(Sample(dataset, settings), roles)
     taken = encoding.taken_as()
@@ -174,7 +174,7 @@ def sample_pieces(dataset: Dataset, seed: int, most: int = SAMPLE_GROUPS, rows: 
 def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSummary]:
     """Return a summary of every column over some pieces."""
     sizes = dataset.source.encoded_bytes()
-    summaries, reader = [], dataset.source.reader(keeps_open=False)
+    summaries, reader = [], dataset.reader(keeps_open=False)
     for name in dict.fromkeys(dataset.schema.names):
         kind = dataset.schema.field(dataset.schema.names.index(name)).type
         summary = ColumnSummary(name, str(kind), kind_of(kind) is not None, sizes.get(name))

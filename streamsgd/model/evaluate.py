@@ -158,7 +158,8 @@ class Evaluator:
         options: ScoringOptions = NO_OPTIONS,
     ) -> Evaluator:
         """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
-        dataset, expression, columns = open_data(data, filter_text)
+        nulls = model.settings.get("missing_columns") == "null"
+        dataset, expression, columns = open_data(data, filter_text, trained=model.encoding.types, nulls=nulls)
         recipe = Loader(
             dataset,
             model.encoding,
@@ -172,6 +173,7 @@ class Evaluator:
             missing=tuple(model.settings.get("missing", ())),
             counts_unseen=True,
             precision=str(model.weights.dtype),
+            nulls_for_missing=nulls,
         )
         return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory)
 

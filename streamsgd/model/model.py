@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
-from streamsgd.data.tables import as_table
+from streamsgd.data.normalise import deliver, refusal
+from streamsgd.data.tables import as_table, table_dataset
 from streamsgd.errors import ModelError
+from streamsgd.features.conform import column_types
 from streamsgd.features.encoder import Encoder
-from streamsgd.features.encoding import Encoding, check_columns
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
 
 
@@ -99,10 +102,11 @@ class Model:
 
         """
         table = as_table(table, "the table")
-        n = table.num_rows
+        data, n = table_dataset(table), table.num_rows
         block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
-        check_columns(self.encoding, table.schema, "the table")
-        columns = [table.column(name) for name in encoder.sources]
+        nulls = self.settings.get("missing_columns") == "null"
+        kinds = column_types(self.encoding, data.schema, "the table", nulls=nulls)
+        columns = [_delivered(table, name, kinds[name]) for name in encoder.sources]
         found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
         if self.settings.get("infinite") != "missing":
             encoder.check_infinite(found.infinite, "the table")
@@ -342,3 +346,13 @@ def from_file(
     return Model(
         part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance
     )
+
+
+def _delivered(table: Any, name: str, kind: Any) -> Any:
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, kind)
+    column = table.column(name)
+    try:
+        return deliver(column, kind)
+    except ValueError as error:
+        raise refusal(name, "the table", column.type, kind, error) from error

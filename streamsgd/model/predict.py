@@ -17,8 +17,8 @@ from streamsgd.compute.executors import Inline, reading
 from streamsgd.compute.local_files import clear_unfinished, only_writer, whole_file
 from streamsgd.compute.memory import MemorySlots, parse_limit
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
+from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file, open_data
-from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
@@ -194,7 +194,9 @@ class ParquetPredictor:
         scores, means, _ = model.score_block(filled.block, start, start + n)
         means, scores = model.in_target_units(means), model.in_target_units(scores)
         columns = self._id_columns(piece) if n else {}
-        columns |= {} if n else {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in self.ids}
+        if not n:
+            fields = id_fields(self.dataset, int(self.dataset.file[piece.first]), self.ids)
+            columns = {field.name: pa.nulls(0, field.type) for field in fields}
         columns["prediction"] = pa.array(model.decide(means))
         if model.has_probabilities and model.n_outputs == 1:
             columns["probability"] = pa.array(means[:, 0])
@@ -207,18 +209,10 @@ class ParquetPredictor:
     def _id_columns(self, piece: Piece) -> dict[str, Any]:
         if not self.ids:
             return {}
-        names = tuple(dict.fromkeys([*self.ids, *self.recipe.filter_columns]))
-        parts = [
-            pa.table(dict(zip(names, columns, strict=True))) for columns in self.recipe.reader.read(piece, names, Timings())
-        ]
-        whole = pa.concat_tables(parts)
-        table = self.dataset.unified(dict(zip(names, whole.columns, strict=True)))
-        if self.recipe.filter is not None:
-            table = table.filter(self.recipe.filter)
-        return {name: table.column(name) for name in self.ids}
+        return read_ids(self.recipe.dataset, self.recipe.reader, piece, self.ids, self.recipe.filter)
 
-    def _schema(self) -> Any:
-        fields = [self.dataset.schema.field(name).remove_metadata() for name in self.ids]
+    def _schema(self, file: int) -> Any:
+        fields = id_fields(self.dataset, file, self.ids)
         empty = np.zeros((0, self.model.n_outputs), self.model.weights.dtype)
         floats = pa.from_numpy_dtype(self.model.in_target_units(empty).dtype)
         classes = pa.array(np.array(self.model.classes)).type if self.model.classes else floats
@@ -233,7 +227,7 @@ class ParquetPredictor:
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
         path, rows = self.paths[file], 0
-        schema = self._schema().with_metadata({MARK: self._mark(file)})
+        schema = self._schema(file).with_metadata({MARK: self._mark(file)})
         try:
             with self._sink(path) as sink, pq.ParquetWriter(sink, schema) as writer:
                 for table in tables:
@@ -302,13 +296,14 @@ def score_data(
             "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
             "frame.map_partitions(model.predict)"
         )
-    dataset, expression, columns = open_data(data, filter_text)
+    dataset, expression, columns = _opened(model, data, filter_text)
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
     clash = {"prediction", "probability", "score", *(f"probability_{c}" for c in model.classes)} & set(chosen)
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
     recipe = _recipe(model, dataset, expression, columns, options)
+    dataset = recipe.dataset
     each = 2 * block_bytes + dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
     return ParquetPredictor(
         model,
@@ -344,7 +339,7 @@ def score_rows(
         The data cannot be read, or lacks a column.
 
     """
-    recipe = _recipe(model, *open_data(data, filter_text))
+    recipe = _recipe(model, *_opened(model, data, filter_text))
     with contextlib.closing(sequential_stream(recipe, executor, block_bytes).chunks()) as chunks:
         for filled in chunks:
             for start, stop in filled.learned_runs():
@@ -376,8 +371,14 @@ def _recipe(
             infinite_is_missing=options.of(model, "infinite") == "missing",
             missing=tuple(model.settings.get("missing", ())),
             precision=str(model.weights.dtype),
+            nulls_for_missing=model.settings.get("missing_columns") == "null",
         )
     )
+
+
+def _opened(model: Predictor, data: Any, filter_text: str | None) -> tuple[Dataset, Any, tuple[str, ...]]:
+    nulls = model.settings.get("missing_columns") == "null"
+    return open_data(data, filter_text, trained=model.encoding.types, nulls=nulls)
 
 
 def _by_file(tables: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Iterator[Any]]]:

@@ -142,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "becomes; indicator is mean and a feature that is 1 there."
         ),
     ] = ()
+    missing_columns: Annotated[
+        Literal["error", "null"], Meta(description="A feature that a file lacks: an error, or null in all its rows.")
+    ] = "error"
     infinite: Annotated[Literal["error", "missing"], Meta(description="What an infinite feature value is.")] = "error"
     bad_rows: Annotated[
         Literal["error", "skip"], Meta(description="Rows whose target or weight is null, NaN or out of range.")

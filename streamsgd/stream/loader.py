@@ -17,8 +17,8 @@ from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.features.conform import conform
 from streamsgd.features.encoder import Encoder
-from streamsgd.features.encoding import Encoding, check_columns
 from streamsgd.features.frequent import COUNTED_BYTES, COUNTED_ROWS, ValueCounter
 from streamsgd.features.target import (
     Target,
@@ -34,7 +34,8 @@ from streamsgd.stream.chunk import LoadedPiece, join_pieces
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
-    from streamsgd.data.source import Reader
+    from streamsgd.data.reading import TypedReader
+    from streamsgd.features.encoding import Encoding
     from streamsgd.features.layout import Layout
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Piece
@@ -49,7 +50,6 @@ def check_loader(recipe: Loader) -> Loader:
         It has not.
 
     """
-    check_columns(recipe.encoding, recipe.dataset.schema, "the data")
     names = list(recipe.encoding.sources)
     extra = [recipe.target.name] if recipe.target else []
     extra += [recipe.weight] if recipe.weight else []
@@ -57,6 +57,7 @@ def check_loader(recipe: Loader) -> Loader:
         if name not in recipe.dataset.schema.names:
             raise DataError(f"the data has no column {name!r}, which the model was trained with")
         kind = recipe.dataset.schema.field(name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if name == recipe.weight:
             check_weight(name, kind)
         of_text = recipe.target is not None and name == recipe.target.name and recipe.target.of_text
@@ -64,8 +65,9 @@ def check_loader(recipe: Loader) -> Loader:
             raise DataError(
                 f"column {name!r} of the data is of type {kind}; the model needs {WHAT['text' if of_text else 'number']}"
             )
-    require(recipe.dataset, [*names, *extra])
-    return recipe
+    dataset = conform(recipe.encoding, recipe.dataset, nulls=recipe.nulls_for_missing, others=extra)
+    require(dataset, [*names, *extra], nulls=names if recipe.nulls_for_missing else ())
+    return replace(recipe, dataset=dataset)
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Loader:
     """Whether rows are wanted as lists of entries even if they hold numbers only."""
     poisoned: frozenset[int] = frozenset()
     """Row groups that killed whoever read them; never opened again. See `training.backends.poison`."""
+    nulls_for_missing: bool = False
+    """Whether a feature that a file lacks is null there."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
@@ -107,9 +111,9 @@ class Loader:
         return self.encoding.layout(mixed=self.by_entries)
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> TypedReader:
         """The reader of this process."""
-        return self.dataset.source.reader(at_once=self.at_once)
+        return self.dataset.reader(at_once=self.at_once)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -213,11 +217,9 @@ class Loader:
     def _filtered(self, piece: Piece, control: dict[str, Any]) -> np.ndarray:
         if self.filter is None:
             return np.ones(piece.rows, np.bool_)
-        table = self.dataset.unified({name: control[name] for name in self.filter_columns})
-        numbered = table.append_column("__row__", pa.array(np.arange(piece.rows)))
-        kept = numbered.filter(self.filter)["__row__"].to_numpy()
-        wanted = np.zeros(piece.rows, np.bool_)
-        wanted[kept] = True
+        if not self.filter_columns:  # a condition without a column
+            control = {"": np.zeros(piece.rows)}
+        wanted: np.ndarray = self.filter.keep(control, self.dataset.source.where(piece))
         return wanted
 
     def _unseen(self, piece: Piece, control: dict[str, Any], wanted: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def estimate(job: Job) -> dict[str, float]:
     `read_seconds` is for decoding in all epochs and passes after them, if none is spared, on the job's threads, `seconds` for
     encoding and fitting too.
     """
-    plan, reader = job.plan, job.dataset.source.reader(keeps_open=False)
+    plan, reader = job.plan, job.dataset.reader(keeps_open=False)
     k = len(plan.rows) // 2
     first, last = int(plan.first[k]), int(plan.last[k])
     whole = last > first + 1  # several small row groups are read together or not at all

@@ -17,11 +17,12 @@ from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
+from streamsgd.features.conform import conform, with_types
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
-from streamsgd.features.roles import Roles, choose
 from streamsgd.features.sample import Sample
+from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning import budget as budgets
@@ -47,6 +48,7 @@ from streamsgd.training.rates import scale_rate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
     from streamsgd.settings.fields import Settings
 
@@ -64,9 +66,11 @@ def survey(
         The data is missing, damaged, empty, or without a column that is needed.
 
     """
-    dataset, expression, columns = open_data(data, settings.filter, progress)
-    roles = choose(settings, dataset.schema)
-    require(dataset, [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())])
+    nulls = settings.missing_columns == "null"
+    dataset, expression, columns = open_data(data, settings.filter, progress, nulls=nulls)
+    dataset, roles = choose_roles(Sample(dataset, settings, expression, columns))
+    needed = [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())]
+    require(dataset, needed, nulls=roles.features if nulls else ())
     if roles.weight:
         check_weight(roles.weight, dataset.schema.field(roles.weight).type)
     return dataset, roles, expression, columns
@@ -102,10 +106,12 @@ def prepare(
     dataset, roles, expression, columns = survey(data, settings, progress)
     if frozen:
         encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]
+        dataset = conform(encoding, dataset, nulls=settings.missing_columns == "null")
     else:
         look = Sample(dataset, settings, expression, columns)
         target = choose_target(look, roles.target, task_of(settings))
         encoding, _ = choose_encoding(look, roles)
+        encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
         chunk_rows = settings.chunk_rows
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
@@ -129,6 +135,7 @@ def prepare(
         missing=settings.missing,
         precision=settings.precision,
         names_values=settings.values,
+        nulls_for_missing=settings.missing_columns == "null",
         at_once=whole_bytes(parse_limit(settings.memory)),
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),

@@ -153,6 +153,7 @@ def make_validator(job: Job, executor: Executor, client: Any = None) -> Validato
 
 def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -> Evaluator:
     """Return the evaluator of a run's validation set; with a client its workers score."""
-    dataset, expression, columns = open_data(data, job.settings.valid_filter, flag="--valid-filter")
+    nulls, text = job.settings.missing_columns == "null", job.settings.valid_filter
+    dataset, expression, columns = open_data(data, text, flag="--valid-filter", trained=job.encoding.types, nulls=nulls)
     recipe = replace(job.recipe, dataset=dataset, held_share=0.0, names_values=False, filter=expression, filter_columns=columns)
     return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)

@@ -18,14 +18,14 @@ CHILD = """
 import json, sys
 from streamsgd.data.dataset import read_dataset, require
 from streamsgd.errors import DataError
-from streamsgd.data.filters import parse_filter
+from streamsgd.data.filters import row_filter
 from streamsgd.data.pruning import prune
 
 def outcome(path):
     try:
         dataset = read_dataset(path)
         for column in dataset.schema.names:
-            condition = parse_filter(f"`{column}` is not None", dataset.schema)
+            condition = row_filter(f"`{column}` is not None", dataset.schema)
             assert prune(dataset, condition).shape == (dataset.n_row_groups,)
         require(dataset, dataset.schema.names)
         return "read", dataset.n_rows

@@ -339,13 +339,18 @@ def test_uneven_partition_folders_are_refused_when_needed(tmp_path: Path, folder
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        (["01", "2"], pa.int64()),
+        (["1", "20"], pa.int64()),
+        (["01", "12"], pa.int64()),  # a month
+        (["01", "2"], pa.string()),
+        (["007", "012"], pa.string()),  # a code
         (["1", "2.5"], pa.string()),
         (["9" * 19, "1"], pa.string()),
-        (["٣", "1"], pa.int64()),
+        (["٣", "1"], pa.string()),
+        (["2024-01-31", "2024-02-29"], pa.date32()),
+        (["2024-01-31", "2024-02-30"], pa.string()),
     ],
 )
-def test_partition_type_is_int64_only_if_all_values_are(tmp_path: Path, values: list[str], kind: pa.DataType) -> None:
+def test_the_type_of_a_folder_column_holds_all_its_values(tmp_path: Path, values: list[str], kind: pa.DataType) -> None:
     for value in values:
         write(tmp_path / f"k={value}" / "a.parquet", {"y": [1]})
     assert read_dataset(tmp_path).schema.field("k").type == kind

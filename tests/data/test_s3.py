@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from streamsgd.data.dataset import read_dataset
 from streamsgd.data.files import open_source
 from streamsgd.data.filesystems import local_or_remote_output
-from streamsgd.data.filters import parse_filter
+from streamsgd.data.filters import row_filter
 from streamsgd.data.pruning import prune
 from streamsgd.errors import DataError
 
@@ -94,7 +94,7 @@ def test_pickled_source_needs_no_endpoint_variable(tables: Path, monkeypatch: py
 
 def test_pruning_reads_footers_from_s3(tables: Path) -> None:
     dataset = read_dataset(f"s3://{BUCKET}/table")
-    keep = prune(dataset, parse_filter("year == 2024 and x >= 80", dataset.schema))
+    keep = prune(dataset, row_filter("year == 2024 and x >= 80", dataset.schema))
     assert np.flatnonzero(keep).tolist() == [17]
 
 

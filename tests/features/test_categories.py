@@ -233,6 +233,7 @@ def test_sentences_are_text_unless_they_are_named_categories() -> None:
     assert repeated.tails == ()
 
 
-def test_a_list_of_floats_cannot_be_a_category() -> None:
-    with pytest.raises(SettingsError, match=r"column 'l' is of type list<.*cannot be a category"):
-        job_of(with_y({"l": [[1.0], [2.0]]}), categorical=["l"])
+def test_a_list_of_floats_is_a_list_of_categories_if_asked_for() -> None:
+    assert [tail.kind for tail in job_of(with_y({"l": [[1.0], [2.0]]}), categorical=["l"]).encoding.tails] == ["list"]
+    with pytest.raises(SettingsError, match=r"column 's' is of type struct<.*cannot be a category"):
+        job_of(with_y({"s": [{"a": 1.0}, {"a": 2.0}]}), categorical=["s"])

@@ -296,11 +296,15 @@ def test_bad_weights_are_an_error_or_left_out_and_counted(data: Path, value: flo
 # --- features
 
 
-def test_a_feature_without_any_value(data: Path) -> None:
-    put(data, table(a=pa.nulls(N, pa.float64())))
-    with pytest.raises(DataError, match="feature 'a' has no value in any row; leave it out with --exclude"):
-        train(data)
-    assert [column.name for column in train(data, exclude=["a"]).encoding.columns] == ["b"]
+@pytest.mark.parametrize("kind", [pa.float64(), pa.string(), pa.null(), pa.date32()], ids=str)
+def test_a_feature_without_any_value_is_left_out_and_said_once(data: Path, kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    put(data, table(a=pa.nulls(N, kind), c=pa.nulls(N, kind)))
+    assert [column.name for column in train(data).encoding.columns] == ["b"]
+    assert [r.message for r in caplog.records if "hold no value" in r.message] == [
+        "2 columns hold no value in any row and are left out: 'a', 'c'"
+    ]
+    with pytest.raises(DataError, match="feature 'a' has no value in any row; leave it out with --exclude 'a'"):
+        train(data, exclude=["b", "c"])
 
 
 def test_missing_values_where_they_are_forbidden(data: Path) -> None:

@@ -1,0 +1,147 @@
+"""New data beside what training saw: each column is read as its type there, or refused by name."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+
+from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, parse_type
+from streamsgd.errors import DataError
+from streamsgd.features.encoding import check_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.features.encoding import Encoding
+
+log = logging.getLogger("streamsgd")
+
+
+def with_types(encoding: Encoding, dataset: Dataset, names: Iterable[str]) -> Encoding:
+    """Return an encoding that keeps the logical types of these columns."""
+    types = tuple(column_type(name, dataset.schema.field(name).type) for name in dict.fromkeys(names))
+    return msgspec.structs.replace(encoding, types=types)
+
+
+def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others: Iterable[str] = ()) -> Dataset:
+    """Return data whose columns are read as the types that training saw.
+
+    Parameters
+    ----------
+    encoding
+        Of training.
+    dataset
+        New data.
+    nulls
+        Whether a column that is in no file is a column of nulls.
+    others
+        Columns beside features whose types are compared too, as the target's is.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or of a type whose values are no values of training's.
+
+    """
+    read = column_types(encoding, dataset.schema, "the data", nulls=nulls, folders=dataset.partition_names, where=dataset.whose)
+    trained = {column.name: column for column in encoding.types}
+    for name in others:
+        if name in trained and name in dataset.schema.names:
+            found = _compared(trained[name], dataset.schema.field(name).type, "the data", dataset.whose)
+            read[name] = found if trained[name].family == "instant" else dataset.schema.field(name).type
+    return dataset.retyped(read)
+
+
+def column_types(
+    encoding: Encoding,
+    schema: Any,
+    what: str,
+    *,
+    nulls: bool = False,
+    folders: tuple[str, ...] = (),
+    where: Callable[[str], str] = lambda _: "",
+) -> dict[str, Any]:
+    """Return the Arrow type as which each column of an encoding is to be read from data of another schema.
+
+    `folders` names columns of folders, which are text until a type is chosen; `where` says where a column is.
+
+    Raises
+    ------
+    DataError
+        As `conform`.
+
+    """
+    trained = {column.name: column for column in encoding.types or _of_older(encoding)}
+    read: dict[str, Any] = {}
+    absent = []
+    for name in encoding.sources:
+        before = trained.get(name)
+        if name not in schema.names:
+            if not nulls:
+                raise DataError(f"{what} has no column {name!r}, which the model was trained with")
+            absent.append(name)
+            read[name] = pa.float64() if before is None else arrow_type(before)
+            continue
+        found = schema.field(name).type
+        if before is not None:
+            found = arrow_type(before) if name in folders else _compared(before, found, what, where)
+        read[name] = found
+    if absent:
+        log.warning("%s has no column %s: taken as null in every row", what, ", ".join(map(repr, absent)))
+    check_columns(encoding, pa.schema(read.items()), what)
+    return read
+
+
+def _of_older(encoding: Encoding) -> list[ColumnType]:
+    """Return what the model file of an older version says of types: their names in Arrow."""
+    named = {
+        name: config.type
+        for kind, configs in encoding.by_kind().items()
+        for config in configs
+        for name in kind.sources(config)
+        if hasattr(config, "type")
+    }
+    types = {name: parse_type(text) for name, text in named.items()}
+    return [column_type(name, kind) for name, kind in types.items() if kind is not None]
+
+
+def _compared(trained: ColumnType, kind: Any, what: str, where: Callable[[str], str]) -> Any:
+    """Return the type as which a column is to be read."""
+    found = column_type(trained.name, kind)
+    if found.means == "missing":
+        return arrow_type(trained)
+    place = f"{what}{where(trained.name)}"
+    if found.family != trained.family or not _same_inside(trained, found):
+        raise DataError(
+            f"column {trained.name!r} of {place} is of type {kind}, {_meant(found)}; in training it was of type "
+            f"{trained.stored}, {_meant(trained)}: write it in that type, or train without it: --exclude '{trained.name}'"
+        )
+    if trained.family == "instant" and bool(trained.zone) != bool(found.zone):
+        raise DataError(
+            f"column {trained.name!r} of {place} is of type {kind}, which has {'a' if found.zone else 'no'} time zone; in "
+            f"training it had {trained.zone or 'none'} ({trained.stored})"
+        )
+    return kind if found.means == trained.means else _READ_AS.get(trained.means, lambda kind, _: kind)(kind, trained)
+
+
+def _same_inside(a: ColumnType, b: ColumnType) -> bool:
+    return "missing" in (a.of, b.of) or FAMILY.get(a.of, a.of) == FAMILY.get(b.of, b.of)
+
+
+def _meant(column: ColumnType) -> str:
+    return f"{MEANT[column.means]} of {MEANT[column.of]}" if column.of else MEANT[column.means]
+
+
+_READ_AS: dict[str, Any] = {
+    "number": lambda _kind, _: pa.uint8(),
+    "flag": lambda _kind, _: pa.bool_(),
+    "date": lambda _kind, _: pa.date32(),
+    "instant": lambda kind, _: pa.timestamp("ms" if pa.types.is_date64(kind) else "s"),
+    "vector": lambda kind, trained: pa.list_(kind.value_type, trained.size),
+    "list": lambda kind, _: pa.list_(kind.value_type),
+}
+"""By what training saw: the type that makes it of the other meaning of its family."""
