@@ -155,10 +155,10 @@ def run_killed(data: Path, folder: Path, delay: Callable[[], float], most: int) 
 def stage(folder: Path, began: float) -> str:
     """Say from what a killed process left behind since it was started (`began`, Unix time) what it was doing."""
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
-    names = [path.name for path in files if path.stat().st_mtime >= began]
+    names = [path.name for path in files if path.stat().st_mtime >= began and path.suffix != ".lock"]
     if "model.sgd" in names:
         return "after the model was saved"
-    if ".model.sgd.partial" in names:
+    if any(name.startswith(".model.sgd.") and name.endswith(".partial") for name in names):
         return "saving the model"
     if any(name.endswith(".partial") for name in names):
         return "writing a checkpoint"

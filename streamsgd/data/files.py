@@ -175,12 +175,13 @@ def _nearest(filesystem: Any, path: str) -> str:
 
 def _list(filesystem: Any, path: str, item: str, *, recursive: bool) -> list[Any]:
     """List a folder, refusing one that is a table whose log alone says which files count."""
-    infos = retry(lambda: filesystem.get_file_info(pafs.FileSelector(path, recursive=recursive)), item)
+    selector = pafs.FileSelector(path, recursive=recursive)
+    infos = retry(lambda: sorted(filesystem.get_file_info(selector), key=lambda info: info.path), item)  # decodes all names
     for info in infos:
         kind = _TABLES.get(info.base_name) or ("Iceberg" if _ICEBERG.match(info.path) else None)
         if kind:
             _refuse_table(item, kind, info.path)
-    return sorted(infos, key=lambda info: info.path)
+    return infos
 
 
 def _refuse_table(item: str, kind: str, mark: str) -> NoReturn:

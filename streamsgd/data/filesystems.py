@@ -113,6 +113,8 @@ def retry(call: Callable[[], T], what: str, attempts: int = ATTEMPTS, pause: flo
         tried = time.monotonic()
         try:
             return call()
+        except UnicodeError as error:
+            raise DataError(f"{what}: holds a name that is not UTF-8, which Arrow cannot open ({error}); rename it") from error
         except (OSError, pa.ArrowException) as error:
             if not is_transient(error):
                 raise DataError(f"{what}: {explain(error)}") from error
@@ -164,6 +166,10 @@ def locate(data: str) -> Place:
 
 def _locate(data: str) -> Place:
     remember(data)
+    try:
+        data.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{os.fsencode(data)!r}: is not UTF-8, and Arrow cannot open it; rename it") from None
     match = _SCHEME.match(data)
     if match is None:
         return Place(LOCAL, os.path.abspath(os.path.expanduser(data)))  # noqa: PTH100, PTH111 - drops ".."

@@ -357,3 +357,14 @@ def test_retry_ends_and_says_that_the_storage_failed() -> None:
     with pytest.raises(DataError, match="x: the storage failed 3 times in a row, last with: slow"):
         retry(call, "x", attempts=3, pause=0.001)
     assert len(calls) == 3
+
+
+def test_names_that_are_no_utf8_are_named_and_not_a_bug(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0]}), tmp_path / "a.parquet")
+    strange = os.fsencode(tmp_path) + b"/\xff.parquet"
+    Path(os.fsdecode(strange)).write_bytes((tmp_path / "a.parquet").read_bytes())
+    with pytest.raises(SettingsError, match=r"xff\.parquet': is not UTF-8"):
+        open_source(os.fsdecode(strange))
+    with pytest.raises(DataError, match="holds a name that is not UTF-8"):
+        open_source(tmp_path)
+    assert len(open_source(tmp_path / "a.parquet").files) == 1
