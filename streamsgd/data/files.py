@@ -207,6 +207,8 @@ def _check_above(filesystem: Any, folder: str, item: str) -> None:
 
 def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
     _check_above(filesystem, folder, item)
+    if filesystem.type_name == "local":
+        _check_links(folder)
     infos = [
         info
         for info in _list(filesystem, folder, item, recursive=True)
@@ -222,6 +224,20 @@ def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
     others = ", ".join(info.base_name for info in infos[:3])
     holds = f"it holds {others}" + (", ..." if len(infos) > 3 else "") if infos else "it is empty"
     raise DataError(f"{item}: no Parquet files in this folder; {holds}")
+
+
+def _check_links(folder: str) -> None:
+    """Refuse links to nothing and folders that cannot be listed, which a listing leaves out without a word."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(f"{error.filename}: cannot be listed: {explain(error)}")
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        for name in (*folders, *files):
+            path = f"{place}/{name}"
+            if os.path.islink(path) and not os.path.exists(path) and not _is_hidden(name):  # noqa: PTH110, PTH114
+                raise DataError(f"{path}: is a link to {os.readlink(path)}, which is not there; remove or mend it")  # noqa: PTH115
 
 
 def _is_hidden(relative: str) -> bool:
@@ -323,7 +339,9 @@ def _identified(ref: FileRef, uri: str) -> tuple[object, FileRef]:
         return ref.path, ref
     stat = _stat(ref)
     stamp, inode = _local_stamp(stat)
-    return (stat.st_dev, stat.st_ino), replace(ref, stamp=stamp, inode=inode)
+    # Hard links are files of their own to whoever lists the folder: each counts.
+    same = (stat.st_dev, stat.st_ino, os.path.realpath(ref.path) if stat.st_nlink > 1 else "")
+    return same, replace(ref, stamp=stamp, inode=inode)
 
 
 def _stat(ref: FileRef) -> os.stat_result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsgd.data import filters
+from streamsgd.data import filters, streams
 from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.parquet_files import open_files
@@ -33,7 +33,11 @@ class Opener(NamedTuple):
 OPENERS = (
     Opener(lambda data: isinstance(data, Source), lambda data, _: Dataset(data), "the source", by_file=True),
     Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
+    Opener(streams.is_stream, lambda data, _: streams.dataset_of_stream(data), "the stream"),
+    Opener(streams.is_arrow_dataset, lambda data, _: streams.dataset_of_arrow(data), "the pyarrow.dataset"),
     Opener(lambda data: hasattr(data, "__arrow_c_stream__"), lambda data, _: table_dataset(data), "the table"),
+    Opener(streams.is_rows, lambda data, _: table_dataset(streams.table_of_rows(data)), "the rows"),
+    Opener(streams.is_tables, lambda data, _: streams.dataset_of_tables(data), "the tables"),
 )
 """The one list of what data may be, tried in order ..."""
 

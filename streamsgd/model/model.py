@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.normalise import deliver, refusal
+from streamsgd.data.streams import is_rows, table_of_rows
 from streamsgd.data.tables import as_table, table_dataset
 from streamsgd.errors import ModelError
 from streamsgd.features.conform import column_types
@@ -181,6 +182,7 @@ class Model:
         return values.astype(np.float64) / self.target.scale + self.target.shift
 
     def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        data = table_of_rows(data) if is_rows(data) else data
         if hasattr(data, "__arrow_c_stream__"):
             parts = list(self._score_table(as_table(data, "the table")))
         else:
