@@ -152,6 +152,9 @@ def test_a_process_that_no_signal_reaches_ends_all_the_same() -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     assert process.stderr.readline() == "HERE\n"
+    until = time.monotonic() + 2.0  # it says HERE before it is stuck
+    while "futex" not in Path(f"/proc/{process.pid}/wchan").read_text() and time.monotonic() < until:
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=10)
     assert process.returncode == 75
