@@ -47,6 +47,9 @@ class LocalWorkers:
 
     They are started by their own command, not forked or spawned from this program, which needs no `if __name__ == "__main__"`
     then. One that dies is started again; all end when this process does, however it ends.
+
+    `distributed.deploy.subprocess.SubprocessCluster` starts workers by their own command, too, each under a nanny and with the
+    scheduler in a process of its own: 346 MB in seven processes for two idle workers, here 128 MB in two.
     """
 
     def __init__(self, n_workers: int) -> None:
