@@ -71,6 +71,10 @@ def open_parquet(handle: Any, metadata: Any, texts: list[str], **how: Any) -> An
     )
 
 
+COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What reading raises where bytes are damaged; an `OSError` may be the storage's too."""
+
+
 class Footers:
     """A bounded cache of parsed footers, and indexes of those too large to parse, shared by the threads of a process."""
 
@@ -278,10 +282,15 @@ class PieceReader:
         def checked() -> Any:
             try:
                 return read()
-            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            except COMPLAINTS as error:
                 if is_storage_error(error):
                     raise
                 self._prove_readable(piece, names)
+            try:
+                return read()  # what the network garbled comes whole the second time
+            except COMPLAINTS as error:
+                if is_storage_error(error):
+                    raise
                 shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
                 raise UnreadableError(
                     f"{self.where(piece)}: columns {shown} cannot be read: {first_line(error)}; "
@@ -294,6 +303,7 @@ class PieceReader:
         """Raise what keeps the storage from giving the bytes of a piece, if anything does: no decoder is to blame then."""
         source = self.dataset.source
         ref = source.files[int(self.dataset.file[piece.first])]
+        self._together.fetched = None
         with source.open(ref) as handle:
             if not source.is_local:
                 probe(handle, ref.name, self._spans(piece, names))

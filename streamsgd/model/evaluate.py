@@ -183,6 +183,7 @@ class Evaluator:
         self.account.start(self.recipe.dataset.n_rows)
         for metrics in self._here(model) if self.client is None else self._there(model):
             total.merge(metrics)
+        self.account.settle()
         found = named(total, model.loss)
         if unseen := self.account.unseen - before:
             log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)

@@ -103,10 +103,15 @@ class ParquetPredictor:
             self.dataset = self.dataset.select(~done[self.dataset.file])
             self.recipe = replace(self.recipe, dataset=self.dataset)
             self.account.start(self.dataset.n_rows)
+            left_out = self.account.skipped + self.account.filtered
             written = self._here() if self.client is None else self._there(np.flatnonzero(~done & has_rows).tolist())
             for rows in written:
                 result.rows += rows
                 result.files += 1
+            self.account.settle()
+            left_out = self.account.skipped + self.account.filtered - left_out
+            if result.rows + left_out != self.dataset.n_rows:
+                raise AssertionError(f"{self.dataset.n_rows:,} rows: {result.rows:,} written and {left_out:,} left out")
         return result
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,6 +62,18 @@ class Account:
         if self.on_chunk is not None:
             self.on_chunk(self)
 
+    def settle(self) -> None:
+        """Make sure that every row of the passes begun came by.
+
+        Raises
+        ------
+        AssertionError
+            One did not, which is a bug.
+
+        """
+        if self.rows != self.total_rows:
+            raise AssertionError(f"{self.total_rows:,} rows were to be read, {self.rows:,} are accounted for")
+
     @property
     def seconds(self) -> float:
         """Since the beginning."""

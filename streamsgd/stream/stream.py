@@ -88,6 +88,7 @@ class _Read:
         for loaded in self.loaded:
             if isinstance(loaded, Exception):
                 raise loaded
+        self._check_account()
         self._check_tails()
         starts, counts, helds = (
             np.concatenate([getattr(piece, name) for piece in self.loaded]) for name in ("starts", "counts", "helds")
@@ -98,6 +99,20 @@ class _Read:
         return LoadedChunk(
             self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited
         )
+
+    def _check_account(self) -> None:
+        """Make sure that every row of every piece is to be learned, held out, filtered, or left out on purpose.
+
+        Raises
+        ------
+        AssertionError
+            One is not, which is a bug.
+
+        """
+        for piece, loaded in zip(self.chunk.pieces, self.loaded, strict=True):
+            found = int(loaded.counts.sum()) + int(loaded.helds.sum()) + loaded.filtered + loaded.skipped
+            if found != piece.rows:
+                raise AssertionError(f"{self.recipe.dataset.source.where(piece)}: {piece.rows:,} rows, {found:,} accounted for")
 
     def _check_tails(self) -> None:
         """Refuse a chunk whose texts and lists are so much longer than in the first look that the budget would not hold."""
