@@ -101,7 +101,7 @@ class _Read:
         )
 
     def _check_account(self) -> None:
-        """Make sure that every row of every piece is to be learned, held out, filtered, or left out on purpose.
+        """Make sure that every row of every piece is to be learned, held out, filtered, of a class that nobody knows, or left out on purpose.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class _Read:
 
         """
         for piece, loaded in zip(self.chunk.pieces, self.loaded, strict=True):
-            found = int(loaded.counts.sum()) + int(loaded.helds.sum()) + loaded.filtered + loaded.skipped
+            found = int(loaded.counts.sum()) + int(loaded.helds.sum()) + loaded.filtered + loaded.skipped + loaded.unseen
             if found != piece.rows:
                 raise AssertionError(f"{self.recipe.dataset.source.where(piece)}: {piece.rows:,} rows, {found:,} accounted for")
 

@@ -222,6 +222,12 @@ class Engine:
         """Save the run as it stands between two rounds of a phase."""
         if self.checkpoints is None:
             raise ModelError("this run has no folder for checkpoints")
+        self.checkpoints.save(*phase.cursor, *self.state())
+        self._saved_at, self._since_save = time.monotonic(), 0
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return header and arrays of a checkpoint of the run as it stands."""
+        phase = self._begun[-1]
         saved = {one.name: one.save() for one in self._begun}
         header = header_of(self.job) | {
             "cursor": list(phase.cursor),
@@ -233,8 +239,7 @@ class Engine:
         arrays = {"targets": self.totals.targets} | prefixed("validation", self.validator.arrays())
         for name, one in saved.items():
             arrays |= prefixed(name, one.arrays)
-        self.checkpoints.save(*phase.cursor, header, arrays)
-        self._saved_at, self._since_save = time.monotonic(), 0
+        return header, arrays
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go to where a checkpoint was saved."""

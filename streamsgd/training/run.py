@@ -14,8 +14,6 @@ from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import DataError, ModelError, SettingsError
-from streamsgd.features.encoding import Encoding
-from streamsgd.features.target import Target
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
@@ -27,6 +25,7 @@ from streamsgd.training.output import reserved
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import prepare
 from streamsgd.training.result import model_from
+from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +115,11 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
                 job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks
             )
             if saved:
-                engine.restore(*saved)
+                name = str(settings.checkpoint)
+                check_cursor(saved[0], job.plan, name)
+                with restoring(name):
+                    engine.restore(*saved)
+                check_restored(saved, engine.state(), name)
             with _signals(engine), CompileClock() as compiling:
                 outcome = engine.run()
             engine.finish(outcome)
@@ -175,6 +178,7 @@ def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
 
 
 def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    frozen = read_frozen(header, settings, str(settings.checkpoint))
     before = header.get("cpu", cpu_target())
     if before != cpu_target():
         log.warning(
@@ -193,13 +197,7 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
             f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
             "pass the same settings to go on, or --resume never to start anew"
         )
-    return {
-        "encoding": msgspec.convert(header["encoding"], Encoding).with_kinds(settings.column_kind),
-        "target": msgspec.convert(header["target"], Target),
-        "chunk_rows": header["chunk_rows"],
-        "optimizer": header["optimizer"],
-        "poisoned": header["poisoned"],
-    }
+    return frozen | {"encoding": frozen["encoding"].with_kinds(settings.column_kind)}
 
 
 class _signals:  # noqa: N801  reads as a verb

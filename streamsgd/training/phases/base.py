@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
@@ -130,6 +130,38 @@ class PhaseKind(NamedTuple):
     """Passes that learn every row."""
     describe: Callable[[dict[str, Any]], list[str]] = lambda _metrics: []
     """Lines for people about its metrics."""
+
+
+def kept(arrays: Mapping[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:
+    """Return a copy of a saved array that takes the place of another; kernels trust its shape.
+
+    Raises
+    ------
+    ValueError
+        It is of another type or shape.
+
+    """
+    array = arrays[name]
+    if (array.dtype, array.shape) != (like.dtype, like.shape):
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, not {like.dtype} {like.shape}")
+    return array.copy()
+
+
+def kept_members(arrays: Mapping[str, np.ndarray], name: str, n: int) -> np.ndarray:
+    """Return a copy of saved places among n, each once.
+
+    Raises
+    ------
+    ValueError
+        They are not.
+
+    """
+    places = arrays[name]
+    if places.dtype.kind != "i" or places.ndim != 1 or len(np.unique(places)) < len(places):
+        raise ValueError(f"{name} are not places, each once")
+    if len(places) and not (places.min() >= 0 and places.max() < n):
+        raise ValueError(f"{name} are not within {n:,}")
+    return places.copy()
 
 
 def prefixed(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

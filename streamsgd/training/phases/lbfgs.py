@@ -33,6 +33,7 @@ from streamsgd.kernels.algebra.lbfgs import (
     steepest,
     walk,
 )
+from streamsgd.training.phases.base import kept, kept_members
 
 MEMORY = 10
 """Pairs of steps and changes of the gradient that are kept."""
@@ -244,23 +245,27 @@ class LBFGS:
 
     def header(self) -> dict[str, Any]:
         """Return what a checkpoint keeps as JSON."""
-        kept = {name: getattr(self, name) for name in ("stride", "trials", "pairs", "newest", "stale", "stopped")}
+        said = {name: getattr(self, name) for name in ("stride", "trials", "pairs", "newest", "stale", "stopped")}
         for name in ("value", "largest", "least"):
-            kept[name] = getattr(self, name) if self.begun else None
-        return kept
+            said[name] = getattr(self, name) if self.begun else None
+        return said
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what a checkpoint keeps as arrays; slope, direction and trial follow from them."""
         used = self._used()
-        kept = {name: getattr(self, name) for name in ("weights", "gradient", "diagonal", "block", "members")}
-        return kept | {"steps": self.steps[used], "changes": self.changes[used]}
+        now = {name: getattr(self, name) for name in ("weights", "gradient", "diagonal", "block", "members")}
+        return now | {"steps": self.steps[used], "changes": self.changes[used]}
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Take back what a checkpoint kept."""
+        if header.keys() != self.header().keys() or not (0 <= header["pairs"] <= MEMORY and -1 <= header["newest"] < MEMORY):
+            raise ValueError("the descent is of another kind")
         for name, value in header.items():
             setattr(self, name, np.inf if value is None else value)
-        for name in ("weights", "gradient", "diagonal", "block", "members"):
-            setattr(self, name, arrays[name].copy())
+        for name in ("weights", "gradient", "diagonal"):
+            setattr(self, name, kept(arrays, name, self.weights))
+        self.members = kept_members(arrays, "members", self.weights.size)
+        self.block = kept(arrays, "block", np.zeros((len(self.members), len(self.members))))
         used = self._used()
         self.steps[used], self.changes[used] = arrays["steps"], arrays["changes"]
         self.trial[:] = self.weights

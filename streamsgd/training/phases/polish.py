@@ -22,7 +22,7 @@ from streamsgd.planning.tree import FAN
 from streamsgd.training.initial import new_state
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, prefixed, under
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept, kept_members, prefixed, under
 from streamsgd.training.phases.lbfgs import LBFGS, VECTORS, Hessian
 from streamsgd.training.phases.smooth import TOLERANCE, check_objective
 from streamsgd.training.tasks.base import Round
@@ -280,23 +280,24 @@ class Polishing:
         """Return the descent, and the pass so far."""
         header = {name: getattr(self, name) for name in KEPT}
         header |= {"best_constant": self._best_constant, "descent": self._descent.header(), "losses": self._losses}
-        kept = {"sums": self._sums, "gradient": self._gradient}
+        now = {"sums": self._sums, "gradient": self._gradient}
         if self._curvature is not None:
-            kept |= {name: getattr(self._curvature, name) for name in CURVATURE}
-        return Saved(header, prefixed("pass", kept) | prefixed("descent", self._descent.arrays()))
+            now |= {name: getattr(self._curvature, name) for name in CURVATURE}
+        return Saved(header, prefixed("pass", now) | prefixed("descent", self._descent.arrays()))
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        header, kept, descent = saved.header, under("pass", saved.arrays), under("descent", saved.arrays)
+        header, done, descent = saved.header, under("pass", saved.arrays), under("descent", saved.arrays)
         self._before, self._best_constant = before, header["best_constant"]
-        self._start(descent["weights"].copy())
+        self._start(kept(descent, "weights", np.zeros(self.job.n_weights)))
         for name in KEPT:
             setattr(self, name, header[name])
-        self._gradient[:], self._sums[:], self._losses = kept["gradient"], kept["sums"], list(header["losses"])
+        self._gradient[:], self._sums[:], self._losses = done["gradient"], done["sums"], list(header["losses"])
         self._descent.restore(header["descent"], descent)
-        if "members" in kept:
-            again = new_curvature(self._gradient.size, kept["members"].copy(), self.job.n_outputs, int(kept["every"][0]))
-            again.diagonal[:], again.block[:] = kept["diagonal"], kept["block"]
+        if "members" in done:
+            members = kept_members(done, "members", self.job.encoding.n_coordinates)
+            again = new_curvature(self._gradient.size, members, self.job.n_outputs, max(1, int(done["every"][0])))
+            again.diagonal[:], again.block[:] = done["diagonal"], done["block"]
             self._curvature = again
 
 

@@ -27,7 +27,7 @@ from streamsgd.kernels.sums.sandwich import new_sandwich
 from streamsgd.planning.tree import FAN
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.phases.smooth import check_objective
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.sandwich import AddSandwich, SandwichSums
@@ -180,18 +180,18 @@ class StandardErrors:
 
     def save(self) -> Saved:
         """Return the pass so far."""
-        kept = {"weights": self._weights}
+        now = {"weights": self._weights}
         if self._sums is not None:
-            kept |= {name: getattr(self._sums.sums, name) for name in SUMS}
-        return Saved({"chunk": self._chunk, "rows": 0 if self._sums is None else self._sums.rows}, kept)
+            now |= {name: getattr(self._sums.sums, name) for name in SUMS}
+        return Saved({"chunk": self._chunk, "rows": 0 if self._sums is None else self._sums.rows}, now)
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
         self._before, self._chunk = before, saved.header["chunk"]
-        self._weights = saved.arrays["weights"].copy()
+        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_weights))
         if "bread" in saved.arrays:
             empty = new_sandwich(self._weights.size, self.job.n_outputs)
-            sums = empty._replace(**{name: saved.arrays[name].copy() for name in SUMS})
+            sums = empty._replace(**{name: kept(saved.arrays, name, getattr(empty, name)) for name in SUMS})
             self._sums = SandwichSums(saved.header["rows"], sums)
 
 

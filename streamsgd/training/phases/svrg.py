@@ -308,6 +308,8 @@ class VarianceReduction:
         self._total.losses += header["losses"]
         if measured:
             self._at = measured.pop("at").copy()
+            if self._at.shape != (self.job.n_weights,):
+                raise ValueError(f"at is {self._at.shape}, not of {self.job.n_weights} weights")
             for name, array in measured.items():
                 getattr(self._total, name)[...] = array
 

@@ -1,0 +1,178 @@
+"""What a checkpoint says, checked before a run goes on from it: a checksum does not say who wrote it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from streamsgd.errors import ModelError, StreamSGDError
+from streamsgd.model.validate import check_arrays, check_values, converted, read_encoding, read_target, refuse, spec_like
+from streamsgd.settings.registry import PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+
+    from streamsgd.planning.chunks import Plan
+    from streamsgd.settings.fields import Settings
+
+MOST_EPOCHS = 10**6
+"""Beyond the epochs of the settings: passes of phases count as epochs of the cursor."""
+
+
+COUNTS = frozenset(
+    [
+        *("lost", "chunk", "rows", "passes", "first_epoch", "pairs", "newest", "trials", "stale", "misses", "judged_rows"),
+        *("snapshots", "refused", "_bent"),
+    ]
+)
+"""Fields of phases that hold whole numbers, wherever they are ..."""
+
+TEXTS = frozenset(["stopped"])
+"""... and texts."""
+
+
+class TotalsHeader(msgspec.Struct):
+    """What a run has counted."""
+
+    counts: dict[str, int]
+    problems: list[str]
+    common: dict[str, list[tuple[str, int]]]
+
+
+class CheckpointHeader(msgspec.Struct):
+    """What every checkpoint says, whatever phases it is of."""
+
+    settings: dict[str, Any]
+    fingerprint: str
+    encoding: dict[str, Any]
+    target: dict[str, Any]
+    chunk_rows: Annotated[int, Meta(ge=1)]
+    optimizer: str
+    cursor: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]]
+    phases: dict[str, dict[str, Any]]
+    totals: TotalsHeader
+    poisoned: list[int]
+    validation: dict[str, Any]
+
+
+def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
+    """Return what a checkpoint says of encoding, target, chunks and optimizer, for `prepare`; it imports nothing.
+
+    Raises
+    ------
+    ModelError
+        A field is missing, of another type or out of range, or the optimizer is neither one of streamsgd's nor that of the
+        settings.
+
+    """
+    check_values(header, name)
+    found = converted(header, CheckpointHeader, name, "")
+    check_optimizer(found.optimizer, settings, name)
+    for phase, said in found.phases.items():
+        _check_fields(said, name, f"phases.{phase}")
+    _check_fields(found.validation, name, "validation")
+    return {
+        "encoding": read_encoding(found.encoding, name),
+        "target": read_target(found.target, name),
+        "chunk_rows": found.chunk_rows,
+        "optimizer": found.optimizer,
+        "poisoned": found.poisoned,
+    }
+
+
+def _check_fields(said: Any, name: str, field: str) -> None:
+    """Refuse counts that are no whole numbers, texts that are none, and cursors that are no two counts."""
+    if isinstance(said, list):
+        for k, member in enumerate(said):
+            _check_fields(member, name, f"{field}[{k}]")
+    if not isinstance(said, dict):
+        return
+    for key, value in said.items():
+        if key in COUNTS and not (type(value) is int and -1 <= value < 2**53):
+            refuse(name, f"{field}.{key}", f"is {str(value)[:40]}, not a count")
+        if key in TEXTS and not isinstance(value, str):
+            refuse(name, f"{field}.{key}", f"is {str(value)[:40]}, not a text")
+        if key == "cursor":
+            converted(value, tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]], name, f"{field}.{key}")
+        _check_fields(value, name, f"{field}.{key}")
+
+
+def check_optimizer(spec: str, settings: Settings, name: str) -> None:
+    """Refuse an optimizer that would be imported because a file says so."""
+    known = spec.partition(":")[0] in PARTS["optimizer"]
+    if not known and spec.partition(",")[0] != settings.optimizer.partition(",")[0]:
+        refuse(name, "optimizer", f"is {spec[:80]!r}, neither one of streamsgd's nor --optimizer; no file makes us import code")
+
+
+def check_cursor(header: Mapping[str, Any], plan: Plan, name: str) -> None:
+    """Refuse a place that the plan does not have.
+
+    Raises
+    ------
+    ModelError
+        It has not.
+
+    """
+    epoch, chunk = header["cursor"]
+    if epoch > MOST_EPOCHS or chunk > plan.n_chunks(min(epoch, MOST_EPOCHS)):
+        refuse(name, "cursor", f"is epoch {epoch}, chunk {chunk}, which this run does not come to")
+
+
+@contextmanager
+def restoring(name: str) -> Iterator[None]:
+    """Say of whatever goes wrong within that a file's state does not fit the run.
+
+    Raises
+    ------
+    ModelError
+        Something did.
+
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise error if str(error).startswith(name) else ModelError(f"{name}: {error}") from error
+    except StreamSGDError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, msgspec.MsgspecError) as error:
+        refuse(name, "state", f"does not fit this run ({type(error).__name__}: {str(error)[:200]})")
+
+
+def check_restored(saved: tuple[Any, Mapping[str, np.ndarray]], again: tuple[Any, Mapping[str, np.ndarray]], name: str) -> None:
+    """Refuse a state that would be saved otherwise than it was: something of it was not understood, or not of its shape.
+
+    Parameters
+    ----------
+    saved, again
+        Header and arrays as read, and as the restored run would save them now.
+    name
+        Of the file.
+
+    Raises
+    ------
+    ModelError
+        An array is missing, more than there are, or of another type or shape; or a field differs.
+
+    """
+    check_arrays(saved[1], {key: spec_like(array) for key, array in again[1].items()}, name)
+    for key, array in again[1].items():
+        if array.tobytes() != saved[1][key].tobytes():
+            refuse(name, f"array {key!r}", "is not what the restored run has in its place")
+    now = msgspec.json.decode(msgspec.json.encode(again[0]))
+    for key, value in now.items():
+        if key not in saved[0] or not _same(value, saved[0][key]):
+            refuse(name, key, "is not what the restored run has in its place")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two JSON values are the same; NaN, which JSON has not, may be null."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b) or a is None

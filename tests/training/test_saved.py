@@ -1,0 +1,117 @@
+"""Laws of checkpoints that are whole but not ours: refused by file and field, and no code of theirs is run."""
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import EXACT, as_columns
+
+from streamsgd.errors import ModelError, Stopped
+from streamsgd.model import store
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """Return data, and the bytes of a checkpoint of a run on it that was stopped while it polished."""
+    folder = tmp_path_factory.mktemp("made")
+    x = np.random.default_rng(0).normal(size=(600, 3))
+    pq.write_table(pa.table({**as_columns(x), "y": x @ [1.0, 2.0, 3.0]}), folder / "d.parquet", row_group_size=100)
+    for _ in range(10):
+        with pytest.raises(Stopped):
+            go_on(folder / "d.parquet", folder / "saved", time_limit=1e-9)
+        data = max((folder / "saved").glob("*.ckpt")).read_bytes()
+        if "polish" in store.unpack("checkpoint", data, "c")[0]["phases"]:
+            break
+    return folder / "d.parquet", data
+
+
+def go_on(data: Path, saved: Path, **more: Any) -> bytes:
+    settings = {**EXACT, "epochs": 1, "polish": 3, "chunk_rows": 200, "validation": 0.2, "checkpoint": str(saved), "seed": 1}
+    return train_model(data, make_settings({**settings, **more}))[0].weights.tobytes()
+
+
+@pytest.fixture
+def stopped(made: tuple[Path, bytes], tmp_path: Path) -> Any:
+    """Return the run, as a function that goes on with it, the path of its checkpoint, and what that holds."""
+    path = tmp_path / "saved" / "epoch000001-chunk000000000.ckpt"
+    path.parent.mkdir()
+    header, arrays = store.unpack("checkpoint", made[1], "c")
+    assert {"epochs", "polish"} <= header["phases"].keys()
+    return partial(go_on, made[0], path.parent), path, header, arrays
+
+
+def rewrite(path: Path, header: Any, arrays: dict[str, np.ndarray]) -> None:
+    path.write_bytes(store.pack("checkpoint", header, arrays))
+
+
+def test_a_checkpoint_runs_no_code(stopped: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, path, header, arrays = stopped
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Adam: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rewrite(path, {**header, "optimizer": "evil:Adam"}, arrays)
+    with pytest.raises(ModelError, match=r"saved: optimizer is 'evil:Adam', neither one of streamsgd's nor --optimizer"):
+        run()
+    assert not (tmp_path / "ran").exists()
+
+
+FIELDS: list[tuple[str, Any]] = [
+    ("cursor", [10**9, 0]),
+    ("cursor", [0, 10**9]),
+    ("cursor", [0.5, 0]),
+    ("chunk_rows", 0),
+    ("encoding.columns.0.scale", 0.0),
+    ("target.task", "none"),
+    ("phases.epochs.cursor", [-1, 0]),
+    ("phases.epochs.lost", "many"),
+    ("phases.polish.passes", 1.5),
+    ("phases.polish.descent.pairs", 10**6),
+    ("phases.polish.stopped", 3),
+    ("totals.counts", {"held": "x"}),
+    ("validation.misses", None),
+    ("poisoned", ["x"]),
+    ("phases", []),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS)
+def test_a_field_that_does_not_fit_is_refused(stopped: Any, field: str, value: Any) -> None:
+    run, path, header, arrays = stopped
+    header = copy.deepcopy(header)
+    at, *keys = header, *field.split(".")
+    for key in keys[:-1]:
+        at = at[int(key) if isinstance(at, list) else key]
+    at[keys[-1]] = value
+    rewrite(path, header, arrays)
+    with pytest.raises(ModelError, match=r"saved: .*restore it from a copy"):
+        run()
+
+
+def test_arrays_that_do_not_fit_are_refused(stopped: Any) -> None:
+    run, path, header, arrays = stopped
+    for key, array in arrays.items():
+        changed = [array[:-1] if array.ndim and len(array) else np.zeros(3), array.astype(np.float32), np.zeros((2, 2, 2))]
+        for wrong in changed:
+            if (wrong.dtype, wrong.shape) == (array.dtype, array.shape):
+                continue
+            rewrite(path, header, {**arrays, key: np.ascontiguousarray(wrong)})
+            with pytest.raises(ModelError):
+                run()
+        rewrite(path, header, {other: found for other, found in arrays.items() if other != key})
+        with pytest.raises(ModelError, match=r"saved: "):
+            run()
+    rewrite(path, header, {**arrays, "more": np.zeros(1)})
+    with pytest.raises(ModelError, match=r"saved: array 'more' is none that belongs there"):
+        run()
+
+
+def test_the_checkpoint_itself_goes_on_to_the_same_bits(stopped: Any, tmp_path: Path) -> None:
+    run, path, header, arrays = stopped
+    rewrite(path, header, arrays)
+    assert run() == run(checkpoint=str(tmp_path / "other"))
