@@ -101,7 +101,7 @@ class _Read:
         )
 
     def _check_account(self) -> None:
-        """Make sure that every row of every piece is to be learned, held out, filtered, of a class that nobody knows, or left out on purpose.
+        """Make sure that every row of a piece is to be learned, held out, filtered, of no known class, or left out on purpose.
 
         Raises
         ------
