@@ -290,7 +290,7 @@ def test_a_read_that_hangs_is_an_error_that_names_it(tmp_path: Path, dask: Dask,
     monkeypatch.setattr(Loader, "load", hangs)
     stream = Stream(job.recipe, job.plan, dask)
     stream.deadline = 0.3
-    late = job.recipe.reader.where(job.plan.chunk(0, 0).pieces[1])
+    late = job.recipe.dataset.source.where(job.plan.chunk(0, 0).pieces[1])
     began = time.monotonic()
     with pytest.raises(DataError, match="^" + re.escape(late) + " did not arrive within 0 s; check the storage"):
         list(stream.chunks())
