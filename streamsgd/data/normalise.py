@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -47,6 +48,7 @@ _PLAIN: tuple[tuple[Any, Any], ...] = (
     (pa.types.is_string_view, lambda _: pa.large_string()),
     (pa.types.is_binary_view, lambda _: pa.large_binary()),
     (pa.types.is_float16, lambda _: pa.float32()),
+    (lambda kind: pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind), lambda k: pa.decimal128(k.precision, k.scale)),
     (pa.types.is_run_end_encoded, lambda kind: plain_type(kind.value_type)),
     (pa.types.is_dictionary, lambda kind: pa.dictionary(kind.index_type, plain_type(kind.value_type))),
     (pa.types.is_list_view, lambda kind: pa.list_(_bare(kind.value_type))),
@@ -173,10 +175,17 @@ def _plain_nested(array: Any, target: Any) -> Any:
         inner = undictionaried(array.values.slice(array.offset * size, len(array) * size))
         return pa.FixedSizeListArray.from_arrays(inner, type=target, mask=mask)
     if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        array = array.cast(pa.list_(kind.value_type) if pa.types.is_list_view(kind) else pa.large_list(kind.value_type))
-        return plain(array)
+        return _from_view(array, target, mask)
     made = pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray
     return made.from_arrays(_offsets(array), undictionaried(array.values)).cast(target)
+
+
+def _from_view(array: Any, target: Any, mask: Any) -> Any:
+    """Return lists held as views in their order: Arrow's own cast leaves the last one without an end."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    made, index = (pa.LargeListArray, np.int64) if pa.types.is_large_list(target) else (pa.ListArray, np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(index)
+    return made.from_arrays(offsets, undictionaried(array.flatten()), type=target, mask=mask)
 
 
 def undictionaried(values: Any) -> Any:
