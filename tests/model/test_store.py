@@ -135,7 +135,7 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     saved = Checkpoints(str(tmp_path / "c"), keep=3)
     assert saved.newest() is None
     for epoch, chunk in [(0, 9), (0, 10), (1, 0), (10, 2)]:
-        saved.save(epoch, chunk, {"cursor": [epoch, chunk]}, ARRAYS)
+        saved.save(epoch, chunk, {"cursor": [epoch, chunk], "phases": {}}, ARRAYS)
     names = ["epoch000000-chunk000000010.ckpt", "epoch000001-chunk000000000.ckpt", "epoch000010-chunk000000002.ckpt"]
     assert saved.names() == names
     for name, cursor in zip(reversed(names), [[10, 2], [1, 0], [0, 10]], strict=True):

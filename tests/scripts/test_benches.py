@@ -57,4 +57,4 @@ def test_replicates_of_averages_scatter_as_their_standard_errors_say() -> None:
 def test_what_compiling_costs_is_measured_and_a_second_run_compiles_nothing() -> None:
     [found] = run("bench_compile.py", "--cases", "adam, dense, held-out").values()
     assert found["warm_compile"] == 0.0 < found["cold_compile"]
-    assert found["kernels"]["loops.fit"] == 1
+    assert found["kernels"]["learn.fit.fit"] == 1

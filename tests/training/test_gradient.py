@@ -163,7 +163,7 @@ def trace(job: Job, lanes: int, b: int, theta: np.ndarray) -> float:
 
 
 def test_what_lanes_cannot_do_together_is_refused(path: Path, write: Callable[..., Path]) -> None:
-    with pytest.raises(SettingsError, match="nag learns row by row"):
+    with pytest.raises(SettingsError, match="normalized learns row by row"):
         job_of(path, lanes=2, optimizer="normalized", batch_size="auto")
     with pytest.raises(SettingsError, match="--combine sync"):
         job_of(path, lanes=2, combine="average", batch_size="full")

@@ -18,7 +18,7 @@ import numpy as np
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.learn.fit import fit, update
 from streamsgd.kernels.structs.block import new_scratch
-from streamsgd.kernels.structs.state import FILLED, TOUCHED, State, copy_state
+from streamsgd.kernels.structs.state import FILLED, TOUCHED, WEIGHED, WEIGHT, State, copy_state
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.training.averaging import begin
 from streamsgd.training.job import WHOLE_EPOCH
@@ -146,6 +146,8 @@ def add_gradient(learner: Learner, gradient: Gradient) -> None:
     state = learner.state
     learner.totals += gradient.tally
     state.clock[FILLED] += gradient.rows
+    if gradient.tally[WEIGHT] > 0.0:  # or the end of a full batch would take it for one that nobody weighs
+        state.clock[WEIGHED] = 1
     if gradient.index is None:
         state.grad[:] += gradient.values
         state.clock[TOUCHED] = -1 if state.touched.size else 0
@@ -163,7 +165,10 @@ def add_gradient(learner: Learner, gradient: Gradient) -> None:
 def step(learner: Learner, batch_rows: int, epoch: float) -> None:
     """Move the learner by its running batch, of `batch_rows` rows if it is full, after so many passes."""
     rows = int(learner.state.clock[FILLED])
-    if rows:
+    if rows and not learner.state.clock[WEIGHED]:  # a batch of weight 0 moves nothing
+        learner.state.clock[FILLED] = 0
+    elif rows:
+        learner.state.clock[WEIGHED] = 0
         begin(learner.state, learner.job.average_from, epoch, 1.0, 1)
         pace = StepContext(batch_rows, learner.n_penalised, epoch, 0.0, float(learner.job.epochs), *learner.job.clips)
         update(learner.job.parts, learner.state, pace, rows, epoch)
