@@ -85,7 +85,7 @@ class Encoder:
         if not missing.any():
             return
         names = [names for kind in self.kinds for names in kind.filled]
-        for worst in np.flatnonzero(missing).tolist():
+        for worst in np.flatnonzero(missing[: len(names)]).tolist():  # kinds of one's own, which come last, fill in themselves
             if policy_of("missing", policies, *names[worst]) == "error":
                 raise DataError(
                     f"{where}: feature {names[worst][-1]!r} is missing in {int(missing[worst]):,} rows, which --missing error "
