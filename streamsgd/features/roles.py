@@ -127,8 +127,8 @@ def choose_kinds(
     wrong = []
     for name in features:
         found, own = schema.field(name).type, asked.get(name)
-        some = (kinds.by_name[own],) if own else kinds.everywhere
-        candidates[name] = tuple(kind for kind in some if kind.accepts(found, own))
+        some = (kinds.by_name[own], kinds.by_name["list"]) if own else kinds.everywhere  # a list may be asked as categories
+        candidates[name] = tuple(kind for kind in dict.fromkeys(some) if kind.accepts(found, own))
         if own and not candidates[name]:
             raise SettingsError(f"column {name!r} is of type {found}, which cannot be {kinds.by_name[own].what}")
         if not candidates[name]:
