@@ -27,7 +27,7 @@ class InlineBackend:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.workers: dict[str, WorkerStats] = {}
-        self.poisoned: frozenset[int] = frozenset()
+        self.poisoned: frozenset[int] = job.recipe.poisoned
         most = min(job.plan.chunk_rows, job.plan.n_rows)
         self._block, self._room = job.recipe.allocate(most), np.empty(most, np.int32)
 

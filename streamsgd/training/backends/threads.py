@@ -40,7 +40,7 @@ class ThreadsBackend:
     def __init__(self, job: Job, executor: Executor) -> None:
         self.job = job
         self.workers: dict[str, WorkerStats] = {}
-        self.poisoned: frozenset[int] = frozenset()
+        self.poisoned: frozenset[int] = job.recipe.poisoned
         n_chunks = n_blocks(job.lanes)
         if job.lanes.combine != "sync":
             n_chunks = min(n_chunks, executor.n_workers + READ_AHEAD)
