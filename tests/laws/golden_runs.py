@@ -324,9 +324,9 @@ def digest(model: streamsgd.Model, data: Path) -> str:
     counts = {key: model.provenance[key] for key in ("rows", "rows_learned", "steps", "epochs", "counts")}
     measured = streamsgd.evaluate(model, str(data / "valid"), executor="inline", memory="1GB")
     metrics = dict(model.metrics)
-    if "polish" in metrics:
+    for phase in {"polish", "svrg"} & metrics.keys():
         # Its last bit is another one in the process that compiles the kernel than in those that load it from the cache.
-        metrics["polish"] = {**metrics["polish"], "objective": f"{metrics['polish']['objective']:.12e}"}
+        metrics[phase] = {**metrics[phase], "objective": f"{metrics[phase]['objective']:.12e}"}
     known = {"metrics": metrics, "counts": counts, "common": model.common, "measured": measured}
     found.update(json.dumps(known, sort_keys=True).encode())  # floats as their repr
     found.update(np.ascontiguousarray(model.decision_function(pq.read_table(data / "valid"))).tobytes())
