@@ -334,7 +334,7 @@ def test_categories_of_numbers_that_come_as_strings_are_refused_by_both_types() 
     own = {"exclude": [], "text": [], "time_parts": [], "cross": []}
     model = train(table, categorical=["code"], **own)
     strings = pa.table({"code": pa.array(codes).cast(pa.string())})
-    with pytest.raises(DataError, match="column 'code' of the table is of type string.* in training it was of type int64"):
+    with pytest.raises(DataError, match=r"column 'code' of the table is of type string.* in training it was of type int64"):
         model.predict(strings)
     narrow = pa.table({"code": pa.array(codes).cast(pa.int8())})
     assert np.array_equal(model.predict(narrow), model.predict(table))
