@@ -89,7 +89,7 @@ def _value(text: str | None, name: str, kind: Any, file: str) -> object:
     except (ValueError, OverflowError, pa.ArrowException) as error:
         raise SchemaError(
             f"{file}: the folder {name}={text} is no {kind}, which column {name!r} is elsewhere or in training; rename the "
-            f"folder, or leave the column out with --exclude '{name}'"
+            f"folder, or train without the column: --exclude '{name}'"
         ) from error
 
 

@@ -263,7 +263,7 @@ def refusal(name: str, where: str, kind: Any, wanted: Any, error: Exception) -> 
     """Return the error that says which column of which file is not what the data set, or training, has it as."""
     return DataError(
         f"{where}: column {name!r} is of type {kind} there and {wanted} elsewhere or in training, and not every value is the "
-        f"same in both: {error}. Write the column in one type, or leave it out with --exclude '{name}'"
+        f"same in both: {error}. Write the column in one type, or train without it: --exclude '{name}'"
     )
 
 

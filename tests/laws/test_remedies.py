@@ -26,6 +26,9 @@ PRINTED_BY = {
 
 OTHERS = {
     ("features/encoder.py", "--missing"),  # says itself that it is for training
+    ("data/folders.py", "--exclude"),  # these three say "train ..." themselves
+    ("data/normalise.py", "--exclude"),
+    ("data/schemas.py", "--missing-columns"),
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says
     ("kernels/parts/optimizers.py", "--coin"),  # of Vowpal Wabbit
 }
