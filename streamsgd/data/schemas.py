@@ -76,7 +76,7 @@ def column_problem(found: Any, name: str, *, nulls: bool = False) -> str:
     if name in found.missing and not nulls:
         return (
             f"{found.missing[name]}: has no column {name!r}, which other files have; "
-            "leave the file or the column out, write the column, or train with --missing-columns null, which takes it as null there"
+            "leave the file or the column out, write the column, or train with --missing-columns null: it is null there then"
         )
     if (conflict := found.conflicts.get(name)) is not None:
         return (

@@ -169,16 +169,16 @@ def spec_like(array: np.ndarray) -> ArraySpec:
     return ArraySpec((str(array.dtype),), array.shape)
 
 
-def read_encoding(value: Any, name: str) -> Encoding:
-    """Return a header's encoding.
+def read_encoding(value: Any, name: str, kinds: Sequence[Any] = ()) -> Encoding:
+    """Return a header's encoding, with the kinds of one's own that it names.
 
     Raises
     ------
     ModelError
-        It is none that training makes.
+        It is none that training makes, or a kind was not given.
 
     """
-    return _sound_encoding(converted(value, Encoding, name, "encoding"), name)
+    return _sound_encoding(converted(value, Encoding, name, "encoding").with_kinds(kinds), name)
 
 
 def _sound_encoding(encoding: Encoding, name: str) -> Encoding:

@@ -197,7 +197,7 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
             f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
             "pass the same settings to go on, or --resume never to start anew"
         )
-    return frozen | {"encoding": frozen["encoding"].with_kinds(settings.column_kind)}
+    return frozen
 
 
 class _signals:  # noqa: N801  reads as a verb

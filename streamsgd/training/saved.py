@@ -77,7 +77,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         _check_fields(said, name, f"phases.{phase}")
     _check_fields(found.validation, name, "validation")
     return {
-        "encoding": read_encoding(found.encoding, name),
+        "encoding": read_encoding(found.encoding, name, settings.column_kind),
         "target": read_target(found.target, name),
         "chunk_rows": found.chunk_rows,
         "optimizer": found.optimizer,
