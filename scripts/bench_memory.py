@@ -1,16 +1,21 @@
 """The memory contract: peak resident memory of the process tree against --memory, and what a small budget costs in speed.
 
     python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny,clicks,strings]
+    python scripts/bench_memory.py --shapes all [--budgets smallest,500MB,1GB] [--data FOLDER]
 
 Each case makes Parquet of about so many gigabytes (decoded), trains one epoch through the command line with the small
 budget and with a large one, and watches the resident memory of all its processes 50 times a second. Prints a table and
 one JSON object; exits with 1 if a peak exceeds its budget.
+
+With `--shapes` it trains on data that is small in the file and large in memory (`memory_shapes.py`), in the smallest budget
+that a refusal names and in others; exits with 1 too if that budget is refused when given, or if half of it would have done.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,11 +28,12 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from memory_shapes import SHAPES, write_shape
 
 from streamsgd.messages import parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CRITEO = Path(__file__).resolve().parents[1] / "datasets" / "criteo.py"
 CLICK_BYTES = 470
@@ -146,6 +152,65 @@ def measure(name: str, n_bytes: int, memory: str, large: str, scratch: Path) -> 
     return result
 
 
+def smallest(command: list[str]) -> int:
+    """Return the smallest budget that a refusal names, in bytes."""
+    done = subprocess.run([*command, "--memory", "10MB"], capture_output=True, text=True, check=False)
+    named = re.search(r"smallest budget that can is --memory (\w+)", done.stderr)
+    if named is None:
+        raise SystemExit(f"{' '.join(command)} in 10 MB names no budget:\n{done.stderr[-2000:]}")
+    return parse_bytes(named[1])
+
+
+def try_budget(command: list[str], budget: int) -> dict:
+    """Train in a budget; return the peak, or why it was refused."""
+    try:
+        seconds, peak, _ = watch([*command, "--memory", str(budget)])
+    except SystemExit as error:
+        said = str(error).splitlines()[-1]
+        return {"budget": budget, "refused": said} if "cannot hold this job" in said else {"budget": budget, "failed": said}
+    return {"budget": budget, "peak": peak, "seconds": seconds}
+
+
+def try_shape(name: str, budgets: list[str], folder: Path) -> dict:
+    """Train on a shape in all budgets; return what each took, and what is wrong."""
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        write_shape(path, SHAPES[name])
+    command = [sys.executable, "-m", "streamsgd", "train", str(path), "--target", "y", "--epochs", "1", "--quiet"]
+    command += [*SHAPES[name].flags, "-o", str(folder / "model.sgd"), "--resume", "never"]
+    least = smallest(command)
+    runs = [try_budget(command, least if text == "smallest" else parse_bytes(text)) for text in budgets]
+    return {"shape": name, "smallest": least, "runs": runs, "wrong": [*wrongs(least, runs)]}
+
+
+def wrongs(least: int, runs: list[dict]) -> Iterator[str]:
+    """Yield what breaks the contract."""
+    for run in runs:
+        mega = f"{run['budget'] / 1e6:.0f} MB"
+        if "failed" in run:
+            yield f"fails in {mega}: {run['failed'][:300]}"
+        elif "refused" in run and run["budget"] >= least:
+            yield f"{mega} are refused although {least / 1e6:.0f} MB were named: {run['refused'][:300]}"
+        elif "peak" in run and run["peak"] > run["budget"]:
+            yield f"takes {run['peak'] / 1e6:.0f} MB of {mega}"
+        elif "peak" in run and run["budget"] == least and 2 * run["peak"] < least:
+            yield f"asks for {mega} and takes {run['peak'] / 1e6:.0f} MB"
+
+
+def try_shapes(names: list[str], budgets: list[str], folder: Path) -> int:
+    """Try every shape and print."""
+    results = []
+    for name in names:
+        results.append(try_shape(name, budgets, folder))
+        took = [
+            f"{r['budget'] / 1e6:.0f}: {r['peak'] / 1e6:.0f}" if "peak" in r else f"{r['budget'] / 1e6:.0f}: -"
+            for r in results[-1]["runs"]
+        ]
+        print(f"{name:24s} {'  '.join(f'{text:>11s}' for text in took)}  {'; '.join(results[-1]['wrong'])}", flush=True)
+    print(json.dumps(results))
+    return int(any(result["wrong"] for result in results))
+
+
 def main() -> int:
     """Measure every case and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -154,7 +219,14 @@ def main() -> int:
     parser.add_argument("--large", default="16GB")
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--scratch", type=Path, help="where to make the data")
+    parser.add_argument("--shapes", help="all, or names of them")
+    parser.add_argument("--budgets", default="smallest,500MB,1GB")
+    parser.add_argument("--data", type=Path, help="where shapes are kept from run to run")
     arguments = parser.parse_args()
+    if arguments.shapes:
+        names = list(SHAPES) if arguments.shapes == "all" else arguments.shapes.split(",")
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+            return try_shapes(names, arguments.budgets.split(","), arguments.data or Path(scratch))
     results = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         for name in arguments.cases.split(","):

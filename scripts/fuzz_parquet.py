@@ -1,6 +1,6 @@
 """Mutants of Parquet files against training, scoring and inspecting: no crash, no hang, no traceback, no loss in silence.
 
-    python scripts/fuzz_parquet.py [--mutants 20000] [--seed 0] [--data FOLDER ...] [--seconds 20] [--only N --keep FOLDER]
+    python scripts/fuzz_parquet.py [--mutants 20000] [--seed 0] [--data FOLDER ...] [--seconds 60] [--only N --keep FOLDER]
 
 Takes the files of the folders given and small ones that it writes itself with every encoding, codec and nesting of pyarrow's
 writer, and changes them: bits and numbers of footers, page headers, dictionaries and pages, lengths, halves of two files. Each
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--seconds", type=float, default=20.0, help="after which a mutant hangs")
+    parser.add_argument("--seconds", type=float, default=60.0, help="after which a mutant hangs")
     parser.add_argument("--pool", type=Path, help="where seeds and their models are kept from run to run")
     parser.add_argument("--only", type=int)
     parser.add_argument("--keep", type=Path)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from streamsgd.data.fetch import check_answer
 from streamsgd.data.thrift import read_struct
 from streamsgd.errors import DataError
-from streamsgd.kernels.thrift import STRUCT, find_row_groups, row_group_bounds
+from streamsgd.kernels.thrift import STRUCT, chunks_fit, find_row_groups, row_group_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,6 +134,28 @@ def group_chunks(footer: bytes, groups: Sequence[int]) -> Iterator[tuple[int, li
             raise ValueError(f"the footer has no row group {group}")
         fields = read_struct(footer, int(index.bounds[group]), int(index.bounds[group + 1]))
         yield _whole(fields.get(ROWS_OF_GROUP)), [_sizes(chunk) for chunk in _items(fields.get(CHUNKS_OF_GROUP))]
+
+
+PHYSICAL = ("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+WIDTHS = (1, 4, 8, 12, 4, 8, 0, 0)
+"""Physical types as parquet.thrift numbers them, and the bytes of their values."""
+
+
+def is_sound(footer: bytes) -> bool:
+    """Whether the column chunks of a footer are what its schema says, and so are their statistics.
+
+    Arrow looks at them where nobody catches its exceptions, and the process ends.
+    """
+    index = index_footer(footer)
+    if index is None:
+        return False
+    schema = pq.read_metadata(pa.BufferReader(footer)).schema
+    names = [schema.column(j).physical_type for j in range(len(schema))]
+    if not set(names) <= set(PHYSICAL):
+        return False
+    numbers = np.array([PHYSICAL.index(name) for name in names], np.int64)
+    data = np.frombuffer(footer, np.uint8)[:-END].copy()
+    return bool(chunks_fit(data, index.bounds, numbers, np.array(WIDTHS, np.int64)[numbers]))
 
 
 def _sizes(chunk: Any) -> ChunkSizes:

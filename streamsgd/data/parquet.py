@@ -1,8 +1,9 @@
 """Bytes to Arrow columns: one piece of the plan at a time, within a bound of memory.
 
-A row group of up to `whole_bytes` decoded is read at once, a larger one in batches of rows through bounded buffers: a
-little slower to decode (100 against 80 ns per row of 28 float32), but whole rows stay together, and writing those to their
-permuted places costs half of what writing parts of them does.
+Small row groups are read at once with their neighbours, one of up to `whole_bytes` decoded alone, a larger one in batches of
+rows through bounded buffers: a little slower to decode (100 against 80 ns per row of 28 float32), but whole rows stay together,
+and writing those to their permuted places costs half of what writing parts of them does. What a footer cannot say, because
+values are stored by what they share, is measured as reading goes; see `row_stream`. How it is cut changes no row and no order.
 
 Plain reads, no memory maps: a mapped file that is truncated during the run would kill the process.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -25,13 +26,16 @@ from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import INT96_UNIT, footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
-from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
+from streamsgd.data.footers import FooterIndex, index_footer
+from streamsgd.data.row_stream import NotCoded, RowStream, coded, open_parquet
 from streamsgd.data.sizes import (
-    BUFFER_BYTES,
     COLUMN_CHUNK_BYTES,
     FOOTERS_BYTES,
+    RUN_BYTES,
     WHOLE_FOOTER_BYTES,
+    WILD_ROWS,
     group_widths,
+    is_wild,
     parsed_footers,
 )
 from streamsgd.data.source import WHOLE_BYTES
@@ -46,29 +50,6 @@ if TYPE_CHECKING:
     from streamsgd.data.files import FileRef
     from streamsgd.data.timings import Timings
     from streamsgd.planning.chunks import Piece
-
-
-BATCH_BYTES = 8 << 20
-"""Decoded bytes of a batch of rows of a larger one."""
-
-LEAST_BATCH = 64
-"""Rows of the smallest batch, however long they are."""
-
-CODED_BYTES = 2.0
-"""Bytes per value in the file up to which a column is taken for a dictionary of a few values."""
-
-
-def open_parquet(handle: Any, metadata: Any, texts: list[str], **how: Any) -> Any:
-    """Open a file whose pages are checked against their checksums, where it has some; `texts` come as dictionaries."""
-    return pq.ParquetFile(
-        handle,
-        metadata=metadata,
-        read_dictionary=texts,
-        pre_buffer=False,
-        page_checksum_verification=True,
-        coerce_int96_timestamp_unit=INT96_UNIT,
-        **how,
-    )
 
 
 COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
@@ -151,8 +132,10 @@ class PieceReader:
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
     places: ChunkPlaces = field(default_factory=ChunkPlaces)
     _together: local = field(default_factory=local)
-    _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], _RowStream] = field(default_factory=dict)
+    _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], RowStream] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _plain: set[int] = field(default_factory=set)
+    """Files with strings that Arrow cannot make a dictionary of (delta encodings)."""
 
     def where(self, piece: Piece) -> str:
         """Name the file and row groups of a piece."""
@@ -218,12 +201,8 @@ class PieceReader:
         if not stored:
             yield [self._constant(file, name, piece.rows) for name in names]
             return
-        widths = group_widths(self.dataset, stored, slice(piece.first, piece.last))
-        large = float(self.dataset.rows[piece.first : piece.last] @ widths) > self.at_once
-        streamed = self.is_slice(piece) or (large and piece.last == piece.first + 1)
         as_dictionaries = [name for name in stored if name in texts and is_text(self.dataset.schema.field(name).type)]
-        reading = (piece, stored, as_dictionaries)
-        source = self._streamed(*reading) if streamed else self._whole(*reading, spent)
+        source = self._parts(piece, stored, as_dictionaries, spent)
         while True:
             began = time.perf_counter()
             try:
@@ -242,31 +221,79 @@ class PieceReader:
         value = self.dataset.partition_values[file][self.dataset.partition_names.index(name)]
         return pa.repeat(pa.scalar(value, self.dataset.schema.field(name).type), n_rows)
 
-    def _whole(self, piece: Piece, names: list[str], texts: list[str], spent: Timings) -> Iterator[list[Any]]:
-        groups = self.dataset.index[piece.first : piece.last].tolist()
+    def _parts(self, piece: Piece, names: list[str], texts: list[str], spent: Timings) -> Iterator[list[Any]]:
+        """Yield the columns of a piece: of row groups as long as they are small together, of a large one in batches of rows."""
+        if self.is_slice(piece):
+            yield from self._streamed(piece, names, texts)
+            return
+        for first, last in self._runs(piece, names, self._codable(piece, texts)):
+            run = replace(piece, first=first, last=last, start=0, stop=int(self.dataset.rows[first:last].sum()))
+            if not run.rows:
+                continue
+            if not self._is_large(run, names, self._codable(piece, texts)):
+                try:
+                    yield self._whole(piece, run, names, self._codable(piece, texts), spent)
+                    continue
+                except NotCoded:  # known from now on, and values may be long
+                    self._plain.add(int(self.dataset.file[piece.first]))
+            for group in range(first, last):
+                rows = int(self.dataset.rows[group])
+                if rows:
+                    alone = replace(run, first=group, last=group + 1, stop=rows)
+                    yield from self._streamed(alone, names, self._codable(piece, texts))
 
-        def read(as_dictionaries: list[str]) -> list[Any]:
+    def _codable(self, piece: Piece, texts: list[str]) -> list[str]:
+        return [] if int(self.dataset.file[piece.first]) in self._plain else texts
+
+    def _runs(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[tuple[int, int]]:
+        """Yield neighbours that are read at once: by bytes as the footer says them and, where it cannot, by rows."""
+        sizes, rows = self._sizes(piece, names), self.dataset.rows[piece.first : piece.last]
+        most_rows = WILD_ROWS if is_wild(self.dataset.schema, names, texts) else int(rows.sum())
+        first, n_bytes, n_rows = 0, 0.0, 0
+        for k in range(len(rows)):
+            if k > first and (n_bytes + sizes[k] > RUN_BYTES or n_rows + rows[k] > most_rows):
+                yield piece.first + first, piece.first + k
+                first, n_bytes, n_rows = k, 0.0, 0
+            n_bytes, n_rows = n_bytes + float(sizes[k]), n_rows + int(rows[k])
+        yield piece.first + first, piece.last
+
+    def _sizes(self, piece: Piece, names: list[str]) -> np.ndarray:
+        some = slice(piece.first, piece.last)
+        sizes: np.ndarray = self.dataset.rows[some] * group_widths(self.dataset, names, some)
+        return sizes
+
+    def _is_large(self, run: Piece, names: list[str], texts: list[str]) -> bool:
+        """Whether a run, which is one row group then, is read in batches of rows."""
+        wild = is_wild(self.dataset.schema, names, texts) and run.rows > WILD_ROWS
+        return run.last == run.first + 1 and (wild or float(self._sizes(run, names).sum()) > self.at_once)
+
+    def _whole(self, piece: Piece, run: Piece, names: list[str], texts: list[str], spent: Timings) -> list[Any]:
+        groups = self.dataset.index[run.first : run.last].tolist()
+
+        def read() -> list[Any]:
             began = time.perf_counter()
-            file = int(self.dataset.file[piece.first])
+            file = int(self.dataset.file[run.first])
             fetched = self._fetched(piece, names)
-            opened, numbers = self.footers.open(self.dataset, file, groups, as_dictionaries, fetched)
+            opened, numbers = self.footers.open(self.dataset, file, groups, texts, fetched)
             with opened:
                 spent.open += time.perf_counter() - began
-                table = opened.read_row_groups(numbers, columns=names, use_threads=False)
+                with coded(texts):
+                    table = opened.read_row_groups(numbers, columns=names, use_threads=False)
             if self.dataset.source.is_local:  # written while it was read?
                 self.dataset.source.check(self.dataset.source.files[file], None)
-            if table.num_rows != piece.rows:
-                raise ValueError(f"the footer promises {piece.rows:,} rows but {table.num_rows:,} were read")
+            if table.num_rows != run.rows:
+                raise ValueError(f"the footer promises {run.rows:,} rows but {table.num_rows:,} were read")
             return checked_columns(table, names)
 
-        yield self._guard(piece, names, partial(_or_plainly, read, texts))
+        columns: list[Any] = self._guard(run, names, read)
+        return columns
 
     def _streamed(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[list[Any]]:
         key = (piece.first, tuple(names), tuple(texts))
         with self._lock:
             stream = self._open.pop(key, None)
         if stream is None or stream.at != piece.start:
-            stream = _RowStream(self.dataset, piece.first, tuple(names), piece.start, texts)
+            stream = RowStream(self.dataset, piece.first, tuple(names), piece.start, texts)
         left = piece.rows
         while left:
             columns = self._guard(piece, names, partial(stream.next, left))
@@ -307,83 +334,3 @@ class PieceReader:
         with source.open(ref) as handle:
             if not source.is_local:
                 probe(handle, ref.name, self._spans(piece, names))
-
-
-def _or_plainly(read: Any, texts: list[str]) -> Any:
-    """Read columns as dictionaries, or as they are if Arrow cannot make any of their encoding (delta strings)."""
-    try:
-        return read(texts)
-    except OSError as error:
-        if not texts or "DictAccumulator" not in str(error):
-            raise
-        return read([])
-
-
-def _repetitive(sizes: dict[str, int], n_rows: int, texts: list[str]) -> list[str]:
-    """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
-
-    Arrow gives every batch the dictionary of the whole row group, built up to it. Many different values would be held and
-    hashed again and again; a few may be so long that only the dictionary bounds them.
-    """
-    return [name for name in texts if sizes.get(name, 0) <= CODED_BYTES * max(1, n_rows)]
-
-
-class _RowStream:
-    """A row group that gives its rows in order, some at a time, from row `at` on."""
-
-    def __init__(self, dataset: Inventory, group: int, names: tuple[str, ...], at: int, texts: list[str]) -> None:
-        self.dataset, self.group, self.names, self.at, self.texts = dataset, group, names, at, texts
-        self.batches: Iterator[Any] | None = None
-        self.held: Any = None
-
-    def next(self, most: int) -> list[Any]:
-        """Return columns of the next rows, at most that many; after a failed read, from the file opened anew."""
-        try:
-            columns: list[Any] = _or_plainly(partial(self._next, most), self.texts)
-        except BaseException:
-            self.batches = None  # an iterator that failed says no more than that it has ended
-            raise
-        self.at += len(columns[0])
-        return columns
-
-    def _next(self, most: int, texts: list[str]) -> list[Any]:
-        if texts != self.texts:
-            self.texts, self.batches = texts, None
-        if self.batches is None:
-            self._open()
-        return self._take(most)
-
-    def _open(self) -> None:
-        dataset = self.dataset
-        handle = dataset.source.open(dataset.source.files[int(dataset.file[self.group])])
-        width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
-        number, metadata = int(dataset.index[self.group]), pq.read_metadata(handle)
-        texts = self._repetitive(number) if self.texts else []
-        opened = open_parquet(handle, metadata, texts, buffer_size=BUFFER_BYTES)
-        self.held = None
-        self.batches = opened.iter_batches(
-            batch_size=max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width))),
-            row_groups=[number],
-            columns=list(self.names),
-            use_threads=False,
-        )
-        done = 0
-        while done < self.at:  # decoded and dropped: what a resumed run pays once
-            done += len(self._take(self.at - done)[0])
-
-    def _repetitive(self, number: int) -> list[str]:
-        dataset = self.dataset
-        footer = footer_bytes(dataset.source, dataset.source.files[int(dataset.file[self.group])])
-        ((n_rows, chunks),) = group_chunks(footer, [number])
-        return _repetitive({chunk.path: chunk.uncompressed for chunk in chunks}, n_rows, self.texts)
-
-    def _take(self, most: int) -> list[Any]:
-        columns = self.held if self.held is not None else self._batch()
-        self.held = [column.slice(most) for column in columns] if len(columns[0]) > most else None
-        return [column.slice(0, most) for column in columns]
-
-    def _batch(self) -> list[Any]:
-        batch = next(self.batches, None)  # type: ignore[arg-type]
-        if batch is None:
-            raise ValueError(f"the row group ends after {self.at:,} rows, before its footer says")
-        return checked_columns(batch, self.names)

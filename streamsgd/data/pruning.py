@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from streamsgd.data.dataset import Inventory, footer_bytes, over_files
 from streamsgd.data.filters import ARROW_ERRORS, RowFilter
+from streamsgd.data.footers import is_sound
 from streamsgd.data.normalise import delivered
 from streamsgd.errors import StreamSGDError
 
@@ -66,12 +67,14 @@ def _matching(dataset: Inventory, condition: RowFilter, file: int) -> list[int] 
     if set(names) & set(physical.names):  # the file's own column, which the folder's overrides, would decide
         return None
     schema = pa.schema([*physical, *(dataset.schema.field(name) for name in names)])
-    footer = pa.BufferReader(footer_bytes(dataset.source, dataset.source.files[file]))
+    footer = footer_bytes(dataset.source, dataset.source.files[file])
     where = _folder_expression(names, dataset.partition_values[file])
     try:
+        if not is_sound(footer):  # reading says what is wrong
+            return None
         import pyarrow.dataset as pads  # noqa: PLC0415  it loads pandas where there is one, a quarter of a second
 
-        fragment = pads.ParquetFileFormat().make_fragment(footer, partition_expression=where)
+        fragment = pads.ParquetFileFormat().make_fragment(pa.BufferReader(footer), partition_expression=where)
         return [group.id for group in fragment.subset(condition.expression(schema), schema=schema).row_groups]
     except (*ARROW_ERRORS, OSError, StreamSGDError):
         return None

@@ -69,6 +69,15 @@ batches of dictionary-encoded rows come with the whole dictionary each, to be ha
 WHOLE_SHARE = 32
 """One part in so many of the budget may be read at once."""
 
+RUN_BYTES = 16 << 20
+"""Decoded bytes of small row groups that are read at once with their neighbours."""
+
+BATCH_BYTES = 8 << 20
+"""Decoded bytes of a batch of rows of a row group that is too large to be read at once."""
+
+WILD_ROWS = 1 << 13
+"""Rows that are read at once of columns whose footer does not say how long they are in memory."""
+
 BUFFER_BYTES = 1 << 18
 """Compressed bytes held per column while batches are read; without a bound Arrow keeps the whole row group."""
 
@@ -139,6 +148,17 @@ def group_widths(dataset: Sized, names: Sequence[str], groups: slice = slice(Non
     return widths
 
 
+def is_wild(schema: Any, names: Sequence[str], texts: Sequence[str]) -> bool:
+    """Whether a column may be much longer in memory than in the file: of no fixed width, and not read as a dictionary."""
+    return any(name not in texts and not _is_bounded(schema.field(name).type) for name in names)
+
+
+def _is_bounded(kind: Any) -> bool:
+    if pa.types.is_fixed_size_list(kind):
+        return _is_bounded(kind.value_type)
+    return has_fixed_width(kind) or bool(pa.types.is_null(kind) or pa.types.is_fixed_size_binary(kind))
+
+
 def whole_bytes(limit: int) -> int:
     """Return the decoded bytes up to which a piece is read at once in a memory budget."""
     return max(WHOLE_BYTES, min(MOST_WHOLE_BYTES, limit // WHOLE_SHARE))
@@ -149,11 +169,14 @@ def _reading_bytes(dataset: Inventory, names: Sequence[str], at_once: int) -> in
 
     Pieces of up to `at_once` bytes are read at once.
     """
-    whole = int((dataset.rows * group_widths(dataset, names)).max(initial=0))
+    sizes = dataset.rows * group_widths(dataset, names)
     footer = int(footers_bytes(dataset).max(initial=0))
-    if whole <= at_once:
+    whole = int(max(sizes[sizes <= at_once].max(initial=0), min(RUN_BYTES, sizes.sum())))
+    large = sizes > at_once
+    if not large.any():
         return 3 * whole + footer + SPARE_BYTES
-    return 3 * at_once + len(names) * (BUFFER_BYTES + PAGE_BYTES) + footer + SPARE_BYTES
+    pages = min(len(names) * (BUFFER_BYTES + PAGE_BYTES), 2 * int(dataset.bytes[large].max()))
+    return max(3 * whole, 3 * BATCH_BYTES + pages) + footer + SPARE_BYTES
 
 
 def footers_bytes(dataset: Inventory) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamsgd.kernels.compile.jit import inline, kernel
 
-STOP, FALSE, BYTE, I16, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 2, 3, 4, 6, 7, 8, 9, 10, 12
+STOP, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 """Kinds of values; those up to FALSE are booleans, from I16 to I64 varints."""
 
 ROW_GROUPS = 4
@@ -132,4 +132,129 @@ def row_group_bounds(data, first, bounds):
             at = _skip(data, at, STRUCT)
             if at < 0:
                 return False
+    return True
+
+
+COLUMNS, METADATA, TYPE, STATISTICS, PATH = 1, 3, 1, 12, 3
+"""Fields of RowGroup, ColumnChunk, and ColumnMetaData."""
+
+EXTREMES = 6
+"""Fields 1, 2, 5 and 6 of Statistics are smallest and largest values."""
+
+
+@inline
+def _field(data, at, field):
+    """Return kind and number of a struct's next field, and where its value begins; STOP after the last or past the end."""
+    if at < 0 or at >= data.shape[0]:
+        return np.int64(STOP), np.int64(0), np.int64(UNKNOWN)
+    header = np.int64(data[at])
+    at += 1
+    kind = header & 15
+    if kind == STOP:
+        return kind, field, at
+    if header >> 4:
+        return kind, field + (header >> 4), at
+    number, at = _varint(data, at)
+    return kind, (number >> 1) ^ -(number & 1), at
+
+
+@inline
+def _past(data, at, kind):
+    """Return the place after a field's value, or UNKNOWN."""
+    return at if kind <= FALSE else _skip(data, at, kind)
+
+
+@inline
+def _statistics_fit(data, at, width):
+    """Return the place after statistics whose extremes have as many bytes as their type, or none; UNKNOWN if they have not."""
+    field = np.int64(0)
+    while True:
+        kind, field, at = _field(data, at, field)
+        if at < 0 or kind == STOP:
+            return at
+        if kind == BINARY and field <= EXTREMES and field != 3 and field != 4:
+            size, start = _varint(data, at)
+            if width > 0 and size > 0 and size != width:
+                return UNKNOWN
+            at = start + size
+        else:
+            at = _past(data, at, kind)
+
+
+@inline
+def _metadata_fits(data, at, physical, width):
+    """Return the place after the metadata of a column chunk of this physical type; UNKNOWN if it is of another."""
+    field, typed, named = np.int64(0), False, False
+    while True:
+        kind, field, at = _field(data, at, field)
+        if at < 0:
+            return UNKNOWN
+        if kind == STOP:
+            return at if typed and named else UNKNOWN
+        if field == TYPE:
+            number, at = _varint(data, at)
+            typed = kind == I32 and number == 2 * physical
+            if not typed:
+                return UNKNOWN
+        elif field == STATISTICS and kind == STRUCT:
+            at = _statistics_fit(data, at, width)
+        else:
+            named = named or (field == PATH and kind == LIST)
+            at = _past(data, at, kind)
+
+
+@inline
+def _chunk_fits(data, at, physical, width):
+    """Return the place after a column chunk that has metadata as it should be, or UNKNOWN."""
+    field, found = np.int64(0), False
+    while True:
+        kind, field, at = _field(data, at, field)
+        if at < 0:
+            return UNKNOWN
+        if kind == STOP:
+            return at if found else UNKNOWN
+        if field == METADATA and kind == STRUCT:
+            at = _metadata_fits(data, at, physical, width)
+            found = True
+        elif field > METADATA and kind == STRUCT:
+            return UNKNOWN  # encrypted
+        else:
+            at = _past(data, at, kind)
+
+
+@kernel
+def chunks_fit(data, bounds, physical, widths):
+    """Whether every row group has a chunk of each column's physical type, with extremes of that type's width.
+
+    Parameters
+    ----------
+    data
+        uint8: the footer.
+    bounds
+        int64 (n_row_groups + 1,): where each row group begins.
+    physical, widths
+        int64 (n_leaves,): number of the type in parquet.thrift, and its bytes or 0.
+
+    """
+    for k in range(bounds.shape[0] - 1):
+        at, field, found = bounds[k], np.int64(0), False
+        while True:
+            kind, field, at = _field(data, at, field)
+            if at < 0:
+                return False
+            if kind == STOP:
+                break
+            if field == COLUMNS and kind == LIST:
+                element, size, at = _list(data, at)
+                if element != STRUCT or size != physical.shape[0]:
+                    return False
+                for j in range(size):
+                    at = _chunk_fits(data, at, physical[j], widths[j])
+                    if at < 0:
+                        return False
+                found = True
+            else:
+                at = _past(data, at, kind)
+        if not found:
+            return False
     return True

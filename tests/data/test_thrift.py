@@ -1,6 +1,8 @@
 """What a footer says of column chunks, by our own reading: as Arrow reads it, and a ValueError where bits are wrong."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsgd.data.footers import group_chunks
+from streamsgd.data.footers import group_chunks, is_sound
 
 
 def footer_of(data: bytes) -> bytes:
@@ -84,3 +86,28 @@ def test_wrong_bytes_are_a_value_error_or_numbers_in_range(changes: list[tuple[i
 
 
 FOOTER = footer_of(written())
+
+
+def test_sound_footers_are_taken_for_sound() -> None:
+    for options in (
+        {},
+        {"version": "1.0"},
+        {"write_statistics": False},
+        {"data_page_version": "2.0", "write_page_index": True},
+    ):
+        assert is_sound(footer_of(written(**options)))
+
+
+def test_a_chunk_of_another_type_is_not_sound_and_prunes_nothing(tmp_path: Path) -> None:
+    """Arrow ends the process if it is asked for the statistics of such a chunk."""
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.table({"x": pa.array(range(100), pa.int32())}), path, row_group_size=50)
+    data = path.read_bytes()
+    mark = b"\x15\x02\x19"  # ColumnMetaData: type INT32, then the list of encodings
+    assert data.count(mark) == 2
+    path.write_bytes(data.replace(mark, b"\x15\x0a\x19"))
+    assert not is_sound(footer_of(path.read_bytes()))
+    program = f"import streamsgd; streamsgd.plan({str(path)!r}, 'x', filter='x > 3')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "SettingsError: no feature" in done.stderr or "part.parquet" in done.stderr
