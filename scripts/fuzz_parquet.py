@@ -104,6 +104,7 @@ def settings_of(path: Path) -> dict[str, Any] | None:
         return None
     target = "y" if "y" in numbers else numbers[-1]
     settings = {"target": target, "task": "regression", "features": [name for name in usable if name != target]}
+    settings |= {"categorical": ["ints"]} if "ints" in usable else {}
     settings |= {"text": texts[-1:] if len(texts) > 1 else [], "epochs": 1, "executor": "inline", "bad_rows": "skip"}
     return settings | {"infinite": "missing", "memory": str(BUDGET), "threads": 1, "penalty": "none", "schedule": "constant"}
 

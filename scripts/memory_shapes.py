@@ -101,6 +101,7 @@ def one_giant(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 PLAIN, DELTA = {"use_dictionary": False}, {"use_dictionary": False, "column_encoding": {"s0": "DELTA_BYTE_ARRAY"}}
+CODES = ("--categorical", "l")
 SHAPES: dict[str, Shape] = {
     "numbers": Shape(4_000_000, 250_000, numbers(10), PLAIN),
     "numbers_one_group": Shape(4_000_000, 4_000_000, numbers(10), PLAIN),
@@ -129,9 +130,9 @@ SHAPES: dict[str, Shape] = {
     "many_long_strings": Shape(20_000, 2_000, strings(800, count=12)),
     "ids": Shape(4_000_000, 500_000, strings(12)),
     "ids_one_group": Shape(2_000_000, 2_000_000, strings(12), PLAIN),
-    "short_lists": Shape(1_000_000, 100_000, lists(lambda n, rng: rng.integers(0, 4, n))),
-    "giant_list": Shape(400_000, 100_000, lists(one_giant)),
-    "long_lists": Shape(20_000, 2_000, lists(lambda n, rng: rng.poisson(800, n))),
+    "short_lists": Shape(1_000_000, 100_000, lists(lambda n, rng: rng.integers(0, 4, n)), {}, CODES),
+    "giant_list": Shape(400_000, 100_000, lists(one_giant), {}, CODES),
+    "long_lists": Shape(20_000, 2_000, lists(lambda n, rng: rng.poisson(800, n)), {}, CODES),
     "long_lists_of_strings": Shape(1_000, 100, lists(lambda n, rng: rng.poisson(10_000, n), text=True)),
     "maps": Shape(200_000, 50_000, maps(20)),
     "mixed": Shape(100_000, 10_000, several(numbers(50), strings(200, count=2), maps(5))),

@@ -33,6 +33,9 @@ class SettingsError(StreamSGDError):
 class BudgetError(SettingsError):
     """The memory budget cannot hold the job; the message names the smallest one that can."""
 
+    least = 0
+    """That, in bytes."""
+
 
 class DataError(StreamSGDError):
     """The data is missing, damaged, or not what the settings say it is."""

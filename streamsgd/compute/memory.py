@@ -6,7 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.compute.context import task_memory
@@ -30,16 +30,43 @@ def parse_limit(text: str | None) -> int:
 
 
 def machine_memory() -> int:
-    """Return the bytes that this process may use: the cgroup's limit or the machine's memory, whichever is less."""
+    """Return the bytes that this process may use: the least limit of its cgroups or the machine's memory, whichever is less."""
     import psutil  # noqa: PLC0415  not needed where a budget is given
 
-    limits = [int(psutil.virtual_memory().total)]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):
+    return min(int(psutil.virtual_memory().total), *cgroup_limits())
+
+
+def cgroup_limits(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Return the limits in bytes of the cgroups, of either version, that this process is in, however deep.
+
+    Parameters
+    ----------
+    own
+        The file that names the cgroups of the process (cgroups(7)).
+    mounted
+        Where they are mounted; within a container its own may be at the top.
+
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    places = [mounted / "memory.max", mounted / "memory" / "memory.limit_in_bytes"]
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "memory" not in controllers.split(","):
             continue
-    return min(limits)
+        top, name = (mounted / "memory", "memory.limit_in_bytes") if controllers else (mounted, "memory.max")
+        group = PurePosixPath(path.lstrip("/"))
+        places += [top / above / name for above in (group, *group.parents)]
+    return [limit for place in places if (limit := _limit(place)) is not None]
+
+
+def _limit(place: Path) -> int | None:
+    try:
+        return int(place.read_text())
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return None
 
 
 class PeakMemory:

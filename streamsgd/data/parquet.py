@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.dataset import INT96_UNIT, footer_bytes
+from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.footers import FooterIndex, index_footer

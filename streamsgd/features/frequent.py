@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsgd.features.arrow import as_bytes, as_dictionary
 from streamsgd.features.texts import prepare_texts
@@ -34,6 +35,12 @@ MOST_KEPT = 1000
 
 COUNTED_ROWS, COUNTED_TEXTS = 1 << 13, 1 << 10
 """Rows of a piece whose values are counted, and texts whose words are ..."""
+
+LONGEST_NAME = 1 << 10
+"""Bytes of a value that may be named, ..."""
+
+LONGEST_TEXT = 1 << 14
+"""... and of a text whose words are."""
 
 COUNTED_BYTES = 4 << 20
 """... as long as they take no more than this."""
@@ -93,8 +100,9 @@ def _counted(chunk: Any) -> Any:
     """Return the values of a dictionary array that are not null, as bytes, each with how often it is there."""
     codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
     values, counts = np.unique(codes, return_counts=True)
-    table = pa.table({"value": as_bytes(chunk.dictionary.take(pa.array(values))).cast(pa.large_binary()), "count": counts})
-    return table.filter(table["value"].is_valid()) if table["value"].null_count else table
+    short = np.asarray(pc.fill_null(pc.less_equal(pc.binary_length(as_bytes(chunk.dictionary)), LONGEST_NAME), False))[values]
+    named = as_bytes(chunk.dictionary.take(pa.array(values[short])))
+    return pa.table({"value": named.cast(pa.large_binary()), "count": counts[short]})
 
 
 def frequent_words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
@@ -103,10 +111,17 @@ def frequent_words(parts: list[Any], *, fold: bool) -> list[tuple[str, int]]:
     left = COUNTED_TEXTS
     for chunk in (chunk for part in parts for chunk in as_dictionary(part)):
         some = chunk.slice(0, left)
-        for text in prepare_texts(some.dictionary.take(some.indices), fold=fold).to_pylist():
+        for text in prepare_texts(_beginnings(some), fold=fold).to_pylist():
             total.update(set(WORD.findall(text or b"")))
         left -= len(some)
     return _decoded(_best(total))
+
+
+def _beginnings(chunk: Any) -> Any:
+    """Return the values of a dictionary array, as far as words are counted."""
+    texts = as_bytes(chunk.dictionary.take(chunk.indices))
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    return pc.binary_slice(texts, 0, LONGEST_TEXT) if longest > LONGEST_TEXT else texts
 
 
 def _decoded(counts: Iterable[tuple[bytes, int]]) -> list[tuple[str, int]]:

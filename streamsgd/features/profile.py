@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from streamsgd.features.column import Limits
+from streamsgd.features.sample import SAMPLE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ def profile_columns(look: Sample, roles: Roles) -> dict[str, dict[Profiler, Any]
                         joined[name][profiler].join(profile)
                     else:
                         joined[name][profiler] = profile
+    look.kept([sum(getattr(profile, "nbytes", 0) for profile in profiles.values()) for profiles in joined.values()])
     # What Arrow's allocator keeps of a sample of wide rows would count against the budget for the whole run.
     pa.default_memory_pool().release_unused()
     return joined or _profile(_empty(schema, roles), profilers, limits)
@@ -67,7 +69,7 @@ def _profile_piece(
     look: Sample, roles: Roles, profilers: Mapping[str, tuple[Profiler, ...]], limits: Limits, piece: Piece
 ) -> dict[str, dict[Profiler, Any]]:
     texts = frozenset(name for name, kinds in roles.kinds.items() if kinds and all(kind.dictionaries for kind in kinds))
-    return _profile(look.columns(piece, roles.features, texts), profilers, limits)
+    return _profile(look.columns(piece, roles.features, texts, SAMPLE_BYTES), profilers, limits)
 
 
 def _profile(

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from streamsgd.features.values import ValueProfile
 
 
+WORDS_BYTES = 8 << 20
+"""Bytes of texts that are cut into words at a time."""
+
 MOST_TEXTS = 1 << 15
 """Texts of the sample whose entries are counted."""
 
@@ -269,9 +272,14 @@ def _with_words(column: Candidate, seen: ValueProfile) -> RaggedColumn:
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     some = np.random.default_rng(column.settings.seed).permutation(len(texts))[:MOST_TEXTS]
     texts, times = texts.take(pa.array(some)), times[some]
-    pool, _, sizes = RaggedEncoder(config, Hashed(0, 31)).tokens(texts)
+    step = max(1, len(texts) * WORDS_BYTES // max(1, texts.nbytes))
+    encoder, words, sizes = RaggedEncoder(config, Hashed(0, 31)), [], []
+    for start in range(0, len(texts), step):
+        pool, _, counts = encoder.tokens(texts.slice(start, step))
+        words.append(pool[:, 0].copy())
+        sizes.append(counts)
     return msgspec.structs.replace(
         config,
-        mean_entries=float(sizes @ times) / max(1, int(times.sum())),
-        distinct=chao(np.unique(pool[:, 0], return_counts=True)[1]),
+        mean_entries=float(np.concatenate([np.zeros(0, np.int64), *sizes]) @ times) / max(1, int(times.sum())),
+        distinct=chao(np.unique(np.concatenate([np.zeros(0, np.int32), *words]), return_counts=True)[1]),
     )

@@ -6,15 +6,18 @@ Everything decided here is frozen in the model. Small data is looked at as a who
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.timings import Timings
+from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.arrow import as_double
 from streamsgd.planning.budget import INTERPRETER
@@ -42,6 +45,12 @@ MOST_GROUPS = 1 << 14
 SAMPLE_RUNS = 64
 """... or, if they are small, from about so many runs of neighbours: a read of each row group would take 0.3 ms."""
 
+CHOICE_COPIES = 3
+"""Times that a column's values are in memory, beside being kept, while they are sorted and cut into words."""
+
+ENTRY_BYTES = 8
+"""Reckoned for each entry of a list or a map."""
+
 SCAN_ROWS = 1 << 20
 """Rows of a column that are read at a time when all of it is needed."""
 
@@ -55,7 +64,17 @@ class Sample:
     filter: Any = None
     filter_columns: tuple[str, ...] = ()
 
+    piece_bytes: int = 0
+    """Bytes of values of no fixed width in the piece that has the most."""
+    kept_bytes: int = 0
+    """Bytes of distinct values that were kept, of all columns and ..."""
+    longest_bytes: int = 0
+    """... of the column that has the most."""
+    cut: bool = False
+    """Whether rows of the sample were left out because values were so long."""
+
     def __post_init__(self) -> None:
+        self._lock = Lock()
         self.reader = self.dataset.reader(keeps_open=False)
 
     def sample(self, names: tuple[str, ...]) -> list[Piece]:
@@ -90,18 +109,20 @@ class Sample:
         runs = zip(first.tolist(), last.tolist(), (total[last] - total[first]).tolist(), strict=True)
         return [Piece(0, a, b, 0, rows, 0) for a, b, rows in runs if rows]
 
-    def columns(self, piece: Piece, names: tuple[str, ...], texts: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def columns(
+        self, piece: Piece, names: tuple[str, ...], texts: frozenset[str] = frozenset(), most: int | None = None
+    ) -> dict[str, Any]:
         """Return columns of a piece as Arrow arrays, filtered; no row of one that the settings allow to skip.
 
-        Strings of `texts` may come as dictionaries.
+        Strings of `texts` may come as dictionaries. Of values of no fixed width come about `most` bytes, the first rows.
         """
         wanted = tuple(dict.fromkeys([*names, *self.filter_columns]))
         try:
             # A filter is made for the types of the data set.
-            parts = list(self.reader.read(piece, wanted, Timings(), texts if self.filter is None else frozenset()))
+            parts = self._parts(piece, wanted, texts if self.filter is None else frozenset(), most)
         except UnreadableError:
             if piece.last - piece.first > 1:
-                return self._one_by_one(piece, names)
+                return self._one_by_one(piece, names, most)
             if self.settings.unreadable != "skip":
                 raise
             return {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in names}
@@ -114,20 +135,52 @@ class Sample:
         keep = pa.array(self.filter.keep(flat, self.dataset.source.where(piece)))
         return {name: flat[name].filter(keep) for name in names}
 
-    def _one_by_one(self, piece: Piece, names: tuple[str, ...]) -> dict[str, Any]:
+    def _parts(self, piece: Piece, names: tuple[str, ...], texts: frozenset[str], most: int | None) -> list[list[Any]]:
+        """Return the rows of a piece until their values, measured, take more than `most` bytes, however they come."""
+        parts, left, taken = [], most, 0
+        for part in self.reader.read(piece, names, Timings(), texts):
+            if left is None:
+                parts.append(part)
+                continue
+            sizes = row_sizes(part)
+            n_rows = max(0 if parts else 1, int(np.searchsorted(np.cumsum(sizes), left, side="right")))
+            parts.append(part if n_rows == len(sizes) else [column.slice(0, n_rows) for column in part])
+            taken += int(sizes[:n_rows].sum())
+            with self._lock:
+                self.piece_bytes = max(self.piece_bytes, taken)
+                self.cut |= n_rows < len(sizes)
+            if n_rows < len(sizes):
+                break
+            left -= int(sizes.sum())
+        return parts
+
+    def _one_by_one(self, piece: Piece, names: tuple[str, ...], most: int | None) -> dict[str, Any]:
         """Read the row groups of a run apart, so that only the damaged ones are named, or left out."""
         rows = self.dataset.rows
         groups = [g for g in range(piece.first, piece.last) if rows[g]]
-        parts = [self.columns(Piece(0, g, g + 1, 0, int(rows[g]), 0), names) for g in groups]
+        parts = [self.columns(Piece(0, g, g + 1, 0, int(rows[g]), 0), names, most=most) for g in groups]
         kinds = {name: self.dataset.schema.field(name).type for name in names}
         return {
             name: pa.chunked_array([chunk.cast(kind) for part in parts for chunk in _chunks(part[name])], type=kind)
             for name, kind in kinds.items()
         }
 
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes that values took: of a piece while they are counted, all that are kept, and a column's while it is chosen."""
+        return max(3 * self.piece_bytes + self.kept_bytes, self.kept_bytes + CHOICE_COPIES * self.longest_bytes)
+
+    def kept(self, sizes: list[int]) -> None:
+        """Take down the bytes of the distinct values that are kept of each column."""
+        self.kept_bytes, self.longest_bytes = sum(sizes), max(sizes, default=0)
+
+    def release(self) -> None:
+        """Give back what Arrow's allocator keeps of the sample: it would count against the budget for the whole run."""
+        pa.default_memory_pool().release_unused()
+
     def sees_all(self, names: tuple[str, ...]) -> bool:
         """Whether the sample for these columns is all of the data."""
-        return sum(piece.rows for piece in self._sample(names)) >= self.dataset.n_rows
+        return not self.cut and sum(piece.rows for piece in self._sample(names)) >= self.dataset.n_rows
 
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
@@ -165,6 +218,26 @@ class Sample:
             values = as_double(self.columns(piece, (name,))[name])
             parts.append(values[np.isfinite(values)][:most])
         return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def row_sizes(columns: list[Any]) -> np.ndarray:
+    """Return the bytes of each row's values that have no fixed width and come as they are, int64 (n_rows,)."""
+    sizes = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        sizes += _value_sizes(column)
+    return sizes
+
+
+def _value_sizes(column: Any) -> np.ndarray | int:
+    kind = column.type
+    if is_text(kind) and not pa.types.is_dictionary(kind) and not pa.types.is_fixed_size_binary(kind):
+        kinds = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+        lengths = pc.binary_length(column.cast(kinds[kind]) if kind in kinds else column)
+        return np.asarray(pc.fill_null(lengths, 0))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        chunks = [np.diff(np.asarray(chunk.offsets)) for chunk in _chunks(column) if len(chunk)]
+        return np.concatenate([np.zeros(0, np.int64), *chunks]) * ENTRY_BYTES
+    return 0
 
 
 def _chunks(column: Any) -> list[Any]:

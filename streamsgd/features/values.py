@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 """A string column is text if its values have so many words on average and so large a share of the rows has its own."""
 
+LONG_BYTES = 512
+"""Bytes of values, on average, from which on they are told apart by digests."""
+
 WORTH_SAYING = 1.5
 """Words per value from which on they are mentioned."""
 
@@ -37,6 +41,11 @@ class ValueProfile:
     tables: list[Any] = field(default_factory=list)
     """Arrow tables of `value` (bytes) and `count`; a value may be in several."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values that are kept."""
+        return sum(table.nbytes for table in self.tables)
+
     def add(self, values: Any, counts: np.ndarray) -> None:
         """Take in values, an Arrow array of bytes, and how often each came."""
         self.tables.append(pa.table({"value": values.cast(pa.large_binary()), "count": counts.astype(np.int64)}))
@@ -51,9 +60,13 @@ class ValueProfile:
     def counted(self) -> tuple[Any, np.ndarray]:
         """Every value once, an Arrow array of bytes, and how often it came, int64; the most frequent first, ties in order."""
         empty = pa.table({"value": pa.array([], pa.large_binary()), "count": pa.array([], pa.int64())})
-        whole = pa.concat_tables([empty, *self.tables]).group_by("value").aggregate([("count", "sum")])
-        whole = whole.sort_by([("count_sum", "descending"), ("value", "ascending")]).combine_chunks()
-        return whole["value"], whole["count_sum"].to_numpy()
+        seen, self.tables = pa.concat_tables([empty, *self.tables]), []
+        whole = _once_by_digest(seen) if seen.nbytes > LONG_BYTES * max(1, seen.num_rows) else _once(seen)
+        del seen
+        order = pc.sort_indices(whole, [("count", "descending"), ("value", "ascending")])
+        whole = whole.take(order).combine_chunks()
+        self.tables = [whole]
+        return whole["value"], whole["count"].to_numpy()
 
     @property
     def n_values(self) -> int:
@@ -76,6 +89,29 @@ class ValueProfile:
         """Whether values are sentences rather than names."""
         filled = self.rows - self.nulls
         return filled > 0 and self.words >= WORDS_OF_TEXT * filled and self.n_values >= DISTINCT_TEXT * filled
+
+
+def _once(seen: Any) -> Any:
+    """Return a table of values and counts with every value once."""
+    return seen.group_by("value").aggregate([("count", "sum")]).rename_columns(["value", "count"])
+
+
+def _once_by_digest(seen: Any) -> Any:
+    """Do the same for long values: Arrow's grouping would copy them twice, and 16 bytes tell them apart."""
+    first: dict[bytes, int] = {}
+    which = np.array(
+        [first.setdefault(_digest(value), len(first)) for chunk in seen["value"].chunks for value in chunk], np.int64
+    )
+    counts = np.zeros(len(first), np.int64)
+    np.add.at(counts, which, seen["count"].to_numpy())
+    values = seen["value"]
+    if len(first) < len(which):
+        values = values.take(pa.array(np.unique(which, return_index=True)[1]))
+    return pa.table({"value": values, "count": counts})
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.blake2b(value.as_buffer(), digest_size=16).digest()
 
 
 def chao(counts: np.ndarray) -> int:

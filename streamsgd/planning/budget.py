@@ -82,6 +82,8 @@ def make_budget(
     n_blocks: int = N_BLOCKS,
     useful: int | None = None,
     table_bytes: int = 0,
+    look: int = 0,
+    given: int | None = None,
 ) -> Budget:
     """Share out a limit. Chunks are sized first and never by the number of threads, then threads fill the rest.
 
@@ -105,6 +107,10 @@ def make_budget(
         Bytes beyond which a chunk is of no more use; None for a tenth of the data.
     table_bytes
         Bytes of a row that are held elsewhere as long as its chunk is.
+    look
+        Bytes that the first look took, before anything else was there.
+    given
+        The limit as it was given, for messages.
 
     Raises
     ------
@@ -120,15 +126,18 @@ def make_budget(
     blocks = n_blocks * held_row * wanted
     reserve = limit // RESERVE
     usable = limit - reserve
-    if fixed + blocks > usable:
-        least = -(-(fixed + blocks) * RESERVE // (RESERVE - 1))
-        raise BudgetError(
-            f"--memory {_text(limit)} cannot hold this job: interpreter {_text(interpreter)}, decoding on one thread "
+    needed = max(fixed + blocks, interpreter + look)
+    if needed > usable:
+        least = -(-needed * RESERVE // (RESERVE - 1))
+        error = BudgetError(
+            f"--memory {_text(given or limit)} cannot hold this job: interpreter {_text(interpreter)}, decoding on one thread "
             f"{_text(decode_per_thread)}, footers {_text(footers)}, model {_text(model)}, "
             f"{n_blocks} chunks of {wanted:,} rows {_text(blocks)}, "
-            f"reserve {_text(least // RESERVE)}. "
+            f"reserve {_text(least // RESERVE)}{f', or the first look {_text(look)}' if look else ''}. "
             f"The smallest budget that can is --memory {-(-least // 10**6)}MB"
         )
+        error.least = -(-least // 10**6) * 10**6
+        raise error
     if chunk_rows is None:
         left = usable - interpreter - footers - model
         share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // n_blocks

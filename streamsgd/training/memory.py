@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
+from streamsgd.data.sizes import whole_bytes
+from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
 from streamsgd.kernels.parts.traits import is_race
 from streamsgd.planning import budget as budgets
@@ -35,9 +38,45 @@ def size_budget(
     chunk_rows: int | None,
     *,
     lanes: Lanes = ONE_LANE,
+    looked: int = 0,
 ) -> budgets.Budget:
-    """Make the budget of a job."""
+    """Make the budget of a job, whose first look took so many bytes for values.
+
+    Raises
+    ------
+    BudgetError
+        The limit cannot hold the job; the smallest one that is named can.
+
+    """
     limit = parse_limit(settings.memory)
+    budget_in = partial(
+        _budget, settings, dataset, recipe, parts, chunk_rows=chunk_rows, lanes=lanes, looked=looked, given=limit
+    )
+    try:
+        return budget_in(limit=limit)
+    except BudgetError as error:
+        refusal = error
+    while True:  # a larger limit reads more at once, and so may need more
+        try:
+            budget_in(limit=refusal.least)
+        except BudgetError as error:
+            refusal = error
+        else:
+            raise refusal
+
+
+def _budget(
+    settings: Settings,
+    dataset: Dataset,
+    recipe: Loader,
+    parts: Parts,
+    *,
+    chunk_rows: int | None,
+    lanes: Lanes,
+    looked: int,
+    given: int,
+    limit: int,
+) -> budgets.Budget:
     weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     useful = None
@@ -46,9 +85,12 @@ def size_budget(
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
     further = sum(kind.memory(weights, recipe.encoding.n_coordinates, settings) for kind in wanted(settings, parts))
     further += 2 * 8 * weights if settings.average != "none" else 0
-    cost = dataset.source.cost(recipe.encoding.sources, recipe.at_once)
+    at_once = recipe.at_once if limit == given else max(recipe.at_once, whole_bytes(limit))
+    cost = dataset.source.cost(recipe.encoding.sources, at_once)
     return budgets.make_budget(
         limit=limit,
+        given=given,
+        look=looked,
         decode_per_thread=cost.per_thread,
         threads=usual_threads(settings.threads),
         footers=cost.kept,

@@ -106,13 +106,14 @@ def prepare(
     dataset, roles, expression, columns = survey(data, settings, progress)
     if frozen:
         encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]
-        dataset = conform(encoding, dataset, nulls=settings.missing_columns == "null")
+        dataset, looked = conform(encoding, dataset, nulls=settings.missing_columns == "null"), 0
     else:
         look = Sample(dataset, settings, expression, columns)
         target = choose_target(look, roles.target, task_of(settings))
         encoding, _ = choose_encoding(look, roles)
         encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
-        chunk_rows = settings.chunk_rows
+        chunk_rows, looked = settings.chunk_rows, look.peak_bytes
+        look.release()
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
@@ -148,7 +149,7 @@ def prepare(
     check_lanes(lanes, settings, parts, encoding)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
-    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes)
+    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=looked)
     plan = make_plan(
         dataset.rows,
         dataset.file,

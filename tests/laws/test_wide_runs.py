@@ -18,7 +18,7 @@ from wide import slot
 import streamsgd
 from streamsgd.api import plan
 from streamsgd.cli.main import main
-from streamsgd.data import parquet, sizes
+from streamsgd.data import row_stream, sizes
 from streamsgd.errors import DataError
 from streamsgd.features import sample as look
 from streamsgd.features.hashing import NULL
@@ -154,7 +154,7 @@ def test_nor_does_it_matter_how_much_is_read_at_once(batch: int, data: Path, mod
     """Pieces larger than a part of the budget come in batches of rows, each with its own dictionary."""
     monkeypatch.setattr(sizes, "WHOLE_BYTES", 1)
     monkeypatch.setattr(sizes, "MOST_WHOLE_BYTES", 1)
-    monkeypatch.setattr(parquet, "BATCH_BYTES", batch)
+    monkeypatch.setattr(row_stream, "BATCH_BYTES", batch)
     assert train(data).to_bytes() == model.to_bytes()
 
 

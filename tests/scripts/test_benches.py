@@ -29,6 +29,15 @@ def test_the_process_tree_stays_within_its_memory(case: str, tmp_path: Path) -> 
         assert 0.2e9 < run_["peak"] <= run_["budget"]
 
 
+def test_what_is_small_in_the_file_stays_within_the_smallest_budget_that_is_named(tmp_path: Path) -> None:
+    """Strings of 3 kB that take 10 bytes each in the file, and some of 100 kB: 300 MB of them, and 2 GB."""
+    for found in run(
+        "bench_memory.py", "--shapes", "long_delta,longer_repeated", "--budgets", "smallest", "--scratch", str(tmp_path)
+    ):
+        assert not found["wrong"]
+        assert 0.2e9 < found["runs"][0]["peak"] <= found["smallest"] < 1.4e9
+
+
 def test_speed_is_measured_against_decoding_and_peers() -> None:
     pytest.importorskip("vowpalwabbit")
     rates = run("bench_speed.py", "--rows", "300000", "--repeat", "1", "--peers")["rows_per_second"]

@@ -324,8 +324,8 @@ def test_reads_that_fail_transiently_are_made_again(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Files, "open", flaky)
     monkeypatch.setattr("streamsgd.data.filesystems.PAUSE", 0.0)
-    monkeypatch.setattr("streamsgd.data.parquet.BUFFER_BYTES", 1024)
-    monkeypatch.setattr("streamsgd.data.parquet.BATCH_BYTES", 1024)
+    monkeypatch.setattr("streamsgd.data.row_stream.BUFFER_BYTES", 1024)
+    monkeypatch.setattr("streamsgd.data.row_stream.BATCH_BYTES", 1024)
     Flaky.reads = Flaky.failures = 0
     fresh = job_of(tmp_path / "data", chunk_rows=chunk_rows)
     assert blocks(fresh, Inline()) == expected
