@@ -140,7 +140,7 @@ def wide(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tall(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows of 20 MB, which a chunk in 480MB does not hold."""
+    """Rows of 20 MB, which a chunk in 515MB does not hold."""
     rng = np.random.default_rng(6)
     table = pa.table({f"x{j}": rng.normal(size=ROWS).astype(np.float32) for j in range(50)} | {"y": rng.normal(size=ROWS)})
     path = tmp_path_factory.mktemp("tall") / "d.parquet"
@@ -149,7 +149,7 @@ def tall(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_is_the_same_in_any_memory_or_the_plan_says_why_not(tall: Path) -> None:
-    small = job(tall, memory="480MB")
+    small = job(tall, memory="515MB")
     assert small.budget.chunk_rows < ROWS
     (line,) = small.decided_by_memory
     assert f"--chunk-rows {small.budget.chunk_rows} makes this model in any memory" in line
@@ -179,11 +179,11 @@ def test_a_learner_that_memory_chose_is_named_with_the_memory_of_the_other(tmp_p
 
 
 def test_the_plan_and_the_run_say_what_memory_decided(tall: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [str(tall), "--target", "y", "--memory", "480MB", "--executor", "inline", "--epochs", "1"]
+    flags = [str(tall), "--target", "y", "--memory", "515MB", "--executor", "inline", "--epochs", "1"]
     assert main(["plan", *flags]) == 0
-    assert "--memory 480 MB decides bits" in capsys.readouterr().out
+    assert "--memory 515 MB decides bits" in capsys.readouterr().out
     assert main(["train", *flags, "-o", str(tmp_path / "m.sgd")]) == 0
-    assert "--memory 480 MB decides bits" in capsys.readouterr().err
+    assert "--memory 515 MB decides bits" in capsys.readouterr().err
 
 
 def test_bits_do_not_depend_on_how_much_is_read_at_once(tmp_path: Path) -> None:
