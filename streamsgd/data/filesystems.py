@@ -32,8 +32,11 @@ PAUSE = 0.2  # seconds before the second attempt; doubles every time
 IO_TIMEOUT = 60.0
 """Seconds of silence after which a storage is given up, unless `set_io_timeout` says otherwise."""
 
-TRIES_IN_TIME = 7
-"""Silent requests that fit into them: three of the SDK in each of two of ours, and the pauses between."""
+LONG = 45.0
+"""Seconds from which on the SDK tries each request three times: one that stops in its middle is noticed some 7 s late."""
+
+TRIES_IN_TIME = {3: 7, 1: 4}
+"""Silent requests that fit in, by attempts of the SDK: those, and at least one more of ours, and the pauses between."""
 
 LOCAL = "file://"
 
@@ -43,7 +46,9 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 _S3_SETTINGS = frozenset({"anonymous", "endpoint_override", "region", "scheme", "role_arn", "session_name"})
 
-_DENIED = re.compile(r"ACCESS_DENIED|SIGNATURE|ACCESS_KEY|TOKEN|HTTP status 40[13]")
+_DENIED = re.compile(
+    r"ACCESS_DENIED|SIGNATURE|ACCESS_KEY|TOKEN|ExpiredToken|token has expired|HTTP status 40[13]|status 40[13]"
+)
 
 _ABSENT = re.compile(r"NO_SUCH_KEY|NOT_FOUND|HTTP status 404")
 
@@ -88,7 +93,7 @@ _io_timeout: ContextVar[float] = ContextVar("io_timeout", default=IO_TIMEOUT)
 
 
 def set_io_timeout(seconds: float) -> None:
-    """Say how long storages that this thread names from now on may be silent; it is part of their URIs."""
+    """Say how long storages that this thread names from now on may be silent; it is part of their URIs. 10 is the least."""
     _io_timeout.set(seconds)
 
 
@@ -247,11 +252,13 @@ def connect(uri: str) -> Any:
 
 def _connect_s3(options: dict[str, str], within: float) -> Any:
     anonymous = _is_true(options.pop("anonymous", ""))
+    attempts = 3 if within >= LONG else 1
+    seconds = max(1, int(within / TRIES_IN_TIME[attempts]))
     return pafs.S3FileSystem(
         anonymous=anonymous,
-        connect_timeout=max(1, min(5, int(within / TRIES_IN_TIME))),
-        request_timeout=max(1, int(within / TRIES_IN_TIME)),  # on Linux: whole seconds without a byte
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
+        connect_timeout=min(5, seconds),
+        request_timeout=seconds,  # on Linux: whole seconds without a byte
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         **options,
     )
 

@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from streamsgd.data.types import MEANT
 from streamsgd.features.calendar import TIME_PARTS
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def encoding_faults(encoding: Encoding) -> Iterator[Fault]:
     for k, kept in enumerate(encoding.types):
         if not 0 <= kept.size <= MOST_ITEM:
             yield f"types[{k}].size", f"is {kept.size}, not from 0 to {MOST_ITEM}"
+        if kept.of and kept.of not in MEANT:
+            yield f"types[{k}].of", f"is {kept.of!r}, none of {', '.join(MEANT)}"
     yield from _of_crosses(encoding)
     yield from _of_space(encoding.hashed, at)
     hashed = [category.name for category in encoding.categories if not category.own]

@@ -20,6 +20,7 @@ from streamsgd.compute.memory import MemorySlots
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
+from streamsgd.errors import DataError
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.predict import scoring_block_bytes
@@ -180,10 +181,16 @@ class Evaluator:
     def evaluate(self, model: Predictor) -> dict[str, float]:
         """Return the metrics of a model; see `metrics`."""
         total, before = new_metrics(model.loss, model.target), self.account.unseen
-        self.account.start(self.recipe.dataset.n_rows)
+        n_rows, left_out = self.recipe.dataset.n_rows, self.account.skipped + self.account.filtered
+        self.account.start(n_rows)
         for metrics in self._here(model) if self.client is None else self._there(model):
             total.merge(metrics)
         self.account.settle()
+        if self.account.skipped + self.account.filtered - left_out == n_rows:
+            raise DataError(
+                f"of {n_rows:,} rows none is left to measure the model on: {self.account.skipped:,} were skipped as unusable "
+                f"or unreadable, {self.account.filtered:,} filtered"
+            )
         found = named(total, model.loss)
         if unseen := self.account.unseen - before:
             log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)

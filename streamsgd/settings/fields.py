@@ -209,7 +209,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = "again"
     io_timeout: Annotated[
-        Positive, Meta(description="Seconds of silence after which a storage is given up with an error that names the object.")
+        float,
+        Meta(ge=10.0, description="Seconds of silence after which a storage is given up with an error that names the object."),
     ] = 60.0
     phases: Annotated[
         Names, Meta(description="Phases of your own that a run ends with, each the name of a PhaseKind: package.module:NAME.")

@@ -109,6 +109,8 @@ class LoadedChunk:
     def learned_runs(self) -> list[tuple[int, int]]:
         """Return the runs (start, stop) of rows to learn, tiles that touch taken together."""
         some = self.counts > 0
+        if not some.any():
+            return []
         starts, stops = self.starts[some], (self.starts + self.counts)[some]
         first = np.flatnonzero(np.append(True, starts[1:] != stops[:-1]))
         return list(zip(starts[first].tolist(), stops[np.append(first[1:], len(stops)) - 1].tolist(), strict=True))

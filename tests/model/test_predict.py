@@ -394,6 +394,10 @@ def test_rows_skipped_in_training_are_skipped_in_evaluation(tmp_path: Path) -> N
     model, _ = train_model(data, settings)
     got = Evaluator.for_model(model, str(data), Inline(), block_bytes=BLOCK).evaluate(model)
     assert got["rows"] == 900
+    none = table.set_column(5, "number", pa.nulls(1000, pa.float64()))
+    write(none, tmp_path / "none.parquet")
+    with pytest.raises(DataError, match=r"of 1,000 rows none is left to measure the model on: 1,000 were skipped"):
+        Evaluator.for_model(model, str(tmp_path / "none.parquet"), Inline(), block_bytes=BLOCK).evaluate(model)
 
 
 # --- law: a model takes tables and files alike

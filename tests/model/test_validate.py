@@ -76,6 +76,7 @@ def changed(base: Any, path: str, value: Any) -> dict[str, Any]:
         ("encoding.crosses[1].number", "nobody"),
         ("encoding.tails[0].longest", 10**9),
         ("encoding.tails[0].mean_entries", float("inf")),
+        ("encoding.types[0].of", "nobody"),
         ("encoding.hashed.bits", 62),
         ("encoding.hashed.first", 0),
         ("encoding.hashed", None),
