@@ -36,14 +36,11 @@ MOST_KEPT = 1000
 COUNTED_ROWS, COUNTED_TEXTS = 1 << 13, 1 << 10
 """Rows of a piece whose values are counted, and texts whose words are ..."""
 
-LONGEST_NAME = 1 << 10
-"""Bytes of a value that may be named, ..."""
-
-LONGEST_TEXT = 1 << 14
-"""... and of a text whose words are."""
-
 COUNTED_BYTES = 4 << 20
 """... as long as they take no more than this."""
+
+LONGEST_TEXT = 1 << 14
+"""Bytes of the beginning of a text whose words are counted."""
 
 WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 """A token, as `kernels.encode.text` cuts them."""
