@@ -56,7 +56,7 @@ NAMES = {
 
 TRAIN = """
 import dataclasses, json, sys, time
-import dask, distributed, numba, pyarrow.parquet
+import dask, distributed, numba, pandas, pyarrow.dataset, pyarrow.parquet
 from streamsgd.show.summary import where_time_went
 from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model

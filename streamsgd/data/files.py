@@ -100,6 +100,8 @@ class Files:
         stamp, inode = self.identify(ref, file)
         changed = bool(ref.stamp and stamp and stamp != ref.stamp)
         if changed or (ref.inode and inode != ref.inode):
+            if self.is_local:  # It may have grown since `file` was opened, a moment ago.
+                self._check_size(ref, _stat(ref).st_size)
             tell = "modification time" if self.is_local else "ETag"
             why = f"its {tell} is another" if changed else "it is another file"
             raise DataError(

@@ -26,7 +26,7 @@ from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
-from streamsgd.data.footers import FooterIndex, index_footer
+from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
 from streamsgd.data.row_stream import NotCoded, RowStream, coded, open_parquet
 from streamsgd.data.sizes import (
     COLUMN_CHUNK_BYTES,
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from streamsgd.planning.chunks import Piece
 
 
+MOST_CHUNKS = 64
+"""Row groups whose sizes are remembered: those that are streamed now, and a few more."""
+
 COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading raises where bytes are damaged; an `OSError` may be the storage's too."""
 
@@ -63,23 +66,25 @@ class Footers:
         self._lock, self._indexing = Lock(), Lock()
         self._known: OrderedDict[str, Any] = OrderedDict()
         self._indexes: dict[str, FooterIndex | None] = {}
+        self._chunks: OrderedDict[tuple[str, int], tuple[int, dict[str, int]]] = OrderedDict()
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
     def open(
-        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Fetched | None = None
+        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Fetched | None = None, **how: Any
     ) -> tuple[Any, list[int]]:
         """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
 
-        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again.
+        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again. The rest goes to
+        `open_parquet`.
         """
         ref = dataset.source.files[file]
         handle = dataset.source.open(ref) if fetched is None else pa.PythonFile(fetched, mode="r")
         index = self._index(dataset, ref) if self._is_large(dataset, file) else None
         if index is not None:
-            return self._open_part(handle, ref, index, groups, texts), list(range(len(groups)))
+            return self._open_part(handle, ref, index, groups, texts, **how), list(range(len(groups)))
         with self._lock:
             metadata = self._known.get(ref.path)
-        opened = open_parquet(handle, metadata, texts)
+        opened = open_parquet(handle, metadata, texts, **how)
         self._keep(ref, opened)
         return opened, groups
 
@@ -94,11 +99,25 @@ class Footers:
                 self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
             return self._indexes[ref.path]
 
-    def _open_part(self, handle: Any, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str]) -> Any:
+    def _open_part(self, handle: Any, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str], **how: Any) -> Any:
         start, stop = index.span(groups)
         data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
         metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
-        return open_parquet(handle, metadata, texts)
+        return open_parquet(handle, metadata, texts, **how)
+
+    def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
+        """Return the rows of a row group, and bytes of its columns before compression by name, as the footer says them."""
+        ref, number = dataset.source.files[int(dataset.file[group])], int(dataset.index[group])
+        with self._lock:
+            found = self._chunks.get((ref.path, number))
+        if found is None:
+            ((n_rows, chunks),) = group_chunks(footer_bytes(dataset.source, ref), [number])
+            found = n_rows, {chunk.path: chunk.uncompressed for chunk in chunks}
+            with self._lock:
+                self._chunks[ref.path, number] = found
+                if len(self._chunks) > MOST_CHUNKS:
+                    self._chunks.popitem(last=False)
+        return found
 
     def _keep(self, ref: FileRef, opened: Any) -> None:
         with self._lock:
@@ -293,7 +312,7 @@ class PieceReader:
         with self._lock:
             stream = self._open.pop(key, None)
         if stream is None or stream.at != piece.start:
-            stream = RowStream(self.dataset, piece.first, tuple(names), piece.start, texts)
+            stream = RowStream(self.dataset, piece.first, tuple(names), piece.start, texts, opener=self.footers)
         left = piece.rows
         while left:
             columns = self._guard(piece, names, partial(stream.next, left))

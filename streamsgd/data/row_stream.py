@@ -8,14 +8,13 @@ measured let expect.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.dataset import INT96_UNIT, footer_bytes
-from streamsgd.data.footers import group_chunks
+from streamsgd.data.dataset import INT96_UNIT
 from streamsgd.data.sizes import BATCH_BYTES, BUFFER_BYTES, WILD_ROWS, group_widths, is_wild
 
 if TYPE_CHECKING:
@@ -61,20 +60,25 @@ def coded(texts: list[str]) -> Iterator[None]:
         raise NotCoded from error
 
 
-def _repetitive(sizes: dict[str, int], n_rows: int, texts: list[str]) -> list[str]:
-    """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
+class Opener(Protocol):
+    """What opens files for reading row groups of them, and knows what their footers say; see `parquet.Footers`."""
 
-    Arrow gives every batch the dictionary of the whole row group, built up to it. Many different values would be held and
-    hashed again and again; a few may be so long that only the dictionary bounds them.
-    """
-    return [name for name in texts if sizes.get(name, 0) <= CODED_BYTES * max(1, n_rows)]
+    def open(
+        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Any = None, **how: Any
+    ) -> tuple[Any, list[int]]:
+        """Open a file; return it, and the numbers of the row groups in what was opened."""
+
+    def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
+        """Return the rows of a row group, and bytes of its columns before compression by name."""
 
 
 class RowStream:
     """A row group that gives its rows in order, some at a time, from row `at` on."""
 
-    def __init__(self, dataset: Inventory, group: int, names: tuple[str, ...], at: int, texts: list[str]) -> None:
-        self.dataset, self.group, self.names, self.at, self.texts = dataset, group, names, at, texts
+    def __init__(
+        self, dataset: Inventory, group: int, names: tuple[str, ...], at: int, texts: list[str], *, opener: Opener
+    ) -> None:
+        self.dataset, self.opener, self.group, self.names, self.at, self.texts = dataset, opener, group, names, at, texts
         self.batches: Iterator[Any] | None = None
         self.held: Any = None
         self.wild = False
@@ -108,34 +112,36 @@ class RowStream:
 
     def _open(self) -> None:
         dataset = self.dataset
-        number = int(dataset.index[self.group])
-        texts = self._repetitive(number) if self.texts else []
+        texts = self._repetitive() if self.texts else []
         self.wild = is_wild(dataset.schema, self.names, texts)
         if not self.batch_rows:
             width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
             self.batch_rows = LEAST_BATCH if self.wild else max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width)))
             if self.wild and self.at:  # not so many rows in small batches
-                self._begin(number, texts)
+                self._begin(texts)
                 self._fit(self._batch())
-        self._begin(number, texts)
+        self._begin(texts)
         done = 0
         while done < self.at:  # decoded and dropped: what a resumed run pays once
             done += len(self._take(self.at - done)[0])
 
-    def _begin(self, number: int, texts: list[str]) -> None:
-        source = self.dataset.source
-        handle = source.open(source.files[int(self.dataset.file[self.group])])
-        opened = open_parquet(handle, pq.read_metadata(handle), texts, buffer_size=BUFFER_BYTES)
+    def _begin(self, texts: list[str]) -> None:
+        dataset = self.dataset
+        file, number = int(dataset.file[self.group]), int(dataset.index[self.group])
+        opened, numbers = self.opener.open(dataset, file, [number], texts, buffer_size=BUFFER_BYTES)
         self.held = None
         self.batches = opened.iter_batches(
-            batch_size=self.batch_rows, row_groups=[number], columns=list(self.names), use_threads=False
+            batch_size=self.batch_rows, row_groups=numbers, columns=list(self.names), use_threads=False
         )
 
-    def _repetitive(self, number: int) -> list[str]:
-        dataset = self.dataset
-        footer = footer_bytes(dataset.source, dataset.source.files[int(dataset.file[self.group])])
-        ((n_rows, chunks),) = group_chunks(footer, [number])
-        return _repetitive({chunk.path: chunk.uncompressed for chunk in chunks}, n_rows, self.texts)
+    def _repetitive(self) -> list[str]:
+        """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.
+
+        Arrow gives every batch the dictionary of the whole row group, built up to it. Many different values would be held and
+        hashed again and again; a few may be so long that only the dictionary bounds them.
+        """
+        n_rows, sizes = self.opener.chunks(self.dataset, self.group)
+        return [name for name in self.texts if sizes.get(name, 0) <= CODED_BYTES * max(1, n_rows)]
 
     def _take(self, most: int) -> list[Any]:
         columns = self.held if self.held is not None else self._batch()

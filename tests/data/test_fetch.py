@@ -124,6 +124,17 @@ def test_a_file_of_the_same_size_and_footer_is_known_for_another(tmp_path: Path,
         dataset.source.open(dataset.source.files[0])
 
 
+def test_a_file_that_grows_after_it_was_opened_is_named_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    _write(path, 1.0)
+    source = read_dataset(path).source
+    with source.open(source.files[0]) as handle:
+        with path.open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(DataError, match=r"^f\.parquet: is [\d,]+ bytes now but was [\d,]+ when listed"):
+            source.check(source.files[0], handle)
+
+
 def test_a_flipped_bit_in_a_page_with_a_checksum_is_found(tmp_path: Path, train: Any) -> None:
     path = tmp_path / "f.parquet"
     table = pa.table({"x": np.arange(3000.0), "y": np.arange(3000.0)})
