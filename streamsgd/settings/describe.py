@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +41,7 @@ class Setting:
         return PREFIX + self.name.upper()
 
 
+@cache
 def describe() -> tuple[Setting, ...]:
     """Return every setting in the order of `Settings`."""
     return tuple(map(_setting, inspect.type_info(Settings).fields))  # type: ignore[attr-defined]
