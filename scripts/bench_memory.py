@@ -173,6 +173,7 @@ def try_budget(command: list[str], budget: int) -> dict:
 
 def try_shape(name: str, budgets: list[str], folder: Path) -> dict:
     """Train on a shape in all budgets; return what each took, and what is wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     if not path.exists():
         write_shape(path, SHAPES[name])
