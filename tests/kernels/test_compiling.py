@@ -54,6 +54,43 @@ CHANGES = [
 ]
 
 
+CALLED = """
+import re, sys
+import numpy as np, pyarrow as pa
+from numba.core.registry import CPUDispatcher
+import streamsgd
+
+rng = np.random.default_rng(0)
+table = pa.table({"a": rng.normal(size=500), "s": [f"v{k % 7}" for k in range(500)], "y": rng.normal(size=500)})
+streamsgd.train(table, target="y", epochs=1, optimizer="adam", penalty="l2", polish=1, executor="inline", standard_errors=True)
+names = 0
+for module in [m for name, m in sorted(sys.modules.items()) if name.startswith("streamsgd.kernels.")]:
+    for kernel in [k for k in vars(module).values() if isinstance(k, CPUDispatcher)]:
+        if "no_cpython_wrapper" in kernel.targetoptions or kernel.py_func.__module__ != module.__name__:
+            continue
+        for signature in kernel.signatures:
+            code = kernel.inspect_asm(signature)
+            named = set(re.findall(r"[$ \\t](_ZN9streamsgd[A-Za-z0-9_]+)", code))
+            names += len(named)
+            for other in named - set(re.findall(rf"(_ZN9streamsgd\\w*{kernel.py_func.__name__}\\w*)", code)):
+                print(kernel.py_func.__name__, "calls", other)
+print(names)
+"""
+
+
+def test_a_kernel_calls_no_helper_by_name(tmp_path: Path) -> None:
+    """Two kernels that both hold a helper hold it compiled in two ways, and whoever comes first in a process would serve both.
+
+    The last bit of a sum then depends on what the process had compiled and what it had found in the cache.
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", CALLED], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *calls, names = done.stdout.splitlines()
+    assert int(names) > 5, "the code of kernels was not found"
+    assert calls == []
+
+
 def test_the_default_path_compiles_these_kernels_once_and_no_setting_another(tmp_path: Path) -> None:
     """A kernel more is a quarter of a second of everybody's first run."""
     command = [sys.executable, "-c", RUN, str(tmp_path), json.dumps(CHANGES)]

@@ -323,11 +323,7 @@ def digest(model: streamsgd.Model, data: Path) -> str:
         found.update(np.ascontiguousarray(model.covariance).tobytes())
     counts = {key: model.provenance[key] for key in ("rows", "rows_learned", "steps", "epochs", "counts")}
     measured = streamsgd.evaluate(model, str(data / "valid"), executor="inline", memory="1GB")
-    metrics = dict(model.metrics)
-    for phase in {"polish", "svrg"} & metrics.keys():
-        # Its last bit is another one in the process that compiles the kernel than in those that load it from the cache.
-        metrics[phase] = {**metrics[phase], "objective": f"{metrics[phase]['objective']:.12e}"}
-    known = {"metrics": metrics, "counts": counts, "common": model.common, "measured": measured}
+    known = {"metrics": model.metrics, "counts": counts, "common": model.common, "measured": measured}
     found.update(json.dumps(known, sort_keys=True).encode())  # floats as their repr
     found.update(np.ascontiguousarray(model.decision_function(pq.read_table(data / "valid"))).tobytes())
     with tempfile.TemporaryDirectory() as folder:

@@ -250,7 +250,9 @@ def lean(function: Callable[..., Any]) -> Any:
 
 def _helper(function: Callable[..., Any], *, counts: bool) -> Any:
     options = {"nogil": True, "fastmath": set(FASTMATH), "error_model": ERROR_MODEL, "_nrt": counts}
-    made = njit(**options, **UNCALLED)(function)
+    # A helper that is called by name is served by whichever kernel brought it first into the process, rounded as its compiler
+    # liked: the last bit would depend on what was in the cache.
+    made = njit(**options, **UNCALLED, forceinline=True)(function)
     if config.DISABLE_JIT:
         return made
 
