@@ -207,6 +207,15 @@ def elements(column: Any, kind: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     return keys.filter(seen), None if numbers is None else numbers.filter(seen), np.cumsum(counts) - counts, counts
 
 
+def entry_counts(column: Any) -> np.ndarray | None:
+    """Return how many entries each cell of lists or of a map has, int64 (n_rows,); None of any other column."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind)):
+        return None
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return np.concatenate([np.zeros(0, np.int64), *(np.diff(np.asarray(chunk.offsets)) for chunk in chunks if len(chunk))])
+
+
 def nested(kind: Any) -> Any:
     """Return the type of lists of lists of an Arrow type, which no column of ours can be."""
     return pa.list_(pa.list_(kind))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.features.arrow import as_bytes, as_dictionary
+from streamsgd.features.arrow import as_bytes, as_dictionary, entry_counts
 from streamsgd.features.texts import prepare_texts
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ COUNTED_ROWS, COUNTED_TEXTS = 1 << 13, 1 << 10
 
 COUNTED_BYTES = 4 << 20
 """... as long as they take no more than this."""
+
+COUNTED_ENTRIES = COUNTED_BYTES // 8
+"""Entries of lists and maps of a piece that are counted: a row before whose end there are more ends the counting."""
 
 LONGEST_TEXT = 1 << 14
 """Bytes of the beginning of a text whose words are counted."""
@@ -63,6 +66,7 @@ class ValueCounter:
         self.counted = frozenset().union(*(kind.counted for kind in self.kinds))
         self.at = 0
         self.parts: dict[str, list[Any]] = {}
+        self.left: dict[str, int] = {}
 
     def add(self, columns: list[Any]) -> None:
         """Take in the next rows: one Arrow column per source of the encoding."""
@@ -70,8 +74,18 @@ class ValueCounter:
             return
         for name, column in zip(self.sources, columns, strict=True):
             if name in self.counted:
-                self.parts.setdefault(name, []).append(column.slice(0, self.rows - self.at))
+                self.parts.setdefault(name, []).append(self._within(name, column.slice(0, self.rows - self.at)))
         self.at += len(columns[0])
+
+    def _within(self, name: str, column: Any) -> Any:
+        """Return the first rows of a column, as many as have no more entries than may be counted."""
+        entries = entry_counts(column)
+        if entries is None:
+            return column
+        left, ends = self.left.get(name, COUNTED_ENTRIES), np.cumsum(entries)
+        n_rows = int(np.searchsorted(ends, left, side="right"))
+        self.left[name] = -1 if n_rows < len(entries) else left - int(ends[-1]) if n_rows else left
+        return column.slice(0, n_rows)
 
     def counts(self) -> dict[str, list[tuple[str, int]]]:
         """Return the most frequent values of each column, with how often they came."""
@@ -95,7 +109,7 @@ def frequent_values(parts: list[Any]) -> list[tuple[str, int]]:
 
 def _counted(chunk: Any) -> Any:
     """Return the values of a dictionary array that are not null, as bytes, each with how often it is there."""
-    codes = np.asarray(chunk.indices.drop_null(), dtype=np.int64)
+    codes = np.asarray(chunk.indices.drop_null())
     values, counts = np.unique(codes, return_counts=True)
     short = np.asarray(pc.fill_null(pc.less_equal(pc.binary_length(as_bytes(chunk.dictionary)), LONGEST_NAME), False))[values]
     named = as_bytes(chunk.dictionary.take(pa.array(values[short])))

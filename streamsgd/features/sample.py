@@ -19,7 +19,7 @@ from streamsgd.data.sizes import group_widths
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
-from streamsgd.features.arrow import as_double
+from streamsgd.features.arrow import as_double, entry_counts
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours
 
@@ -234,10 +234,8 @@ def _value_sizes(column: Any) -> np.ndarray | int:
         kinds = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
         lengths = pc.binary_length(column.cast(kinds[kind]) if kind in kinds else column)
         return np.asarray(pc.fill_null(lengths, 0))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
-        chunks = [np.diff(np.asarray(chunk.offsets)) for chunk in _chunks(column) if len(chunk)]
-        return np.concatenate([np.zeros(0, np.int64), *chunks]) * ENTRY_BYTES
-    return 0
+    entries = entry_counts(column)
+    return 0 if entries is None else entries * ENTRY_BYTES
 
 
 def _chunks(column: Any) -> list[Any]:

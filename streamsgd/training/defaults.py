@@ -16,7 +16,7 @@ from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
-from streamsgd.training.memory import model_bytes
+from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.rates import scale_rate
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
 def race_limit(settings: Settings, encoding: Encoding) -> int:
     """Return the smallest memory limit in bytes within which there is a race if nobody says."""
     bytes_ = model_bytes(encoding.n_coordinates, make("optimizer", "race"), settings.precision)
-    all_ = bytes_ + INTERPRETER + WIDE_KERNELS + RACE_ROOM
+    all_ = bytes_ + INTERPRETER + WIDE_KERNELS + RACE_ROOM + long_row_bytes(encoding, settings.precision, races=True)
     return max(math.ceil(bytes_ / RACE_SHARE), all_ + -(-all_ // (RESERVE - 1)))
 
 

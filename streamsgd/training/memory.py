@@ -13,12 +13,14 @@ from streamsgd.data.sizes import whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
 from streamsgd.kernels.parts.traits import is_race
+from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
+    from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
     from streamsgd.stream.loader import Loader
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 VALID_BLOCK_BYTES = 16 << 20
 """Bytes of each block in which a validation set streams by."""
+
+LONG_ROW = 1 << 21
+"""Entries of the longest list or map that a plan makes room for: footers do not tell how long the longest is."""
 
 ONE_LANE = Lanes(1, "average", "as set")
 
@@ -94,7 +99,10 @@ def _budget(
         decode_per_thread=cost.per_thread,
         threads=usual_threads(settings.threads),
         footers=cost.kept,
-        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes) + valid + further,
+        model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes)
+        + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer))
+        + valid
+        + further,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,
@@ -103,6 +111,14 @@ def _budget(
         useful=useful,
         table_bytes=cost.held_per_row,
     )
+
+
+def long_row_bytes(encoding: Encoding, precision: str, *, races: bool) -> int:
+    """Return the bytes in which a row of `LONG_ROW` entries is learned, as `new_scratch` has them; 0 without lists and maps."""
+    if all(column.kind == "text" for column in encoding.tails):
+        return 0
+    per_learner = MOST_LEARNERS + 1 if races else 0
+    return LONG_ROW * (4 + np.dtype(precision).itemsize * (5 + per_learner))
 
 
 def model_bytes(n_weights: int, optimizer: Any, precision: str) -> int:
