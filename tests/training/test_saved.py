@@ -1,6 +1,8 @@
 """Laws of checkpoints that are whole but not ours: refused by file and field, and no code of theirs is run."""
 
 import copy
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,3 +117,20 @@ def test_the_checkpoint_itself_goes_on_to_the_same_bits(stopped: Any, tmp_path: 
     run, path, header, arrays = stopped
     rewrite(path, header, arrays)
     assert run() == run(checkpoint=str(tmp_path / "other"))
+
+
+# --- law: a checkpoint of an older version is refused in one sentence, and the run can start anew
+
+OLD = Path(__file__).parents[1] / "data" / "checkpoints" / "old"
+
+
+def test_a_checkpoint_of_an_older_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(OLD, tmp_path / "old"))
+    settings = {**json.loads((copied / "settings.json").read_text()), "checkpoint": str(copied / "checkpoints")}
+    with pytest.raises(
+        ModelError, match=r"ckpt was saved by an older version of streamsgd, .*: pass --resume never"
+    ) as refused:
+        train_model(copied / "data", make_settings(settings))
+    assert "\n" not in str(refused.value)
+    model, report = train_model(copied / "data", make_settings({**settings, "resume": "never"}))
+    assert report.rows == model.provenance["rows_learned"] > 0
