@@ -12,6 +12,7 @@ from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.learner import model_of
+from streamsgd.training.saved import stamps_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def header_of(job: Job) -> dict[str, Any]:
     return {
         "settings": identity(job.settings),
         "fingerprint": job.dataset.fingerprint,
+        "stamps": stamps_of(job.dataset.source.files),
         "encoding": msgspec.to_builtins(job.encoding),
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,
@@ -67,7 +69,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "rows_learned": int(outcome.tally[ROWS]),
         "steps": outcome.steps,
         "chunk_rows": job.plan.chunk_rows,
-        "counts": {**totals.counts, "lost": outcome.lost},
+        "counts": {**totals.counts, "lost": totals.counts["lost"] + outcome.lost},
         "left_out": totals.problems[:100],
         "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
         "epochs": job.epochs,

@@ -25,7 +25,7 @@ from streamsgd.training.output import reserved
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring
+from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,6 +101,13 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
             "pass --resume never to start anew, or bring the data back"
         )
+    if saved and (name := written_since(job.dataset.source.files, saved[0].get("stamps", []))):
+        log.warning(
+            "%s was written since the checkpoint in %s was saved, though its size and footer are the same: if its values are "
+            "others now, the model will be of both; pass --resume never to start anew",
+            name,
+            settings.checkpoint,
+        )
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     if told.on_job:
@@ -147,7 +154,12 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
     """
     if provenance["rows_learned"]:
         return
-    names = {"filtered": "filtered", "skipped": "skipped", "held": "held out", "lost": "lost with their workers"}
+    names = {
+        "filtered": "filtered",
+        "skipped": "skipped",
+        "held": "held out",
+        "lost": "lost with their workers or in a later pass",
+    }
     fates = [f"{n:,} were {name}" for key, name in names.items() if (n := provenance["counts"][key])]
     problems = provenance["left_out"]
     raise DataError(

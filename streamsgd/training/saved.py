@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,11 @@ from streamsgd.model.validate import check_arrays, check_values, converted, read
 from streamsgd.settings.registry import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
+    from streamsgd.data.files import FileRef
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
 
@@ -34,6 +36,10 @@ COUNTS = frozenset(
 
 TEXTS = frozenset(["stopped"])
 """... and texts."""
+
+
+MOST_STAMPS = 4096
+"""Digests of stamps in a checkpoint; of more files, each is of several."""
 
 
 class TotalsHeader(msgspec.Struct):
@@ -58,6 +64,26 @@ class CheckpointHeader(msgspec.Struct):
     totals: TotalsHeader
     poisoned: list[int]
     validation: dict[str, Any]
+    stamps: list[str] = []
+
+
+def stamps_of(files: Sequence[FileRef]) -> list[str]:
+    """Return digests of what tells a file from a later one of its size and footer: its ETag or its time of modification."""
+    return [hashlib.sha256("\0".join(ref.stamp for ref in some).encode()).hexdigest()[:12] for some in _together(files)]
+
+
+def written_since(files: Sequence[FileRef], stamps: Sequence[str]) -> str:
+    """Name the first file whose stamp is not what a checkpoint says; empty if there is none."""
+    now = stamps_of(files)
+    if len(now) != len(stamps):
+        return ""
+    some = next((some for some, a, b in zip(_together(files), now, stamps, strict=True) if a != b), ())
+    return f"{some[0].name}{' or one of the files after it' if len(some) > 1 else ''}" if some else ""
+
+
+def _together(files: Sequence[FileRef]) -> list[Sequence[FileRef]]:
+    size = max(1, -(-len(files) // MOST_STAMPS))
+    return [files[k : k + size] for k in range(0, len(files), size)]
 
 
 def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
@@ -165,6 +191,8 @@ def check_restored(saved: tuple[Any, Mapping[str, np.ndarray]], again: tuple[Any
             refuse(name, f"array {key!r}", "is not what the restored run has in its place")
     now = msgspec.json.decode(msgspec.json.encode(again[0]))
     for key, value in now.items():
+        if key == "stamps":  # a warning was said
+            continue
         if key not in saved[0] or not _same(value, saved[0][key]):
             refuse(name, key, "is not what the restored run has in its place")
 

@@ -38,7 +38,7 @@ class Totals:
     def __init__(self, job: Job, *, all_new: bool = False) -> None:
         self._n_classes, self._row_bytes = len(job.target.classes), row_width(job.dataset, job.roles.read)
         self._all_new = all_new
-        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0}
+        self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0, "lost": 0}
         self.problems: list[str] = []
         self.frequent = FrequentValues()
         self.targets = np.zeros(self._n_classes or 3)
@@ -50,16 +50,13 @@ class Totals:
             report.fit_seconds += chunk.fit_seconds
             report.spent.add(chunk.spent)
             report.bytes += chunk.chunk.rows * self._row_bytes
-            if counts:
-                self._count(chunk.chunk.epoch, chunk.pieces)
-
-    def _count(self, epoch: int, pieces: Sequence[LoadedPiece]) -> None:
-        new = self._all_new or not epoch
-        for piece in pieces:
-            if piece.targets is not None:
-                self.targets = join_target_sums(self.targets, piece.targets, self._n_classes)
-            if new:
-                self._count_new(piece)
+            for piece in chunk.pieces:
+                if counts and piece.targets is not None:
+                    self.targets = join_target_sums(self.targets, piece.targets, self._n_classes)
+                if counts and (self._all_new or not chunk.chunk.epoch):
+                    self._count_new(piece)
+                elif piece.problem and piece.problem not in self.problems:
+                    self._count_lost(piece)
 
     def _count_new(self, piece: LoadedPiece) -> None:
         self.counts["filtered"] += piece.filtered
@@ -70,6 +67,13 @@ class Totals:
         if piece.problem:
             self.problems.append(piece.problem)
             log.warning("left out: %s", piece.problem)
+
+    def _count_lost(self, piece: LoadedPiece) -> None:
+        """Count rows that an earlier pass could read; more often, if they are lost in several passes."""
+        self.counts["lost"] += piece.skipped
+        if (problem := f"{piece.problem} (in a later pass)") not in self.problems:
+            self.problems.append(problem)
+            log.warning("left out: %s", problem)
 
     def best_constant(self, loss: Any) -> float | None:
         """Return the mean loss of the best constant prediction of the targets so far; None where it is not known."""

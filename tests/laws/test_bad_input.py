@@ -142,6 +142,37 @@ def test_a_damaged_page_is_an_error_or_left_out_and_counted(data: Path, executor
     assert "row group 7: columns a, b" in model.provenance["left_out"][0]
 
 
+@pytest.mark.parametrize("later", [{"epochs": 8}, {"epochs": 1, "polish": 3, "optimizer": "adam", "penalty": "l2"}])
+def test_rows_that_an_earlier_pass_could_read_are_counted_as_lost(
+    data: Path, executor: str, later: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damage in place, with the time of modification given back: nothing but the decoder can know."""
+    path = put(data, table())
+    metadata, before, done = pq.ParquetFile(path).metadata, path.stat(), []
+    place = metadata.row_group(7).column(0).data_page_offset
+
+    def damage(event: Any) -> None:
+        if event.rows >= N and not done:
+            with path.open("r+b") as file:
+                file.seek(place)
+                file.write(bytes(16))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            done.append(event.rows)
+
+    model = train(data, executor=executor, unreadable="skip", emit=damage, threads=1, **later)
+    assert done
+    counts = model.provenance["counts"]
+    assert counts["skipped"] == 0
+    assert counts["lost"] >= 100
+    assert counts["lost"] % 100 == 0
+    if "polish" not in later:
+        assert model.provenance["rows_learned"] + counts["lost"] == 8 * N
+    (problem,) = model.provenance["left_out"]
+    assert "row group 7" in problem
+    assert problem.endswith("(in a later pass)")
+    assert caplog.text.count("left out:") == 1
+
+
 def test_only_damage_is_skipped_as_unreadable(data: Path) -> None:
     """Bad values and changed files have rules of their own."""
     put(data, with_value("y", 700, np.nan))

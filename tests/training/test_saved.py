@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 import shutil
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,3 +136,23 @@ def test_a_checkpoint_of_an_older_version_is_refused_in_one_sentence(tmp_path: P
     assert "\n" not in str(refused.value)
     model, report = train_model(copied / "data", make_settings({**settings, "resume": "never"}))
     assert report.rows == model.provenance["rows_learned"] > 0
+
+
+# --- law: data that was written again since the checkpoint is named, whatever its size
+
+
+def test_a_file_that_was_written_since_the_checkpoint_is_named(
+    made: tuple[Path, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, saved = Path(shutil.copy2(made[0], tmp_path / "d.parquet")), tmp_path / "saved"
+    with pytest.raises(Stopped):
+        go_on(data, saved, time_limit=1e-9)
+    shutil.copy2(data, tmp_path / "other")
+    with suppress(Stopped):
+        go_on(data, saved, time_limit=1e-9)
+    assert "was written since" not in caplog.text
+    before = data.stat().st_mtime_ns
+    data.write_bytes((tmp_path / "other").read_bytes())
+    os.utime(data, ns=(before, before + 1))
+    go_on(data, saved)
+    assert f"d.parquet was written since the checkpoint in {saved} was saved, though its size" in caplog.text
