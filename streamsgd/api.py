@@ -15,6 +15,7 @@ from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
 from streamsgd.settings.make import make_settings
+from streamsgd.training.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers, prepare
 from streamsgd.training.run import train_model
 
@@ -247,3 +248,45 @@ def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspecti
 
     """
     return inspect_data(source, make_settings({"target": target or "", **settings}), plan_numbers)
+
+
+def noise(
+    source: Any,
+    target: str | None = None,
+    *,
+    at: Model | str | os.PathLike[str] | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    client: Any = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Measure how the gradients of rows scatter, in one pass that learns nothing: docs/noise.md says what that is good for.
+
+    Parameters
+    ----------
+    source
+        As in training.
+    target
+        Column to predict; it need not vary. With `at` that of the model.
+    at
+        A model or the path of one, at whose weights to measure; without one all weights are zero.
+    on_progress, client
+        As in training.
+    settings
+        Fields of `settings.Settings`; with `at`, `loss` and `column_kind` say where those of the model are that are not
+        streamsgd's.
+
+    Returns
+    -------
+    dict
+        `trace_covariance`, `gradient_norm_squared`, `noise_scale` (None where it is not identified), `interval`,
+        `design_effect`, `metric` and what they were measured on, all in units of the encoded rows.
+
+    Raises
+    ------
+    StreamSGDError
+        The data, the settings or the storage is at fault; see `errors`.
+
+    """
+    given = {"memory": task_memory(), "target": target, **settings}
+    with nullcontext() if client is None else seceded():
+        return measure_noise(source, given, at=at, emit=on_progress, client=client)[0]

@@ -20,6 +20,7 @@ from streamsgd.cli.flags import (
     DATA,
     EVALUATED,
     INSPECTED,
+    MEASURED,
     OWN_KINDS,
     OWN_LOSS,
     SCORED,
@@ -48,7 +49,7 @@ def cli() -> None:
     """Train linear models by SGD on Parquet larger than memory, and score Parquet with them.
 
     DATA is a path, folder, glob or URL (s3://, gs://, ...), or several. The last line of stdout of train,
-    predict and evaluate is one JSON object; progress goes to stderr.
+    predict, evaluate and noise is one JSON object; progress goes to stderr.
 
     A setting is taken from its flag, else from the environment variable STREAMSGD_<SETTING>, else from the
     TOML file of
@@ -233,6 +234,50 @@ def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags
             _print_json(found.to_dict(), indent=2)
         else:
             echo("\n".join(inspection_text(found)))
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@click.option("--at", metavar="MODEL", help="Model at whose weights to measure; without one all weights are zero.")
+@output_flags
+@settings_flags(MEASURED)
+def noise(
+    data: tuple[str, ...],
+    *,
+    at: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Measure how the gradients of DATA's rows scatter, and what batches make of it; nothing is learned.
+
+    Example:
+
+    streamsgd noise flights/ --target late --at late.sgd
+    """
+    with _reporting(as_json, quiet, verbose) as reporter:
+        given = _given(flags, config)
+        from streamsgd.show.summary import where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.training.measure import measure_noise  # noqa: PLC0415
+        from streamsgd.training.phases.noise import describe  # noqa: PLC0415
+
+        found, report = measure_noise(_one(data), given, at=at, emit=reporter.event, footers=reporter.footers)
+        for line in describe(found):
+            reporter.line(line)
+        result = {
+            "command": "noise",
+            "at": at,
+            **found,
+            "seconds": report.seconds,
+            "rows_per_second": found["rows"] / max(report.seconds, 1e-9),
+            "bytes": report.bytes,
+            "time": where_time_went(report),
+            "workers": workers_of(report),
+            "peak_memory_bytes": reporter.memory.bytes,
+        }
+    _print_json(result)
 
 
 @cli.command(cls=Sectioned)

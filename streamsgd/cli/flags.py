@@ -35,7 +35,13 @@ INSPECTED = (
     *("categorical", "text", "ngrams", "column_kind", "time_parts", "cross", "bits", "scale", "transform", "missing"),
     *("batch_size", "memory", "chunk_rows", "threads", "io_timeout"),
 )
-"""Settings that evaluate (and predict), and inspect, take."""
+
+MEASURED = (
+    *INSPECTED,
+    *("weight", "loss", "optimizer", "shuffle", "values", "missing_columns", "infinite", "bad_rows", "unreadable"),
+    *("time_limit", "lanes", "workers", "scheduler", "straggler", "executor", "cpu"),
+)
+"""Settings that evaluate (and predict), inspect, and noise take."""
 
 
 class Flag(click.Option):

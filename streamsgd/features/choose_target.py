@@ -25,8 +25,8 @@ MOST_CLASSES = 10_000
 TASK_LOSS = {"regression": "squared", "binary": "logistic", "multiclass": "softmax", "poisson": "poisson"}
 
 
-def choose_target(look: Sample, name: str, task: str) -> Target:
-    """Decide what kind of target this is, its classes, and its scale.
+def choose_target(look: Sample, name: str, task: str, *, constant: bool = False) -> Target:
+    """Decide what kind of target this is, its classes, and its scale; `constant` is whether it need not vary.
 
     Raises
     ------
@@ -45,18 +45,19 @@ def choose_target(look: Sample, name: str, task: str) -> Target:
         or (is_category and task == "auto")
         or (pa.types.is_boolean(kind) and task in ("auto", "binary"))
     ):
-        return _classes(name, task, discover(look, name))
-    return _choose_by_value(look, name, task)
+        return _classes(name, task, discover(look, name), constant=constant)
+    return _choose_by_value(look, name, task, constant=constant)
 
 
-def _choose_by_value(look: Sample, name: str, task: str) -> Target:
+def _choose_by_value(look: Sample, name: str, task: str, *, constant: bool) -> Target:
     """Decide what a column of numbers is: two classes, counts, or a number to predict."""
     (kind, _), values = _values_of(look.dataset.schema.field(name).type), look.target_values(name)
     if task == "binary" or (task == "auto" and _is_two_valued(look, name, values)):
         unique = set(np.unique(values).tolist())
         both = unique in ({0.0, 1.0}, {-1.0, 1.0})
-        return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name))
-    _check_varies(look, name, values)
+        return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name), constant=constant)
+    if not (constant and len(values)):
+        _check_varies(look, name, values)
     if task == "poisson":
         return Target(name, "poisson")
     moments = Moments()
@@ -118,7 +119,7 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
     return tuple(sorted(found))
 
 
-def _classes(name: str, task: str, classes: tuple[Any, ...]) -> Target:
+def _classes(name: str, task: str, classes: tuple[Any, ...], *, constant: bool = False) -> Target:
     odd = [value for value in classes if not isinstance(value, str | int | float)]
     if odd:
         raise DataError(
@@ -131,7 +132,9 @@ def _classes(name: str, task: str, classes: tuple[Any, ...]) -> Target:
         )
     if not classes:
         raise DataError(f"target {name!r} has no usable value: every row is null or NaN")
-    if len(classes) == 1:
+    if len(classes) == 1 and constant and not isinstance(classes[0], str):
+        classes = _with_other(classes[0])
+    if len(classes) == 1 and not constant:
         raise DataError(f"target {name!r} is constant: every row is {classes[0]!r}, so there is nothing to learn")
     if task == "binary" and len(classes) > 2:
         shown = ", ".join(map(repr, classes[:5]))
@@ -139,7 +142,7 @@ def _classes(name: str, task: str, classes: tuple[Any, ...]) -> Target:
             f"target {name!r} has {len(classes)} values ({shown} ...) but the task is binary; "
             "pass --task multiclass, or --filter the rows"
         )
-    kind = "binary" if len(classes) == 2 and task != "multiclass" else "multiclass"
+    kind = "binary" if len(classes) <= 2 and task != "multiclass" else "multiclass"
     return Target(name, kind, classes)  # type: ignore[arg-type]
 
 
@@ -158,6 +161,14 @@ def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
         look.check_filter()
         raise DataError(f"target {name!r} has no usable value: every row is null, NaN or infinite")
     raise DataError(f"target {name!r} is constant: every row is {low:g}, so there is nothing to learn")
+
+
+def _with_other(value: Any) -> tuple[Any, ...]:
+    """Return the pair of which a target that does not vary has one; itself if it is of none."""
+    if isinstance(value, bool):
+        return (False, True)
+    pair = next((pair for pair in PAIRS if value in pair), {value})
+    return tuple(sorted(type(value)(member) for member in pair))
 
 
 def _in_type(values: set[float], kind: Any) -> tuple[Any, ...]:

@@ -82,6 +82,7 @@ def prepare(
     *,
     frozen: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    constant: bool = False,
 ) -> Job:
     """Decide everything: columns, encoding, parts, budget, plan.
 
@@ -95,6 +96,8 @@ def prepare(
         `encoding`, `target`, `chunk_rows` and `optimizer` of a run to be resumed, instead of a new look.
     progress
         Called with (footers read, footers in all).
+    constant
+        Whether the target need not vary, since nothing is learned.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def prepare(
         dataset, looked = conform(encoding, dataset, nulls=settings.missing_columns == "null"), 0
     else:
         look = Sample(dataset, settings, expression, columns)
-        target = choose_target(look, roles.target, task_of(settings))
+        target = choose_target(look, roles.target, task_of(settings), constant=constant)
         encoding, _ = choose_encoding(look, roles)
         encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
         chunk_rows, looked = settings.chunk_rows, look.peak_bytes

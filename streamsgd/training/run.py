@@ -115,7 +115,7 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
-    executor = EXECUTORS[_reader(settings, job) if client is None else "threads"](job.budget.threads)
+    executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
             engine = Engine(
@@ -168,7 +168,7 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
     )
 
 
-def _reader(settings: Settings, job: Job) -> str:
+def reader_for(settings: Settings, job: Job) -> str:
     """Return who reads: as set; if nobody says Dask, but not where loading it would take as long as a good part of the run."""
     if settings.executor != "auto":
         return settings.executor

@@ -1,0 +1,223 @@
+"""Noise of gradients at given weights: one pass that adds up how the gradients of all rows scatter, and learns nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.errors import DataError
+from streamsgd.kernels.parts.traits import rule_of
+from streamsgd.kernels.sums.noise import LOSS, WEIGHT
+from streamsgd.planning.tree import FAN
+from streamsgd.settings.registry import spec_of
+from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_metric
+from streamsgd.training.job import IN_ORDER
+from streamsgd.training.learner import model_of
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, n_places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport
+
+COPIES = 5
+"""Of the sums of all groups at once: its own, those of a round twice while they are merged, a checkpoint's, what is left out."""
+
+
+class MeasuredNoise:
+    """The pass that adds up.
+
+    Parameters
+    ----------
+    job
+        As prepared.
+    weights
+        (n_coordinates, n_outputs), at which; those that earlier phases came to if None, or zeros.
+
+    """
+
+    name = "measured_noise"
+    counts = True
+    validated = False
+
+    def __init__(
+        self, job: Job, _reached: Callable[[float], None] | None = None, *, weights: np.ndarray | None = None
+    ) -> None:
+        self.job = job
+        self._given = weights
+        self._before: Outcome | None = None
+        self._chunk = 0
+        self._weights = np.zeros(0)
+        self._sums: NoiseSums | None = None
+
+    @property
+    def _known(self) -> Outcome:
+        assert self._before is not None, "begin comes first"  # noqa: S101  for the type checker
+        return self._before
+
+    @property
+    def done(self) -> bool:
+        """Whether the pass has seen every chunk."""
+        return self._chunk == self.job.plan_in_order.n_chunks(0)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Pass and number of the next chunk."""
+        return self._known.passes, self._chunk
+
+    @property
+    def tally(self) -> np.ndarray:
+        """What came before, or of a run that learns nothing the rows measured so far."""
+        if self._known.passes or self._sums is None or not self._sums.groups:
+            return self._known.tally
+        tally = self._sums.total.tally
+        return np.array([tally[LOSS], tally[WEIGHT], self._sums.total.rows])
+
+    def begin(self, before: Outcome) -> None:
+        """Start at the weights that were given or learned."""
+        self._before = before
+        weights = before.weights if self._given is None else self._given
+        self._weights = weights.astype(self.job.settings.precision).astype(np.float64).ravel()
+
+    def next(self) -> Round:
+        """Return some chunks in the order of the data."""
+        width = min(max(self.job.lanes.number, FAN), self.job.plan_in_order.n_chunks(0) - self._chunk)
+        return Round(MeasureNoise(self._weights), IN_ORDER, self._chunk, width)
+
+    def take(self, share: NoiseSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Add to the pass."""
+        self._sums = share if self._sums is None else self._sums.merge(share)
+        self._chunk += len(reports)
+        plan = self.job.plan_in_order
+        done = 1.0 if self.done else plan.rows_before(0, self._chunk) / plan.n_rows
+        yield PhaseEvent("chunk", self._known.passes + done)
+
+    # --- what comes out
+
+    def result(self) -> dict[str, Any]:
+        """Return what was found, as JSON values.
+
+        Raises
+        ------
+        DataError
+            There are fewer than two rows.
+
+        """
+        sums, job = self._sums, self.job
+        rows = int(sums.total.rows) if sums is not None and sums.groups else 0
+        if sums is None or rows < 2:
+            raise DataError(f"the noise of gradients is how they differ from row to row, and there {_are(rows)}: take more rows")
+        total, sampler = sums.total, job.plan.sampler
+        mixing = Mixing(job.batch_size, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows))
+        effect, between = effect_of(sums, mixing)
+        return {
+            **ratio_at(sums).to_dict(),
+            "design_effect": effect,
+            "between_units": between,
+            "batch_size": "full" if job.settings.batch_size == "full" else job.batch_size,
+            "shuffle": spec_of("shuffle", sampler),
+            "metric": self._in_metric(sums),
+            "loss": float(total.tally[LOSS]) / float(total.tally[WEIGHT]) if total.tally[WEIGHT] else None,
+            "rows": rows,
+            "weights": job.n_weights,
+            "places": len(sums.reference),
+            "groups": len(sums.groups),
+            "units": int(sums.spread[0]),
+            "rows_per_chunk": round(job.plan.n_rows / job.plan.n_chunks(0)),
+        }
+
+    def _in_metric(self, sums: NoiseSums) -> dict[str, Any] | None:
+        """Return the same in the metric of the optimizer's steps; None where these have none that this pass can know."""
+        optimizer, batch = self.job.parts.optimizer, self.job.batch_size
+        if rule_of(optimizer) != "batch":
+            return None
+        plain = getattr(optimizer, "rate_scaling", "") == "linear"
+        if not plain and len(sums.reference) < self.job.n_weights:
+            return None
+        found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, batch))
+        return {"optimizer": spec_of("optimizer", optimizer).partition(":")[0], **found.to_dict()}
+
+    def model(self) -> Model:
+        """Return the model of the weights at which is measured."""
+        return model_of(self.job, self._weights.astype(self.job.settings.precision))
+
+    def stop(self, why: str) -> None:
+        """Do nothing: there is one pass, and part of it says nothing of the rest."""
+
+    def outcome(self) -> Outcome:
+        """Return what came before, with what was found."""
+        metrics = {**self._known.metrics, self.name: self.result()}
+        return replace(self._known, passes=self._known.passes + 1, metrics=metrics)
+
+    # --- checkpoints
+
+    def save(self) -> Saved:
+        """Return the pass so far."""
+        some = self._sums is not None and bool(self._sums.groups)
+        arrays = {"weights": self._weights} | (as_arrays(self._sums) if some and self._sums is not None else {})
+        return Saved({"chunk": self._chunk}, arrays)
+
+    def restore(self, saved: Saved, before: Outcome) -> None:
+        """Take back what a checkpoint kept."""
+        self._before, self._chunk = before, saved.header["chunk"]
+        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_weights))
+        if "numbers" in saved.arrays:
+            self._sums = from_arrays(saved.arrays, n_places(self.job.encoding, self.job.n_weights))
+
+
+def _are(rows: int) -> str:
+    return "is one row" if rows == 1 else "is none"
+
+
+def noise_bytes(n_weights: int) -> int:
+    """Return the bytes that adding up takes, checkpoints included."""
+    return 8 * (3 * n_weights + COPIES * 2 * GROUPS * min(n_weights, MOST_DENSE))
+
+
+def describe(metrics: dict[str, Any]) -> list[str]:
+    """Return what was found, for people."""
+    lines = [
+        f"noise of {metrics['rows']:,} rows at these weights: trace of the covariance {metrics['trace_covariance']:.6g}, squared "
+        f"length of the gradient {metrics['gradient_norm_squared']:.6g}; {in_words(metrics)}"
+    ]
+    if (metric := metrics.get("metric")) and metric["optimizer"]:
+        lines.append(f"in the metric of {metric['optimizer']}: {in_words(metric)}")
+    if (effect := metrics["design_effect"]) is not None:
+        b = metrics["batch_size"]
+        lines.append(
+            f"batches of {b} rows as --shuffle {metrics['shuffle']} draws them: {effect:.3g} times the variance of as many "
+            "independent rows"
+        )
+    return lines
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Return a noise scale with its interval, or that there is none."""
+    if found["noise_scale"] is None:
+        return "the noise scale is not identified: the gradient is within two standard errors of 0"
+    between = "" if found["interval"] is None else " ({:.3g} to {:.3g})".format(*found["interval"])
+    return f"noise scale {found['noise_scale']:.4g} rows{between}"
+
+
+MEASURED_NOISE = PhaseKind(
+    "measured_noise",
+    wanted=lambda _settings, _parts: True,
+    check=lambda _settings, _parts, _encoding: None,
+    memory=lambda weights, _coordinates, _settings: noise_bytes(weights),
+    passes=lambda _job: 1,
+    make=MeasuredNoise,
+    describe=describe,
+)
+"""Named in `--phases` it ends a run; `measure` runs it alone."""
+
+
+def measuring_at(weights: np.ndarray | None) -> PhaseKind:
+    """Return the phase that measures at these weights, or at zeros."""
+    return MEASURED_NOISE._replace(make=partial(MeasuredNoise, weights=weights), learns=lambda _job: 1)
