@@ -214,7 +214,7 @@ class Epochs:
 
 EPOCHS = PhaseKind(
     "epochs",
-    wanted=lambda _settings, parts: not reduces(parts.optimizer),
+    wanted=lambda settings, parts: not (reduces(parts.optimizer) or settings.noise),
     check=lambda _settings, _parts, _encoding: None,
     memory=lambda _weights, _coordinates, _settings: 0,
     passes=lambda job: job.epochs,

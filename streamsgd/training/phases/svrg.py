@@ -380,7 +380,7 @@ def describe(metrics: dict[str, Any]) -> list[str]:
 
 SVRG = PhaseKind(
     "svrg",
-    wanted=lambda _settings, parts: reduces(parts.optimizer),
+    wanted=lambda settings, parts: reduces(parts.optimizer) and not settings.noise,
     check=check_svrg,
     memory=lambda weights, coordinates, _settings: svrg_bytes(weights, coordinates),
     passes=lambda job: job.epochs,

@@ -153,6 +153,13 @@ class MeasureNoise:
         return share, report_on(job, filled, began, int(filled.counts.sum()), None)
 
 
+def scatter_of(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> Scatter:
+    """Return how the gradients of some rows of a block scatter, each coordinate multiplied by its scale, if there is one."""
+    scatter = _scatter_for(job, filled)
+    _scatter(job, filled, some, weights, scale, scatter)
+    return scatter
+
+
 def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:
     return new_scatter(n_places(job.encoding, job.n_weights), 0 if filled.layout.mixed else job.n_weights)
 

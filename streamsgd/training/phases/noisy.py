@@ -1,0 +1,220 @@
+"""Learning with `--noise`: epochs whose every chunk tells how the gradients of a few of its rows scatter before it is learned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.errors import SettingsError
+from streamsgd.kernels.compile.verbs import prepare
+from streamsgd.kernels.parts.traits import is_race, reduces
+from streamsgd.kernels.structs.state import STEPS
+from streamsgd.kernels.sums.noise import step_lengths
+from streamsgd.settings.registry import spec_of
+from streamsgd.training.gradient_noise import Ratio, ratio_of
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
+from streamsgd.training.phases.epochs import Epochs
+from streamsgd.training.phases.noise import in_words
+from streamsgd.training.tasks.noise import GROUPS, PLACES
+from streamsgd.training.tasks.with_noise import (
+    MEASURED_P,
+    NORM,
+    ROWS,
+    STAGES,
+    TRACE,
+    TRACE_P,
+    N,
+    PathSums,
+    WithNoise,
+    WithPath,
+    no_path,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.job import Job
+    from streamsgd.training.phases.base import PhaseEvent
+    from streamsgd.training.tasks.base import ChunkReport, Round
+
+COPIES = 4
+"""Of the weights in float64: those to measure at, the lengths of steps, what is made of them, and room for a row."""
+
+
+class NoisyEpochs:
+    """Epochs, and what was measured in them.
+
+    Parameters
+    ----------
+    job, reached
+        As of `Epochs`.
+
+    """
+
+    name = "noise"
+    counts = True
+    validated = True
+
+    def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
+        self.learning = Epochs(job, reached)
+        self._path = no_path()
+
+    @property
+    def job(self) -> Job:
+        """What is done."""
+        return self.learning.job
+
+    @property
+    def done(self) -> bool:
+        """As of the epochs."""
+        return self.learning.done
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Epoch and number of the next chunk."""
+        return self.learning.cursor
+
+    @property
+    def tally(self) -> np.ndarray:
+        """As of the learner."""
+        return self.learning.tally
+
+    def begin(self, before: Outcome) -> None:
+        """Start as the epochs do."""
+        self.learning.begin(before)
+
+    def next(self) -> Round:
+        """Return the next round of the epochs, whose chunks are measured when they are met first."""
+        found = self.learning.next()
+        if getattr(found.task, "number", 0):  # a later step of a round in step
+            return found
+        weights = self.learning.learner.weights().astype(np.float64)
+        return found._replace(task=WithNoise(found.task, weights, self._lengths()))
+
+    def _lengths(self) -> np.ndarray:
+        """Return the roots of the lengths of the optimizer's next step, or (0,) if it does not say them."""
+        state, optimizer = self.learning.learner.state, self.job.parts.optimizer
+        if is_race(optimizer) or not hasattr(optimizer, "stretch"):
+            return np.zeros(0)
+        lengths, step = np.ones(self.job.n_weights), max(1, int(state.clock[STEPS]))
+        if optimizer.n_slots:
+            step_lengths(optimizer, state.slots, prepare(optimizer, step), lengths)
+        return lengths if lengths.any() else np.zeros(0)
+
+    def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
+        """Take what was measured and what was learned."""
+        if isinstance(share, WithPath):
+            self._path = self._path.plus(share.path)
+            share = share.learned
+        yield from self.learning.take(share, reports)
+
+    # --- what comes out
+
+    def model(self) -> Model:
+        """Return the model as it is."""
+        return self.learning.model()
+
+    def stop(self, why: str) -> None:
+        """End with the weights as they are."""
+        self.learning.stop(why)
+
+    def result(self) -> dict[str, Any]:
+        """Return what was found, as JSON values."""
+        path = self._path
+        optimizer = spec_of("optimizer", self.job.parts.optimizer).partition(":")[0]
+        known = path.groups[:, MEASURED_P].sum() > 0.0
+        metric = {"optimizer": optimizer, **path_ratio(path.groups, TRACE_P, MEASURED_P).to_dict()} if known else None
+        total = path.groups.sum(axis=0)
+        return {
+            **path_ratio(path.groups, TRACE, ROWS).to_dict(),
+            "metric": metric,
+            "rows_measured": int(total[N]),
+            "rows": int(total[ROWS]),
+            "path": [_stage(k, row) for k, row in enumerate(path.stages) if row[N]],
+        }
+
+    def outcome(self) -> Outcome:
+        """Return what was learned, with what was measured."""
+        outcome = self.learning.outcome()
+        outcome.metrics[self.name] = self.result()
+        return outcome
+
+    def save(self) -> Saved:
+        """Return the epochs, and the sums so far."""
+        learning, path = self.learning.save(), {"groups": self._path.groups, "stages": self._path.stages}
+        return Saved({"learning": learning.header}, prefixed("learning", learning.arrays) | prefixed("path", path))
+
+    def restore(self, saved: Saved, before: Outcome) -> None:
+        """Go to where a checkpoint was saved."""
+        self.learning.restore(Saved(saved.header["learning"], under("learning", saved.arrays)), before)
+        path, empty = under("path", saved.arrays), no_path()
+        self._path = PathSums(kept(path, "groups", empty.groups), kept(path, "stages", empty.stages))
+
+
+def path_ratio(groups: np.ndarray, trace: int, rows: int) -> Ratio:
+    """Return the ratio of sums over chunks, of columns `trace` and the next one, in means over `rows`."""
+    some = groups[groups[:, rows] > 0.0]
+    total = some.sum(axis=0)
+    if not len(some):
+        return Ratio(0.0, 0.0, None, None, None)
+    others = [total - row for row in some] if len(some) > 1 else []
+    return ratio_of(
+        (total[trace] / total[rows], total[trace + 1] / total[rows]),
+        [(other[trace] / other[rows], other[trace + 1] / other[rows]) for other in others],
+        some[:, rows].tolist(),
+    )
+
+
+def _stage(number: int, row: np.ndarray) -> dict[str, float]:
+    """Return what was measured in one part of the run."""
+    return {
+        "from": number / STAGES,
+        "trace_covariance": float(row[TRACE] / row[ROWS]),
+        "gradient_norm_squared": float(row[NORM] / row[ROWS]),
+    }
+
+
+def noisy_bytes(n_weights: int) -> int:
+    """Return the bytes that measuring takes, checkpoints included."""
+    return 8 * (COPIES * n_weights + 8 * max(PLACES, GROUPS))
+
+
+def check_noisy(_settings: Settings, parts: Parts, _encoding: Encoding) -> None:
+    """Refuse what takes no plain gradients of rows.
+
+    Raises
+    ------
+    SettingsError
+        Variance reduction.
+
+    """
+    if reduces(parts.optimizer):
+        raise SettingsError(
+            "--noise is that of steps by gradients of rows, which svrg corrects: leave --noise out, and measure the model that "
+            "comes out with: streamsgd noise DATA --at MODEL"
+        )
+
+
+def describe(metrics: dict[str, Any]) -> list[str]:
+    """Return what was found, for people."""
+    lines = [f"noise while learning, by {metrics['rows_measured']:,} rows: {in_words(metrics)}"]
+    if metric := metrics["metric"]:
+        lines.append(f"in the metric of {metric['optimizer']}: {in_words(metric)}")
+    return lines
+
+
+NOISE = PhaseKind(
+    "noise",
+    wanted=lambda settings, _parts: settings.noise,
+    check=check_noisy,
+    memory=lambda weights, _coordinates, _settings: noisy_bytes(weights),
+    passes=lambda job: job.epochs,
+    make=NoisyEpochs,
+    learns=lambda job: job.epochs,
+    describe=describe,
+)

@@ -1,0 +1,150 @@
+"""Noise while learning: a few rows of a chunk are measured at the weights that it meets first, then the chunk is learned.
+
+Scatter is taken within the rows of a chunk, all at the same weights, so that moving weights add none.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamsgd.training.gradient_noise import moments
+from streamsgd.training.tasks.noise import GROUPS, Group, scatter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.stream.chunk import LoadedChunk
+    from streamsgd.training.job import Job
+    from streamsgd.training.tasks.base import ChunkReport, Share, Task
+
+ONE_IN = 64
+"""One row in so many is measured, ..."""
+
+LEAST_ROWS, MOST_ROWS = 64, 4096
+"""... but at least and at most so many of a chunk, if it has them."""
+
+STREAM = 1 << 20
+"""Of the randomness by which rows are drawn: pieces take those from 2 on."""
+
+STAGES = 16
+"""Parts of a run that are told apart."""
+
+N, ROWS, TRACE, NORM, TRACE_P, _NORM_P, MEASURED_P = 0, 1, 2, 3, 4, 5, 6
+"""Columns of the sums: rows measured; rows of chunks; traces and squared lengths, times rows, and in the metric of the step, with
+the rows of chunks for which that was known."""
+
+WIDTH = 7
+
+
+@dataclass(slots=True)
+class PathSums:
+    """What chunks measured as weights moved."""
+
+    groups: np.ndarray
+    """float64 (GROUPS, 7): chunk k of the run in row k modulo GROUPS."""
+    stages: np.ndarray
+    """float64 (STAGES, 7): by the part of the run."""
+
+    def plus(self, other: PathSums) -> PathSums:
+        """Return the sums of both."""
+        return PathSums(self.groups + other.groups, self.stages + other.stages)
+
+
+def no_path() -> PathSums:
+    """Return what no chunk measured."""
+    return PathSums(np.zeros((GROUPS, WIDTH)), np.zeros((STAGES, WIDTH)))
+
+
+@dataclass(slots=True)
+class WithPath:
+    """What learning brought, and what was measured before it."""
+
+    learned: Any
+    """The share of the task that learned."""
+    path: PathSums
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return int(self.learned.nbytes + self.path.groups.nbytes + self.path.stages.nbytes)
+
+    def merge(self, other: WithPath) -> WithPath:
+        """Return what the chunks of both bring."""
+        return WithPath(self.learned.merge(other.learned), self.path.plus(other.path))
+
+
+@dataclass
+class WithNoise:
+    """Measure some rows of a chunk, then do with it what another task does."""
+
+    learning: Task
+    weights: np.ndarray
+    """float64 (n_weights,): that the chunks meet first."""
+    lengths: np.ndarray
+    """float64 (n_weights,): roots of how far the optimizer moves each weight per unit of gradient; (0,) where nobody knows."""
+
+    @property
+    def name(self) -> str:
+        """That of the other task."""
+        return self.learning.name
+
+    @property
+    def exact(self) -> bool:
+        """As of the other task."""
+        return self.learning.exact
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return int(self.learning.nbytes + self.weights.nbytes + self.lengths.nbytes)
+
+    def open(self, job: Job) -> Callable[[LoadedChunk], tuple[Share, ChunkReport | None]]:
+        """Return what measures and then learns a chunk."""
+        return partial(self._measure_and_learn, job, self.learning.open(job))
+
+    def _measure_and_learn(
+        self, job: Job, learn: Callable[[LoadedChunk], tuple[Share, ChunkReport | None]], filled: LoadedChunk
+    ) -> tuple[WithPath, ChunkReport | None]:
+        began = time.perf_counter()
+        path = self._measured(job, filled)
+        spent = time.perf_counter() - began
+        share, report = learn(filled)
+        if report is not None:
+            report.fit_seconds += spent
+        return WithPath(share, path), report
+
+    def _measured(self, job: Job, filled: LoadedChunk) -> PathSums:
+        found, rows, plan = no_path(), int(filled.counts.sum()), job.plan
+        chunk = filled.chunk
+        some = sample_of(filled, plan.key(chunk.epoch, chunk.number, STREAM))
+        if len(some) < 2:
+            return found
+        numbers = np.zeros(WIDTH)
+        numbers[[N, ROWS]] = len(some), rows
+        for scale, first in ((np.zeros(0), TRACE), (self.lengths, TRACE_P)):
+            if first == TRACE or len(scale):
+                scatter = scatter_of(job, filled, some, self.weights, scale)
+                trace, norm = moments(Group(scatter.tally, scatter.sums, scatter.squares), scatter.reference)
+                numbers[[first, first + 1]] = rows * trace, rows * norm
+                numbers[MEASURED_P] = rows if first == TRACE_P else 0.0
+        done = (chunk.epoch + plan.rows_before(chunk.epoch, chunk.number) / plan.n_rows) / max(job.epochs, 1)
+        found.groups[(chunk.epoch * plan.n_chunks(0) + chunk.number) % GROUPS] = numbers
+        found.stages[min(STAGES - 1, int(done * STAGES))] = numbers
+        return found
+
+
+def sample_of(filled: LoadedChunk, key: np.uint64) -> np.ndarray:
+    """Return rows of a block to measure, int64, drawn without replacement from those to learn."""
+    ends = np.cumsum(filled.counts)
+    n = int(ends[-1]) if len(ends) else 0
+    most = min(n, max(LEAST_ROWS, min(MOST_ROWS, n // ONE_IN)))
+    seeds = np.random.SeedSequence(int(key))
+    numbers = np.sort(np.random.Generator(np.random.PCG64(seeds)).choice(n, most, replace=False, shuffle=False)) if n else ends[:0]
+    tile = np.searchsorted(ends, numbers, side="right")
+    found: np.ndarray = filled.starts[tile] + numbers - (ends - filled.counts)[tile]
+    return found
