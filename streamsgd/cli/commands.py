@@ -251,9 +251,9 @@ def noise(
     config: str | None,
     **flags: Any,
 ) -> None:
-    """Measure how the gradients of DATA's rows scatter, and what batches make of it; nothing is learned.
+    """Measure how the gradients of DATA's rows scatter.
 
-    Example:
+    Nothing is learned. What batches make of it is said too. Example:
 
     streamsgd noise flights/ --target late --at late.sgd
     """

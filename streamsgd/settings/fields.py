@@ -99,8 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     noise: Annotated[
         bool,
         Meta(
-            description="Measure while learning how the gradients of rows scatter, on a few rows of every chunk; the weights are "
-            "the same."
+            description="Measure while learning how the gradients of rows scatter, on a few rows of every chunk; the weights "
+            "are the same."
         ),
     ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()

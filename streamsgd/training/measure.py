@@ -129,8 +129,8 @@ def settings_at(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
         if given[name] is not None and _plain(given[name]) != _plain(decided.get(name)):
             flag = f"--{name.replace('_', '-')}"
             raise SettingsError(
-                f"{flag} {_plain(given[name])}: the model has {_plain(decided.get(name))}, and noise is measured at it as it is; "
-                f"leave {flag} out, or --at"
+                f"{flag} {_plain(given[name])}: the model was trained with {_plain(decided.get(name))}, and is measured as "
+                f"it is; leave {flag} out, or --at"
             )
     kept = {name: value for name, value in given.items() if name not in DECIDED | OF_FILE and value is not None}
     return {

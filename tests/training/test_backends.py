@@ -27,8 +27,10 @@ from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.bounds import AddBounds
 from streamsgd.training.tasks.gradient import AddGradient
 from streamsgd.training.tasks.learn import Learn, LearnApart
+from streamsgd.training.tasks.noise import MeasureNoise
 from streamsgd.training.tasks.objective import AddObjective, ObjectiveRequest
 from streamsgd.training.tasks.sandwich import AddSandwich
+from streamsgd.training.tasks.with_noise import WithNoise
 
 N, CHUNK = 3000, 250
 
@@ -58,6 +60,8 @@ def tasks_of(job: Job) -> list[Any]:
         AddObjective(ObjectiveRequest(weights, True, False, np.arange(job.n_weights, dtype=np.int32), 1)),
         AddBounds(weights, bounded=True),
         AddSandwich(weights),
+        MeasureNoise(weights),
+        WithNoise(LearnApart(learner), weights, np.linspace(0.5, 1.0, job.n_weights)),
     ]
 
 
@@ -65,10 +69,10 @@ def rounds_of(job: Job) -> Callable[[], Sequence[Round]]:
     """Return what makes rounds of every task: in both orders, of one chunk and of many, kept and not."""
 
     def rounds() -> list[Round]:
-        *apart, objective, bounds, sandwich = tasks_of(job)
-        found = [Round(task, 1, 2, 4, passes=1, together=True) for task in apart]
+        *apart, objective, bounds, sandwich, noise, noisy = tasks_of(job)
+        found = [Round(task, 1, 2, 4, passes=1, together=True) for task in (*apart, noisy)]
         found += [Round(task, 0, 0, 10) for task in (bounds, objective)]
-        found += [Round(task, IN_ORDER, k, 4, 2, again=12) for task in (objective, sandwich) for k in (0, 4, 8, 0)]
+        found += [Round(task, IN_ORDER, k, 4, 2, again=12) for task in (objective, sandwich, noise) for k in (0, 4, 8, 0)]
         # Copies, which bring the state that they come to; in place they would bring nothing to compare.
         return [*found, *(Round(copy(Learn(Learner(job))), 0, k, 1, 2) for k in (0, 1, 5))]
 
@@ -110,6 +114,8 @@ def test_every_task_pickles_and_brings_the_same_from_a_copy(data: Path) -> None:
 PHASES = {
     "epochs": {"optimizer": "normalized"},
     "epochs, averaged": {"average": "auto", "validation": 0.1},
+    "noise": {"noise": True, "validation": 0.1},
+    "noise, row by row": {"noise": True, "optimizer": "normalized"},
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},
     "polish": {"polish": 4, "validation": 0.1},
     "standard_errors": {"polish": 3, "standard_errors": True, "penalty": "l2:l2=0.01"},
@@ -121,6 +127,13 @@ def test_every_phase_is_restored_at_any_round_and_runs_anywhere(data: Path, case
     job = job_of(data, **PHASES[case])
     backend = ThreadsBackend(job, Threads(2))
     check_phase(job, case.partition(",")[0], backend)
+    backend.close()
+
+
+def test_the_pass_that_measures_noise_is_restored_at_any_round_and_runs_anywhere(data: Path) -> None:
+    job = job_of(data, phases=["streamsgd.training.phases.noise:MEASURED_NOISE"], validation=0.1)
+    backend = ThreadsBackend(job, Threads(2))
+    check_phase(job, "measured_noise", backend)
     backend.close()
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamsgd.training.tasks.base import ChunkReport
 
 COPIES = 5
-"""Of the sums of all groups at once: its own, those of a round twice while they are merged, a checkpoint's, what is left out."""
+"""Of the sums of all groups: its own, those of a round, twice while they are merged, a checkpoint's, and room to work."""
 
 
 class MeasuredNoise:
@@ -47,9 +47,7 @@ class MeasuredNoise:
     counts = True
     validated = False
 
-    def __init__(
-        self, job: Job, _reached: Callable[[float], None] | None = None, *, weights: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None, *, weights: np.ndarray | None = None) -> None:
         self.job = job
         self._given = weights
         self._before: Outcome | None = None
@@ -113,7 +111,9 @@ class MeasuredNoise:
         sums, job = self._sums, self.job
         rows = int(sums.total.rows) if sums is not None and sums.groups else 0
         if sums is None or rows < 2:
-            raise DataError(f"the noise of gradients is how they differ from row to row, and there {_are(rows)}: take more rows")
+            raise DataError(
+                f"the noise of gradients is how they differ from row to row, and there {_are(rows)}: take more rows"
+            )
         total, sampler = sums.total, job.plan.sampler
         mixing = Mixing(job.batch_size, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows))
         effect, between = effect_of(sums, mixing)
@@ -184,8 +184,10 @@ def noise_bytes(n_weights: int) -> int:
 def describe(metrics: dict[str, Any]) -> list[str]:
     """Return what was found, for people."""
     lines = [
-        f"noise of {metrics['rows']:,} rows at these weights: trace of the covariance {metrics['trace_covariance']:.6g}, squared "
-        f"length of the gradient {metrics['gradient_norm_squared']:.6g}; {in_words(metrics)}"
+        (
+            f"noise of {metrics['rows']:,} rows at these weights: trace of the covariance {metrics['trace_covariance']:.6g}, "
+            f"squared length of the gradient {metrics['gradient_norm_squared']:.6g}; {in_words(metrics)}"
+        )
     ]
     if (metric := metrics.get("metric")) and metric["optimizer"]:
         lines.append(f"in the metric of {metric['optimizer']}: {in_words(metric)}")

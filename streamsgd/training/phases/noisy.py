@@ -1,4 +1,4 @@
-"""Learning with `--noise`: epochs whose every chunk tells how the gradients of a few of its rows scatter before it is learned."""
+"""Learning with `--noise`: before a chunk is learned, a few of its rows tell how gradients scatter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.kernels.structs.state import STEPS
 from streamsgd.kernels.sums.noise import step_lengths
@@ -103,7 +102,7 @@ class NoisyEpochs:
             return np.zeros(0)
         lengths, step = np.ones(self.job.n_weights), max(1, int(state.clock[STEPS]))
         if optimizer.n_slots:
-            step_lengths(optimizer, state.slots, prepare(optimizer, step), lengths)
+            step_lengths(optimizer, state.slots, optimizer.prepare(step), lengths)
         return lengths if lengths.any() else np.zeros(0)
 
     def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
@@ -164,10 +163,14 @@ def path_ratio(groups: np.ndarray, trace: int, rows: int) -> Ratio:
         return Ratio(0.0, 0.0, None, None, None)
     others = [total - row for row in some] if len(some) > 1 else []
     return ratio_of(
-        (total[trace] / total[rows], total[trace + 1] / total[rows]),
-        [(other[trace] / other[rows], other[trace + 1] / other[rows]) for other in others],
+        _means(total, trace, rows),
+        [_means(other, trace, rows) for other in others],
         some[:, rows].tolist(),
     )
+
+
+def _means(total: np.ndarray, trace: int, rows: int) -> tuple[float, float]:
+    return float(total[trace] / total[rows]), float(total[trace + 1] / total[rows])
 
 
 def _stage(number: int, row: np.ndarray) -> dict[str, float]:

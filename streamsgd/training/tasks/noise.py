@@ -1,4 +1,4 @@
-"""What a chunk adds to sums of how the gradients of rows scatter: in a pass of its own, or from some of its rows as it is learned."""
+"""What a chunk adds to sums of how the gradients of rows scatter at given weights."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ AT_ONCE = 1 << 16
 NOTHING = np.zeros(0)
 
 
-def n_places(encoding: Encoding, n_weights: int, *, wide: bool | None = None) -> int:
+def n_places(encoding: Encoding, n_weights: int) -> int:
     """Return the length of a row's gradient as it is added up."""
-    few = encoding.is_wide if wide is None else wide
-    return n_weights if n_weights <= (PLACES if few else MOST_DENSE) else PLACES
+    return n_weights if n_weights <= (PLACES if encoding.is_wide else MOST_DENSE) else PLACES
 
 
 @dataclass(slots=True)
@@ -135,13 +134,14 @@ class MeasureNoise:
     def _add(self, job: Job, filled: LoadedChunk) -> tuple[NoiseSums, ChunkReport]:
         began = time.perf_counter()
         scatter, plan = _scatter_for(job, filled), job.plan_in_order
+        scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
         before, groups, spread = plan.rows_before(0, filled.chunk.number), dict[int, Group](), np.zeros(4)
         of_chunk = np.zeros_like(scatter.sums)
         for members in _by_piece(filled):
             sums, rows = np.zeros_like(scatter.sums), 0.0
             for k, some in _by_group(members, before, plan.n_rows):
                 now = scatter._replace(sums=np.zeros_like(sums), squares=np.zeros_like(sums), tally=np.zeros(4))
-                _scatter(job, filled, some, self.weights, NOTHING, now)
+                scatter_rows(job.parts.loss, filled.block, some, self.weights, NOTHING, now, scratch)
                 group = Group(now.tally, now.sums, now.squares)
                 groups[k] = groups[k].plus(group) if k in groups else group
                 sums, rows = sums + group.sums, rows + group.rows
@@ -156,17 +156,13 @@ class MeasureNoise:
 def scatter_of(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> Scatter:
     """Return how the gradients of some rows of a block scatter, each coordinate multiplied by its scale, if there is one."""
     scatter = _scatter_for(job, filled)
-    _scatter(job, filled, some, weights, scale, scatter)
+    scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
+    scatter_rows(job.parts.loss, filled.block, some, weights, scale, scatter, scratch)
     return scatter
 
 
 def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:
     return new_scatter(n_places(job.encoding, job.n_weights), 0 if filled.layout.mixed else job.n_weights)
-
-
-def _scatter(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, scale: np.ndarray, scatter: Scatter) -> None:
-    scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
-    scatter_rows(job.parts.loss, filled.block, some, weights, scale, scatter, scratch)
 
 
 def _by_piece(filled: LoadedChunk) -> Iterator[list[tuple[int, int]]]:
@@ -218,7 +214,7 @@ def from_arrays(arrays: dict[str, np.ndarray], n: int) -> NoiseSums:
     k = len(numbers)
     shapes = {"reference": (n,), "spread": (4,), "tally": (k, 4), "sums": (k, n), "squares": (k, n)}
     for name, shape in shapes.items():
-        if (arrays[name].dtype, arrays[name].shape) != (np.float64, shape):
+        if arrays[name].dtype != np.float64 or arrays[name].shape != shape:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not float64 {shape}")
     if numbers.dtype.kind != "i" or (np.diff(numbers) <= 0).any() or (k and not 0 <= numbers[0] <= numbers[-1] < GROUPS):
         raise ValueError("numbers are not those of groups, ascending")

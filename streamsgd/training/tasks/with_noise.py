@@ -6,7 +6,7 @@ Scatter is taken within the rows of a chunk, all at the same weights, so that mo
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ STAGES = 16
 """Parts of a run that are told apart."""
 
 N, ROWS, TRACE, NORM, TRACE_P, _NORM_P, MEASURED_P = 0, 1, 2, 3, 4, 5, 6
-"""Columns of the sums: rows measured; rows of chunks; traces and squared lengths, times rows, and in the metric of the step, with
-the rows of chunks for which that was known."""
+"""Columns of the sums: rows measured; rows of chunks; traces and squared lengths, times rows; the same in the metric of the
+step, and the rows of chunks for which that was known."""
 
 WIDTH = 7
 
@@ -88,15 +88,11 @@ class WithNoise:
     lengths: np.ndarray
     """float64 (n_weights,): roots of how far the optimizer moves each weight per unit of gradient; (0,) where nobody knows."""
 
-    @property
-    def name(self) -> str:
-        """That of the other task."""
-        return self.learning.name
+    name: str = field(init=False)
+    exact: bool = field(init=False)
 
-    @property
-    def exact(self) -> bool:
-        """As of the other task."""
-        return self.learning.exact
+    def __post_init__(self) -> None:
+        self.name, self.exact = self.learning.name, self.learning.exact
 
     @property
     def nbytes(self) -> int:
@@ -143,8 +139,10 @@ def sample_of(filled: LoadedChunk, key: np.uint64) -> np.ndarray:
     ends = np.cumsum(filled.counts)
     n = int(ends[-1]) if len(ends) else 0
     most = min(n, max(LEAST_ROWS, min(MOST_ROWS, n // ONE_IN)))
-    seeds = np.random.SeedSequence(int(key))
-    numbers = np.sort(np.random.Generator(np.random.PCG64(seeds)).choice(n, most, replace=False, shuffle=False)) if n else ends[:0]
+    if not most:
+        return np.zeros(0, np.int64)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(key))))
+    numbers = np.sort(generator.choice(n, most, replace=False, shuffle=False))
     tile = np.searchsorted(ends, numbers, side="right")
     found: np.ndarray = filled.starts[tile] + numbers - (ends - filled.counts)[tile]
     return found
