@@ -166,11 +166,14 @@ def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:
 
 
 def _by_piece(filled: LoadedChunk) -> Iterator[list[tuple[int, int]]]:
-    """Yield the runs (start, stop) of rows to learn of every piece that has some."""
-    for piece in filled.pieces:
-        runs = [(int(start), int(start + count)) for start, count in zip(piece.starts, piece.counts, strict=True) if count]
-        if runs:
-            yield runs
+    """Yield the runs (start, stop) of rows to learn of every piece that has some: a kept chunk knows its tiles only."""
+    firsts = np.array([piece.rows_before for piece in filled.chunk.pieces])
+    some = filled.counts > 0
+    starts, stops = filled.starts[some], (filled.starts + filled.counts)[some]
+    whose = np.searchsorted(firsts, starts, side="right")
+    for piece in np.unique(whose):
+        mine = whose == piece
+        yield list(zip(starts[mine].tolist(), stops[mine].tolist(), strict=True))
 
 
 def _by_group(runs: list[tuple[int, int]], before: int, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
