@@ -20,7 +20,7 @@ from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.engine import Engine
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
-from streamsgd.training.prepare import prepare
+from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
 
 if TYPE_CHECKING:
@@ -156,4 +156,5 @@ def _with_table(job: Job, table: Any) -> Job:
         sampler=job.plan.sampler,
         seed=job.plan.seed,
     )
+    check_draws(again)
     return replace(job, dataset=dataset, recipe=recipe, plan=again)

@@ -7,12 +7,14 @@ mixes_rows                       whether the rows of each chunk are permuted (un
 side_by_side                     whether units larger than a chunk are streamed two at a time, after the others, so
                                  that a chunk mixes more than neighbours; else one slice after another, in place
 
+and, if rows of a chunk are drawn with replacement, as often as there are rows, `replaces`; the data is then one chunk.
+
 Order is a pure function of its arguments. Cost: 8 bytes and about 30 ns per unit and epoch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +66,24 @@ class FullChunk(NamedTuple):
         return np.arange(n_units)
 
 
+class Independent(NamedTuple):
+    """Draw every row of a batch anew from all rows, with replacement: for checks against theory.
+
+    In an epoch there are as many draws as rows; a row may come several times or never. All rows must fit in one chunk.
+    """
+
+    mixes_rows = True
+    side_by_side = False
+    replaces = True
+    source = "Robbins and Monro 1951"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:  # noqa: ARG002
+        """Return the order of the data."""
+        import numpy as np  # noqa: PLC0415
+
+        return np.arange(n_units)
+
+
 class Sequential(NamedTuple):
     """Visit every row in the order of the data."""
 
@@ -76,3 +96,8 @@ class Sequential(NamedTuple):
         import numpy as np  # noqa: PLC0415
 
         return np.arange(n_units)
+
+
+def replaces(sampler: Any) -> bool:
+    """Whether a sampler draws rows with replacement."""
+    return bool(getattr(sampler, "replaces", False))

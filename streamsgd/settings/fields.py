@@ -160,7 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Annotated[Literal["float32", "float64"], Meta(description="Of rows and weights.")] = "float32"
 
     seed: Annotated[int, Meta(ge=0, description="Of all randomness.")] = 0
-    shuffle: Annotated[str, Meta(description="Sampler: corgi, none, block or full-chunk.")] = "corgi"
+    shuffle: Annotated[str, Meta(description="Sampler: corgi, none, block, full-chunk or iid (with replacement).")] = "corgi"
     memory: Annotated[
         str | None, Meta(description="Bound on the resident memory of all processes, e.g. 4GB; default: half of the machine's.")
     ] = None

@@ -59,6 +59,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "none": samplers.Sequential,
         "block": samplers.Block,
         "full-chunk": samplers.FullChunk,
+        "iid": samplers.Independent,
     },
 }
 

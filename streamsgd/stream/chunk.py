@@ -74,7 +74,7 @@ def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
     return whole
 
 
-HELD_ROWS = 1 << 16
+HELD_ROWS = DRAWN_ROWS = 1 << 16
 
 
 @dataclass
@@ -82,7 +82,7 @@ class LoadedChunk:
     """A chunk as numbers, with the order in which its rows are to be learned.
 
     `order` (int32, n rows to learn) names the tile of each next row; tile t begins at row `starts[t]` of the block with
-    `counts[t]` rows to learn, then `helds[t]` held out.
+    `counts[t]` rows to learn, then `helds[t]` held out. Where rows are `drawn` with replacement it names rows of the block.
     """
 
     chunk: Chunk
@@ -97,6 +97,27 @@ class LoadedChunk:
     """What `order` is the beginning of."""
     waited: float = 0.0
     """Seconds that the consumer waited for it."""
+    drawn: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """The most rows that `turn` gives at a time."""
+        return DRAWN_ROWS if self.drawn else max(1, len(self.order))
+
+    def heads(self, first: int = 0) -> np.ndarray:
+        """Return the next row of each tile once `first` rows are taken, int64; nothing where rows are drawn."""
+        if self.drawn:
+            return np.zeros(0, np.int64)
+        return self.starts + np.bincount(self.order[:first], minlength=len(self.starts)) if first else self.starts.copy()
+
+    def turn(self, first: int, last: int, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return order and heads of rows `first` to `last`, as `kernels.learn.fit.fit` takes them.
+
+        A row that is drawn is a tile of its own.
+        """
+        if not self.drawn:
+            return self.order[first:last], heads
+        return np.arange(last - first, dtype=np.int32), self.order[first:last].astype(np.int64)
 
     @property
     def spent(self) -> Timings:

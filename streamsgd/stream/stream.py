@@ -19,8 +19,8 @@ from streamsgd.errors import BudgetError, DataError
 from streamsgd.kernels.encode.shuffle import N_BUCKETS, merge
 from streamsgd.planning.budget import tile_rows
 from streamsgd.planning.chunks import Plan, make_plan
-from streamsgd.planning.samplers import Sequential
-from streamsgd.stream.chunk import LoadedChunk
+from streamsgd.planning.samplers import Sequential, replaces
+from streamsgd.stream.chunk import DRAWN_ROWS, LoadedChunk
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -63,6 +63,7 @@ class _Read:
     def __init__(self, recipe: Loader, plan: Plan, chunk: Chunk, block: Block, order: np.ndarray) -> None:
         self.recipe, self.plan, self.chunk, self.block, self.room = recipe, plan, chunk, block, order
         self.shuffled = bool(plan.sampler.mixes_rows)
+        self.drawn = replaces(plan.sampler)
         self.loaded: list[Any] = [None] * len(chunk.pieces)
         self._next = itertools.count()
         self._lock = Lock()
@@ -95,9 +96,12 @@ class _Read:
         )
         order = self.room[: int(counts.sum())]
         key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
-        merge(counts, key, self.shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
+        if self.drawn:
+            draw(starts, counts, key, order)
+        else:
+            merge(counts, key, self.shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
         return LoadedChunk(
-            self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited
+            self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited, self.drawn
         )
 
     def _check_account(self) -> None:
@@ -123,6 +127,15 @@ class _Read:
                 f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
                 f"per row than those of the first look; give more --memory, or train with chunk_rows={max(1, rows // 4)}"
             )
+
+
+def draw(starts: np.ndarray, counts: np.ndarray, key: np.uint64, order: np.ndarray) -> None:
+    """Fill `order`, int32, with rows of tiles drawn with replacement."""
+    generator, ends = np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(key)))), np.cumsum(counts)
+    for at in range(0, len(order), DRAWN_ROWS):
+        numbers = generator.integers(0, len(order), min(DRAWN_ROWS, len(order) - at))
+        tile = np.searchsorted(ends, numbers, side="right")
+        order[at : at + len(numbers)] = starts[tile] + numbers - (ends - counts)[tile]
 
 
 def read_chunk(recipe: Loader, plan: Plan, chunk: Chunk, block: Block, room: np.ndarray) -> LoadedChunk:

@@ -155,6 +155,8 @@ class Mixing(NamedTuple):
     """Whether the units of a chunk are drawn at random."""
     mixes: bool
     """Whether its rows are."""
+    replaces: bool = False
+    """Whether all rows are drawn with replacement."""
 
 
 def effect_of(sums: NoiseSums, mixing: Mixing) -> tuple[float | None, float]:
@@ -168,6 +170,8 @@ def effect_of(sums: NoiseSums, mixing: Mixing) -> tuple[float | None, float]:
     variance = math.fsum(covariance_diagonal(total)) * (n - 1.0) / n
     if variance <= 0.0:
         return (1.0 if mixing.mixes else None), 0.0
+    if mixing.replaces:
+        return 1.0, 0.0
     center = math.fsum(np.square(total.sums / n))
     between = max(0.0, of_units / n - center) * units / max(1.0, units - 1.0) / variance
     if not mixing.mixes:

@@ -79,7 +79,7 @@ class Learner:
     def fit(self, filled: LoadedChunk, reached: Callable[[float], None] | None = None) -> None:
         """Learn the rows of a chunk; call `reached` with the passes done at 1024, 2048, 4096 ... rows."""
         job, n = self.job, len(filled.order)
-        heads = filled.starts.copy()
+        heads = filled.heads()
         entries = most_entries(filled.block, filled.layout)
         if entries > self.entries:
             self.entries = entries
@@ -89,14 +89,14 @@ class Learner:
         first, mark = 0, next_mark(self.rows)
         while first < n:
             # Also where nobody looks, or the losses would be added up in another order there.
-            last = min(n, first + max(1, mark - self.rows))
+            last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
             last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
             pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
-            fit(self.job.parts, filled.block, filled.order[first:last], heads, self.state, pace, self.scratch)
+            fit(self.job.parts, filled.block, *filled.turn(first, last, heads), self.state, pace, self.scratch)
             epoch += per_row * (last - first)
             first = last
             if self.racing and self.rows >= RACE_ROWS:

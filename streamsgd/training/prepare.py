@@ -14,7 +14,7 @@ from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
-from streamsgd.errors import SchemaError
+from streamsgd.errors import SchemaError, SettingsError
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.conform import conform, with_types
@@ -27,6 +27,7 @@ from streamsgd.features.target import check_weight
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
+from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import make
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
@@ -162,6 +163,7 @@ def prepare(
         sampler=make("shuffle", settings.shuffle),
         seed=settings.seed,
     )
+    check_draws(plan)
     if plan.sliced.any():
         log.warning(
             "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
@@ -171,6 +173,22 @@ def prepare(
         )
     job = Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
     return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
+
+
+def check_draws(plan: Plan) -> None:
+    """Refuse to draw rows with replacement from what is no single chunk.
+
+    Raises
+    ------
+    SettingsError
+        It is not.
+
+    """
+    if replaces(plan.sampler) and plan.n_chunks(0) > 1:
+        raise SettingsError(
+            f"--shuffle iid draws every row from all {plan.n_rows:,}, and a chunk here holds {plan.chunk_rows:,}: pass "
+            f"--chunk-rows {plan.n_rows}, and --memory that holds them, or leave --shuffle out"
+        )
 
 
 def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:

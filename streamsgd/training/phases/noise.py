@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.errors import DataError
 from streamsgd.kernels.parts.traits import rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
+from streamsgd.planning.samplers import replaces
 from streamsgd.planning.tree import FAN
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_metric
@@ -115,7 +116,9 @@ class MeasuredNoise:
                 f"the noise of gradients is how they differ from row to row, and there {_are(rows)}: take more rows"
             )
         total, sampler = sums.total, job.plan.sampler
-        mixing = Mixing(job.batch_size, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows))
+        mixing = Mixing(
+            job.batch_size, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows), replaces(sampler)
+        )
         effect, between = effect_of(sums, mixing)
         return {
             **ratio_at(sums).to_dict(),

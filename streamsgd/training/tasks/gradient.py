@@ -110,8 +110,7 @@ class Gradient:
 def gradient_of(learner: Learner, filled: LoadedChunk, first: int, last: int) -> Gradient:
     """Return the gradient of rows `first` to `last` of a chunk's order, at the learner's weights, which stay as they are."""
     job, common = learner.job, learner.state
-    order = filled.order[first:last]
-    heads = filled.starts + np.bincount(filled.order[:first], minlength=len(filled.starts))
+    order, heads = filled.turn(first, last, filled.heads(first))
     own = _own(common)
     scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
     pace = StepContext(WHOLE_EPOCH, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
