@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Share, Task
 
-ONE_IN = 64
+ONE_IN = 256
 """One row in so many is measured, ..."""
 
 LEAST_ROWS, MOST_ROWS = 64, 4096
