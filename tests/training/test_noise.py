@@ -242,6 +242,22 @@ def test_batches_of_sorted_data_vary_as_it_says(per_chunk: int, tmp_path: Path) 
     np.testing.assert_allclose(found["design_effect"] * g.var(axis=0).sum() / b, total / n, rtol=0.03)
 
 
+def test_slices_of_one_large_row_group_vary_as_they_are_mixed() -> None:
+    """Half a chunk at a time, one after another: eight chunks of 128 rows."""
+    rng, b = np.random.default_rng(5), 8
+    table = pa.table({"x": rng.normal(size=1024), "y": np.sort(rng.normal(size=1024))})
+    settings: dict[str, Any] = {**EXACT, "chunk_rows": 256, "batch_size": b, "scale": ["none"], "optimizer": "sgd"}
+    found = streamsgd.noise(table, "y", **settings)
+    parts = np.split(-np.asarray(table["y"])[:, None] * np.column_stack([table["x"], np.ones(1024)]), 8)
+    whole = np.concatenate(parts)
+    truth = np.mean([
+        np.square(part.mean(axis=0) - whole.mean(axis=0)).sum() + (1 / b - 1 / 128) * part.var(axis=0, ddof=1).sum()
+        for part in parts
+    ])  # fmt: skip
+    assert found["units"] == 8
+    np.testing.assert_allclose(found["design_effect"] * whole.var(axis=0).sum() / b, truth, rtol=1e-9)
+
+
 def test_chunks_in_the_order_of_the_data_vary_as_they_do() -> None:
     rng, b = np.random.default_rng(5), 8
     y = np.sort(rng.normal(size=1200))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import DataError
-from streamsgd.kernels.parts.traits import rule_of
+from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
 from streamsgd.planning.tree import FAN
@@ -18,6 +18,7 @@ from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.rates import USUAL_BATCH
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, n_places
 
@@ -117,14 +118,14 @@ class MeasuredNoise:
             )
         total, sampler = sums.total, job.plan.sampler
         mixing = Mixing(
-            job.batch_size, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows), replaces(sampler)
+            self._batch, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows), replaces(sampler)
         )
         effect, between = effect_of(sums, mixing)
         return {
             **ratio_at(sums).to_dict(),
             "design_effect": effect,
             "between_units": between,
-            "batch_size": "full" if job.settings.batch_size == "full" else job.batch_size,
+            "batch_size": "full" if job.settings.batch_size == "full" else self._batch,
             "shuffle": spec_of("shuffle", sampler),
             "metric": self._in_metric(sums),
             "loss": float(total.tally[LOSS]) / float(total.tally[WEIGHT]) if total.tally[WEIGHT] else None,
@@ -136,15 +137,21 @@ class MeasuredNoise:
             "rows_per_chunk": round(job.plan.n_rows / job.plan.n_chunks(0)),
         }
 
+    @property
+    def _batch(self) -> int:
+        """Rows of a batch; small steps average over many rows, so that one alone tells nothing of their order."""
+        by_itself = self.job.settings.batch_size == "auto" and is_sequential(self.job.parts.optimizer)
+        return USUAL_BATCH if by_itself else self.job.batch_size
+
     def _in_metric(self, sums: NoiseSums) -> dict[str, Any] | None:
         """Return the same in the metric of the optimizer's steps; None where these have none that this pass can know."""
-        optimizer, batch = self.job.parts.optimizer, self.job.batch_size
+        optimizer = self.job.parts.optimizer
         if rule_of(optimizer) != "batch":
             return None
         plain = getattr(optimizer, "rate_scaling", "") == "linear"
         if not plain and len(sums.reference) < self.job.n_weights:
             return None
-        found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, batch))
+        found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, self._batch))
         return {"optimizer": spec_of("optimizer", optimizer).partition(":")[0], **found.to_dict()}
 
     def model(self) -> Model:

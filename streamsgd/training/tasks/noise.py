@@ -12,6 +12,7 @@ import numpy as np
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.noise import Scatter, new_scatter, scatter_rows
+from streamsgd.planning.chunks import SLICED_SIDE_BY_SIDE
 from streamsgd.training.tasks.base import ChunkReport, report_on
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class MeasureNoise:
         scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
         before, groups, spread = plan.rows_before(0, filled.chunk.number), dict[int, Group](), np.zeros(4)
         of_chunk = np.zeros_like(scatter.sums)
-        for members in _by_piece(filled):
+        for members in _by_unit(job, filled):
             sums, rows = np.zeros_like(scatter.sums), 0.0
             for k, some in _by_group(members, before, plan.n_rows):
                 now = scatter._replace(sums=np.zeros_like(sums), squares=np.zeros_like(sums), tally=np.zeros(4))
@@ -165,15 +166,31 @@ def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:
     return new_scatter(n_places(job.encoding, job.n_weights), 0 if filled.layout.mixed else job.n_weights)
 
 
-def _by_piece(filled: LoadedChunk) -> Iterator[list[tuple[int, int]]]:
-    """Yield the runs (start, stop) of rows to learn of every piece that has some: a kept chunk knows its tiles only."""
-    firsts = np.array([piece.rows_before for piece in filled.chunk.pieces])
-    some = filled.counts > 0
-    starts, stops = filled.starts[some], (filled.starts + filled.counts)[some]
-    whose = np.searchsorted(firsts, starts, side="right")
-    for piece in np.unique(whose):
-        mine = whose == piece
-        yield list(zip(starts[mine].tolist(), stops[mine].tolist(), strict=True))
+def _by_unit(job: Job, filled: LoadedChunk) -> Iterator[list[tuple[int, int]]]:
+    """Yield the runs (start, stop) of rows to learn of every unit that has some, cut as chunks of the job's plan mix slices.
+
+    Rows are told apart by where they are: a kept chunk does not know whose its tiles are.
+    """
+    plan, ends = job.plan, list[int]()
+    share = max(1, plan.chunk_rows // SLICED_SIDE_BY_SIDE) if plan.sampler.side_by_side else plan.chunk_rows
+    for piece in filled.chunk.pieces:
+        large = int(job.dataset.rows[piece.first : piece.last].sum()) > plan.chunk_rows
+        last = piece.rows_before + piece.rows
+        ends += [*range(piece.rows_before + share, last, share), last] if large else [last]
+    unit, runs = 0, list[tuple[int, int]]()
+    for start, stop in filled.learned_runs():
+        at = start
+        while at < stop:
+            if at >= ends[unit]:
+                if runs:
+                    yield runs
+                unit, runs = unit + 1, []
+                continue
+            end = min(stop, ends[unit])
+            runs.append((at, end))
+            at = end
+    if runs:
+        yield runs
 
 
 def _by_group(runs: list[tuple[int, int]], before: int, n_rows: int) -> Iterator[tuple[int, np.ndarray]]:
