@@ -116,6 +116,10 @@ class Plan:
         """Return the number of chunks of an epoch."""
         return len(self._epochs(epoch).bounds)
 
+    def n_pieces(self, epoch: int) -> int:
+        """Return the number of pieces of an epoch's chunks."""
+        return int(self._epochs(epoch).bounds[-1][1])
+
     def rows_before(self, epoch: int, number: int) -> int:
         """Return the rows of the epoch's chunks before this one."""
         parts = self._epochs(epoch)

@@ -118,14 +118,14 @@ class MeasuredNoise:
             )
         total, sampler = sums.total, job.plan.sampler
         mixing = Mixing(
-            self._batch, job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows), replaces(sampler)
+            usual_batch(job), job.plan.n_chunks(0), bool(sampler.side_by_side), bool(sampler.mixes_rows), replaces(sampler)
         )
         effect, between = effect_of(sums, mixing)
         return {
             **ratio_at(sums).to_dict(),
             "design_effect": effect,
             "between_units": between,
-            "batch_size": "full" if job.settings.batch_size == "full" else self._batch,
+            "batch_size": "full" if job.settings.batch_size == "full" else usual_batch(job),
             "shuffle": spec_of("shuffle", sampler),
             "metric": self._in_metric(sums),
             "loss": float(total.tally[LOSS]) / float(total.tally[WEIGHT]) if total.tally[WEIGHT] else None,
@@ -137,12 +137,6 @@ class MeasuredNoise:
             "rows_per_chunk": round(job.plan.n_rows / job.plan.n_chunks(0)),
         }
 
-    @property
-    def _batch(self) -> int:
-        """Rows of a batch; small steps average over many rows, so that one alone tells nothing of their order."""
-        by_itself = self.job.settings.batch_size == "auto" and is_sequential(self.job.parts.optimizer)
-        return USUAL_BATCH if by_itself else self.job.batch_size
-
     def _in_metric(self, sums: NoiseSums) -> dict[str, Any] | None:
         """Return the same in the metric of the optimizer's steps; None where these have none that this pass can know."""
         optimizer = self.job.parts.optimizer
@@ -151,7 +145,7 @@ class MeasuredNoise:
         plain = getattr(optimizer, "rate_scaling", "") == "linear"
         if not plain and len(sums.reference) < self.job.n_weights:
             return None
-        found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, self._batch))
+        found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, usual_batch(self.job)))
         return {"optimizer": spec_of("optimizer", optimizer).partition(":")[0], **found.to_dict()}
 
     def model(self) -> Model:
@@ -201,13 +195,25 @@ def describe(metrics: dict[str, Any]) -> list[str]:
     ]
     if (metric := metrics.get("metric")) and metric["optimizer"]:
         lines.append(f"in the metric of {metric['optimizer']}: {in_words(metric)}")
-    if (effect := metrics["design_effect"]) is not None:
-        b = metrics["batch_size"]
-        lines.append(
-            f"batches of {b} rows as --shuffle {metrics['shuffle']} draws them: {effect:.3g} times the variance of as many "
-            "independent rows"
+    return lines + worth(metrics)
+
+
+def worth(metrics: dict[str, Any]) -> list[str]:
+    """Return what the shuffle makes of batches."""
+    if metrics["design_effect"] is None:
+        return []
+    return [
+        (
+            f"batches of {metrics['batch_size']} rows as --shuffle {metrics['shuffle']} draws them: "
+            f"{metrics['design_effect']:.3g} times the variance of as many independent rows"
         )
-    return lines
+    ]
+
+
+def usual_batch(job: Job) -> int:
+    """Return the rows of a batch; of steps of a row 64: many of them average, and one tells nothing of the order."""
+    by_itself = job.settings.batch_size == "auto" and is_sequential(job.parts.optimizer)
+    return USUAL_BATCH if by_itself else job.batch_size
 
 
 def in_words(found: dict[str, Any]) -> str:

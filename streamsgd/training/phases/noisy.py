@@ -10,19 +10,24 @@ from streamsgd.errors import SettingsError
 from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.kernels.structs.state import STEPS
 from streamsgd.kernels.sums.noise import step_lengths
+from streamsgd.planning.samplers import replaces
+from streamsgd.planning.variance import design_effect
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.gradient_noise import Ratio, ratio_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
 from streamsgd.training.phases.epochs import Epochs
-from streamsgd.training.phases.noise import in_words
+from streamsgd.training.phases.noise import in_words, usual_batch, worth
 from streamsgd.training.tasks.noise import GROUPS, PLACES
 from streamsgd.training.tasks.with_noise import (
+    BETWEEN,
     MEASURED_P,
     NORM,
+    OF_UNITS,
     ROWS,
     STAGES,
     TRACE,
     TRACE_P,
+    WITHIN,
     N,
     PathSums,
     WithNoise,
@@ -131,11 +136,26 @@ class NoisyEpochs:
         total = path.groups.sum(axis=0)
         return {
             **path_ratio(path.groups, TRACE, ROWS).to_dict(),
+            "design_effect": self._effect(total),
+            "batch_size": "full" if self.job.settings.batch_size == "full" else usual_batch(self.job),
             "metric": metric,
+            "shuffle": spec_of("shuffle", self.job.plan.sampler),
             "rows_measured": int(total[N]),
             "rows": int(total[ROWS]),
             "path": [_stage(k, row) for k, row in enumerate(path.stages) if row[N]],
         }
+
+    def _effect(self, total: np.ndarray) -> float | None:
+        """Return the design effect, by the variances within units and between them; None where they are not known."""
+        plan = self.job.plan
+        rows, n_chunks, units = float(plan.n_rows), plan.n_chunks(0), plan.n_pieces(0)
+        if replaces(plan.sampler):
+            return 1.0
+        if not (plan.sampler.mixes_rows and plan.sampler.side_by_side) or (n_chunks > 1 and not total[OF_UNITS]):
+            return None
+        within, own = total[WITHIN], max(0.0, total[BETWEEN])
+        between = (own + within * units / rows) / (own + within) if own + within > 0.0 else 0.0
+        return design_effect(float(between), units, units / n_chunks, rows / units, usual_batch(self.job))
 
     def outcome(self) -> Outcome:
         """Return what was learned, with what was measured."""
@@ -208,7 +228,7 @@ def describe(metrics: dict[str, Any]) -> list[str]:
     lines = [f"noise while learning, by {metrics['rows_measured']:,} rows: {in_words(metrics)}"]
     if metric := metrics["metric"]:
         lines.append(f"in the metric of {metric['optimizer']}: {in_words(metric)}")
-    return lines
+    return lines + worth(metrics)
 
 
 NOISE = PhaseKind(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamsgd.features.encoding import Encoding
+    from streamsgd.kernels.structs.block import Scratch
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
 
@@ -135,14 +136,12 @@ class MeasureNoise:
     def _add(self, job: Job, filled: LoadedChunk) -> tuple[NoiseSums, ChunkReport]:
         began = time.perf_counter()
         scatter, plan = _scatter_for(job, filled), job.plan_in_order
-        scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
         before, groups, spread = plan.rows_before(0, filled.chunk.number), dict[int, Group](), np.zeros(4)
         of_chunk = np.zeros_like(scatter.sums)
         for members in _by_unit(job, filled):
             sums, rows = np.zeros_like(scatter.sums), 0.0
             for k, some in _by_group(members, before, plan.n_rows):
-                now = scatter._replace(sums=np.zeros_like(sums), squares=np.zeros_like(sums), tally=np.zeros(4))
-                scatter_rows(job.parts.loss, filled.block, some, self.weights, NOTHING, now, scratch)
+                now = add_scatter(job, filled, some, self.weights, scatter)
                 group = Group(now.tally, now.sums, now.squares)
                 groups[k] = groups[k].plus(group) if k in groups else group
                 sums, rows = sums + group.sums, rows + group.rows
@@ -157,9 +156,19 @@ class MeasureNoise:
 def scatter_of(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> Scatter:
     """Return how the gradients of some rows of a block scatter, each coordinate multiplied by its scale, if there is one."""
     scatter = _scatter_for(job, filled)
-    scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
-    scatter_rows(job.parts.loss, filled.block, some, weights, scale, scatter, scratch)
+    scatter_rows(job.parts.loss, filled.block, some, weights, scale, scatter, _scratch(job, filled))
     return scatter
+
+
+def add_scatter(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, like: Scatter) -> Scatter:
+    """Return how the gradients of some rows scatter about the reference of another one, of which the first row becomes it."""
+    now = like._replace(sums=np.zeros_like(like.sums), squares=np.zeros_like(like.sums), tally=np.zeros(4))
+    scatter_rows(job.parts.loss, filled.block, some, weights, NOTHING, now, _scratch(job, filled))
+    return now
+
+
+def _scratch(job: Job, filled: LoadedChunk) -> Scratch:
+    return new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
 
 
 def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.training.gradient_noise import moments
-from streamsgd.training.tasks.noise import GROUPS, Group, scatter_of
+from streamsgd.training.tasks.noise import GROUPS, Group, add_scatter, scatter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamsgd.kernels.sums.noise import Scatter
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Share, Task
@@ -34,11 +35,12 @@ STREAM = 1 << 20
 STAGES = 16
 """Parts of a run that are told apart."""
 
-N, ROWS, TRACE, NORM, TRACE_P, _NORM_P, MEASURED_P = 0, 1, 2, 3, 4, 5, 6
+N, ROWS, TRACE, NORM, TRACE_P, _NORM_P, MEASURED_P, WITHIN, BETWEEN, OF_UNITS = range(10)
 """Columns of the sums: rows measured; rows of chunks; traces and squared lengths, times rows; the same in the metric of the
-step, and the rows of chunks for which that was known."""
+step, and the rows of chunks for which that was known; variances within units and between them, and the rows of
+chunks of several."""
 
-WIDTH = 7
+WIDTH = 10
 
 
 @dataclass(slots=True)
@@ -46,9 +48,9 @@ class PathSums:
     """What chunks measured as weights moved."""
 
     groups: np.ndarray
-    """float64 (GROUPS, 7): chunk k of the run in row k modulo GROUPS."""
+    """float64 (GROUPS, WIDTH): chunk k of the run in row k modulo GROUPS."""
     stages: np.ndarray
-    """float64 (STAGES, 7): by the part of the run."""
+    """float64 (STAGES, WIDTH): by the part of the run."""
 
     def plus(self, other: PathSums) -> PathSums:
         """Return the sums of both."""
@@ -122,12 +124,15 @@ class WithNoise:
             return found
         numbers = np.zeros(WIDTH)
         numbers[[N, ROWS]] = len(some), rows
-        for scale, first in ((np.zeros(0), TRACE), (self.lengths, TRACE_P)):
-            if first == TRACE or len(scale):
-                scatter = scatter_of(job, filled, some, self.weights, scale)
-                trace, norm = moments(Group(scatter.tally, scatter.sums, scatter.squares), scatter.reference)
-                numbers[[first, first + 1]] = rows * trace, rows * norm
-                numbers[MEASURED_P] = rows if first == TRACE_P else 0.0
+        parts = scatter_by_unit(job, filled, some, self.weights)
+        numbers[[TRACE, NORM]] = np.array(moments(total_of(parts), parts[0].reference)) * rows
+        if (spread := variances_of(parts)) is not None:
+            numbers[[WITHIN, BETWEEN, OF_UNITS]] = rows * spread[0], rows * spread[1], rows
+        if len(self.lengths):
+            scatter = scatter_of(job, filled, some, self.weights, self.lengths)
+            group = Group(scatter.tally, scatter.sums, scatter.squares)
+            numbers[[TRACE_P, TRACE_P + 1]] = np.array(moments(group, scatter.reference)) * rows
+            numbers[MEASURED_P] = rows
         done = (chunk.epoch + plan.rows_before(chunk.epoch, chunk.number) / plan.n_rows) / max(job.epochs, 1)
         found.groups[(chunk.epoch * plan.n_chunks(0) + chunk.number) % GROUPS] = numbers
         found.stages[min(STAGES - 1, int(done * STAGES))] = numbers
@@ -146,3 +151,35 @@ def sample_of(filled: LoadedChunk, key: np.uint64) -> np.ndarray:
     tile = np.searchsorted(ends, numbers, side="right")
     found: np.ndarray = filled.starts[tile] + numbers - (ends - filled.counts)[tile]
     return found
+
+
+def scatter_by_unit(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray) -> list[Scatter]:
+    """Return how the gradients of ascending rows scatter about one reference, unit by unit."""
+    firsts = [piece.rows_before for piece in filled.chunk.pieces]
+    whole = scatter_of(job, filled, some[:0], weights, np.zeros(0))
+    parts = np.split(some, np.searchsorted(some, firsts[1:]))
+    return [add_scatter(job, filled, mine, weights, whole) for mine in parts if len(mine)]
+
+
+def total_of(parts: list[Scatter]) -> Group:
+    """Return the sums over all of them."""
+    total = Group(parts[0].tally, parts[0].sums, parts[0].squares)
+    for part in parts[1:]:
+        total = total.plus(Group(part.tally, part.sums, part.squares))
+    return total
+
+
+def variances_of(parts: list[Scatter]) -> tuple[float, float] | None:
+    """Return the variances of gradients within units and of the units' own means, unbiased; None where they are not told apart.
+
+    One-way analysis of variance with random effects, of groups of any size.
+    """
+    sizes = np.array([part.tally[0] for part in parts])
+    k, n = len(parts), float(sizes.sum())
+    if k < 2 or n <= k:
+        return None
+    total = total_of(parts)
+    of_means = sum(float(part.sums @ part.sums) / part.tally[0] for part in parts)
+    within = max(0.0, float(total.squares.sum()) - of_means) / (n - k)
+    apart = max(0.0, of_means - float(total.sums @ total.sums) / n) / (k - 1)
+    return within, (apart - within) * (k - 1) / (n - float(sizes @ sizes) / n)
