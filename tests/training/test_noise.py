@@ -330,6 +330,15 @@ def test_a_batch_of_lanes_in_step_is_measured_too() -> None:
         assert noisy.metrics["noise"]["rows"] == N
 
 
+def test_chunks_of_fewer_rows_than_weights_are_measured_now_and_then() -> None:
+    """Of 4,110 weights and chunks of 125 rows one in 32, of 96."""
+    settings: dict[str, Any] = {**LEARNED, "exclude": ["h"], "bits": 12, "chunk_rows": 250, "epochs": 4}
+    model = streamsgd.train(table_of("logistic", wide=True), "y", noise=True, **settings)
+    assert model.weights.size == 4110
+    assert model.metrics["noise"]["rows_measured"] == 3 * 64
+    assert model.metrics["noise"]["rows"] == 3 * 125
+
+
 def test_while_learning_the_design_effect_is_told_by_units_that_came_together(tmp_path: Path) -> None:
     """All rows of every chunk are measured, at zeros: that of the pass within 3 %."""
     rng = np.random.default_rng(3)

@@ -93,12 +93,19 @@ class NoisyEpochs:
         self.learning.begin(before)
 
     def next(self) -> Round:
-        """Return the next round of the epochs, whose chunks are measured when they are met first."""
+        """Return the next round of the epochs, whose chunks are measured when they are met first, if it is time to."""
         found = self.learning.next()
-        if getattr(found.task, "number", 0):  # a later step of a round in step
+        if getattr(found.task, "number", 0) or not self._is_due(found):  # a later step of a round in step has a number
             return found
         weights = self.learning.learner.weights().astype(np.float64)
         return found._replace(task=WithNoise(found.task, weights, self._lengths()))
+
+    def _is_due(self, work: Round) -> bool:
+        """Whether to measure chunks: of millions of weights, which take long to copy, once in as many rows."""
+        plan = self.job.plan
+        every = max(1, self.job.n_weights * plan.n_chunks(0) // plan.n_rows)
+        first = work.epoch * plan.n_chunks(0) + work.first
+        return -first % every < work.width
 
     def _lengths(self) -> np.ndarray:
         """Return the roots of the lengths of the optimizer's next step, or (0,) if it does not say them."""
