@@ -180,6 +180,18 @@ def test_sums_about_any_reference_are_the_same() -> None:
         from_arrays(as_arrays(whole), 4)
 
 
+def test_a_run_may_end_with_the_pass_and_counts_its_rows_once() -> None:
+    table = table_of("logistic")
+    settings: dict[str, Any] = {**LEARNED, "exclude": ["h"], "filter": "x0 > 0"}
+    model = streamsgd.train(table, "y", phases=["streamsgd.training.phases.noise:MEASURED_NOISE"], **settings)
+    plain = streamsgd.train(table, "y", **settings)
+    assert model.provenance["counts"] == plain.provenance["counts"]
+    told = streamsgd.noise(table, at=plain, filter="x0 > 0", optimizer="adam", memory="2GB", executor="inline")
+    assert told["counts"]["filtered"] == plain.provenance["counts"]["filtered"] > 0
+    found = model.metrics["measured_noise"]
+    assert found == {key: told[key] for key in found}
+
+
 # --- law: errors and intervals
 
 

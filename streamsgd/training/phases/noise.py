@@ -42,16 +42,24 @@ class MeasuredNoise:
         As prepared.
     weights
         (n_coordinates, n_outputs), at which; those that earlier phases came to if None, or zeros.
+    alone
+        Whether no phase comes before, so that rows are counted here.
 
     """
 
     name = "measured_noise"
-    counts = True
     validated = False
 
-    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None, *, weights: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        _reached: Callable[[float], None] | None = None,
+        *,
+        weights: np.ndarray | None = None,
+        alone: bool = False,
+    ) -> None:
         self.job = job
-        self._given = weights
+        self._given, self.counts = weights, alone
         self._before: Outcome | None = None
         self._chunk = 0
         self._weights = np.zeros(0)
@@ -238,4 +246,4 @@ MEASURED_NOISE = PhaseKind(
 
 def measuring_at(weights: np.ndarray | None) -> PhaseKind:
     """Return the phase that measures at these weights, or at zeros."""
-    return MEASURED_NOISE._replace(make=partial(MeasuredNoise, weights=weights), learns=lambda _job: 1)
+    return MEASURED_NOISE._replace(make=partial(MeasuredNoise, weights=weights, alone=True), learns=lambda _job: 1)
