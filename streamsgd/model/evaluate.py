@@ -190,6 +190,7 @@ class Evaluator:
             raise DataError(
                 f"of {n_rows:,} rows none is left to measure the model on: {self.account.skipped:,} were skipped as unusable "
                 f"or unreadable, {self.account.filtered:,} filtered"
+                + (f"; the first problem: {self.account.problems[0]}" if self.account.problems else "")
             )
         found = named(total, model.loss)
         if unseen := self.account.unseen - before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,9 +10,14 @@ from typing import TYPE_CHECKING
 from streamsgd.data.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamsgd.stream.chunk import LoadedChunk
+
+log = logging.getLogger("streamsgd")
+
+MOST_PROBLEMS = 100
+"""Problems that are said and kept."""
 
 
 @dataclass
@@ -34,6 +40,8 @@ class Account:
     unseen: int = 0
     """Rows left out because training did not see their class."""
     filtered: int = 0
+    problems: list[str] = field(default_factory=list)
+    """Why pieces could not be read, each once, the first hundred."""
     spent: Timings = field(default_factory=Timings)
     began: float = field(default_factory=time.monotonic)
 
@@ -48,6 +56,7 @@ class Account:
         self.skipped += sum(piece.skipped for piece in filled.pieces)
         self.unseen += sum(piece.unseen for piece in filled.pieces)
         self.filtered += sum(piece.filtered for piece in filled.pieces)
+        self._tell(piece.problem for piece in filled.pieces if piece.problem)
         self.spent.add(filled.spent)
         if self.on_chunk is not None:
             self.on_chunk(self)
@@ -58,9 +67,16 @@ class Account:
         self.skipped += other.skipped
         self.unseen += other.unseen
         self.filtered += other.filtered
+        self._tell(other.problems)
         self.spent.add(other.spent)
         if self.on_chunk is not None:
             self.on_chunk(self)
+
+    def _tell(self, problems: Iterable[str]) -> None:
+        for problem in problems:
+            if problem not in self.problems and len(self.problems) < MOST_PROBLEMS:
+                self.problems.append(problem)
+                log.warning("left out: %s", problem)
 
     def settle(self) -> None:
         """Make sure that every row of the passes begun came by.

@@ -1,6 +1,7 @@
 """Bad input: one error that says what, where and how to mend it; nothing left; a corrected run works."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import streamsgd
 from streamsgd.compute.executors import Inline
 from streamsgd.errors import DataError, ModelError, SchemaError, SettingsError, StreamSGDError
 from streamsgd.model import store
@@ -171,6 +173,21 @@ def test_rows_that_an_earlier_pass_could_read_are_counted_as_lost(
     assert "row group 7" in problem
     assert problem.endswith("(in a later pass)")
     assert caplog.text.count("left out:") == 1
+
+
+def test_what_cannot_be_read_is_named_when_a_model_is_measured_and_scores(
+    data: Path, tmp_path: Path, executor: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = put(data, table())
+    model = train(data)
+    damage_page(path, 7, 1)
+    for verb in (
+        lambda: streamsgd.evaluate(model, data, executor=executor, unreadable="skip"),
+        lambda: streamsgd.predict(model, data, tmp_path / "scores", executor=executor, unreadable="skip"),
+    ):
+        caplog.clear()
+        verb()
+        assert re.findall(r"left out: part\.parquet, row group (\d)", caplog.text) == ["7"]
 
 
 def test_only_damage_is_skipped_as_unreadable(data: Path) -> None:
