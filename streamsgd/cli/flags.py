@@ -37,6 +37,9 @@ INSPECTED = (
 )
 """Settings that evaluate (and predict), and inspect, take."""
 
+SHUFFLED = ("seed", "memory", "io_timeout")
+"""Settings that shuffle takes."""
+
 
 class Flag(click.Option):
     """An option made from a setting; its section is a heading of the help page."""
