@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def describe_job(job: Job) -> list[str]:
     """Return lines about the data and the plan of a job."""
-    data, target, budget = job.dataset, job.target, job.budget
+    data, target, budget = job.data, job.target, job.budget
     classes = f" ({few(target.classes)})" if target.classes else ""
     rows = min(budget.chunk_rows, data.n_rows)
     used, limit = format_bytes(budget.projected), format_bytes(budget.limit)

@@ -31,6 +31,8 @@ class Report:
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
+    order: dict[str, Any] | None = None
+    """What a look at the target found about the order of the rows."""
     workers: dict[str, WorkerStats] = field(default_factory=dict)
     """What each worker of a cluster did, by address."""
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -32,6 +32,8 @@ def header_of(job: Job) -> dict[str, Any]:
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,
         "optimizer": spec_of("optimizer", job.parts.optimizer),
+        "order": job.order,
+        "external": job.external is not None,
     }
 
 
@@ -63,9 +65,11 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     job = outcome.job
     return {
         "fingerprint": job.dataset.fingerprint,
-        "files": job.dataset.n_files,
-        "row_groups": job.dataset.n_row_groups,
-        "rows": job.dataset.n_rows,
+        "files": job.data.n_files,
+        "row_groups": job.data.n_row_groups,
+        "rows": job.data.n_rows,
+        "shuffle": spec_of("shuffle", job.plan.sampler),
+        "order": job.order,
         "rows_learned": int(outcome.tally[ROWS]),
         "steps": outcome.steps,
         "chunk_rows": job.plan.chunk_rows,

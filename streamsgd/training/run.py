@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -21,9 +22,10 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
+from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import reserved
 from streamsgd.training.phases import wanted
-from streamsgd.training.prepare import prepare
+from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 
@@ -110,6 +112,18 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
         )
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
+    with ExitStack() as stack:
+        if job.external is not None:
+            elsewhere = client is not None or settings.scheduler is not None
+            rows = stack.enter_context(rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere))
+            job = on_disk(job, rows, resumed=saved is not None)
+        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved)
+
+
+def _run(
+    job: Job, out: str | os.PathLike[str] | None, told: _Told, client: Any, *, checkpoints: Checkpoints | None, saved: Any
+) -> tuple[Model, Report]:
+    settings = job.settings
     if told.on_job:
         told.on_job(job)
     elif settings.memory is None:  # whoever set it asked for what follows from it
