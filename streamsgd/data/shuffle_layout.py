@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of the order and of the files."""
 
-BUCKET_BYTES = 32 << 20
+BUCKET_BYTES = 24 << 20
 """Decoded bytes of a bucket, which is a file ..."""
 
 MOST_BUCKETS = 1 << 12
