@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from streamsgd.compute.context import usual_threads
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.errors import BudgetError
@@ -61,9 +62,14 @@ class ShuffleLayout:
     """Whether columns are copied in the types of their files, all alike; else in those of the data set."""
 
     @property
+    def bucket_memory(self) -> int:
+        """Bytes of memory that a bucket takes while it is sorted and written; some are a little larger than the mean."""
+        return int(1.25 * COPIES * self.bytes / self.n_buckets)
+
+    @property
     def least_memory(self) -> int:
         """The smallest limit in bytes that holds a bucket and a read."""
-        held = INTERPRETER + max(COPIES * LEAST_RUN + 3 * WHOLE_BYTES, int(1.25 * COPIES * self.bytes / self.n_buckets))
+        held = INTERPRETER + max(COPIES * LEAST_RUN + 3 * WHOLE_BYTES, self.bucket_memory)
         return -(-held * RESERVE // (RESERVE - 1))
 
     @property
@@ -114,6 +120,12 @@ def check_memory(layout: ShuffleLayout, limit: int) -> None:
         )
         error.least = -(-layout.least_memory // 10**6) * 10**6
         raise error
+
+
+def buckets_at_once(layout: ShuffleLayout, limit: int) -> int:
+    """Return how many buckets are sorted and written side by side in a memory limit."""
+    left = limit - limit // RESERVE - INTERPRETER
+    return max(1, min(usual_threads(None), left // max(1, layout.bucket_memory)))
 
 
 def run_bytes(limit: int) -> int:

@@ -19,8 +19,11 @@ import json
 import logging
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,7 +36,7 @@ from streamsgd.data.filesystems import LOCAL, locate
 from streamsgd.data.open import open_data
 from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.data.shuffle_files import BucketWriter, Runs, RunWriter, Tally, add_tallies, tally_of
-from streamsgd.data.shuffle_layout import VERSION, ShuffleLayout, check_memory, layout_of, run_bytes
+from streamsgd.data.shuffle_layout import VERSION, ShuffleLayout, buckets_at_once, check_memory, layout_of, run_bytes
 from streamsgd.data.sizes import WILD_ROWS, group_widths, is_wild
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
@@ -105,7 +108,7 @@ def shuffle_rows(
         work = folder.with_name(f".{folder.name}.shuffling")
         check_room(layout, folder, work)
         try:
-            _shuffle(dataset, layout, work, run_bytes(limit), progress or (lambda _done, _all: None))
+            _shuffle(dataset, layout, work, limit, progress or (lambda _done, _all: None))
             if folder.exists():
                 folder.rmdir()  # empty, as was made sure of
             work.rename(folder)
@@ -196,7 +199,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
         sink.write(json.dumps(value).encode())
 
 
-def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, run_bytes: int, progress: Callable[[int, int], None]) -> None:
+def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, limit: int, progress: Callable[[int, int], None]) -> None:
     """Fill the work folder, going on from what is there."""
     if _read_json(work / MANIFEST).get("digest") != layout.digest:
         if work.exists() and not (work / MANIFEST).is_file() and any(work.iterdir()):
@@ -207,10 +210,10 @@ def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, run_bytes: int
     sums = work / "_sums.json"
     found = _read_json(sums)
     if not found:
-        tally = _write_runs(dataset, layout, work, run_bytes, progress)
+        tally = _write_runs(dataset, layout, work, run_bytes(limit), progress)
         found = {"tally": tally}
         _write_json(sums, found)
-    written = _write_buckets(layout, work, progress)
+    written = _write_buckets(layout, work, buckets_at_once(layout, limit), progress)
     if written != found["tally"]:
         raise AssertionError(f"{work}: what was written is not what was read: {written} and {found['tally']}")
     for path in [*work.glob("_run-*"), *work.glob("_done-*"), sums]:
@@ -221,7 +224,7 @@ def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, run_bytes: int
 
 
 def _write_runs(
-    dataset: Dataset, layout: ShuffleLayout, work: Path, run_bytes: int, progress: Callable[[int, int], None]
+    dataset: Dataset, layout: ShuffleLayout, work: Path, most_bytes: int, progress: Callable[[int, int], None]
 ) -> Tally:
     """Read all rows and write runs, from after those that are there."""
     runs = Runs(work, layout.schema)
@@ -231,7 +234,7 @@ def _write_runs(
     writer = RunWriter(layout.schema, layout.n_buckets)
     for table, keys in _rows(dataset, layout, skip=done):
         writer.add(table, keys)
-        if writer.nbytes >= run_bytes:
+        if writer.nbytes >= most_bytes:
             done, total = writer.write(runs, done, total)
             progress(done // 2, layout.rows)
     if writer.rows or not done:
@@ -303,25 +306,34 @@ def _mixed(x: np.ndarray) -> np.ndarray:
 # --- buckets
 
 
-def _write_buckets(layout: ShuffleLayout, work: Path, progress: Callable[[int, int], None]) -> Tally:
-    """Sort every bucket and write it as a file; return what all of them hold."""
+def _write_buckets(layout: ShuffleLayout, work: Path, threads: int, progress: Callable[[int, int], None]) -> Tally:
+    """Sort every bucket and write it as a file, so many at a time; return what all of them hold."""
     total, rows = tally_of(layout.schema.empty_table()), 0
-    digits = max(5, len(str(layout.n_buckets)))
-    with Runs(work, layout.schema) as runs:
-        for number in range(layout.n_buckets):
-            done = work / f"_done-{number:0{digits}}.json"
-            tally = _read_json(done).get("tally")
-            if tally is None:
-                tally = _write_bucket(layout, runs, work / f"part-{number:0{digits}}.parquet", number)
-                _write_json(done, {"tally": tally})
-            total = add_tallies(total, tally)
-            rows += tally["rows"]
-            progress((layout.rows + rows) // 2, layout.rows)
+    with Runs(work, layout.schema) as runs, ThreadPoolExecutor(threads, thread_name_prefix="shuffle") as pool:
+        try:
+            for tally in pool.map(partial(_finish_bucket, layout, runs, Lock()), range(layout.n_buckets)):
+                total = add_tallies(total, tally)
+                rows += tally["rows"]
+                progress((layout.rows + rows) // 2, layout.rows)
+        finally:
+            pool.shutdown(cancel_futures=True)
     return total
 
 
-def _write_bucket(layout: ShuffleLayout, runs: Runs, path: Path, number: int) -> Tally:
-    table, keys = runs.bucket(number)
+def _finish_bucket(layout: ShuffleLayout, runs: Runs, reading: Lock, number: int) -> Tally:
+    """Write a bucket unless it is there; return what it holds."""
+    digits = max(5, len(str(layout.n_buckets)))
+    done = runs.work / f"_done-{number:0{digits}}.json"
+    tally: Tally | None = _read_json(done).get("tally")
+    if tally is None:
+        tally = _write_bucket(layout, runs, reading, runs.work / f"part-{number:0{digits}}.parquet", number)
+        _write_json(done, {"tally": tally})
+    return tally
+
+
+def _write_bucket(layout: ShuffleLayout, runs: Runs, reading: Lock, path: Path, number: int) -> Tally:
+    with reading:
+        table, keys = runs.bucket(number)
     order = np.argsort(keys, kind="stable")  # equal keys in the order of the data
     table = table.take(pa.array(order))
     if table.num_rows:
