@@ -194,6 +194,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         None
     )
 
+    strict: Annotated[
+        bool,
+        Meta(description="Exit non-zero, and save no model, where a run ends no better than the best constant prediction."),
+    ] = False
+
     lanes: Annotated[
         Count | Literal["auto"],
         Meta(description="Streams of chunks that are learned apart and merged; auto is one per 4 GiB of rows, up to 64."),
@@ -245,7 +250,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 RUN_ONLY = frozenset(
     [
         *("memory", "threads", "executor", "cpu", "workers", "scheduler", "straggler", "resume", "time_limit", "io_timeout"),
-        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep", "cache_dir"),
+        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep", "cache_dir", "strict"),
     ]
 )
 """Settings that may change between a run and its resumption: they do not touch the model."""

@@ -14,7 +14,7 @@ import msgspec
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.errors import DataError, ModelError, SettingsError
+from streamsgd.errors import DataError, DivergedError, ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
@@ -147,6 +147,7 @@ def _run(
             engine.report.compile_seconds = compiling.seconds
             model = model_from(outcome, engine.totals, engine.validator.metrics())
             check_learned(model.provenance)
+            check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
     finally:
         executor.close()
     told.callbacks.on_end(engine.report, model)
@@ -180,6 +181,35 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
         f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
         + (f"; the first problem: {problems[0]}" if problems else "")
     )
+
+
+def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool) -> None:
+    """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
+
+    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there.
+
+    Raises
+    ------
+    DivergedError
+        It did.
+
+    """
+    best = metrics.get("best_constant_loss")
+    held = metrics.get("held_out", {}).get("loss")
+    found = next(
+        (value for value in (held, metrics.get("training_loss"), metrics["progressive_loss"]) if value is not None), None
+    )
+    if best is None or found is None or "polish" in metrics or found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
+        return
+    what = "held-out" if held is not None else "training" if "training_loss" in metrics else "progressive"
+    message = (
+        f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction: this model is worse "
+        "than none. Lower --learning-rate, look for columns with extreme values (streamsgd inspect; --transform, --scale), "
+        "or pass --polish 50"
+    )
+    if strict:
+        raise DivergedError(f"{message}; nothing was saved, as --strict asks")
+    log.warning(message)
 
 
 def _reader(settings: Settings, job: Job) -> str:
