@@ -57,6 +57,11 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
     batch
         Rows per update.
 
+    Raises
+    ------
+    SettingsError
+        The sampler that was asked for cannot be.
+
     """
     assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
     auto, look = settings.shuffle == "auto", None
@@ -66,6 +71,8 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
     external = auto and risky and settings.unreadable == "error"
     sampler = make("shuffle", "external" if external else "corgi" if auto else settings.shuffle)
     rewrites = bool(getattr(sampler, "rewrites", False))
+    if rewrites and settings.unreadable == "skip":
+        raise SettingsError("--shuffle external copies all rows, and --unreadable skip leaves some out: pass --shuffle corgi")
     layout = layout_of(recipe.dataset, recipe.columns, settings.seed) if rewrites else None
     if look is None:
         return Order(sampler, None, layout)

@@ -162,6 +162,11 @@ def test_what_cannot_be_shuffled_is_said_before_the_run(
         streamsgd.train(data, "y", **SMALL, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(SettingsError, match="is no folder of this machine"):
         streamsgd.train(data, "y", **SMALL, cache_dir="s3://bucket/cache")
+    with pytest.raises(SettingsError, match="--unreadable skip leaves some out"):
+        streamsgd.train(data, "y", **SMALL, unreadable="skip", shuffle="external")
+    with pytest.raises(SettingsError, match="table by table"):
+        streamsgd.Trainer("y", shuffle="external")
+    assert streamsgd.Trainer("y", shuffle="auto").settings.shuffle == "corgi"
     caplog.clear()
     model = streamsgd.train(data, "y", **SMALL, unreadable="skip")
     assert model.provenance["shuffle"] == "corgi"
