@@ -29,7 +29,7 @@ def header_of(job: Job) -> dict[str, Any]:
     return {
         "settings": identity(job.settings),
         "fingerprint": job.dataset.fingerprint,
-        "stamps": stamps_of(job.dataset.source.files),
+        "stamps": stamps_of(job.data.source.files),
         "encoding": msgspec.to_builtins(job.encoding),
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,
