@@ -17,7 +17,7 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, inspect, noise, plan, predict, train
+    from streamsgd.api import evaluate, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
@@ -30,13 +30,14 @@ _HOMES = {
     "evaluate": "api",
     "noise": "api",
     "predict": "api",
+    "shuffle": "api",
     "Trainer": "partial",
     "Model": "model.model",
     "load": "model.model",
     "StreamSGDError": "errors",
 }
 
-__all__ = ["Model", "StreamSGDError", "Trainer", "evaluate", "inspect", "load", "noise", "plan", "predict", "train"]
+__all__ = ["Model", "StreamSGDError", "Trainer", "evaluate", "inspect", "load", "noise", "plan", "predict", "shuffle", "train"]
 
 logging.getLogger("streamsgd").addHandler(Redactor())
 

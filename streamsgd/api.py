@@ -9,6 +9,7 @@ from streamsgd.compute.client import client_of
 from streamsgd.compute.context import seceded, task_memory
 from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.shuffling import Shuffled, shuffle_data
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.model import Model, load
@@ -87,6 +88,42 @@ def plan(source: Any, target: str, **settings: Any) -> Job:
 
     """
     return prepare(source, make_settings({"target": target, **settings}))
+
+
+def shuffle(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    memory: str | None = None,
+    io_timeout: float = IO_TIMEOUT,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Shuffled:
+    """Write all rows in random order to a new folder of Parquet, within a memory budget, resuming where a killed run stopped.
+
+    The same data and seed give the same bytes, in whatever memory. Rows and schema stay what they were.
+
+    Parameters
+    ----------
+    source
+        As in training.
+    out
+        Folder that is not there yet, or empty; one that this made of the same rows before is left as it is.
+    seed
+        Of the order.
+    memory, io_timeout
+        As the settings of these names.
+    on_progress
+        Called with rows done and rows in all.
+
+    Raises
+    ------
+    StreamSGDError
+        The rows cannot be read, or not be written there.
+
+    """
+    set_io_timeout(io_timeout)
+    return shuffle_data(source, out, seed=seed, memory=memory, progress=on_progress)
 
 
 def evaluate(

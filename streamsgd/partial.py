@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from streamsgd.compute.executors import Inline
@@ -62,6 +63,11 @@ class Trainer:
             if getattr(self.settings, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
+        if self.settings.shuffle == "auto":
+            self.settings = msgspec.structs.replace(self.settings, shuffle="corgi")
+        if getattr(make("shuffle", self.settings.shuffle), "rewrites", False):
+            what = f"--shuffle {self.settings.shuffle} needs all the data at once"
+            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
         spec = self.settings.optimizer
         if spec != "auto" and reduces(make("optimizer", spec)):
             what = f"--optimizer {spec} needs all the data at once"

@@ -10,6 +10,7 @@ checkpoint is saved; 130 interrupted; 141 nobody reads stdout any more; 1 a bug 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from streamsgd.cli.flags import (
     OWN_KINDS,
     OWN_LOSS,
     SCORED,
+    SHUFFLED,
     Sectioned,
     output_flags,
     settings_flags,
@@ -109,6 +111,8 @@ def train(
             "steps": report.steps,
             "metrics": model.metrics,
             "counts": model.provenance["counts"],
+            "shuffle": model.provenance["shuffle"],
+            "order": report.order,
             "resumed_from": report.resumed_from,
             "seconds": report.seconds,
             "rows_per_second": report.rows_now / max(report.seconds, 1e-9),
@@ -275,6 +279,40 @@ def noise(
             "bytes": report.bytes,
             "time": where_time_went(report),
             "workers": workers_of(report),
+            "peak_memory_bytes": reporter.memory.bytes,
+        }
+    _print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@click.argument("out", metavar="OUT")
+@output_flags
+@settings_flags(SHUFFLED)
+def shuffle(
+    data: tuple[str, ...], *, out: str, as_json: bool, quiet: bool, verbose: bool, config: str | None, **flags: Any
+) -> None:
+    """Write the rows of DATA in random order to the new folder OUT, as Parquet that is read fast.
+
+    For data that is sorted, by whatever. The same command goes on where a killed one was. Example:
+
+    streamsgd shuffle flights/ flights-shuffled/ --memory 1GB
+    """
+    with _reporting(as_json, quiet, verbose) as reporter:
+        given = _given(flags, config)
+        from streamsgd.api import shuffle as run  # noqa: PLC0415
+
+        began = time.monotonic()
+        done = run(_one(data), out, on_progress=lambda rows, total: reporter.scored(rows, total, "shuffling"), **given)
+        reporter.line(f"{'there was' if done.already_there else 'wrote'} {out}: {done.rows:,} rows in {done.files:,} files")
+        result = {
+            "command": "shuffle",
+            "out": out,
+            "rows": done.rows,
+            "files": done.files,
+            "bytes": done.bytes,
+            "already_there": done.already_there,
+            "seconds": time.monotonic() - began,
             "peak_memory_bytes": reporter.memory.bytes,
         }
     _print_json(result)

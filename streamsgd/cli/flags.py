@@ -43,6 +43,9 @@ MEASURED = (
 )
 """Settings that evaluate (and predict), inspect, and noise take."""
 
+SHUFFLED = ("seed", "memory", "io_timeout")
+"""Settings that shuffle takes."""
+
 
 class Flag(click.Option):
     """An option made from a setting; its section is a heading of the help page."""

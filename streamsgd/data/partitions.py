@@ -80,6 +80,8 @@ class DaskPartitions(BaseSource):
     """
 
     what = "partition"
+    computes = True
+    """Whether a column costs as much as all: it is computed."""
 
     def __init__(
         self,

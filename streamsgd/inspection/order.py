@@ -147,7 +147,7 @@ def measure_order(
         values, usable = _read(reader, pieces[k], target)
         mix.unusable += int((~usable).sum())
         if usable.any():
-            total.add(k, _numbers(values[usable], target), batch)
+            total.add(k, target_numbers(values[usable], target), batch)
         if len(mix.row_groups) < MOST_GROUPS:
             mix.row_groups += _groups(dataset, pieces[k], target, values, usable)
     if not total.number:
@@ -194,7 +194,7 @@ def _read(reader: Reader, piece: Piece, target: Target) -> tuple[np.ndarray, np.
     return np.concatenate([values for values, _ in parts]), np.concatenate([usable for _, usable in parts])
 
 
-def _numbers(y: np.ndarray, target: Target) -> np.ndarray:
+def target_numbers(y: np.ndarray, target: Target) -> np.ndarray:
     """Return targets as (n, 1), or with more than two classes (n, n_classes) of 0 and 1."""
     if target.task != "multiclass":
         return y[:, None]
@@ -217,7 +217,7 @@ def _groups(dataset: Dataset, piece: Piece, target: Target, values: np.ndarray, 
     ):
         if good.any():
             name = dataset.source.files[int(dataset.file[group])].name
-            mix = _mix(_numbers(y[good], target).mean(axis=0), target)
+            mix = _mix(target_numbers(y[good], target).mean(axis=0), target)
             found.append(GroupMix(name, int(dataset.index[group]), int(good.sum()), *mix))
     return found
 

@@ -7,6 +7,8 @@ mixes_rows                       whether the rows of each chunk are permuted (un
 side_by_side                     whether units larger than a chunk are streamed two at a time, after the others, so
                                  that a chunk mixes more than neighbours; else one slice after another, in place
 
+rewrites                         whether the rows are shuffled on disk first, and these are read (not there: no)
+
 and, if rows of a chunk are drawn with replacement, as often as there are rows, `replaces`; the data is then one chunk.
 
 Order is a pure function of its arguments. Cost: 8 bytes and about 30 ns per unit and epoch.
@@ -36,6 +38,19 @@ class Corgi(NamedTuple):
         import numpy as np  # noqa: PLC0415  a sixth of a second that listing the parts must not pay
 
         return np.random.Generator(np.random.PCG64(seeds)).permutation(n_units)
+
+
+class External(NamedTuple):
+    """Shuffle all rows on local disk once, then read these as corgi does: any row may meet any other, whatever the memory."""
+
+    mixes_rows = True
+    side_by_side = True
+    rewrites = True
+    source = "two passes by hashed keys: bucket sort on disk, as of Aggarwal and Vitter, CACM 1988"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
+        """Return a uniform permutation."""
+        return Corgi.order(self, n_units, seeds)  # type: ignore[arg-type]
 
 
 class Block(NamedTuple):

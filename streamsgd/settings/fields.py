@@ -160,7 +160,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Annotated[Literal["float32", "float64"], Meta(description="Of rows and weights.")] = "float32"
 
     seed: Annotated[int, Meta(ge=0, description="Of all randomness.")] = 0
-    shuffle: Annotated[str, Meta(description="Sampler: corgi, none, block, full-chunk or iid (with replacement).")] = "corgi"
+    shuffle: Annotated[
+        str,
+        Meta(
+            description="Sampler: corgi, external (on disk first), none, block, full-chunk or iid (with replacement); auto is "
+            "corgi, or external where the target shows that chunks mix too little."
+        ),
+    ] = "auto"
+    cache_dir: Annotated[
+        str | None,
+        Meta(description="Folder in which shuffled rows are kept; default: beside the checkpoints, until the run is done."),
+    ] = None
     memory: Annotated[
         str | None, Meta(description="Bound on the resident memory of all processes, e.g. 4GB; default: half of the machine's.")
     ] = None
@@ -190,6 +200,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     time_limit: Annotated[Positive | None, Meta(description="Seconds after which to save a checkpoint and exit with 75.")] = (
         None
     )
+
+    strict: Annotated[
+        bool,
+        Meta(description="Exit non-zero, and save no model, where a run ends no better than the best constant prediction."),
+    ] = False
 
     lanes: Annotated[
         Count | Literal["auto"],
@@ -242,7 +257,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 RUN_ONLY = frozenset(
     [
         *("memory", "threads", "executor", "cpu", "workers", "scheduler", "straggler", "resume", "time_limit", "io_timeout"),
-        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep"),
+        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep", "cache_dir", "strict"),
     ]
 )
 """Settings that may change between a run and its resumption: they do not touch the model."""

@@ -56,6 +56,7 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "shuffle": {
         "corgi": samplers.Corgi,
+        "external": samplers.External,
         "none": samplers.Sequential,
         "block": samplers.Block,
         "full-chunk": samplers.FullChunk,

@@ -36,6 +36,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         f"target    {plan['target']['name']}, {plan['target']['task']}",
         *parts,
         f"shuffle   {plan['shuffle']}, seed {plan['seed']}",
+        *_order_text(plan),
         (
             f"chunks    {plan['chunks_per_epoch']:,} per epoch of up to {plan['rows_per_chunk']:,} rows, "
             f"from {counted(plan['units_of_reading'], 'unit')} of reading; "
@@ -59,3 +60,19 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
             f"{guess['rows_per_second_and_thread']:,.0f} rows/s on one thread"
         ),
     ]
+
+
+def _order_text(plan: dict[str, Any]) -> list[str]:
+    """Return what the look at the target found."""
+    order, on_disk = plan["order"], plan["shuffled_on_disk_bytes"]
+    lines = (
+        [f"          on disk first, in about {format_bytes(on_disk)}; chunks are those of the rows there"] if on_disk else []
+    )
+    if order is None:
+        return lines
+    words = (
+        f"order     {order['between_chunks']:.2%} of the target's variance between chunks of {order['units_per_chunk']:.1f} of "
+        f"{order['units']:,} units, batches {order['batch_noise']:.1f} times as noisy as of shuffled rows"
+    )
+    risk = ": a risk" if order["risk"] and not on_disk else ": no risk" if not order["risk"] else ", before the shuffle"
+    return [*lines, words + risk]

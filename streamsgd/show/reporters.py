@@ -57,8 +57,8 @@ class Reporter(Protocol):
     def event(self, event: Event) -> None:
         """Take note of a training event."""
 
-    def scored(self, rows: int, total: int) -> None:
-        """Take note of rows scored or evaluated so far."""
+    def scored(self, rows: int, total: int, what: str = "scoring") -> None:
+        """Take note of rows scored, evaluated or shuffled so far."""
 
     def line(self, text: str, level: str = "info") -> None:
         """Show a line."""
@@ -100,7 +100,7 @@ class Plain:
         if event.note:
             self.line(f"{'':13} {event.note}")
 
-    def scored(self, rows: int, total: int) -> None:
+    def scored(self, rows: int, total: int, what: str = "scoring") -> None:  # noqa: ARG002
         """Say how far scoring is, now and then."""
         now = time.monotonic()
         if now - self._said >= min(60.0, max(FOOTERS_AFTER, (now - self._began) / 10)):
@@ -133,8 +133,8 @@ class Lines(Plain):
         """Write sizes of the job."""
         self._write(
             event="job",
-            files=job.dataset.n_files,
-            row_groups=job.dataset.n_row_groups,
+            files=job.data.n_files,
+            row_groups=job.data.n_row_groups,
             rows=job.dataset.n_rows,
             features=len(job.encoding.columns),
             target=job.target.name,
@@ -158,12 +158,12 @@ class Lines(Plain):
             self._said = now
             self._write(event="footers", done=done, total=total)
 
-    def scored(self, rows: int, total: int) -> None:
+    def scored(self, rows: int, total: int, what: str = "scoring") -> None:
         """Write how far scoring is, now and then."""
         now = time.monotonic()
         if now - self._said >= FOOTERS_AFTER:
             self._said = now
-            self._write(event="scored", rows=rows, total_rows=total, seconds=now - self._began)
+            self._write(event="scored" if what == "scoring" else what, rows=rows, total_rows=total, seconds=now - self._began)
 
     def line(self, text: str, level: str = "info") -> None:
         """Write a message."""
@@ -208,10 +208,10 @@ class Live(Plain):
         else:
             self._move("training", event.rows, event.total_rows, f"{event.rows_per_second:,.0f} rows/s")
 
-    def scored(self, rows: int, total: int) -> None:
+    def scored(self, rows: int, total: int, what: str = "scoring") -> None:
         """Move the bar of scoring."""
         speed = rows / max(time.monotonic() - self._began, 1e-9)
-        self._move("scoring", rows, total, f"{speed:,.0f} rows/s")
+        self._move(what, rows, total, f"{speed:,.0f} rows/s")
 
     def line(self, text: str, level: str = "info") -> None:
         """Write a line above the bar."""

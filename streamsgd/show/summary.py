@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def describe_job(job: Job) -> list[str]:
     """Return lines about the data and the plan of a job."""
-    data, target, budget = job.dataset, job.target, job.budget
+    data, target, budget = job.data, job.target, job.budget
     classes = f" ({few(target.classes)})" if target.classes else ""
     rows = min(budget.chunk_rows, data.n_rows)
     used, limit = format_bytes(budget.projected), format_bytes(budget.limit)
@@ -43,7 +43,16 @@ def describe_report(report: Report, settings: Settings, memory: int) -> list[str
     seconds = where_time_went(report)
     speed = report.rows_now / max(report.seconds, 1e-9)
     best = report.best_constant_loss
+    names = {"progressive_loss": "progressive loss of the first pass", "training_loss": "training loss of the last one"}
+    told = ", ".join(f"{names[key]} {value:.6f}" for key, value in report.losses.items() if value is not None)
+    judged = settings.validation or settings.valid
     return [
+        *([told] if told else []),
+        *(
+            ["nothing was held out: --validation 0.05 would judge passes over known rows"]
+            if ", " in told and not judged
+            else []
+        ),
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
         *(line for kind in known(settings) if kind.name in report.phases for line in kind.describe(report.phases[kind.name])),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),

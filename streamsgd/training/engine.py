@@ -19,7 +19,7 @@ from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.events import Event, Report
 from streamsgd.training.learner import next_mark
 from streamsgd.training.phases.base import Outcome, PhaseEvent, Saved, prefixed, under
-from streamsgd.training.result import header_of
+from streamsgd.training.result import header_of, losses_of
 from streamsgd.training.totals import Totals
 from streamsgd.training.validation import make_validator
 
@@ -264,5 +264,6 @@ class Engine:
         report, rows = self.report, int(outcome.tally[ROWS])
         report.best_constant_loss, report.phases = outcome.best_constant, outcome.metrics
         report.rows_now, report.rows, report.steps = rows - self._rows_restored, rows, outcome.steps
-        report.workers = dict(self.backend.workers)
+        report.losses = losses_of(outcome)
+        report.workers, report.order = dict(self.backend.workers), self.job.order
         report.epochs, report.seconds = outcome.epochs, time.monotonic() - self._began

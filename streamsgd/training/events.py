@@ -29,8 +29,12 @@ class Report:
     resumed_from: tuple[int, int] | None = None
     best_constant_loss: float | None = None
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
+    losses: dict[str, float | None] = field(default_factory=dict)
+    """`progressive_loss` of rows when they were new, and `training_loss` of the last pass over rows that were known."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
+    order: dict[str, Any] | None = None
+    """What a look at the target found about the order of the rows."""
     workers: dict[str, WorkerStats] = field(default_factory=dict)
     """What each worker of a cluster did, by address."""
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
@@ -14,6 +14,7 @@ from streamsgd.training.rates import SVRG_BATCH, USUAL_BATCH
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
+    from streamsgd.data.shuffle_layout import ShuffleLayout
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
@@ -30,6 +31,14 @@ WHOLE_EPOCH = 1 << 62
 
 IN_ORDER = -1
 """The epoch of passes that take chunks in the order of the data."""
+
+
+def batch_size(settings: Settings, parts: Parts) -> int:
+    """Return the rows per update; of a full batch more than there are."""
+    if settings.batch_size == "auto":
+        of_batches = SVRG_BATCH if reduces(parts.optimizer) else USUAL_BATCH
+        return 1 if is_sequential(parts.optimizer) else of_batches
+    return WHOLE_EPOCH if settings.batch_size == "full" else int(settings.batch_size)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,17 @@ class Job:
     lanes: Lanes
     decided_by_memory: tuple[str, ...] = ()
     """What would be another model with more memory, in words."""
+    order: dict[str, Any] | None = None
+    """What a look at the target found about the order of the rows, as plain values."""
+    external: ShuffleLayout | None = None
+    """Of the rows on disk, where they are to be shuffled there first, or were."""
+    original: Dataset | None = None
+    """The data as it was given, where it was shuffled on disk."""
+
+    @property
+    def data(self) -> Dataset:
+        """The data as it was given."""
+        return self.original or self.dataset
 
     @cached_property
     def plan_in_order(self) -> Plan:
@@ -67,11 +87,7 @@ class Job:
     @property
     def batch_size(self) -> int:
         """Rows per update; of a full batch more than there are."""
-        size_budget = self.settings.batch_size
-        if size_budget == "auto":
-            of_batches = SVRG_BATCH if reduces(self.parts.optimizer) else USUAL_BATCH
-            return 1 if is_sequential(self.parts.optimizer) else of_batches
-        return WHOLE_EPOCH if size_budget == "full" else int(size_budget)
+        return batch_size(self.settings, self.parts)
 
     @property
     def updates_alone(self) -> bool:

@@ -15,13 +15,13 @@ from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, settled
 from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
 from streamsgd.kernels.structs.block import new_scratch
-from streamsgd.kernels.structs.state import FILLED, ROWS, WEIGHT, State
+from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, WEIGHT, State
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
 from streamsgd.training.initial import alone, new_state
 from streamsgd.training.job import WHOLE_EPOCH, Job
-from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, weights_of
+from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +131,13 @@ class Learner:
         return tally
 
     @property
+    def own_tally(self) -> np.ndarray:
+        """The tally of the weights that are kept: while a race lasts, of its leader."""
+        tally = self.tally
+        tally[LOSS] += unmixed(self.state) if self.racing else 0.0
+        return tally
+
+    @property
     def rows(self) -> int:
         """Rows learned so far, each as often as it was."""
         return int(self.totals[ROWS] + self.state.tally[ROWS])
@@ -168,11 +175,12 @@ class Learner:
         return is_race(self.job.parts.optimizer)
 
     def end_race(self) -> None:
-        """Go on with the learner that predicted best."""
+        """Go on with the learner that predicted best; from now on the tally is its own, not that of the mixture."""
         rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
         check_mixture(self.state, mixing)
         self.race = describe(rate, self.state, mixing, float(self.tally[WEIGHT]))
         k = leader(self.state)
+        self.totals[LOSS] += unmixed(self.state)
         self._go_on_with(rates(rate)[k])
         self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
         log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])

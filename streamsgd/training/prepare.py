@@ -12,6 +12,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
+from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError, SettingsError
@@ -41,8 +42,9 @@ from streamsgd.training.defaults import (
     decided_by_memory,
     task_of,
 )
-from streamsgd.training.job import Job
+from streamsgd.training.job import Job, batch_size
 from streamsgd.training.memory import size_budget
+from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rates import scale_rate
 
@@ -154,24 +156,24 @@ def prepare(
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=looked)
-    plan = make_plan(
-        dataset.rows,
-        dataset.file,
-        row_bytes=recipe.row_bytes,
-        chunk_rows=budget.chunk_rows,
-        tile_rows=recipe.tile_rows,
-        sampler=make("shuffle", settings.shuffle),
-        seed=settings.seed,
-    )
+    plan = _plan(settings, recipe, budget.chunk_rows)
+    if frozen:
+        order = _order_before(settings, recipe, frozen)
+    else:
+        reference = _plan(settings, recipe, budget.useful_rows or budget.chunk_rows)
+        order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts))
+    plan = replace(plan, sampler=order.sampler)
     check_draws(plan)
-    if plan.sliced.any():
+    if plan.sliced.any() and not order.layout:
         log.warning(
             "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
             "--memory, or smaller row groups, would shuffle better",
             int(plan.sliced.sum()),
             f"{budget.chunk_rows:,}",
         )
-    job = Job(settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes)
+    job = Job(
+        settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, (), order.facts, order.layout
+    )
     return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
 
 
@@ -189,6 +191,44 @@ def check_draws(plan: Plan) -> None:
             f"--shuffle iid draws every row from all {plan.n_rows:,}, and a chunk here holds {plan.chunk_rows:,}: pass "
             f"--chunk-rows {plan.n_rows}, and --memory that holds them, or leave --shuffle out"
         )
+
+
+def on_disk(job: Job, dataset: Dataset, *, resumed: bool) -> Job:
+    """Return a job for the same rows in another place and order: budget and chunks are made anew, and nothing else.
+
+    Raises
+    ------
+    BudgetError
+        The limit cannot hold it.
+
+    """
+    recipe = replace(job.recipe, dataset=dataset)
+    recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
+    chunk_rows = job.budget.chunk_rows if resumed else job.settings.chunk_rows
+    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes)
+    plan = replace(_plan(job.settings, recipe, budget.chunk_rows), sampler=job.plan.sampler)
+    moved = replace(job, dataset=dataset, recipe=recipe, budget=budget, plan=plan, original=job.dataset)
+    return moved if resumed else replace(moved, decided_by_memory=decided_by_memory(moved))
+
+
+def _order_before(settings: Settings, recipe: Loader, frozen: dict[str, Any]) -> Order:
+    """Return the order of a run that is resumed."""
+    auto = "external" if frozen["external"] else "corgi"
+    sampler = make("shuffle", auto if settings.shuffle == "auto" else settings.shuffle)
+    layout = layout_of(recipe.dataset, recipe.columns, settings.seed) if frozen["external"] else None
+    return Order(sampler, frozen["order"], layout)
+
+
+def _plan(settings: Settings, recipe: Loader, chunk_rows: int) -> Plan:
+    return make_plan(
+        recipe.dataset.rows,
+        recipe.dataset.file,
+        row_bytes=recipe.row_bytes,
+        chunk_rows=chunk_rows,
+        tile_rows=recipe.tile_rows,
+        sampler=make("shuffle", "corgi" if settings.shuffle == "auto" else settings.shuffle),
+        seed=settings.seed,
+    )
 
 
 def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:

@@ -55,6 +55,11 @@ def weights_of(state: State, k: int) -> np.ndarray:
     return found
 
 
+def unmixed(state: State) -> float:
+    """Return by how much the leader has lost more than the mixture, which predicts while a race lasts and is not kept."""
+    return float(losses(state).min() - state.sums[RACE + MIXED])
+
+
 def successor(rate: float, *, in_batches: bool) -> Any:
     """Return the optimizer of a learner that goes on alone."""
     cls: Any = NormalizedBatches if in_batches else Normalized

@@ -16,6 +16,8 @@ from streamsgd.training.saved import stamps_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import Outcome
@@ -27,11 +29,13 @@ def header_of(job: Job) -> dict[str, Any]:
     return {
         "settings": identity(job.settings),
         "fingerprint": job.dataset.fingerprint,
-        "stamps": stamps_of(job.dataset.source.files),
+        "stamps": stamps_of(job.data.source.files),
         "encoding": msgspec.to_builtins(job.encoding),
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,
         "optimizer": spec_of("optimizer", job.parts.optimizer),
+        "order": job.order,
+        "external": job.external is not None,
     }
 
 
@@ -48,31 +52,44 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> 
         The metrics of the last judgement.
 
     """
-    job, tally = outcome.job, outcome.tally
+    job = outcome.job
     model = model_of(job, outcome.weights)
     model.covariance = outcome.covariance
     model.settings, model.common = identity(job.settings), totals.frequent.best()
-    model.metrics = {"progressive_loss": float(tally[LOSS]) / float(tally[WEIGHT]) if tally[WEIGHT] else None}
+    model.metrics = losses_of(outcome)
     model.metrics |= {} if outcome.best_constant is None else {"best_constant_loss": outcome.best_constant}
     model.metrics |= validation | outcome.metrics
     model.provenance = _provenance(outcome, totals)
     return model
 
 
+def losses_of(outcome: Outcome) -> dict[str, float | None]:
+    """Return the mean loss of new rows, each predicted before it was learned, and that of the last pass over known ones."""
+    first = outcome.first if outcome.first[ROWS] else outcome.tally
+    found = {"progressive_loss": _mean(first)}
+    return found | ({"training_loss": _mean(outcome.latest)} if outcome.latest[ROWS] else {})
+
+
+def _mean(tally: np.ndarray) -> float | None:
+    return float(tally[LOSS]) / float(tally[WEIGHT]) if tally[WEIGHT] else None
+
+
 def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     job = outcome.job
     return {
         "fingerprint": job.dataset.fingerprint,
-        "files": job.dataset.n_files,
-        "row_groups": job.dataset.n_row_groups,
-        "rows": job.dataset.n_rows,
+        "files": job.data.n_files,
+        "row_groups": job.data.n_row_groups,
+        "rows": job.data.n_rows,
+        "shuffle": spec_of("shuffle", job.plan.sampler),
+        "order": job.order,
         "rows_learned": int(outcome.tally[ROWS]),
         "steps": outcome.steps,
         "chunk_rows": job.plan.chunk_rows,
         "counts": {**totals.counts, "lost": totals.counts["lost"] + outcome.lost},
         "left_out": totals.problems[:100],
         "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
-        "epochs": job.epochs,
+        "epochs": min(job.epochs, outcome.epochs),
         "lanes": job.lanes._asdict(),
         "race": outcome.race,
         "versions": {

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.errors import DataError, ModelError, SettingsError
+from streamsgd.errors import DataError, DivergedError, ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
@@ -21,9 +22,10 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
+from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import reserved
 from streamsgd.training.phases import wanted
-from streamsgd.training.prepare import prepare
+from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 
@@ -110,6 +112,18 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
         )
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
+    with ExitStack() as stack:
+        if job.external is not None:
+            elsewhere = client is not None or settings.scheduler is not None
+            rows = stack.enter_context(rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere))
+            job = on_disk(job, rows, resumed=saved is not None)
+        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved)
+
+
+def _run(
+    job: Job, out: str | os.PathLike[str] | None, told: _Told, client: Any, *, checkpoints: Checkpoints | None, saved: Any
+) -> tuple[Model, Report]:
+    settings = job.settings
     if told.on_job:
         told.on_job(job)
     elif settings.memory is None:  # whoever set it asked for what follows from it
@@ -133,6 +147,7 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
             engine.report.compile_seconds = compiling.seconds
             model = model_from(outcome, engine.totals, engine.validator.metrics())
             check_learned(model.provenance)
+            check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
     finally:
         executor.close()
     told.callbacks.on_end(engine.report, model)
@@ -166,6 +181,35 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
         f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
         + (f"; the first problem: {problems[0]}" if problems else "")
     )
+
+
+def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool) -> None:
+    """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
+
+    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there.
+
+    Raises
+    ------
+    DivergedError
+        It did.
+
+    """
+    best = metrics.get("best_constant_loss")
+    held = metrics.get("held_out", {}).get("loss")
+    found = next(
+        (value for value in (held, metrics.get("training_loss"), metrics["progressive_loss"]) if value is not None), None
+    )
+    if best is None or found is None or "polish" in metrics or found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
+        return
+    what = "held-out" if held is not None else "training" if "training_loss" in metrics else "progressive"
+    message = (
+        f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction: this model is worse "
+        "than none. Lower --learning-rate, look for columns with extreme values (streamsgd inspect; --transform, --scale), "
+        "or pass --polish 50"
+    )
+    if strict:
+        raise DivergedError(f"{message}; nothing was saved, as --strict asks")
+    log.warning(message)
 
 
 def reader_for(settings: Settings, job: Job) -> str:

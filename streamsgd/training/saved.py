@@ -65,6 +65,8 @@ class CheckpointHeader(msgspec.Struct):
     poisoned: list[int]
     validation: dict[str, Any]
     stamps: list[str] = []
+    order: dict[str, Any] | None = None
+    external: bool = False
 
 
 def stamps_of(files: Sequence[FileRef]) -> list[str]:
@@ -108,6 +110,8 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "chunk_rows": found.chunk_rows,
         "optimizer": found.optimizer,
         "poisoned": found.poisoned,
+        "order": found.order,
+        "external": found.external,
     }
 
 

@@ -39,6 +39,8 @@ class Validator:
     judged_rows: int = 0
     history: list[float] = field(default_factory=list)
     last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    """What was measured of `best_weights`."""
     exhausted: bool = False
 
     def __post_init__(self) -> None:
@@ -95,6 +97,7 @@ class Validator:
         wanted = self.best_loss - settings.min_improvement * abs(self.best_loss)
         if loss < wanted or not np.isfinite(self.best_loss):
             self.best_loss, self.best_weights, self.misses = loss, model().weights.ravel(), 0
+            self.best = self.last
         else:
             self.misses += 1
         self.exhausted = self.misses >= settings.patience
@@ -109,11 +112,11 @@ class Validator:
         self.misses, self.exhausted = 0, False
 
     def metrics(self) -> dict[str, Any]:
-        """Return the last judgement for the model file."""
+        """Return the judgement of the weights that are kept, the last one or the best, for the model file."""
         if not self.active:
             return {}
         name = "valid" if self.evaluator is not None else "held_out"
-        return {name: self.last, f"{name}_losses": self.history}
+        return {name: self.last if self.best_weights is None else self.best, f"{name}_losses": self.history}
 
     # --- checkpoints
 
@@ -125,6 +128,7 @@ class Validator:
             "judged_rows": self.judged_rows,
             "history": self.history,
             "last": self.last,
+            "best": self.best,
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -138,6 +142,7 @@ class Validator:
         self.best_loss = np.inf if header["best_loss"] is None else header["best_loss"]
         self.misses, self.judged_rows = header["misses"], header["judged_rows"]
         self.history, self.last = list(header["history"]), dict(header["last"])
+        self.best = dict(header["best"])
         self.best_weights = arrays.get("best_weights")
         for name, metrics in (("epoch", self.epoch_metrics), ("window", self.window)):
             prefix = f"{name}."

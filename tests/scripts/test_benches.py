@@ -66,3 +66,11 @@ def test_what_compiling_costs_is_measured_and_a_second_run_compiles_nothing() ->
     [found] = run("bench_compile.py", "--cases", "adam, dense, held-out").values()
     assert found["warm_compile"] == 0.0 < found["cold_compile"]
     assert found["kernels"]["learn.fit.fit"] == 1
+
+
+def test_sorted_rows_train_to_what_shuffled_ones_do() -> None:
+    """The script exits with 1 if they do not."""
+    flags = ["--rows", "60000", "--chunk-rows", "6000", "--groups", "32", "--memory", "600MB", "--passes", "1"]
+    (result,) = run("bench_sorted.py", *flags)["results"]
+    assert result["shuffle"] == "external"
+    assert result["default"] < 0.5

@@ -5,6 +5,7 @@ so one loop serves every part and a new part needs no line here. Argument names 
 """
 
 from streamsgd.kernels.compile.jit import dispatch
+from streamsgd.kernels.structs.state import LEAST, MOST
 
 
 def value(loss, y, score):
@@ -238,3 +239,26 @@ def _no_limit(loss, score, limits):
 @dispatch(confine)
 def _(loss, score, limits):
     return _confine(loss.instance_class)
+
+
+def bounded(loss, y, score, sums):
+    """Return the score that a row of a batch has: of steep losses confined, by the targets so far, which `sums` keeps."""
+    return _bounder(type(loss))(loss, y, score, sums)
+
+
+def _bounder(loss_class):
+    return _within if getattr(loss_class, "steep", False) else _anywhere
+
+
+def _anywhere(loss, y, score, sums):
+    return score
+
+
+def _within(loss, y, score, sums):
+    sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
+    return confine(loss, score, sums[LEAST : MOST + 1])
+
+
+@dispatch(bounded)
+def _(loss, y, score, sums):
+    return _bounder(loss.instance_class)

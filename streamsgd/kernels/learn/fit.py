@@ -7,7 +7,21 @@ another, so full batch is merely a batch that spans them all, and the number of 
 import math
 
 from streamsgd.kernels.compile.jit import dispatch, lean_kernel
-from streamsgd.kernels.compile.verbs import add, adds, ahead, dot, dots, move, prepare, pull, shrink, slope, slopes, value
+from streamsgd.kernels.compile.verbs import (
+    add,
+    adds,
+    ahead,
+    bounded,
+    dot,
+    dots,
+    move,
+    prepare,
+    pull,
+    shrink,
+    slope,
+    slopes,
+    value,
+)
 from streamsgd.kernels.learn.averaging import arrive, leave, weigh
 from streamsgd.kernels.learn.clipping import clip
 from streamsgd.kernels.learn.coin import bet_rows_many, bet_rows_one, settle_bets
@@ -67,6 +81,7 @@ def _learn_one(parts, block, members, n, state, pace, epoch, shared, scratch):
         targets[k], row_weights[k] = block.y[i], block.weight[i]
     total_loss, total_weight = 0.0, 0.0
     for k in range(n):
+        scores[k] = bounded(loss, targets[k], scores[k], state.sums)
         slopes[k] = row_weights[k] * slope(loss, targets[k], scores[k])
         total_loss += row_weights[k] * value(loss, targets[k], scores[k])
         total_weight += row_weights[k]

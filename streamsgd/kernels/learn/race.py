@@ -60,6 +60,9 @@ def mixed(loss, y, h, learners, eta, sums):
 
 
 def _of_likelihoods(loss, y, h, learners, eta, sums):
+    for k in range(MOST_LEARNERS):
+        if learners[SHARES, k] == 0.0:
+            return mixed_exactly(learners, sums)
     return soft_least(learners, eta)
 
 
@@ -126,6 +129,20 @@ def soft_least(learners, eta):
     for k in range(MOST_LEARNERS):
         total += shares[k] * exp(-eta * (costs[k] - least)) if shares[k] > 0.0 else 0.0
     return least - math.log(total) / eta
+
+
+@lean
+def mixed_exactly(learners, sums):
+    """Return log sum exp(-L_k) - log sum exp(-L_k - loss_k): one row may cost more than a learner is behind, share or none."""
+    costs, best, least = learners[COSTS], math.inf, math.inf
+    for k in range(MOST_LEARNERS):
+        best = min(best, sums[RACE + LOSSES + k])
+        least = min(least, sums[RACE + LOSSES + k] + costs[k])
+    before, after = 0.0, 0.0
+    for k in range(MOST_LEARNERS):
+        before += exp(-min(sums[RACE + LOSSES + k] - best, NOTHING))
+        after += exp(-min(sums[RACE + LOSSES + k] + costs[k] - least, NOTHING))
+    return (least - best) - math.log(after) + math.log(before)
 
 
 @lean

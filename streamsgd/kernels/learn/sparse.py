@@ -10,7 +10,7 @@ is that of their sum, so that the weight is what paying after every step would h
 import numpy as np
 
 from streamsgd.kernels.compile.jit import lean
-from streamsgd.kernels.compile.verbs import move, settle, slope, slopes, stretch, value
+from streamsgd.kernels.compile.verbs import bounded, move, settle, slope, slopes, stretch, value
 from streamsgd.kernels.learn.averaging import weigh
 from streamsgd.kernels.structs.rows import take
 from streamsgd.kernels.structs.state import ETA, STEPS, TOUCHED
@@ -55,6 +55,7 @@ def learn_entries_one(parts, block, members, n, state, pace, epoch, shared, scra
         scores[r], targets[r], row_weights[r] = score, block.y[i], block.weight[i]
     for r in range(n):
         index, x = scratch.index[r], scratch.x[r]
+        scores[r] = bounded(loss, targets[r], scores[r], state.sums)
         total_loss += row_weights[r] * value(loss, targets[r], scores[r])
         total_weight += row_weights[r]
         g = row_weights[r] * slope(loss, targets[r], scores[r])

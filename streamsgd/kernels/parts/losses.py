@@ -22,6 +22,8 @@ and the class attributes
 
 curvature   the most that the second derivative by the score can be (of several scores its largest eigenvalue), where there is a
             most: `svrg` works out its rate from it
+steep       True if slopes have no bound and grow faster than scores: `confine` holds in batches too then, or a single row ruins
+            a model
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
 shiftable   True if all scores may rise together without any change
@@ -219,6 +221,7 @@ class Poisson(NamedTuple):
 
     task = "poisson"
     mixing = "likelihood"
+    steep = True
     source = "Nelder and Wedderburn 1972"
 
     def value(loss, y, score):
@@ -240,7 +243,8 @@ class Poisson(NamedTuple):
         return -math.log1p(growth) if growth > -0.5 else -math.log(ratio * gone + math.exp(-y * force))
 
     def confine(loss, score, limits):
-        return min(max(score, -50.0), 50.0)
+        # e times the greatest count so far: one row far from all others would else outweigh a million.
+        return min(max(score, -50.0), 1.0 + math.log(max(limits[1], 1.0)))
 
 
 class Softmax(NamedTuple):

@@ -43,8 +43,8 @@ class State(NamedTuple):
     tally: Any
     """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
     sums: Any = np.zeros(5)
-    """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights, the least and the greatest target; the sum of
-    all rates so far, by which penalties are paid late."""
+    """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights, the least and the greatest target, of steep
+    losses in batches too; the sum of all rates so far, by which penalties are paid late."""
     touched: Any = np.zeros((0, 0), np.int32)
     """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated. Where
     all are, it has two dimensions and no room: a type of its own, so that kernels leave out what is about lists."""

@@ -28,6 +28,10 @@ class Outcome:
     """(n_coordinates, n_outputs)."""
     tally: np.ndarray = field(default_factory=lambda: np.zeros(3))
     """float64 (3,): weighted loss before learning, weight and number of the rows learned."""
+    first: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    """The same of the first pass alone, in which every row is new; zero where it did not end, or all rows were new."""
+    latest: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    """The same of the last pass that ended, of rows that were learned before; zero where there was none."""
     epochs: int = 0
     """Passes that learned, and that measured for them."""
     passes: int = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamsgd.kernels.parts.traits import reduces
-from streamsgd.kernels.structs.state import STEPS
+from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
 from streamsgd.training.learner import Learner, LearnerState
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved
+from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
 from streamsgd.training.tasks.learn import Learn, LearnApart
@@ -17,8 +19,6 @@ from streamsgd.training.tasks.merge import move_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    import numpy as np
 
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
@@ -57,6 +57,8 @@ class Epochs:
         """The next step of a round in step, and how many it has."""
         self._lanes: list[int] = []
         """Rows of each of its lanes."""
+        self._passes = np.zeros((3, 3))
+        """Tallies of the first pass, of the last one that ended, and of all when that ended."""
 
     # --- rounds
 
@@ -170,7 +172,18 @@ class Epochs:
         self.learner.clear_tally()
         if self.learner.racing and not self._all_new:  # of rows seen before the losses say nothing
             self.learner.end_race()
+        self._note_pass()
         self.epoch, self.chunk = self.epoch + 1, 0
+
+    def _note_pass(self) -> None:
+        """Keep apart what was predicted of new rows, and of rows that were learned before."""
+        if self._all_new:
+            return
+        first, latest, until = self._passes
+        latest[:] = self.learner.totals - until
+        until[:] = self.learner.totals
+        if not first[ROWS]:
+            first[:], latest[:] = latest, 0.0
 
     def skip_pass(self) -> None:
         """Go to the next epoch: this one was spent on something else."""
@@ -191,7 +204,9 @@ class Epochs:
         return Outcome(
             self.job,
             self.learner.model().weights,
-            self.learner.tally,
+            self.learner.own_tally,
+            first=self._passes[0].copy(),
+            latest=self._passes[1].copy(),
             epochs=self.epoch,
             passes=self.epoch,
             steps=int(self.learner.state.clock[STEPS]),
@@ -201,13 +216,14 @@ class Epochs:
 
     def save(self) -> Saved:
         """Return the learner and the cursor; a round in step is never saved half done."""
-        kept = {"cursor": [self.epoch, self.chunk], "lost": self.lost, "stopped": self.stopped, "race": self.learner.race}
-        return Saved(kept, self.learner.packed().arrays)
+        header = {"cursor": [self.epoch, self.chunk], "lost": self.lost, "stopped": self.stopped, "race": self.learner.race}
+        return Saved(header, {**self.learner.packed().arrays, "passes": self._passes.copy()})
 
     def restore(self, saved: Saved, before: Outcome) -> None:  # noqa: ARG002  nothing comes before
         """Go to where a checkpoint was saved."""
         header = saved.header
         self.learner.restore(LearnerState(saved.arrays, header["race"]))
+        self._passes = kept(saved.arrays, "passes", self._passes)
         self.epoch, self.chunk = header["cursor"]
         self.lost, self.stopped = header["lost"], header["stopped"]
 

@@ -1,0 +1,191 @@
+"""Whether chunks mix enough: a bounded look at the target alone, which every run takes.
+
+A learner that makes many steps within a chunk follows the chunk's own mean of the target. With M units of m rows, n of them
+in a chunk, and S^2 the variance between the means of units, these means have the variance
+
+    V_c = (1 - n/M) S^2 / n                                   (as in `inspection.order`)
+
+and a model that follows them to the end loses about V_c / (2 sigma^2) of a nat more per row: of a label that is
+sorted, 3 units of 32 in a chunk, 0.3 sigma^2 and a log loss of 0.68 instead of 0.55. Of S^2 what as many rows in random
+order would have is taken off.
+
+The units are those of chunks as large as are of use, whatever the memory limit, so that what follows from the look follows from
+data and settings alone.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.data.timings import Timings
+from streamsgd.errors import StreamSGDError
+from streamsgd.features.target import encode_target
+from streamsgd.inspection.order import target_numbers
+from streamsgd.planning.chunks import Piece
+from streamsgd.planning.variance import between_chunks, design_effect
+
+if TYPE_CHECKING:
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.data.source import Reader
+    from streamsgd.features.target import Target
+    from streamsgd.planning.chunks import Plan
+
+
+LEAST_UNITS, MOST_UNITS = 24, 64
+"""Units whose target is read ..."""
+
+LOOK_ROWS = 8 << 20
+"""... as many as have about so many rows ..."""
+
+UNIT_ROWS = 1 << 20
+"""... of each no more than these."""
+
+DEEPEST = 1 << 22
+"""Rows of a row group before the slice that is read, at most: they are decoded too."""
+
+READERS = 8
+"""Threads that read: a store takes long to answer."""
+
+RISKY = 0.005
+"""V_c / sigma^2 from which on the order is a risk: about a quarter of a percent of a nat per row."""
+
+SIGNIFICANT = 4.0
+"""Standard deviations by which S^2 exceeds that of random order."""
+
+LEAST_BATCH = 64
+"""Rows over which the noise of batches is told at least."""
+
+
+@dataclass(frozen=True)
+class OrderLook:
+    """What the target of some units says about the order of the rows."""
+
+    units: int
+    """Units of reading in all, large ones in slices."""
+    units_read: int
+    rows_read: int
+    rows_per_unit: float
+    between_units: float
+    """S^2 / sigma^2, less what random order would have: about 1 where rows are sorted."""
+    significant: bool
+
+    def per_chunk(self, chunk_rows: int) -> float:
+        """Return how many units a chunk of so many rows mixes; those that are larger go two by two."""
+        return min(float(self.units), max(chunk_rows / self.rows_per_unit, 1.0 if chunk_rows >= self.rows_per_unit else 2.0))
+
+    def drift(self, chunk_rows: int, *, mixed: bool = True) -> float:
+        """Return V_c / sigma^2 at chunks of so many rows; of one unit where chunks are not `mixed`."""
+        if not self.significant:
+            return 0.0
+        return between_chunks(self.between_units, self.units, self.per_chunk(chunk_rows) if mixed else 1.0)
+
+    def noise(self, per_chunk: float, batch: int) -> float:
+        """Return how many times noisier a batch is than of rows drawn at random, if a chunk mixes so many units."""
+        between = self.between_units + 1.0 / self.rows_per_unit
+        return design_effect(between, self.units, per_chunk, self.rows_per_unit, max(LEAST_BATCH, batch))
+
+    def needed(self) -> int:
+        """Return the rows of the smallest chunk, by steps of a quarter, that is no risk."""
+        n = 1.0
+        while n < self.units and between_chunks(self.between_units, self.units, n) > RISKY:
+            n *= 1.25
+        return math.ceil(min(n, self.units) * self.rows_per_unit)
+
+    def to_dict(self, chunk_rows: int, batch: int, *, mixed: bool = True) -> dict[str, Any]:
+        """Return plain values, with what they come to at chunks of so many rows."""
+        drift, per_chunk = self.drift(chunk_rows, mixed=mixed), self.per_chunk(chunk_rows) if mixed else 1.0
+        told = {"units_per_chunk": per_chunk, "between_chunks": drift, "risk": drift > RISKY}
+        return asdict(self) | told | {"batch_noise": self.noise(per_chunk, batch) if self.significant else 1.0}
+
+
+def look_at_order(
+    dataset: Dataset, target: Target, plan: Plan, condition: Any = None, columns: tuple[str, ...] = ()
+) -> OrderLook | None:
+    """Read the target of some units of a plan, of rows that fulfil a condition on some columns.
+
+    None where the target does not vary, or where rows would have to be computed first.
+    """
+    if getattr(dataset.source, "computes", False):
+        return None
+    pieces = _pieces(plan)
+    if len(pieces) < 2:
+        return None
+    chosen = _choose(pieces, plan.seed)
+    dataset.source.prefetch([group for piece in chosen for group in range(piece.first, piece.last)])
+    reader = dataset.reader(keeps_open=False)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="look") as pool:
+        parts = list(
+            pool.map(lambda piece: _values(dataset, reader, piece, target, condition=condition, columns=columns), chosen)
+        )
+    return _look([part for part in parts if len(part)], len(pieces), plan.n_rows / len(pieces))
+
+
+def _pieces(plan: Plan) -> list[Piece]:
+    """Return the units of a plan, those larger than a chunk cut as chunks take them."""
+    share = max(1, plan.chunk_rows // 2)
+    pieces = []
+    for first, last, rows in zip(plan.first.tolist(), plan.last.tolist(), plan.rows.tolist(), strict=True):
+        step = rows if rows <= plan.chunk_rows else share
+        pieces += [Piece(0, first, last, start, min(rows, start + step), 0) for start in range(0, rows, step)]
+    return pieces
+
+
+def _choose(pieces: list[Piece], seed: int) -> list[Piece]:
+    """Return the pieces to read, by seed, cut to what is read of them."""
+    near = [piece for piece in pieces if piece.start <= DEEPEST]
+    rows = sum(min(piece.rows, UNIT_ROWS) for piece in near) / len(near)
+    most = max(LEAST_UNITS, min(MOST_UNITS, int(LOOK_ROWS / rows)))
+    if len(near) > most:
+        seeds = np.random.SeedSequence([seed, 0x0DF])
+        kept = np.sort(np.random.Generator(np.random.PCG64(seeds)).permutation(len(near))[:most])
+        near = [near[k] for k in kept.tolist()]
+    return [_cut(piece) for piece in near]
+
+
+def _cut(piece: Piece) -> Piece:
+    if piece.last > piece.first + 1 or piece.rows <= UNIT_ROWS:
+        return piece
+    return Piece(0, piece.first, piece.last, piece.start, piece.start + UNIT_ROWS, 0)
+
+
+def _values(
+    dataset: Dataset, reader: Reader, piece: Piece, target: Target, *, condition: Any, columns: tuple[str, ...]
+) -> np.ndarray:
+    """Return usable targets of a piece that the condition keeps; none where it cannot be read, which training will say."""
+    names = tuple(dict.fromkeys([target.name, *columns]))
+    try:
+        parts = list(reader.read(piece, names, Timings()))
+        found = {name: pa.chunked_array([_flat(part[k]) for part in parts]) for k, name in enumerate(names)}
+        values, usable = encode_target(target, found[target.name])
+        if columns:
+            usable = usable & condition.keep(found, dataset.source.where(piece))
+    except StreamSGDError:
+        return np.zeros((0, 1))
+    return target_numbers(values[usable], target)
+
+
+def _flat(column: Any) -> Any:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _look(parts: list[np.ndarray], units: int, rows_per_unit: float) -> OrderLook | None:
+    if len(parts) < 2:
+        return None
+    rows = np.array([len(part) for part in parts], np.float64)
+    means = np.stack([part.mean(axis=0) for part in parts])
+    mean = np.average(means, axis=0, weights=rows)
+    squares = sum(float(np.square(part).sum()) for part in parts)
+    variance = squares / rows.sum() - float(np.square(mean).sum())
+    if variance <= 1e-12:
+        return None
+    spread = float((rows[:, None] * np.square(means - mean)).sum()) / (len(rows) - 1)  # sigma^2 where the order is random
+    ratio = float(spread / variance)
+    between = max(0.0, ratio - 1.0) / float(rows.mean())
+    significant = bool(ratio > 1.0 + SIGNIFICANT * math.sqrt(2.0 / (len(rows) - 1)))
+    return OrderLook(units, len(rows), int(rows.sum()), rows_per_unit, between, significant)

@@ -1,0 +1,182 @@
+"""In which order rows are learned: chosen from a look at the target, said where it is a risk, and produced on disk."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamsgd.compute.local_files import OwnFolder
+from streamsgd.data.shuffle_layout import layout_of
+from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
+from streamsgd.errors import SettingsError, Stopped
+from streamsgd.inspection.risk import RISKY, OrderLook, look_at_order
+from streamsgd.messages import format_bytes
+from streamsgd.settings.registry import make
+from streamsgd.training.output import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.data.shuffle_layout import ShuffleLayout
+    from streamsgd.planning.chunks import Plan
+    from streamsgd.settings.fields import Settings
+    from streamsgd.stream.loader import Loader
+
+log = logging.getLogger("streamsgd")
+
+OWN_PREFIX = "streamsgd-rows-"
+"""Of temporary folders of shuffled rows, where nothing says a better place."""
+
+CORGI = "pass --shuffle corgi to learn from chunks as they are"
+
+
+class Order(NamedTuple):
+    """What was chosen, and why."""
+
+    sampler: Any
+    facts: dict[str, Any] | None = None
+    """What the look found, as plain values; None where nothing was looked at."""
+    layout: ShuffleLayout | None = None
+    """Of the rows on disk, where they are shuffled there first."""
+
+
+def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan, batch: int) -> Order:
+    """Look at the target and choose the sampler; say what is a risk.
+
+    Parameters
+    ----------
+    settings, recipe
+        As set, and what reads.
+    plan
+        What the memory limit leaves.
+    reference
+        The same data in chunks as large as are of use, by which the choice is made, so that no limit has a part in it.
+    batch
+        Rows per update.
+
+    Raises
+    ------
+    SettingsError
+        The sampler that was asked for cannot be.
+
+    """
+    assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
+    auto, look = settings.shuffle == "auto", None
+    if settings.batch_size != "full":
+        look = look_at_order(recipe.dataset, recipe.target, reference, recipe.filter, recipe.filter_columns)
+    risky = look is not None and look.drift(reference.chunk_rows) > RISKY
+    external = auto and risky and settings.unreadable == "error"
+    sampler = make("shuffle", "external" if external else "corgi" if auto else settings.shuffle)
+    rewrites = bool(getattr(sampler, "rewrites", False))
+    if rewrites and settings.unreadable == "skip":
+        raise SettingsError("--shuffle external copies all rows, and --unreadable skip leaves some out: pass --shuffle corgi")
+    layout = layout_of(recipe.dataset, recipe.columns, settings.seed) if rewrites else None
+    if look is None:
+        return Order(sampler, None, layout)
+    facts = look.to_dict(plan.chunk_rows, batch, mixed=sampler.mixes_rows and sampler.side_by_side)
+    facts["shuffled_on_disk"] = rewrites
+    if facts["risk"]:
+        log.warning(_warning(facts, look, settings, layout))
+    return Order(sampler, facts, layout)
+
+
+def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout: ShuffleLayout | None) -> str:
+    runs = f"{look.units:,} runs of {look.rows_per_unit:,.0f} rows"
+    mixes = f"a chunk mixes {facts['units_per_chunk']:.1f} of {runs}"
+    if facts["units_per_chunk"] == 1.0:
+        mixes = f"{runs} are learned one after another"
+    found = (
+        f"the order of the rows follows the target: {mixes}, so that {facts['between_chunks']:.1%} of the target's variance "
+        f"lies between chunks ({RISKY:.1%} is a risk) and batches are {facts['batch_noise']:.0f} times noisier than of "
+        "shuffled rows"
+    )
+    if layout is not None:
+        return (
+            f"{found}; therefore the rows are shuffled on disk first, about {format_bytes(layout.disk_bytes)} while it lasts "
+            f"({_where(settings)}); {CORGI}"
+        )
+    return (
+        f"{found}: the model may be much worse than of shuffled rows. Pass --shuffle external, or write the rows anew once "
+        f"with 'streamsgd shuffle DATA OUT', or give --memory for chunks of {look.needed():,} rows"
+    )
+
+
+def _where(settings: Settings) -> str:
+    if settings.cache_dir is not None:
+        return f"kept in {settings.cache_dir}"
+    return f"{settings.checkpoint}.rows" if settings.checkpoint else "a temporary folder"
+
+
+# --- produced
+
+
+@contextmanager
+def rows_on_disk(settings: Settings, dataset: Dataset, layout: ShuffleLayout, *, elsewhere: bool) -> Iterator[Dataset]:
+    """Give the rows of a data set, shuffled on disk, for as long as a run takes.
+
+    A stop keeps them, so that the same run goes on without shuffling again; so does `--cache-dir`.
+
+    Parameters
+    ----------
+    settings
+        Which say where.
+    dataset, layout
+        What is shuffled, and how.
+    elsewhere
+        Whether workers read that may be on other machines.
+
+    Raises
+    ------
+    SettingsError
+        The rows cannot be shuffled; nothing was learned.
+
+    """
+    if elsewhere and settings.cache_dir is None:
+        raise SettingsError(
+            "the rows are to be shuffled on disk, and workers of a cluster may not see this machine's: name a folder that all "
+            f"of them see with --cache-dir, or {CORGI}"
+        )
+    with _place(settings, layout) as folder:
+        kept = settings.cache_dir is not None
+        try:
+            made = _shuffled(settings, dataset, layout, folder)
+            log.info("%s shuffled rows in %s", "wrote" if made else "found", folder)
+            yield open_shuffled(folder, dataset)
+        except (Stopped, KeyboardInterrupt):
+            kept = True
+            raise
+        finally:
+            if not kept:
+                delete_rows(folder)
+
+
+def _shuffled(settings: Settings, dataset: Dataset, layout: ShuffleLayout, folder: Path) -> bool:
+    """Shuffle rows, unless they are there; where that cannot be, say what can be done without."""
+    try:
+        return shuffle_rows(dataset, layout, folder, memory=settings.memory, what="shuffled rows")
+    except SettingsError as error:
+        again = type(error)(f"{error}; or {CORGI}")
+        again.__dict__.update(error.__dict__)
+        raise again from error
+
+
+@contextmanager
+def _place(settings: Settings, layout: ShuffleLayout) -> Iterator[Path]:
+    if settings.cache_dir is not None:
+        folder = local_path(settings.cache_dir)
+        if folder is None:
+            raise SettingsError(f"--cache-dir {settings.cache_dir}: is no folder of this machine; name one, or {CORGI}")
+        yield folder / f"streamsgd-{layout.digest[:16]}"
+        return
+    beside = None if settings.checkpoint is None else local_path(settings.checkpoint)
+    if beside is not None:
+        yield beside.with_name(f"{beside.name}.rows")
+        return
+    own = OwnFolder(OWN_PREFIX)
+    try:
+        yield own.path / "rows"
+    finally:
+        own.close()

@@ -1,0 +1,134 @@
+"""What a run reports is what it measured, of what it saves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import streamsgd
+from streamsgd.errors import DivergedError, Stopped
+
+PLAIN: dict[str, Any] = {"executor": "inline", "memory": "1GB"}
+
+
+def table(n: int = 4_000, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    return pa.table({**{f"x{j}": x[:, j] for j in range(4)}, "y": x @ [1.0, -2.0, 0.5, 0.0] + rng.normal(size=n)})
+
+
+def train(data: Any, **settings: Any) -> streamsgd.Model:
+    return streamsgd.train(data, "y", **{**PLAIN, **settings})
+
+
+def test_the_first_pass_is_told_apart_from_later_ones() -> None:
+    """The progressive loss of several passes is that of one; training losses are of the last pass alone."""
+    constant = {"optimizer": "sgd", "schedule": "constant", "learning_rate": 0.01}
+    one, two, three = (train(table(), epochs=n, **constant).metrics for n in (1, 2, 3))
+    assert "training_loss" not in one
+    assert two["progressive_loss"] == three["progressive_loss"] == one["progressive_loss"]
+    assert three["training_loss"] < two["training_loss"] < two["progressive_loss"]
+
+
+def test_losses_of_passes_survive_stops(tmp_path: Path) -> None:
+    whole = train(table(), epochs=3, chunk_rows=1_000).metrics
+    for _ in range(50):
+        try:
+            metrics = train(table(), epochs=3, chunk_rows=1_000, checkpoint=str(tmp_path / "c"), time_limit=1e-9).metrics
+        except Stopped:
+            continue
+        break
+    assert metrics == whole
+
+
+def test_tables_that_come_one_by_one_are_all_new() -> None:
+    trainer = streamsgd.Trainer("y", **PLAIN, optimizer="adam")
+    for seed in range(3):
+        trainer.partial_fit(table(1_000, seed))
+    assert "training_loss" not in trainer.model.metrics
+    assert trainer.model.provenance["epochs"] == 1
+
+
+def test_patience_reports_the_weights_that_it_keeps(tmp_path: Path) -> None:
+    pq.write_table(table(1_000, 1), tmp_path / "valid.parquet")
+    settings = {"learning_rate": 0.3, "schedule": "constant", "epochs": 40, "valid": str(tmp_path / "valid.parquet")}
+    model = train(table(), **settings, optimizer="adam", patience=3, min_improvement=0.0)
+    losses = model.metrics["valid_losses"]
+    assert len(losses) < 40
+    assert model.metrics["valid"]["loss"] == min(losses) < losses[-1]
+    assert streamsgd.evaluate(model, str(tmp_path / "valid.parquet"), executor="inline")["loss"] == pytest.approx(min(losses))
+    assert model.provenance["epochs"] == len(losses), "as run"
+
+
+def counts(n: int = 8_000, seed: int = 0) -> pa.Table:
+    """Counts whose features have heavy tails: the score of some row is far from all others."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(3, size=(n, 8))
+    score = 1.0 + np.clip(x @ (rng.normal(size=8) * 0.5), -6.0, 6.0)
+    return pa.table({**{f"x{j}": x[:, j] for j in range(8)}, "y": rng.poisson(rng.gamma(1.0, 1.0, n) * np.exp(score))})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("epochs", [1, "auto"])
+def test_poisson_losses_do_not_blow_up_on_one_row(seed: int, epochs: Any) -> None:
+    data = counts(seed=seed)
+    metrics = train(data, task="poisson", epochs=epochs).metrics
+    assert metrics["progressive_loss"] < 0.9 * metrics["best_constant_loss"] < 0.0
+
+
+def test_calm_counts_end_where_statsmodels_does() -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 3))
+    y = rng.poisson(np.exp(0.3 + x @ [0.4, -0.2, 0.1]))
+    model = train(pa.table({**{f"x{j}": x[:, j] for j in range(3)}, "y": y}), task="poisson")
+    exact = sm.GLM(y, sm.add_constant(x), family=sm.families.Poisson()).fit()
+    predicted = np.asarray(model.predict(pa.table({f"x{j}": x[:, j] for j in range(3)})))
+    deviance = sm.families.Poisson().deviance(y, predicted)
+    assert deviance == pytest.approx(exact.deviance, rel=2e-3)
+
+
+def useless() -> pa.Table:
+    rng = np.random.default_rng(0)
+    return pa.table({"x": rng.standard_t(1, size=3_000), "y": rng.normal(size=3_000)})
+
+
+BAD: dict[str, Any] = {
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "learning_rate": 0.5,
+    "epochs": 2,
+    "clip_norm": 5.0,
+    "batch_size": 1,
+}
+
+
+def test_a_model_worse_than_none_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    metrics = train(useless(), **BAD).metrics
+    assert metrics["training_loss"] > metrics["best_constant_loss"]
+    (said,) = [record.getMessage() for record in caplog.records if "worse than none" in record.getMessage()]
+    assert f"{metrics['training_loss']:.6g}" in said
+    with pytest.raises(DivergedError, match="--strict"):
+        train(useless(), **BAD, strict=True, out=tmp_path / "m.sgd")
+    assert not (tmp_path / "m.sgd").exists()
+    caplog.clear()
+    train(table(), strict=True)
+    assert not caplog.records
+
+
+def test_strict_ends_a_command_with_2(tmp_path: Path) -> None:
+    pq.write_table(useless(), tmp_path / "bad.parquet")
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in {**BAD, **PLAIN, "target": "y"}.items()]
+    command = [sys.executable, "-m", "streamsgd", "train", str(tmp_path / "bad.parquet"), "-o", str(tmp_path / "m.sgd"), *flags]
+    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("worse than none")) == (2, 1)
+    done = subprocess.run([*command, "--resume", "never"], capture_output=True, text=True, check=True)
+    assert "worse than none" in done.stderr
+    assert "training loss of the last one" in done.stderr
+    assert json.loads(done.stdout)["metrics"]["training_loss"] > 0.6
