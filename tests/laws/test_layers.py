@@ -24,7 +24,7 @@ LAYER = {
     **dict.fromkeys(("stream", "inspection"), 5),
     "model": 6,
     "training": 7,
-    **dict.fromkeys(("api", "partial", "show", "testing", "cli"), 8),
+    **dict.fromkeys(("api", "partial", "show", "sklearn", "testing", "cli"), 8),
 }
 """The layer of every package, and of every module beside them. One imports lower layers only ..."""
 
@@ -153,6 +153,11 @@ def test_dask_is_known_only_to_those_who_run_things() -> None:
         for name in imports_of(module):
             if root(name) in {"dask", "distributed"} and not name.startswith("dask.system"):
                 assert within(module, "compute", "training.backends", "data.dask_feed", "data.dask_tables"), f"{module}: {name}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not within(m, "sklearn")])
+def test_scikit_learn_and_scipy_are_known_only_to_its_estimators(module: str) -> None:
+    assert not {root(name) for name in imports_of(module)} & {"sklearn", "scipy"}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kernels")])
