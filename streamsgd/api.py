@@ -11,6 +11,7 @@ from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.evaluate import evaluate_source
+from streamsgd.model.export import export_model
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
@@ -227,6 +228,27 @@ def predict(
             memory=memory,
             options=ScoringOptions(unreadable=unreadable, infinite=infinite),
         )
+
+
+def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, to: str) -> None:
+    """Write what scoring needs of a model for other programs; see `model.export.export_model`.
+
+    Parameters
+    ----------
+    model
+        A model or the path of one.
+    out
+        Path or URL of the file.
+    to
+        json or numpy.
+
+    Raises
+    ------
+    StreamSGDError
+        There is no such form, the model has parts of one's own, or the storage is at fault.
+
+    """
+    export_model(model if isinstance(model, Model) else load(model), out, to)
 
 
 def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspection:

@@ -295,6 +295,24 @@ def show(model: str, *, top: int | None, loss: str | None, column_kind: tuple[st
 
 
 @cli.command(cls=Sectioned)
+@click.argument("model")
+@click.option("--to", required=True, type=click.Choice(["json", "numpy"]), help="JSON, or arrays of NumPy (.npz).")
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to write it.")
+def export(model: str, *, to: str, out: str) -> None:
+    """Write what scoring needs of MODEL for other programs.
+
+    streamsgd.serving loads model files and both forms. Example:
+
+    streamsgd export late.sgd --to json -o late.json
+    """
+    from streamsgd.model.export import export_model  # noqa: PLC0415
+    from streamsgd.model.model import load  # noqa: PLC0415
+
+    export_model(load(model), out, to)
+    _print_json({"command": "export", "model": model, "out": out, "to": to})
+
+
+@cli.command(cls=Sectioned)
 @AS_JSON
 def parts(*, as_json: bool) -> None:
     """List every loss, penalty, optimizer, schedule and sampler, with fields, defaults and source.
