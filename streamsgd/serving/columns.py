@@ -78,7 +78,8 @@ class Reader(NamedTuple):
 
     def number(self, value: Any) -> float:
         """Return it as a number, NaN for null."""
-        return self._checked(as_number, value)
+        found: float = self._checked(as_number, value)
+        return found
 
     def text(self, value: Any) -> bytes | None:
         """Return the bytes by which it is known."""
@@ -139,22 +140,20 @@ def _items(value: Any) -> list[Any]:
 
 def one_hot(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
     """Return what gives the coordinate of a value among those that have weights of their own."""
-    first, values = config["first"], config["values"]
-    places = {value.encode(): first + k for k, value in enumerate(values)}
-    null, other, read = first + len(values), first + len(values) + 1, reader.text
+    first, values = int(config["first"]), config["values"]
+    places: dict[bytes | None, int] = {value.encode(): first + k for k, value in enumerate(values)}
+    places[None] = first + len(values)
+    other = first + len(values) + 1
 
     def place(value: Any) -> int:
-        if value is None:
-            return null
-        text = str.encode(value) if type(value) is str and reader.means == "text" else read(value)
-        return places.get(text, other)  # type: ignore[arg-type]
+        return places.get(reader.text(value), other)
 
     return place
 
 
 def binned(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
     """Return what gives the coordinate of the bin of a number."""
-    edges, first = config["edges"], config["first"]
+    edges, first = config["edges"], int(config["first"])
     null, read = first + len(edges) + 1, reader.number
 
     def place(value: Any) -> int:
@@ -166,7 +165,7 @@ def binned(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
 
 def part_of(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
     """Return what gives the coordinate of a part of a moment."""
-    first, which, zone = config["first"], config["part"], config["zone"]
+    first, which, zone = int(config["first"]), config["part"], config["zone"]
 
     def place(value: Any) -> int:
         found = reader.part(value, which, zone)

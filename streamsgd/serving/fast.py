@@ -80,7 +80,9 @@ def _number(
     return name, shift, unit, bool(logs), log_shift, log_unit, edges, binned, absent
 
 
-def fast_path(numbers: Sequence[Any], categories: Categories, weights: Any) -> Callable[[dict[str, Any]], float | None] | None:
+def fast_path(  # noqa: C901  the same
+    numbers: Sequence[Any], categories: Categories, weights: Any
+) -> Callable[[dict[str, Any]], float | None] | None:
     """Return what scores a row, or None if these columns need the general way.
 
     Parameters

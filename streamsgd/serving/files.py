@@ -43,24 +43,27 @@ def load(path: str | os.PathLike[str]) -> Served:
     try:
         read = _json if data[:1] == b"{" else _numpy if data[:2] == b"PK" else _model
         header, weights, n_outputs = read(data)
-        if header["format"] > FORMAT:
-            raise ModelError(
-                f"{path}: format {header['format']} is newer than this version reads ({FORMAT}); upgrade streamsgd"
-            )
-        return Served(header, weights, n_outputs)
-    except ModelError:
-        raise
+        return Served(_known(header), weights, n_outputs)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except Exception as error:
         said = (str(error).splitlines() or [""])[0][:200]
         raise ModelError(f"{path}: not a model of streamsgd's, or a damaged one ({type(error).__name__}: {said})") from error
 
 
-def _model(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
+def _known(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the header of a file, if it is not newer than this code."""
+    if header["format"] > FORMAT:
+        raise ModelError(f"format {header['format']} is newer than this version reads ({FORMAT}); upgrade streamsgd")
+    return header
+
+
+def _model(data: bytes) -> tuple[dict[str, Any], Any, int]:
     length = int.from_bytes(data[:8], "little")
     tensors = json.loads(data[8 : 8 + length])
     wanted, text = tensors.pop("__metadata__")["streamsgd"].split(" ", 1)
     body = memoryview(data)[8 + length :]
-    parts = {name: body[slice(*tensor["data_offsets"])] for name, tensor in tensors.items()}
+    parts: dict[str, Any] = {name: body[slice(*tensor["data_offsets"])] for name, tensor in tensors.items()}
     digest = hashlib.sha256(text.encode())
     for name in sorted(parts):
         shape = tuple(tensors[name]["shape"])
@@ -71,7 +74,7 @@ def _model(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
     header = json.loads(text)
     if header["kind"] != "model":
         raise ValueError(f"it holds a {header['kind']}")
-    arrays = {name: part.cast(CODES[tensors[name]["dtype"]][0]) for name, part in parts.items()}
+    arrays: dict[str, Any] = {name: part.cast(CODES[tensors[name]["dtype"]][0]) for name, part in parts.items()}
     if "weights" in arrays:
         return header, arrays["weights"], tensors["weights"]["shape"][1]
     n, n_outputs = arrays["shape"].tolist()
@@ -79,7 +82,7 @@ def _model(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
     return header, _spread(code, n, n_outputs, arrays["used"], arrays["used_weights"]), n_outputs
 
 
-def _spread(code: str, n: int, n_outputs: int, used: Any, values: Any) -> memoryview:
+def _spread(code: Any, n: int, n_outputs: int, used: Any, values: Any) -> Any:
     """Return all weights from those that are not zero."""
     weights = array(code, bytes(array(code).itemsize * n * n_outputs))
     for k, place in enumerate(used):
@@ -87,18 +90,18 @@ def _spread(code: str, n: int, n_outputs: int, used: Any, values: Any) -> memory
     return memoryview(weights)
 
 
-def _json(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
+def _json(data: bytes) -> tuple[dict[str, Any], Any, int]:
     header = json.loads(data)
     given = header.pop("weights")
     n, n_outputs = given["shape"]
     return header, _spread(given["code"], n, n_outputs, given["used"], given["values"]), n_outputs
 
 
-def _numpy(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
+def _numpy(data: bytes) -> tuple[dict[str, Any], Any, int]:
     import io  # noqa: PLC0415  NumPy is for this form alone
 
     import numpy as np  # noqa: PLC0415
 
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        weights = np.ascontiguousarray(found["weights"])
-        return json.loads(str(found["header"])), memoryview(weights).cast("B").cast(weights.dtype.char), weights.shape[1]
+        weights: Any = np.ascontiguousarray(found["weights"])
+        return json.loads(str(found["header"])), memoryview(weights.ravel()), weights.shape[1]

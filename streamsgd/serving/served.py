@@ -53,7 +53,7 @@ class Served:
 
     """
 
-    def __init__(self, header: dict[str, Any], weights: memoryview, n_outputs: int) -> None:
+    def __init__(self, header: dict[str, Any], weights: Any, n_outputs: int) -> None:
         self.loss, encoding, settings = header["loss"]["name"], header["encoding"], header.get("settings", {})
         _check(self.loss, encoding)
         self.target = header["target"]
@@ -213,8 +213,8 @@ class Served:
             flagged = flag if config["indicator"] else -1
             flag += config["indicator"]
             forbidden = policy_of("missing", missing, config["name"], source) == "error"
-            logs, of = config["transform"] == "log1p", [config[key] for key in ("shift", "scale", "fill")]
-            number = Number(k, flagged, *of, logs, config["item"], forbidden)
+            logs, item = config["transform"] == "log1p", config["item"]
+            number = Number(k, flagged, config["shift"], config["scale"], config["fill"], logs, item, forbidden)
             (plain if config["item"] < 0 else vectors).setdefault(source, []).append(number)
         # Integers and floats in columns of another meaning are for their readers to refuse.
         readers = {name: self._read(name) for name in plain}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 from decimal import Decimal
 from typing import Any
 
@@ -15,9 +14,6 @@ from streamsgd.errors import DataError
 
 EPOCH_DAY = 719_163
 """The ordinal of 1970-01-01."""
-
-PLAINLY_SAID = 1e9
-"""Whole numbers from this on are said without an exponent, where floats as text have one."""
 
 UTC = dt.timezone.utc  # noqa: UP017  the same, and what tests of identity meet
 
@@ -116,20 +112,28 @@ def as_text(value: Any, means: str) -> bytes | None:
 
 def _said(value: Any, means: str) -> str | None:
     """Return a value of a column of this meaning as text; None if it is of another meaning."""
-    kind = type(value)
-    if means in ("number", "flag"):
-        if kind not in (int, float, bool, Decimal):
-            return None
-        if means == "flag":
-            return "true" if _flag(value) else "false"
-        return _said_decimal(value) if kind is Decimal else said_float(value) if kind is float else str(int(value))
-    if means == "instant" and isinstance(value, dt.date):
-        return _said_moment(value)
-    if means == "date" and isinstance(value, dt.date):
-        return value.isoformat()[:10]
-    if means == "time" and kind is dt.time:
-        return _shorter(value.replace(tzinfo=None).isoformat())
-    return plainly(float(_moment(value, means) or 0.0)) if means == "duration" and isinstance(value, dt.timedelta) else None
+    say = _SAYERS.get(means)
+    return None if say is None else say(value)
+
+
+def _said_number(value: Any) -> str | None:
+    if type(value) is Decimal:
+        return _said_decimal(value)
+    if type(value) is float:
+        return said_float(value)
+    return str(int(value)) if type(value) in (int, bool) else None
+
+
+def _said_flag(value: Any) -> str | None:
+    return ("false", "true")[int(_flag(value))] if type(value) in (int, float, bool) else None
+
+
+def _said_time(value: Any) -> str | None:
+    return _shorter(value.isoformat()) if type(value) is dt.time else None
+
+
+def _said_duration(value: Any) -> str | None:
+    return plainly(_moment(value, "duration") or 0.0) if isinstance(value, dt.timedelta) else None
 
 
 def said_float(value: float) -> str:
@@ -139,16 +143,11 @@ def said_float(value: float) -> str:
     return plainly(value)
 
 
-_EXPONENT = re.compile(r"e([+-])0*(\d+)$")
-
-
 def plainly(value: float) -> str:
     """Return a float as Arrow writes it: an exponent below 1e-6 and from 1e10 on, no zeros that say nothing."""
-    if not math.isfinite(value):
-        return repr(value)
+    if value == 0.0 or not math.isfinite(value):
+        return repr(value).removesuffix(".0")
     size = abs(value)
-    if size == 0.0:
-        return "-0" if math.copysign(1.0, value) < 0 else "0"
     digits, exponent = f"{Decimal(repr(size)).normalize():e}".split("e")
     sign, power = "-" if value < 0 else "", int(exponent)
     if -6 <= power < 10:
@@ -169,6 +168,17 @@ def _said_moment(value: dt.date) -> str:
     zone = "" if value.tzinfo is None else "Z"
     value = value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
     return _shorter(value.isoformat(" ")).removesuffix(" 00:00:00" if not zone else "\0") + zone
+
+
+_SAYERS: dict[str, Any] = {
+    "number": _said_number,
+    "flag": _said_flag,
+    "instant": lambda value: _said_moment(value) if isinstance(value, dt.date) else None,
+    "date": lambda value: value.isoformat()[:10] if isinstance(value, dt.date) else None,
+    "time": _said_time,
+    "duration": _said_duration,
+}
+"""By what a column means."""
 
 
 def _shorter(text: str) -> str:
@@ -194,8 +204,9 @@ def part(value: Any, which: str, zone: str) -> int | None:
 
         value = value.astimezone(ZoneInfo(zone))
     if which == "hour":
-        return value.hour if isinstance(value, dt.datetime) else 0
-    return value.weekday() if which == "weekday" else value.month - 1
+        return int(value.hour) if isinstance(value, dt.datetime) else 0
+    found: int = value.weekday() if which == "weekday" else value.month - 1
+    return found
 
 
 def check_zone(value: Any, zone: bool) -> None:
