@@ -19,6 +19,7 @@ from streamsgd.settings.make import make_settings
 from streamsgd.training.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers, prepare
 from streamsgd.training.run import train_model
+from streamsgd.training.start import read_start
 
 if TYPE_CHECKING:
     import os
@@ -87,7 +88,10 @@ def plan(source: Any, target: str, **settings: Any) -> Job:
         As `train`.
 
     """
-    return prepare(source, make_settings({"target": target, **settings}))
+    made, start = make_settings({"target": target, **settings}), None
+    if made.start is not None:
+        made, start = read_start(made.start, made)
+    return prepare(source, made, frozen=start.frozen(made) if start else None)
 
 
 def evaluate(

@@ -60,12 +60,16 @@ def cli() -> None:
 @cli.command(cls=Sectioned)
 @DATA
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
+@click.option("--skip-if-done", is_flag=True, help="Do nothing where FILE is the model of this data and these settings.")
+@click.option("--skip-code", type=click.IntRange(0, 255), default=0, metavar="N", help="Exit code then, e.g. 99.  [default: 0]")
 @output_flags
 @settings_flags()
 def train(
     data: tuple[str, ...],
     *,
     out: str,
+    skip_if_done: bool,
+    skip_code: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -82,8 +86,13 @@ def train(
         settings = _settings(flags, config)
         _watched(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.training.done import is_done  # noqa: PLC0415
         from streamsgd.training.run import train_model  # noqa: PLC0415
 
+        if skip_if_done and is_done(out, _one(data), settings):
+            reporter.line(f"{out} is the model of this data and these settings already")
+            _print_json({"command": "train", "status": "already done", "model": out})
+            click.get_current_context().exit(skip_code)
         try:
             model, report = train_model(
                 _one(data),
@@ -282,15 +291,20 @@ def noise(
 
 @cli.command(cls=Sectioned)
 @click.argument("model")
+@click.option("--lineage", is_flag=True, help="Show only the runs that led to the model, the first one first.")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Show the N heaviest columns only.")
 @OWN_LOSS
 @OWN_KINDS
 @AS_JSON
-def show(model: str, *, top: int | None, loss: str | None, column_kind: tuple[str, ...], as_json: bool) -> None:
+def show(model: str, *, top: int | None, lineage: bool, loss: str | None, column_kind: tuple[str, ...], as_json: bool) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     from streamsgd.model.model import load  # noqa: PLC0415
-    from streamsgd.show.model import model_summary, model_text  # noqa: PLC0415
+    from streamsgd.show.model import lineage_text, model_summary, model_text  # noqa: PLC0415
+    from streamsgd.training.start import lineage_of  # noqa: PLC0415
 
+    if lineage:
+        _print({"lineage": lineage_of(load(model, loss=loss, column_kind=column_kind))}, lineage_text, as_json)
+        return
     _print(model_summary(load(model, loss=loss, column_kind=column_kind), top), model_text, as_json)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the header of a model file, and of exports; newer ones are refused."""
 
-CODES = {"F32": ("f", "float32"), "F64": ("d", "float64"), "I64": ("q", "int64")}
+CODES = {"F32": ("f", "float32"), "F64": ("d", "float64"), "I64": ("q", "int64"), "I32": ("i", "int32")}
 """Types of safetensors: the codes of `array`, and the names in NumPy, which the checksum is over."""
 
 

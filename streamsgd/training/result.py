@@ -16,6 +16,8 @@ from streamsgd.training.saved import stamps_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import Outcome
@@ -35,7 +37,7 @@ def header_of(job: Job) -> dict[str, Any]:
     }
 
 
-def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> Model:
+def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lineage: Sequence[dict[str, Any]] = ()) -> Model:
     """Return the model that a run came to.
 
     Parameters
@@ -46,16 +48,18 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> 
         Of the run.
     validation
         The metrics of the last judgement.
+    lineage
+        What was learned before, if it went on from a model.
 
     """
     job, tally = outcome.job, outcome.tally
     model = model_of(job, outcome.weights)
-    model.covariance = outcome.covariance
+    model.covariance, model.memory = outcome.covariance, outcome.memory
     model.settings, model.common = identity(job.settings), totals.frequent.best()
     model.metrics = {"progressive_loss": float(tally[LOSS]) / float(tally[WEIGHT]) if tally[WEIGHT] else None}
     model.metrics |= {} if outcome.best_constant is None else {"best_constant_loss": outcome.best_constant}
     model.metrics |= validation | outcome.metrics
-    model.provenance = _provenance(outcome, totals)
+    model.provenance = _provenance(outcome, totals) | ({"lineage": list(lineage)} if lineage else {})
     return model
 
 

@@ -26,6 +26,7 @@ from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
+from streamsgd.training.start import check_keeps, read_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.training.events import Event, Report
     from streamsgd.training.job import Job
+    from streamsgd.training.start import Start
 
 log = logging.getLogger("streamsgd")
 
@@ -75,11 +77,13 @@ def train_model(
 
     """
     set_io_timeout(settings.io_timeout)
+    settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
+    check_keeps(settings)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
-        return _train(data, settings, out, _Told(told, footers, on_job), client)
+        return _train(data, settings, out, _Told(told, footers, on_job), client, start=start)
 
 
 class _Told(NamedTuple):
@@ -90,10 +94,18 @@ class _Told(NamedTuple):
     on_job: Callable[[Job], None] | None
 
 
-def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, told: _Told, client: Any) -> tuple[Model, Report]:
+def _train(
+    data: Any,
+    settings: Settings,
+    out: str | os.PathLike[str] | None,
+    told: _Told,
+    client: Any,
+    *,
+    start: Start | None,
+) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
-    frozen = _frozen(saved[0], settings) if saved else None
+    frozen = _frozen(saved[0], settings) if saved else start.frozen(settings) if start else None
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = prepare(data, settings, frozen=frozen, progress=told.footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
@@ -127,11 +139,13 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
                 with restoring(name):
                     engine.restore(*saved)
                 check_restored(saved, engine.state(), name)
+            elif start:
+                engine.go_on_from(start.memory, start.race)
             with _signals(engine), CompileClock() as compiling:
                 outcome = engine.run()
             engine.finish(outcome)
             engine.report.compile_seconds = compiling.seconds
-            model = model_from(outcome, engine.totals, engine.validator.metrics())
+            model = model_from(outcome, engine.totals, engine.validator.metrics(), start.lineage if start else ())
             check_learned(model.provenance)
     finally:
         executor.close()
