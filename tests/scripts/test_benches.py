@@ -66,3 +66,9 @@ def test_what_compiling_costs_is_measured_and_a_second_run_compiles_nothing() ->
     [found] = run("bench_compile.py", "--cases", "adam, dense, held-out").values()
     assert found["warm_compile"] == 0.0 < found["cold_compile"]
     assert found["kernels"]["learn.fit.fit"] == 1
+
+
+def test_a_served_row_costs_less_than_any_other_way() -> None:
+    found = run("bench_serving.py", "--rows", "100")
+    assert found["apart"] < 1e-6
+    assert found["us"]["streamsgd.serving"] == min(found["us"].values())
