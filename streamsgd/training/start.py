@@ -10,6 +10,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model.model import Model, load
 from streamsgd.settings.fields import RUN_ONLY, Settings
 from streamsgd.settings.registry import ALIASES, PARTS
+from streamsgd.training.saved import check_optimizer
 
 if TYPE_CHECKING:
     import os
@@ -60,10 +61,10 @@ def lineage_of(model: Model) -> list[dict[str, Any]]:
     return [*origin.get("lineage", []), now]
 
 
-def read_start(path: str | os.PathLike[str], settings: Settings | None = None) -> tuple[Settings, Start]:
+def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settings, Start]:
     """Return the settings of a run that goes on from a model, and where it starts.
 
-    What `settings` leaves open, or all of it, is as the model was trained.
+    What `settings` leaves open is as the model was trained.
 
     Raises
     ------
@@ -73,12 +74,11 @@ def read_start(path: str | os.PathLike[str], settings: Settings | None = None) -
         The settings ask for another target, or for other columns, losses or rules than the model's.
 
     """
-    asked_kinds = settings.column_kind if settings else ()
-    model = load(path, loss=settings.loss if settings and _is_own("loss", settings.loss) else None, column_kind=asked_kinds)
+    own_loss = settings.loss if _is_own("loss", settings.loss) else None
+    model = load(path, loss=own_loss, column_kind=settings.column_kind)
     if model.memory is None:
         raise ModelError(f"{path}: does not hold what its optimizer remembers: train it with --keep-memory to go on from it")
     before = _settings_of(model, str(path))
-    settings = before if settings is None else settings
     if settings.target != before.target:
         raise SettingsError(f"--from {path}: that model predicts {before.target!r}, and this run {settings.target!r}")
     _check_imports(before, settings, str(path))
@@ -93,6 +93,7 @@ def read_start(path: str | os.PathLike[str], settings: Settings | None = None) -
         taken[name] = was
     parts, race = model.provenance["parts"], model.provenance.get("race")
     spec = "race" if race and before.optimizer == "auto" else before.optimizer if race else parts["optimizer"]
+    check_optimizer(spec, settings, str(path))
     made = msgspec.structs.replace(settings, **taken, keep_memory=True)
     return made, Start(model, model.memory, spec)
 
@@ -118,10 +119,15 @@ def _check_imports(before: Settings, asked: Settings, path: str) -> None:
         There is one that the settings do not name too.
 
     """
-    for kind in ("penalty", "optimizer", "schedule"):
+    for kind in ("loss", "penalty", "optimizer", "schedule"):
         spec = getattr(before, kind)
         if _is_own(kind, spec) and getattr(asked, kind) != spec:
             raise ModelError(f"{path}: its {kind} is {spec}, and no file makes us import code: pass --{kind} {spec}")
+    if before.column_kind and asked.column_kind != before.column_kind:
+        kinds = ",".join(before.column_kind)
+        raise ModelError(
+            f"{path}: has columns of the kind {kinds}, and no file makes us import code: pass --column-kind {kinds}"
+        )
 
 
 def check_keeps(settings: Settings) -> None:

@@ -177,6 +177,21 @@ def test_memory_of_another_shape_is_refused_by_array(days: list[str], tmp_path: 
         streamsgd.train(days[1], "y", start=str(tmp_path / "wrong"), **FIXED)
 
 
+def test_no_file_makes_us_import_code(days: list[str], tmp_path: Path) -> None:
+    model = streamsgd.train(days[0], "y", keep_memory=True, optimizer="normalized", **FIXED)
+    place, parts = "antigravity:Class", model.provenance["parts"]
+    for name in ("loss", "penalty", "optimizer", "schedule", "column_kind"):
+        wrong = {**model.settings, name: [place] if name == "column_kind" else place}
+        streamsgd.Model(**{**vars(model), "settings": wrong}).save(tmp_path / "wrong")
+        with pytest.raises(ModelError, match="import code"):
+            streamsgd.train(days[1], "y", start=str(tmp_path / "wrong"), **FIXED)
+    model.provenance = {**model.provenance, "parts": {**parts, "optimizer": place}}
+    model.save(tmp_path / "wrong")
+    with pytest.raises(ModelError, match="import code"):
+        streamsgd.train(days[1], "y", start=str(tmp_path / "wrong"), **FIXED)
+    assert "antigravity" not in sys.modules
+
+
 def test_a_model_that_keeps_its_memory_predicts_and_is_served_as_any(days: list[str], tmp_path: Path) -> None:
     plain, kept = (streamsgd.train(days[0], "y", keep_memory=keeps, **FIXED) for keeps in (False, True))
     assert np.array_equal(plain.weights, kept.weights)
