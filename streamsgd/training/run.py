@@ -105,7 +105,7 @@ def _train(
 ) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
-    frozen = _frozen(saved[0], settings) if saved else start.frozen(settings) if start else None
+    frozen = _frozen_by(saved, start, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = prepare(data, settings, frozen=frozen, progress=told.footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
@@ -133,14 +133,7 @@ def _train(
             engine = Engine(
                 job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks
             )
-            if saved:
-                name = str(settings.checkpoint)
-                check_cursor(saved[0], job.plan, name)
-                with restoring(name):
-                    engine.restore(*saved)
-                check_restored(saved, engine.state(), name)
-            elif start:
-                engine.go_on_from(start.memory, start.race)
+            _set_out(engine, saved, start)
             with _signals(engine), CompileClock() as compiling:
                 outcome = engine.run()
             engine.finish(outcome)
@@ -155,6 +148,25 @@ def _train(
     if checkpoints:
         checkpoints.clear()
     return model, engine.report
+
+
+def _set_out(engine: Engine, saved: Any, start: Start | None) -> None:
+    """Go to where a checkpoint was saved, else to where the model ended that the run goes on from."""
+    if saved:
+        name = str(engine.job.settings.checkpoint)
+        check_cursor(saved[0], engine.job.plan, name)
+        with restoring(name):
+            engine.restore(*saved)
+        check_restored(saved, engine.state(), name)
+    elif start:
+        engine.go_on_from(start.memory, start.race)
+
+
+def _frozen_by(saved: Any, start: Start | None, settings: Settings) -> dict[str, Any] | None:
+    """Return what is not decided anew: by a checkpoint, else by the model that the run goes on from."""
+    if saved:
+        return _frozen(saved[0], settings)
+    return start.frozen(settings) if start else None
 
 
 def check_learned(provenance: Mapping[str, Any]) -> None:
