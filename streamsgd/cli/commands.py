@@ -313,12 +313,7 @@ def show(model: str, *, top: int | None, lineage: bool, loss: str | None, column
 @click.option("--to", required=True, type=click.Choice(["json", "numpy"]), help="JSON, or arrays of NumPy (.npz).")
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write it.")
 def export(model: str, *, to: str, out: str) -> None:
-    """Write what scoring needs of MODEL for other programs.
-
-    streamsgd.serving loads model files and both forms. Example:
-
-    streamsgd export late.sgd --to json -o late.json
-    """
+    """Write what scoring needs of MODEL for other programs, and for streamsgd.serving."""
     from streamsgd.model.export import export_model  # noqa: PLC0415
     from streamsgd.model.model import load  # noqa: PLC0415
 
