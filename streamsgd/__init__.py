@@ -17,7 +17,7 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, inspect, noise, plan, predict, shuffle, train
+    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
@@ -28,6 +28,7 @@ _HOMES = {
     "plan": "api",
     "inspect": "api",
     "evaluate": "api",
+    "export": "api",
     "noise": "api",
     "predict": "api",
     "shuffle": "api",
@@ -37,7 +38,20 @@ _HOMES = {
     "StreamSGDError": "errors",
 }
 
-__all__ = ["Model", "StreamSGDError", "Trainer", "evaluate", "inspect", "load", "noise", "plan", "predict", "shuffle", "train"]
+__all__ = [
+    "Model",
+    "StreamSGDError",
+    "Trainer",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "noise",
+    "plan",
+    "predict",
+    "shuffle",
+    "train",
+]
 
 logging.getLogger("streamsgd").addHandler(Redactor())
 

@@ -12,6 +12,7 @@ from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.shuffling import Shuffled, shuffle_data
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.evaluate import evaluate_source
+from streamsgd.model.export import export_model
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
@@ -19,6 +20,7 @@ from streamsgd.settings.make import make_settings
 from streamsgd.training.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers, prepare
 from streamsgd.training.run import train_model
+from streamsgd.training.start import read_start
 
 if TYPE_CHECKING:
     import os
@@ -87,7 +89,10 @@ def plan(source: Any, target: str, **settings: Any) -> Job:
         As `train`.
 
     """
-    return prepare(source, make_settings({"target": target, **settings}))
+    made, start = make_settings({"target": target, **settings}), None
+    if made.start is not None:
+        made, start = read_start(made.start, made)
+    return prepare(source, made, frozen=start.frozen(made) if start else None)
 
 
 def shuffle(
@@ -264,6 +269,27 @@ def predict(
             memory=memory,
             options=ScoringOptions(unreadable=unreadable, infinite=infinite),
         )
+
+
+def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, to: str) -> None:
+    """Write what scoring needs of a model for other programs; see `model.export.export_model`.
+
+    Parameters
+    ----------
+    model
+        A model or the path of one.
+    out
+        Path or URL of the file.
+    to
+        json or numpy.
+
+    Raises
+    ------
+    StreamSGDError
+        There is no such form, the model has parts of one's own, or the storage is at fault.
+
+    """
+    export_model(model if isinstance(model, Model) else load(model), out, to)
 
 
 def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspection:

@@ -13,6 +13,7 @@ from streamsgd.compute.executors import Inline
 from streamsgd.data.tables import table_dataset
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.parts.traits import reduces
+from streamsgd.model.model import load
 from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import make
@@ -23,6 +24,7 @@ from streamsgd.training.engine import Engine
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
+from streamsgd.training.start import check_keeps, read_start
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import Outcome
+    from streamsgd.training.start import Start
 
 TABLES = EPOCHS._replace(make=partial(Epochs, all_new=True))
 """Learning whose every epoch is a table of its own."""
@@ -72,6 +75,10 @@ class Trainer:
         if spec != "auto" and reduces(make("optimizer", spec)):
             what = f"--optimizer {spec} needs all the data at once"
             raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
+        self._start: Start | None = None
+        if self.settings.start is not None:
+            self.settings, self._start = read_start(self.settings.start, self.settings)
+        check_keeps(self.settings)
         self._engine: Engine | None = None
         self._outcome: Outcome | None = None
 
@@ -85,9 +92,12 @@ class Trainer:
 
         """
         if self._engine is None:
-            job = _open_ended(prepare(table, self.settings))
+            start = self._start
+            job = _open_ended(prepare(table, self.settings, frozen=start.frozen(self.settings) if start else None))
             _check_rows(job)
             engine = Engine(job, [TABLES], InlineBackend(job), Inline(), all_new=True)
+            if start:
+                engine.go_on_from(start.memory, start.race)
         else:
             engine, job = self._engine, _with_table(learning_of(self._engine).job, table)
             _check_rows(job)
@@ -96,6 +106,20 @@ class Trainer:
         self._outcome = engine.run()
         self._engine = engine
         return self
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **settings: Any) -> Trainer:
+        """Return a trainer that goes on from a model that was trained with `keep_memory=True`.
+
+        Raises
+        ------
+        ModelError
+            There is no such model, or it does not hold what its optimizer remembers.
+        SettingsError
+            The settings ask for other columns, losses or rules than the model's.
+
+        """
+        return cls(load(path).target.name, start=str(path), **settings)
 
     @property
     def model(self) -> Model:
@@ -109,7 +133,8 @@ class Trainer:
         """
         if self._engine is None or self._outcome is None:
             raise DataError("there is no model yet: call partial_fit first")
-        return model_from(self._outcome, self._engine.totals, self._engine.validator.metrics())
+        lineage = self._start.lineage if self._start else ()
+        return model_from(self._outcome, self._engine.totals, self._engine.validator.metrics(), lineage)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model as it is now."""

@@ -9,13 +9,22 @@ checkpoint is saved; 130 interrupted; 141 nobody reads stdout any more; 1 a bug 
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from streamsgd.cli.common import (
+    account_of,
+    all_settings,
+    given_settings,
+    one_or_list,
+    open_reporter,
+    print_found,
+    print_json,
+    saved_so_far,
+    watch_checkpoints,
+)
 from streamsgd.cli.flags import (
     AS_JSON,
     DATA,
@@ -32,17 +41,8 @@ from streamsgd.cli.flags import (
 )
 from streamsgd.cli.stdout import echo
 from streamsgd.errors import Stopped
-from streamsgd.settings.gather import gather
 from streamsgd.settings.make import make_settings
 from streamsgd.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from streamsgd.settings.fields import Settings
-    from streamsgd.show.reporters import Reporter
-    from streamsgd.stream.stats import Account
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,12 +62,16 @@ def cli() -> None:
 @cli.command(cls=Sectioned)
 @DATA
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
+@click.option("--skip-if-done", is_flag=True, help="Do nothing where FILE is the model of this data and these settings.")
+@click.option("--skip-code", type=click.IntRange(0, 255), default=0, metavar="N", help="Exit code then, e.g. 99.  [default: 0]")
 @output_flags
 @settings_flags()
 def train(
     data: tuple[str, ...],
     *,
     out: str,
+    skip_if_done: bool,
+    skip_code: int,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -80,15 +84,20 @@ def train(
 
     streamsgd train flights/ --target late --exclude origin --memory 1GB -o late.sgd
     """
-    with _reporting(as_json, quiet, verbose) as reporter:
-        settings = _settings(flags, config)
-        _watched(settings.checkpoint or f"{out}.ckpt")
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        settings = all_settings(flags, config)
+        watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.training.done import is_done  # noqa: PLC0415
         from streamsgd.training.run import train_model  # noqa: PLC0415
 
+        if skip_if_done and is_done(out, one_or_list(data), settings):
+            reporter.line(f"{out} is the model of this data and these settings already")
+            print_json({"command": "train", "status": "already done", "model": out})
+            click.get_current_context().exit(skip_code)
         try:
             model, report = train_model(
-                _one(data),
+                one_or_list(data),
                 settings,
                 out=out,
                 emit=reporter.event,
@@ -96,8 +105,8 @@ def train(
                 on_job=reporter.job,
             )
         except Stopped as stop:
-            result = {"command": "train", "status": "stopped", **_kept(settings.checkpoint or f"{out}.ckpt")}
-            _print_json({**result, "message": str(stop)})
+            result = {"command": "train", "status": "stopped", **saved_so_far(settings.checkpoint or f"{out}.ckpt")}
+            print_json({**result, "message": str(stop)})
             raise
         for line in describe_report(report, settings, reporter.memory.bytes):
             reporter.line(line)
@@ -121,7 +130,7 @@ def train(
             "workers": workers_of(report),
             "peak_memory_bytes": reporter.memory.bytes,
         }
-    _print_json(result)
+    print_json(result)
 
 
 @cli.command(cls=Sectioned)
@@ -130,14 +139,14 @@ def train(
 @settings_flags()
 def plan(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
     """Show what train would do with DATA: columns, chunks, memory by part, and an estimate of time."""
-    with _reporting() as reporter:
-        settings = _settings(flags, config)
+    with open_reporter() as reporter:
+        settings = all_settings(flags, config)
         from streamsgd.show.plan import plan_text  # noqa: PLC0415
         from streamsgd.training.estimate import outlook  # noqa: PLC0415
         from streamsgd.training.prepare import prepare  # noqa: PLC0415
 
-        found = outlook(prepare(_one(data), settings, progress=reporter.footers))
-        _print(found, plan_text, as_json)
+        found = outlook(prepare(one_or_list(data), settings, progress=reporter.footers))
+        print_found(found, plan_text, as_json)
 
 
 @cli.command(cls=Sectioned)
@@ -165,13 +174,13 @@ def predict(
 
     streamsgd predict late.sgd flights/ -o scores/ --id flight_id
     """
-    with _reporting(as_json, quiet, verbose) as reporter:
-        given = _given(flags, config)
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
         from streamsgd.api import predict as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        scored = run(model, _one(data), out, account=account, **given)
+        scored = run(model, one_or_list(data), out, account=account, **given)
         reporter.line(f"wrote {scored.files:,} files to {out}, {scored.already_there:,} were there already")
         result = {
             "command": "predict",
@@ -181,9 +190,9 @@ def predict(
             "files": scored.files,
             "files_already_there": scored.already_there,
             "counts": {"filtered": account.filtered, "skipped": account.skipped},
-            **_account(account, reporter),
+            **account_of(account, reporter),
         }
-    _print_json(result)
+    print_json(result)
 
 
 @cli.command(cls=Sectioned)
@@ -203,22 +212,22 @@ def evaluate(
     **flags: Any,
 ) -> None:
     """Measure MODEL on DATA, which must have its target."""
-    with _reporting(as_json, quiet, verbose) as reporter:
-        given = _given(flags, config)
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
         from streamsgd.api import evaluate as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        metrics = run(model, _one(data), account=account, **given)
+        metrics = run(model, one_or_list(data), account=account, **given)
         result = {
             "command": "evaluate",
             "model": model,
             "metrics": metrics,
             "rows": account.rows,
             "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
-            **_account(account, reporter),
+            **account_of(account, reporter),
         }
-    _print_json(result)
+    print_json(result)
 
 
 @cli.command(cls=Sectioned)
@@ -227,15 +236,15 @@ def evaluate(
 @settings_flags(INSPECTED)
 def inspect(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: Any) -> None:
     """Show files, row groups and columns of DATA; with --target, whether the order of its rows is a risk."""
-    with _reporting() as reporter:
-        given = _given(flags, config)
+    with open_reporter() as reporter:
+        given = given_settings(flags, config)
         from streamsgd.inspection.summary import inspect_data  # noqa: PLC0415
         from streamsgd.show.inspection import inspection_text  # noqa: PLC0415
         from streamsgd.training.prepare import plan_numbers  # noqa: PLC0415
 
-        found = inspect_data(_one(data), make_settings({"target": "", **given}), plan_numbers, reporter.footers)
+        found = inspect_data(one_or_list(data), make_settings({"target": "", **given}), plan_numbers, reporter.footers)
         if as_json:
-            _print_json(found.to_dict(), indent=2)
+            print_json(found.to_dict(), indent=2)
         else:
             echo("\n".join(inspection_text(found)))
 
@@ -261,13 +270,13 @@ def noise(
 
     streamsgd noise flights/ --target late --at late.sgd
     """
-    with _reporting(as_json, quiet, verbose) as reporter:
-        given = _given(flags, config)
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
         from streamsgd.show.summary import where_time_went, workers_of  # noqa: PLC0415
         from streamsgd.training.measure import measure_noise  # noqa: PLC0415
         from streamsgd.training.phases.noise import describe  # noqa: PLC0415
 
-        found, report = measure_noise(_one(data), given, at=at, emit=reporter.event, footers=reporter.footers)
+        found, report = measure_noise(one_or_list(data), given, at=at, emit=reporter.event, footers=reporter.footers)
         for line in describe(found):
             reporter.line(line)
         result = {
@@ -281,7 +290,7 @@ def noise(
             "workers": workers_of(report),
             "peak_memory_bytes": reporter.memory.bytes,
         }
-    _print_json(result)
+    print_json(result)
 
 
 @cli.command(cls=Sectioned)
@@ -298,12 +307,12 @@ def shuffle(
 
     streamsgd shuffle flights/ flights-shuffled/ --memory 1GB
     """
-    with _reporting(as_json, quiet, verbose) as reporter:
-        given = _given(flags, config)
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
         from streamsgd.api import shuffle as run  # noqa: PLC0415
 
         began = time.monotonic()
-        done = run(_one(data), out, on_progress=lambda rows, total: reporter.scored(rows, total, "shuffling"), **given)
+        done = run(one_or_list(data), out, on_progress=lambda rows, total: reporter.scored(rows, total, "shuffling"), **given)
         reporter.line(f"{'there was' if done.already_there else 'wrote'} {out}: {done.rows:,} rows in {done.files:,} files")
         result = {
             "command": "shuffle",
@@ -315,21 +324,39 @@ def shuffle(
             "seconds": time.monotonic() - began,
             "peak_memory_bytes": reporter.memory.bytes,
         }
-    _print_json(result)
+    print_json(result)
 
 
 @cli.command(cls=Sectioned)
 @click.argument("model")
+@click.option("--lineage", is_flag=True, help="Show only the runs that led to the model, the first one first.")
 @click.option("--top", type=click.IntRange(min=0), metavar="N", help="Show the N heaviest columns only.")
 @OWN_LOSS
 @OWN_KINDS
 @AS_JSON
-def show(model: str, *, top: int | None, loss: str | None, column_kind: tuple[str, ...], as_json: bool) -> None:
+def show(model: str, *, top: int | None, lineage: bool, loss: str | None, column_kind: tuple[str, ...], as_json: bool) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     from streamsgd.model.model import load  # noqa: PLC0415
-    from streamsgd.show.model import model_summary, model_text  # noqa: PLC0415
+    from streamsgd.show.model import lineage_text, model_summary, model_text  # noqa: PLC0415
+    from streamsgd.training.start import lineage_of  # noqa: PLC0415
 
-    _print(model_summary(load(model, loss=loss, column_kind=column_kind), top), model_text, as_json)
+    if lineage:
+        print_found({"lineage": lineage_of(load(model, loss=loss, column_kind=column_kind))}, lineage_text, as_json)
+        return
+    print_found(model_summary(load(model, loss=loss, column_kind=column_kind), top), model_text, as_json)
+
+
+@cli.command(cls=Sectioned)
+@click.argument("model")
+@click.option("--to", required=True, type=click.Choice(["json", "numpy"]), help="JSON, or arrays of NumPy (.npz).")
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to write it.")
+def export(model: str, *, to: str, out: str) -> None:
+    """Write what scoring needs of MODEL for other programs, and for streamsgd.serving."""
+    from streamsgd.model.export import export_model  # noqa: PLC0415
+    from streamsgd.model.model import load  # noqa: PLC0415
+
+    export_model(load(model), out, to)
+    print_json({"command": "export", "model": model, "out": out, "to": to})
 
 
 @cli.command(cls=Sectioned)
@@ -342,70 +369,4 @@ def parts(*, as_json: bool) -> None:
     """
     from streamsgd.show.parts import list_parts, parts_text  # noqa: PLC0415
 
-    _print(list_parts(), parts_text, as_json)
-
-
-def _settings(flags: dict[str, Any], config: str | None) -> Settings:
-    return make_settings(*gather(flags, config=config))
-
-
-def _given(flags: dict[str, Any], config: str | None) -> dict[str, Any]:
-    """Return the settings that a command takes and that were given somewhere, checked."""
-    values, origins = gather(flags, config=config)
-    values = {name: value for name, value in values.items() if name in flags}
-    settings = make_settings({"target": "", **values}, origins)
-    return {name: getattr(settings, name) for name in values}
-
-
-def _account(account: Account, reporter: Reporter) -> dict[str, Any]:
-    return {
-        "seconds": account.seconds,
-        "rows_per_second": account.rows / max(account.seconds, 1e-9),
-        "time": account.where_time_went(),
-        "peak_memory_bytes": reporter.memory.bytes,
-    }
-
-
-def _watched(folder: str) -> None:
-    """Let whoever is told of signals know what a run has saved."""
-    signals = click.get_current_context().obj
-    if signals is not None:
-        signals.saved = lambda: _kept(folder)
-
-
-def _kept(folder: str) -> dict[str, Any]:
-    """Return what a run that was stopped has saved: of a store that is not asked, where it would be."""
-    if "://" in folder:
-        return {"model": None, "checkpoint": folder}
-    try:
-        found = any(path.suffix == ".ckpt" and path.name[0] != "." for path in Path(folder).iterdir())
-    except OSError:
-        found = False
-    return {"model": None, "checkpoint": folder if found else None}
-
-
-def _print(found: dict[str, Any], text: Callable[[Any], list[str]], as_json: bool) -> None:
-    if as_json:
-        _print_json(found, indent=2)
-    else:
-        echo("\n".join(text(found)))
-
-
-def _one(data: tuple[str, ...]) -> Any:
-    return data[0] if len(data) == 1 else list(data)
-
-
-def _reporting(as_json: bool = False, quiet: bool = False, verbose: bool = False) -> AbstractContextManager[Reporter]:
-    from streamsgd.show.reporters import reporting  # noqa: PLC0415
-
-    # Read by Dask when it is imported; its own log lines are about things that it mends itself.
-    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
-    return reporting("quiet" if quiet else "json" if as_json else "auto", verbose=verbose)
-
-
-def _print_json(result: dict[str, Any], indent: int | None = None) -> None:
-    from streamsgd.show.reporters import to_json  # noqa: PLC0415
-
-    signals = click.get_current_context().obj
-    if signals is None or signals.claim():
-        echo(to_json(result, indent))
+    print_found(list_parts(), parts_text, as_json)

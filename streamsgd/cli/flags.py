@@ -52,9 +52,10 @@ class Flag(click.Option):
 
     def __init__(self, setting: Setting, section: str) -> None:
         switch = setting.metavar == ""
-        name = setting.flag
+        name, plain = setting.flag, f"--{setting.name.replace('_', '-')}"
+        plain = f"{plain}/--no-{plain[2:]}" if switch else plain
         super().__init__(
-            [f"{name}/--no-{name[2:]}" if switch else name, setting.name],
+            [*dict.fromkeys((f"{name}/--no-{name[2:]}" if switch else name, plain)), setting.name],
             type=bool if switch else str,
             default=None,
             multiple=setting.is_list,

@@ -113,6 +113,20 @@ def as_table(value: Any, what: str) -> Any:
     )
 
 
+def with_columns(table: Any, columns: dict[str, np.ndarray]) -> Any:
+    """Return a table with further columns, of arrays."""
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
+
+
+def of_numbers_only(table: Any) -> bool:
+    """Whether every column of a table holds integers, floats or booleans, and no nulls."""
+    kinds = [field.type for field in table.schema]
+    plain = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) for kind in kinds)
+    return plain and not any(column.null_count for column in table.columns)
+
+
 def _check_names(names: list[str], what: str) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:

@@ -23,6 +23,7 @@ from streamsgd.model import store
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.interpret import HashedUse, Value
+from streamsgd.model.memory import Memory, memory_arrays, read_memory, split_memory
 from streamsgd.model.predict import score_source
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
 
@@ -70,6 +71,8 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     common: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     covariance: np.ndarray | None = None
+    memory: Memory | None = None
+    """What the optimizer remembers, if it was to be kept."""
 
     @property
     def n_outputs(self) -> int:
@@ -274,7 +277,8 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        return store.pack("model", self.header(), {**packed(self.weights), **folded(self.covariance)})
+        arrays = {**packed(self.weights), **folded(self.covariance), **memory_arrays(self.memory)}
+        return store.pack("model", self.header(), arrays)
 
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
@@ -339,14 +343,17 @@ def from_file(
     """
     found = read_model_header(header, name, kinds)
     part = read_loss(found, loss, name)
-    check_weights(arrays, found.encoding, int(getattr(part, "classes", 1)), name)
+    n_outputs = int(getattr(part, "classes", 1))
+    arrays, remembered = split_memory(arrays)
+    check_weights(arrays, found.encoding, n_outputs, name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)
+        memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
     common = {column: list(pairs) for column, pairs in found.common.items()}
     return Model(
-        part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance
+        part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance, memory
     )
 
 

@@ -32,8 +32,8 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """Its flag on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        """Its flag on the command line; `from` is a word of Python's, which no field can be called."""
+        return "--from" if self.name == "start" else f"--{self.name.replace('_', '-')}"
 
     @property
     def variable(self) -> str:

@@ -197,6 +197,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["auto", "never", "always"],
         Meta(description="Go on from a checkpoint: if there is one, never, or refuse to start without."),
     ] = "auto"
+    start: Annotated[
+        str | None,
+        Meta(
+            description="Model of an earlier run, trained with --keep-memory, to go on from: its columns, encoding, weights, "
+            "settings and what its optimizer remembers."
+        ),
+    ] = None
+    keep_memory: Annotated[
+        bool,
+        Meta(description="Keep in the model what the optimizer remembers, so that a later run can go on --from it."),
+    ] = False
     time_limit: Annotated[Positive | None, Meta(description="Seconds after which to save a checkpoint and exit with 75.")] = (
         None
     )

@@ -91,6 +91,16 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
     }
 
 
+def lineage_text(found: dict[str, Any]) -> list[str]:
+    """Return the lines of `show --lineage`: a run each."""
+    counts = ("files", "rows", "rows_learned", "epochs")
+    runs = enumerate(found["lineage"], 1)
+    rows = [[str(k), *(f"{run[key] or 0:,}" for key in counts), str(run["fingerprint"])[:12]] for k, run in runs]
+    heads = ["run", "files", "rows", "learned", "passes", "fingerprint"]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+
+
 def model_text(summary: dict[str, Any]) -> list[str]:
     """Return the lines of `show`."""
     origin, settings = summary["provenance"], summary["settings"]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamsgd.compute.executors import Executor
+    from streamsgd.model.memory import Memory
     from streamsgd.training.backends.base import Backend
     from streamsgd.training.checkpoint import Checkpoints
     from streamsgd.training.job import Job
@@ -140,6 +141,12 @@ class Engine:
         outcome = replace(phase.outcome(), best_constant=self.totals.best_constant(self.job.parts.loss))
         best = self.validator.best_weights
         return outcome if best is None or not phase.validated else replace(outcome, weights=best.reshape(outcome.weights.shape))
+
+    def go_on_from(self, memory: Memory, race: dict[str, Any] | None) -> None:
+        """Start with what an earlier run came to, in the phases that can."""
+        for phase in self.phases:
+            if hasattr(phase, "go_on_from"):
+                phase.go_on_from(memory, race)
 
     # --- what is told
 

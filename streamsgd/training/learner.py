@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.errors import DivergedError
+from streamsgd.errors import DivergedError, ModelError
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, settled
 from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
 from streamsgd.kernels.structs.block import new_scratch
-from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, WEIGHT, State
+from streamsgd.kernels.structs.state import FILLED, LOSS, RACE, ROWS, STEPS, WEIGHT, State
 from streamsgd.kernels.structs.step import StepContext
+from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
 from streamsgd.training.initial import alone, new_state
@@ -151,6 +152,42 @@ class Learner:
     def n_penalised(self) -> int:
         """Weights that the penalty sees."""
         return int(self.state.weights.size) - self.job.n_outputs
+
+    def after_race(self) -> Learner:
+        """Return this learner, or, while a race is on, what would go on if it were over."""
+        if not self.racing:
+            return self
+        after = Learner(self.job, self.state)
+        after.totals = self.totals.copy()
+        after.end_race()
+        return after
+
+    def memory(self) -> Memory:
+        """Return what a later run needs to go on: after a batch, and after a race."""
+        state = self.state
+        cells = np.column_stack([state.weights, *state.slots[: self.job.parts.optimizer.n_slots]])
+        return Memory(cells, state.sums[:RACE].copy(), state.clock[STEPS : STEPS + 1].copy(), state.paid.copy())
+
+    def go_on_from(self, memory: Memory, race: dict[str, Any] | None) -> None:
+        """Take what an earlier run came to.
+
+        Raises
+        ------
+        ModelError
+            It is of another optimizer, or of rows that lie otherwise.
+
+        """
+        if race and self.racing:
+            self.race = race
+            self._go_on_with(race["rate"])
+            self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
+        state, n = self.state, self.job.parts.optimizer.n_slots
+        if self.racing or memory.cells.shape != (state.weights.size, 1 + n) or memory.paid.size != state.paid.size:
+            raise ModelError("what the optimizer of the model remembers does not fit this run: take the settings of the model")
+        state.weights[:] = memory.cells[:, 0]
+        for k in range(n):
+            state.slots[k] = memory.cells[:, 1 + k]
+        state.sums[:RACE], state.clock[STEPS], state.paid[:] = memory.sums, memory.steps[0], memory.paid
 
     def packed(self) -> LearnerState:
         """Return what another process needs to go on, or a checkpoint."""

@@ -101,6 +101,8 @@ def _model(at: Model | str | os.PathLike[str], given: Mapping[str, Any]) -> Mode
 
 
 def _job(data: Any, settings: Settings, model: Model | None, footers: Callable[[int, int], None] | None) -> Job:
+    if settings.shuffle == "auto":  # rows are only measured, and nothing is to be shuffled on disk for it
+        settings = msgspec.structs.replace(settings, shuffle="corgi")
     if model is None:
         return prepare(data, settings, progress=footers, constant=True)
     frozen = {
@@ -109,6 +111,8 @@ def _job(data: Any, settings: Settings, model: Model | None, footers: Callable[[
         "chunk_rows": settings.chunk_rows,
         "optimizer": settings.optimizer,
         "poisoned": (),
+        "external": False,
+        "order": None,
     }
     job = prepare(data, settings, frozen=frozen, progress=footers)
     return replace(job, parts=job.parts._replace(loss=model.loss))

@@ -157,7 +157,7 @@ def prepare(
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=looked)
     plan = _plan(settings, recipe, budget.chunk_rows)
-    if frozen:
+    if frozen and "external" in frozen:
         order = _order_before(settings, recipe, frozen)
     else:
         reference = _plan(settings, recipe, budget.useful_rows or budget.chunk_rows)

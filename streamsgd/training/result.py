@@ -16,6 +16,8 @@ from streamsgd.training.saved import stamps_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from streamsgd.model.model import Model
@@ -39,7 +41,7 @@ def header_of(job: Job) -> dict[str, Any]:
     }
 
 
-def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> Model:
+def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lineage: Sequence[dict[str, Any]] = ()) -> Model:
     """Return the model that a run came to.
 
     Parameters
@@ -50,16 +52,18 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any]) -> 
         Of the run.
     validation
         The metrics of the last judgement.
+    lineage
+        What was learned before, if it went on from a model.
 
     """
     job = outcome.job
     model = model_of(job, outcome.weights)
-    model.covariance = outcome.covariance
+    model.covariance, model.memory = outcome.covariance, outcome.memory
     model.settings, model.common = identity(job.settings), totals.frequent.best()
     model.metrics = losses_of(outcome)
     model.metrics |= {} if outcome.best_constant is None else {"best_constant_loss": outcome.best_constant}
     model.metrics |= validation | outcome.metrics
-    model.provenance = _provenance(outcome, totals)
+    model.provenance = _provenance(outcome, totals) | ({"lineage": list(lineage)} if lineage else {})
     return model
 
 

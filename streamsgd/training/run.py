@@ -28,6 +28,7 @@ from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
+from streamsgd.training.start import check_keeps, read_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.training.events import Event, Report
     from streamsgd.training.job import Job
+    from streamsgd.training.start import Start
 
 log = logging.getLogger("streamsgd")
 
@@ -77,11 +79,13 @@ def train_model(
 
     """
     set_io_timeout(settings.io_timeout)
+    settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
+    check_keeps(settings)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
-        return _train(data, settings, out, _Told(told, footers, on_job), client)
+        return _train(data, settings, out, _Told(told, footers, on_job), client, start=start)
 
 
 class _Told(NamedTuple):
@@ -92,10 +96,18 @@ class _Told(NamedTuple):
     on_job: Callable[[Job], None] | None
 
 
-def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, told: _Told, client: Any) -> tuple[Model, Report]:
+def _train(
+    data: Any,
+    settings: Settings,
+    out: str | os.PathLike[str] | None,
+    told: _Told,
+    client: Any,
+    *,
+    start: Start | None,
+) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
-    frozen = _frozen(saved[0], settings) if saved else None
+    frozen = _frozen_by(saved, start, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = prepare(data, settings, frozen=frozen, progress=told.footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
@@ -117,11 +129,18 @@ def _train(data: Any, settings: Settings, out: str | os.PathLike[str] | None, to
             elsewhere = client is not None or settings.scheduler is not None
             rows = stack.enter_context(rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere))
             job = on_disk(job, rows, resumed=saved is not None)
-        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved)
+        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start)
 
 
 def _run(
-    job: Job, out: str | os.PathLike[str] | None, told: _Told, client: Any, *, checkpoints: Checkpoints | None, saved: Any
+    job: Job,
+    out: str | os.PathLike[str] | None,
+    told: _Told,
+    client: Any,
+    *,
+    checkpoints: Checkpoints | None,
+    saved: Any,
+    start: Start | None,
 ) -> tuple[Model, Report]:
     settings = job.settings
     if told.on_job:
@@ -135,17 +154,12 @@ def _run(
             engine = Engine(
                 job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks
             )
-            if saved:
-                name = str(settings.checkpoint)
-                check_cursor(saved[0], job.plan, name)
-                with restoring(name):
-                    engine.restore(*saved)
-                check_restored(saved, engine.state(), name)
+            _set_out(engine, saved, start)
             with _signals(engine), CompileClock() as compiling:
                 outcome = engine.run()
             engine.finish(outcome)
             engine.report.compile_seconds = compiling.seconds
-            model = model_from(outcome, engine.totals, engine.validator.metrics())
+            model = model_from(outcome, engine.totals, engine.validator.metrics(), start.lineage if start else ())
             check_learned(model.provenance)
             check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
     finally:
@@ -156,6 +170,25 @@ def _run(
     if checkpoints:
         checkpoints.clear()
     return model, engine.report
+
+
+def _set_out(engine: Engine, saved: Any, start: Start | None) -> None:
+    """Go to where a checkpoint was saved, else to where the model ended that the run goes on from."""
+    if saved:
+        name = str(engine.job.settings.checkpoint)
+        check_cursor(saved[0], engine.job.plan, name)
+        with restoring(name):
+            engine.restore(*saved)
+        check_restored(saved, engine.state(), name)
+    elif start:
+        engine.go_on_from(start.memory, start.race)
+
+
+def _frozen_by(saved: Any, start: Start | None, settings: Settings) -> dict[str, Any] | None:
+    """Return what is not decided anew: by a checkpoint, else by the model that the run goes on from."""
+    if saved:
+        return _frozen(saved[0], settings)
+    return start.frozen(settings) if start else None
 
 
 def check_learned(provenance: Mapping[str, Any]) -> None:

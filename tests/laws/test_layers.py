@@ -19,12 +19,12 @@ LAYER = {
     **dict.fromkeys(("errors", "messages", "portable", "redact", "version"), 0),
     **dict.fromkeys(("kernels", "planning"), 1),
     **dict.fromkeys(("settings", "compute"), 2),
-    "data": 3,
+    **dict.fromkeys(("data", "serving"), 3),
     "features": 4,
     **dict.fromkeys(("stream", "inspection"), 5),
     "model": 6,
     "training": 7,
-    **dict.fromkeys(("api", "partial", "show", "testing", "cli"), 8),
+    **dict.fromkeys(("api", "partial", "show", "sklearn", "testing", "cli"), 8),
 }
 """The layer of every package, and of every module beside them. One imports lower layers only ..."""
 
@@ -155,6 +155,11 @@ def test_dask_is_known_only_to_those_who_run_things() -> None:
                 assert within(module, "compute", "training.backends", "data.dask_feed", "data.dask_tables"), f"{module}: {name}"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if not within(m, "sklearn")])
+def test_scikit_learn_and_scipy_are_known_only_to_its_estimators(module: str) -> None:
+    assert not {root(name) for name in imports_of(module)} & {"sklearn", "scipy"}
+
+
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kernels")])
 def test_kernels_know_nothing_of_the_rest(module: str) -> None:
     for name in imports_of(module):
@@ -179,14 +184,22 @@ def test_arrow_is_known_only_where_bytes_are(module: str) -> None:
     assert "pyarrow" not in {root(name) for name in imports_of(module)}
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if within(m, "serving")])
+def test_serving_knows_plain_python(module: str) -> None:
+    """But for NumPy where a file of NumPy's is read."""
+    ours = {name.split(".")[1] for name in imports_of(module) if root(name) == "streamsgd"}
+    assert ours <= {"serving", "errors", "settings"}
+    assert {root(name) for name in imports_of(module, lazy=False)} <= {*sys.stdlib_module_names, "streamsgd"}
+
+
 def test_nobody_holds_global_state() -> None:
     """No module assigns with `global`."""
     for module, tree in TREES.items():
         assert not [n for n in ast.walk(tree) if isinstance(n, ast.Global)], module
 
 
-def test_flags_load_neither_numpy_nor_numba_nor_arrow_nor_dask() -> None:
-    """What `--help` need not pay for."""
-    code = "import sys, streamsgd.cli.main, streamsgd.cli.commands; print(*sys.modules)"
+def test_flags_and_serving_load_neither_numpy_nor_numba_nor_arrow_nor_dask() -> None:
+    """What `--help`, and a process that scores rows, need not pay for."""
+    code = "import sys, streamsgd.cli.main, streamsgd.cli.commands, streamsgd.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "numba", "pyarrow", "dask", "distributed", "rich"} & set(done.stdout.split())

@@ -74,3 +74,9 @@ def test_sorted_rows_train_to_what_shuffled_ones_do() -> None:
     (result,) = run("bench_sorted.py", *flags)["results"]
     assert result["shuffle"] == "external"
     assert result["default"] < 0.5
+
+
+def test_a_served_row_costs_less_than_any_other_way() -> None:
+    found = run("bench_serving.py", "--rows", "100")
+    assert found["apart"] < 1e-6
+    assert found["us"]["streamsgd.serving"] == min(found["us"].values())

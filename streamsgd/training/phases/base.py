@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
@@ -44,6 +45,8 @@ class Outcome:
     """Mean loss of the best constant prediction, where it is known."""
     covariance: np.ndarray | None = None
     """float64 (n_weights, n_weights), if a phase has found it."""
+    memory: Memory | None = None
+    """What the optimizer remembers, if it is to be kept."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By phase, what it has to say of itself: for the model file and the report."""
 

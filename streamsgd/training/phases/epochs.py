@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from streamsgd.training.tasks.merge import move_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport
@@ -87,7 +89,9 @@ class Epochs:
 
     def go_on(self, job: Job) -> None:
         """Learn the data of this job, which nobody saw before, as one more epoch."""
-        self.learner.job, self.chunk, self.epochs = job, 0, self.epoch + 1
+        # By the parts of the learner: the end of a race, or a start from a model, brought another optimizer.
+        self.learner.job = replace(job, parts=self.learner.job.parts)
+        self.chunk, self.epochs = 0, self.epoch + 1
 
     def next(self) -> Round:
         """Return one chunk for each lane."""
@@ -199,10 +203,16 @@ class Epochs:
         """End with the weights as they are."""
         self.stopped = why
 
+    def go_on_from(self, memory: Memory, race: dict[str, Any] | None) -> None:
+        """Start with what an earlier run came to."""
+        self.learner.go_on_from(memory, race)
+
     def outcome(self) -> Outcome:
         """Return what was learned."""
+        keeps = self.job.settings.keep_memory
+        learner = self.learner.after_race() if keeps else self.learner
         return Outcome(
-            self.job,
+            learner.job,
             self.learner.model().weights,
             self.learner.own_tally,
             first=self._passes[0].copy(),
@@ -211,7 +221,8 @@ class Epochs:
             passes=self.epoch,
             steps=int(self.learner.state.clock[STEPS]),
             lost=self.lost,
-            race=self.learner.race,
+            race=learner.race,
+            memory=learner.memory() if keeps else None,
         )
 
     def save(self) -> Saved:

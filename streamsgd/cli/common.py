@@ -1,0 +1,93 @@
+"""What every command does: settings from flags, progress on stderr, the last line of JSON."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamsgd.cli.stdout import echo
+from streamsgd.settings.gather import gather
+from streamsgd.settings.make import make_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from streamsgd.settings.fields import Settings
+    from streamsgd.show.reporters import Reporter
+    from streamsgd.stream.stats import Account
+
+
+def all_settings(flags: dict[str, Any], config: str | None) -> Settings:
+    """Return the settings of flags, environment and file, checked."""
+    return make_settings(*gather(flags, config=config))
+
+
+def given_settings(flags: dict[str, Any], config: str | None) -> dict[str, Any]:
+    """Return the settings that a command takes and that were given somewhere, checked."""
+    values, origins = gather(flags, config=config)
+    values = {name: value for name, value in values.items() if name in flags}
+    settings = make_settings({"target": "", **values}, origins)
+    return {name: getattr(settings, name) for name in values}
+
+
+def account_of(account: Account, reporter: Reporter) -> dict[str, Any]:
+    """Return what a pass without training took."""
+    return {
+        "seconds": account.seconds,
+        "rows_per_second": account.rows / max(account.seconds, 1e-9),
+        "time": account.where_time_went(),
+        "peak_memory_bytes": reporter.memory.bytes,
+    }
+
+
+def watch_checkpoints(folder: str) -> None:
+    """Let whoever is told of signals know what a run has saved."""
+    signals = click.get_current_context().obj
+    if signals is not None:
+        signals.saved = lambda: saved_so_far(folder)
+
+
+def saved_so_far(folder: str) -> dict[str, Any]:
+    """Return what a run that was stopped has saved: of a store that is not asked, where it would be."""
+    if "://" in folder:
+        return {"model": None, "checkpoint": folder}
+    try:
+        found = any(path.suffix == ".ckpt" and path.name[0] != "." for path in Path(folder).iterdir())
+    except OSError:
+        found = False
+    return {"model": None, "checkpoint": folder if found else None}
+
+
+def print_found(found: dict[str, Any], text: Callable[[Any], list[str]], as_json: bool) -> None:
+    """Print what was found, as JSON or as text."""
+    if as_json:
+        print_json(found, indent=2)
+    else:
+        echo("\n".join(text(found)))
+
+
+def one_or_list(data: tuple[str, ...]) -> Any:
+    """Return one place of data, or the list of several."""
+    return data[0] if len(data) == 1 else list(data)
+
+
+def open_reporter(as_json: bool = False, quiet: bool = False, verbose: bool = False) -> AbstractContextManager[Reporter]:
+    """Return what shows progress, to be entered."""
+    from streamsgd.show.reporters import reporting  # noqa: PLC0415
+
+    # Read by Dask when it is imported; its own log lines are about things that it mends itself.
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    return reporting("quiet" if quiet else "json" if as_json else "auto", verbose=verbose)
+
+
+def print_json(result: dict[str, Any], indent: int | None = None) -> None:
+    """Print a result as JSON, unless a signal has taken the last line."""
+    from streamsgd.show.reporters import to_json  # noqa: PLC0415
+
+    signals = click.get_current_context().obj
+    if signals is None or signals.claim():
+        echo(to_json(result, indent))

@@ -1,0 +1,147 @@
+"""A run that goes on from the model of an earlier one: its columns, settings, weights and what its optimizer remembers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from streamsgd.errors import ModelError, SettingsError
+from streamsgd.model.model import Model, load
+from streamsgd.settings.fields import RUN_ONLY, Settings
+from streamsgd.settings.registry import ALIASES, PARTS
+from streamsgd.training.saved import check_optimizer
+
+if TYPE_CHECKING:
+    import os
+
+    from streamsgd.model.memory import Memory
+
+OF_THE_RUN = frozenset([*RUN_ONLY, *("start", "keep_memory", "target", "filter", "seed", "shuffle", "epochs", "id")]) | {
+    *("validation", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),
+    *("bad_rows", "unreadable", "infinite", "missing_columns", "chunk_rows", "lanes", "combine", "phases"),
+}
+"""Settings that are each run's own; the others are those of the model that it goes on from."""
+
+
+class Start(NamedTuple):
+    """Where a run starts."""
+
+    model: Model
+    memory: Memory
+    spec: str
+    """The optimizer."""
+
+    def frozen(self, settings: Settings) -> dict[str, Any]:
+        """Return what `prepare` takes instead of a first look."""
+        return {
+            "encoding": self.model.encoding,
+            "target": self.model.target,
+            "chunk_rows": settings.chunk_rows,
+            "optimizer": self.spec,
+            "poisoned": (),
+        }
+
+    @property
+    def race(self) -> dict[str, Any] | None:
+        """What the race of the first run came to, if there was one."""
+        found: dict[str, Any] | None = self.model.provenance.get("race")
+        return found
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """What was learned before, run by run, the first one first."""
+        return lineage_of(self.model)
+
+
+def lineage_of(model: Model) -> list[dict[str, Any]]:
+    """Return what a model was learned from, run by run, the first one first."""
+    origin = model.provenance
+    now = {key: origin.get(key) for key in ("fingerprint", "files", "rows", "rows_learned", "epochs")}
+    return [*origin.get("lineage", []), now]
+
+
+def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settings, Start]:
+    """Return the settings of a run that goes on from a model, and where it starts.
+
+    What `settings` leaves open is as the model was trained.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it was not trained with --keep-memory.
+    SettingsError
+        The settings ask for another target, or for other columns, losses or rules than the model's.
+
+    """
+    own_loss = settings.loss if _is_own("loss", settings.loss) else None
+    model = load(path, loss=own_loss, column_kind=settings.column_kind)
+    if model.memory is None:
+        raise ModelError(f"{path}: does not hold what its optimizer remembers: train it with --keep-memory to go on from it")
+    before = _settings_of(model, str(path))
+    if settings.target != before.target:
+        raise SettingsError(f"--from {path}: that model predicts {before.target!r}, and this run {settings.target!r}")
+    _check_imports(before, settings, str(path))
+    default, taken = Settings(target=""), {}
+    for name in Settings.__struct_fields__:
+        asked, was = getattr(settings, name), getattr(before, name)
+        if name in OF_THE_RUN or asked == was:
+            continue
+        if asked != getattr(default, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{flag} {asked}: the model {path}, from which this run goes on, has {was}; leave it out")
+        taken[name] = was
+    parts, race = model.provenance["parts"], model.provenance.get("race")
+    spec = "race" if race and before.optimizer == "auto" else before.optimizer if race else parts["optimizer"]
+    check_optimizer(spec, settings, str(path))
+    made = msgspec.structs.replace(settings, **taken, keep_memory=True)
+    return made, Start(model, model.memory, spec)
+
+
+def _settings_of(model: Model, path: str) -> Settings:
+    try:
+        return msgspec.convert({**model.settings, "valid": None, "start": None}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{path}: its settings are none of this version: {error}") from error
+
+
+def _is_own(kind: str, spec: str) -> bool:
+    """Whether a part is not one of streamsgd's."""
+    return spec not in ("auto", "none") and spec.partition(":")[0] not in {**PARTS[kind], **ALIASES.get(kind, {})}
+
+
+def _check_imports(before: Settings, asked: Settings, path: str) -> None:
+    """Refuse parts that would be imported because a file names them.
+
+    Raises
+    ------
+    ModelError
+        There is one that the settings do not name too.
+
+    """
+    for kind in ("loss", "penalty", "optimizer", "schedule"):
+        spec = getattr(before, kind)
+        if _is_own(kind, spec) and getattr(asked, kind) != spec:
+            raise ModelError(f"{path}: its {kind} is {spec}, and no file makes us import code: pass --{kind} {spec}")
+    if before.column_kind and asked.column_kind != before.column_kind:
+        kinds = ",".join(before.column_kind)
+        raise ModelError(
+            f"{path}: has columns of the kind {kinds}, and no file makes us import code: pass --column-kind {kinds}"
+        )
+
+
+def check_keeps(settings: Settings) -> None:
+    """Refuse to keep what a run does not have at its end.
+
+    Raises
+    ------
+    SettingsError
+        The weights are polished, averaged or reduced afterwards, or are those of lanes.
+
+    """
+    if not settings.keep_memory:
+        return
+    wrong = "--polish" if settings.polish else "--average" if settings.average != "none" else ""
+    wrong = "--optimizer svrg" if settings.optimizer.partition(":")[0] == "svrg" else wrong
+    if wrong:
+        raise SettingsError(f"{wrong} ends with other weights than its optimizer remembers: leave it out, or --keep-memory")
