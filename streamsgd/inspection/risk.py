@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from streamsgd.data.timings import Timings
 from streamsgd.errors import StreamSGDError
@@ -50,7 +49,7 @@ DEEPEST = 1 << 22
 """Rows of a row group before the slice that is read, at most: they are decoded too."""
 
 READERS = 8
-"""Threads that read: a store takes long to answer."""
+"""Threads that read at most: a store takes long to answer."""
 
 RISKY = 0.005
 """V_c / sigma^2 from which on the order is a risk: about a quarter of a percent of a nat per row."""
@@ -105,11 +104,17 @@ class OrderLook:
 
 
 def look_at_order(
-    dataset: Dataset, target: Target, plan: Plan, condition: Any = None, columns: tuple[str, ...] = ()
+    dataset: Dataset,
+    target: Target,
+    plan: Plan,
+    condition: Any = None,
+    columns: tuple[str, ...] = (),
+    *,
+    threads: int = READERS,
 ) -> OrderLook | None:
     """Read the target of some units of a plan, of rows that fulfil a condition on some columns.
 
-    None where the target does not vary, or where rows would have to be computed first.
+    Memory is that of a batch of rows per thread. None where the target does not vary, or where rows would have to be computed first.
     """
     if getattr(dataset.source, "computes", False):
         return None
@@ -119,11 +124,11 @@ def look_at_order(
     chosen = _choose(pieces, plan.seed)
     dataset.source.prefetch([group for piece in chosen for group in range(piece.first, piece.last)])
     reader = dataset.reader(keeps_open=False)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="look") as pool:
+    with ThreadPoolExecutor(min(threads, READERS), thread_name_prefix="look") as pool:
         parts = list(
-            pool.map(lambda piece: _values(dataset, reader, piece, target, condition=condition, columns=columns), chosen)
+            pool.map(lambda piece: _moments(dataset, reader, piece, target, condition=condition, columns=columns), chosen)
         )
-    return _look([part for part in parts if len(part)], len(pieces), plan.n_rows / len(pieces))
+    return _look([part for part in parts if part is not None], len(pieces), plan.n_rows / len(pieces))
 
 
 def _pieces(plan: Plan) -> list[Piece]:
@@ -154,34 +159,44 @@ def _cut(piece: Piece) -> Piece:
     return Piece(0, piece.first, piece.last, piece.start, piece.start + UNIT_ROWS, 0)
 
 
-def _values(
+class _Moments(NamedTuple):
+    """Of the targets of a unit."""
+
+    rows: int
+    total: np.ndarray
+    """float64 (n_numbers,)."""
+    squares: float
+
+
+def _moments(
     dataset: Dataset, reader: Reader, piece: Piece, target: Target, *, condition: Any, columns: tuple[str, ...]
-) -> np.ndarray:
-    """Return usable targets of a piece that the condition keeps; none where it cannot be read, which training will say."""
+) -> _Moments | None:
+    """Return the moments of the usable targets of a piece that the condition keeps, batch by batch.
+
+    None where there are none, or where they cannot be read, which training will say.
+    """
     names = tuple(dict.fromkeys([target.name, *columns]))
+    rows, total, squares = 0, np.zeros(1), 0.0
     try:
-        parts = list(reader.read(piece, names, Timings()))
-        found = {name: pa.chunked_array([_flat(part[k]) for part in parts]) for k, name in enumerate(names)}
-        values, usable = encode_target(target, found[target.name])
-        if columns:
-            usable = usable & condition.keep(found, dataset.source.where(piece))
+        for part in reader.read(piece, names, Timings()):
+            found = dict(zip(names, part, strict=True))
+            values, usable = encode_target(target, found[target.name])
+            if columns:
+                usable = usable & condition.keep(found, dataset.source.where(piece))
+            numbers = target_numbers(values[usable], target)
+            rows, total, squares = rows + len(numbers), total + numbers.sum(axis=0), squares + float(np.square(numbers).sum())
     except StreamSGDError:
-        return np.zeros((0, 1))
-    return target_numbers(values[usable], target)
+        return None
+    return _Moments(rows, total, squares) if rows else None
 
 
-def _flat(column: Any) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _look(parts: list[np.ndarray], units: int, rows_per_unit: float) -> OrderLook | None:
+def _look(parts: list[_Moments], units: int, rows_per_unit: float) -> OrderLook | None:
     if len(parts) < 2:
         return None
-    rows = np.array([len(part) for part in parts], np.float64)
-    means = np.stack([part.mean(axis=0) for part in parts])
+    rows = np.array([part.rows for part in parts], np.float64)
+    means = np.stack([part.total / part.rows for part in parts])
     mean = np.average(means, axis=0, weights=rows)
-    squares = sum(float(np.square(part).sum()) for part in parts)
-    variance = squares / rows.sum() - float(np.square(mean).sum())
+    variance = sum(part.squares for part in parts) / rows.sum() - float(np.square(mean).sum())
     if variance <= 1e-12:
         return None
     spread = float((rows[:, None] * np.square(means - mean)).sum()) / (len(rows) - 1)  # sigma^2 where the order is random

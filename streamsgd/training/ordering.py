@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.compute.local_files import OwnFolder
+from streamsgd.compute.memory import parse_limit
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
 from streamsgd.errors import SettingsError, Stopped
 from streamsgd.inspection.risk import RISKY, OrderLook, look_at_order
 from streamsgd.messages import format_bytes
+from streamsgd.planning.budget import INTERPRETER
 from streamsgd.settings.registry import make
 from streamsgd.training.output import local_path
 
@@ -66,7 +68,8 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
     assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
     auto, look = settings.shuffle == "auto", None
     if settings.batch_size != "full":
-        look = look_at_order(recipe.dataset, recipe.target, reference, recipe.filter, recipe.filter_columns)
+        threads = _threads(settings, recipe)
+        look = look_at_order(recipe.dataset, recipe.target, reference, recipe.filter, recipe.filter_columns, threads=threads)
     risky = look is not None and look.drift(reference.chunk_rows) > RISKY
     external = auto and risky and settings.unreadable == "error"
     sampler = make("shuffle", "external" if external else "corgi" if auto else settings.shuffle)
@@ -81,6 +84,13 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
     if facts["risk"]:
         log.warning(_warning(facts, look, settings, layout))
     return Order(sampler, facts, layout)
+
+
+def _threads(settings: Settings, recipe: Loader) -> int:
+    """Return how many threads may read the target at once within half of what the budget leaves to reading."""
+    assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
+    spare = (parse_limit(settings.memory) - INTERPRETER) // 2
+    return max(1, spare // recipe.dataset.source.cost((recipe.target.name, *recipe.filter_columns)).per_thread)
 
 
 def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout: ShuffleLayout | None) -> str:

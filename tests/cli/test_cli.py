@@ -99,7 +99,7 @@ def test_help_shows_defaults_and_exits_0(name: str, capsys: pytest.CaptureFixtur
     assert shown.out.startswith(f"Usage: streamsgd {name}")
     assert shown.err == ""
     if name == "train":
-        assert "[default: corgi]" in re.sub(r"\s+", " ", shown.out)
+        assert "[default: auto]" in re.sub(r"\s+", " ", shown.out)
 
 
 HEAVY = ("numpy", "numba", "pyarrow", "dask", "distributed", "rich", "psutil", "fsspec", "safetensors")

@@ -93,7 +93,7 @@ def test_a_run_moves_by_the_sum_of_the_rates(
 ) -> None:
     """All targets are far above, so an update moves the intercept by half its rate; a short one less."""
     data = write({"x": np.zeros(ROWS), "y": np.full(ROWS, 1e6) + np.arange(ROWS)}, row_group_size=5)
-    settings = {"task": "regression", "loss": "quantile:level=0.5", "learning_rate": 0.1, "epochs": 3}
+    settings = {"task": "regression", "loss": "quantile:level=0.5", "learning_rate": 0.1, "epochs": 3, "shuffle": "corgi"}
     weights, _, report = train(data, schedule=spec, batch_size=batch_size, chunk_rows=10, **settings)
     schedule, b = make("schedule", spec), ROWS if batch_size == "full" else int(batch_size)
     expected, step = 0.0, 0

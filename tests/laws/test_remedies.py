@@ -21,6 +21,8 @@ PRINTED_BY = {
     "features/target.py": ("train", "evaluate"),
     "model/predict.py": ("predict",),
     "model/evaluate.py": ("evaluate",),
+    "model/export.py": ("export",),
+    "training/measure.py": ("noise",),
 }
 """Which commands print what a package or module says; what is not here, `train` alone does."""
 
@@ -30,6 +32,7 @@ OTHERS = {
     ("data/normalise.py", "--exclude"),
     ("data/schemas.py", "--missing-columns"),
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says
+    ("training/phases/noisy.py", "--at"),  # of `streamsgd noise`, which it says
     ("kernels/parts/optimizers.py", "--coin"),  # of Vowpal Wabbit
 }
 """What is no flag of ours, or no advice to who reads it."""

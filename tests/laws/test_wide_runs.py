@@ -44,7 +44,7 @@ BASE: dict[str, Any] = {
 }
 PLACES = (
     {"executor": "dask", "threads": 2, "memory": "3GB"},
-    {"executor": "inline", "memory": "700MB"},
+    {"executor": "inline", "memory": "800MB"},
     {"executor": "dask", "threads": 1, "memory": "20GB"},
 )
 """What a run may be resumed with without a trace in the model."""

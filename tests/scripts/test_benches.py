@@ -23,7 +23,7 @@ def test_the_process_tree_stays_within_its_memory(case: str, tmp_path: Path) -> 
     """The script exits with 1 if it does not."""
     sizes = ["--gigabytes", "0.6", "--memory", "650MB", "--large", "2GB"]
     if case in ("clicks", "strings"):
-        sizes = ["--gigabytes", "0.5", "--memory", "1GB", "--large", "2GB"]
+        sizes = ["--gigabytes", "0.25", "--memory", "1GB", "--large", "2GB"]
     [result] = run("bench_memory.py", *sizes, "--cases", case, "--scratch", str(tmp_path))
     for run_ in (result["small"], result["large"]):
         assert 0.2e9 < run_["peak"] <= run_["budget"]

@@ -357,6 +357,7 @@ def test_while_learning_the_design_effect_is_told_by_units_that_came_together(tm
     y = np.sort(rng.normal(size=4096))
     pq.write_table(pa.table({"x": rng.normal(size=4096), "y": y}), tmp_path / "d.parquet", row_group_size=8)
     settings: dict[str, Any] = {**EXACT, "scale": ["none"], "chunk_rows": 64, "batch_size": 16, "optimizer": "sgd"}
+    settings["shuffle"] = "corgi"
     told = streamsgd.noise(tmp_path / "d.parquet", "y", **settings)["design_effect"]
     still = {**settings, "learning_rate": 1e-300}
     found = streamsgd.train(tmp_path / "d.parquet", "y", noise=True, epochs=4, **still).metrics["noise"]
