@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from streamsgd.data.timings import Timings
 from streamsgd.errors import StreamSGDError
@@ -114,7 +115,8 @@ def look_at_order(
 ) -> OrderLook | None:
     """Read the target of some units of a plan, of rows that fulfil a condition on some columns.
 
-    Memory is that of a batch of rows per thread. None where the target does not vary, or where rows would have to be computed first.
+    Memory is that of a batch of rows per thread. None where the target does not vary, or where rows would have to be computed
+    first.
     """
     if getattr(dataset.source, "computes", False):
         return None
@@ -128,6 +130,7 @@ def look_at_order(
         parts = list(
             pool.map(lambda piece: _moments(dataset, reader, piece, target, condition=condition, columns=columns), chosen)
         )
+    pa.default_memory_pool().release_unused()  # it would count against the budget for the whole run
     return _look([part for part in parts if part is not None], len(pieces), plan.n_rows / len(pieces))
 
 

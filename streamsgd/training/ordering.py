@@ -11,7 +11,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
 from streamsgd.errors import SettingsError, Stopped
-from streamsgd.inspection.risk import RISKY, OrderLook, look_at_order
+from streamsgd.inspection.risk import RISKY, UNIT_ROWS, OrderLook, look_at_order
 from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.settings.registry import make
@@ -43,6 +43,10 @@ class Order(NamedTuple):
     """What the look found, as plain values; None where nothing was looked at."""
     layout: ShuffleLayout | None = None
     """Of the rows on disk, where they are shuffled there first."""
+
+
+DECODED_BYTES = 8
+"""Bytes that a value of the target takes while it is decoded."""
 
 
 def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan, batch: int) -> Order:
@@ -90,7 +94,10 @@ def _threads(settings: Settings, recipe: Loader) -> int:
     """Return how many threads may read the target at once within half of what the budget leaves to reading."""
     assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
     spare = (parse_limit(settings.memory) - INTERPRETER) // 2
-    return max(1, spare // recipe.dataset.source.cost((recipe.target.name, *recipe.filter_columns)).per_thread)
+    cost = recipe.dataset.source.cost((recipe.target.name, *recipe.filter_columns)).per_thread
+    # A column of a byte per row is decoded a whole row group at a time, through wider numbers.
+    cost += DECODED_BYTES * min(int(recipe.dataset.rows.max(initial=0)), UNIT_ROWS * DECODED_BYTES)
+    return max(1, spare // cost)
 
 
 def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout: ShuffleLayout | None) -> str:
