@@ -1,5 +1,6 @@
 """What tests share: where data is, how a small data set is written, and a run that is exact."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +38,14 @@ QUIET: dict[str, Any] = {
     "silence_logs": 50,
 }
 """How a `LocalCluster` of a test starts without a port that another one may have."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def young_garbage() -> Iterator[None]:
+    """Keep Python's collector from going through all that earlier modules compiled: of millions of objects nearly none goes."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

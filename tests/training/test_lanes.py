@@ -55,7 +55,6 @@ BASE: dict[str, Any] = {
 
 CASES: dict[str, dict[str, Any]] = {
     "race": {"batch_size": "auto"},
-    "adam": {"optimizer": "adam"},
     "l1": {"optimizer": "sgd", "penalty": "l1:l1=0.001", "learning_rate": 0.01},
     "strings, nag": {"optimizer": "normalized", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "strings, ftrl": {"optimizer": "ftrl", "batch_size": 1, "features": ["x0", "x1", "s"]},
