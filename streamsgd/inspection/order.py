@@ -125,7 +125,7 @@ def measure_order(
     look = Sample(dataset.select(_few(dataset, settings.seed)), settings)
     target = choose_target(look, settings.target, settings.task)
     plan = plan_for(dataset, settings, target)
-    pieces = _pieces(plan)
+    pieces = units_of(plan)
     chosen = _runs(len(pieces), settings.seed)
     reader, total = dataset.reader(), _Sums()
     full = settings.batch_size == "full"
@@ -167,7 +167,7 @@ def _few(dataset: Dataset, seed: int) -> np.ndarray:
     return keep
 
 
-def _pieces(plan: Plan) -> list[Piece]:
+def units_of(plan: Plan) -> list[Piece]:
     """Return the units of the plan in the order of the data, oversized ones cut as chunks take them."""
     share = max(1, plan.chunk_rows // 2)
     pieces = []

@@ -26,7 +26,7 @@ import pyarrow as pa
 from streamsgd.data.timings import Timings
 from streamsgd.errors import StreamSGDError
 from streamsgd.features.target import encode_target
-from streamsgd.inspection.order import target_numbers
+from streamsgd.inspection.order import target_numbers, units_of
 from streamsgd.planning.chunks import Piece
 from streamsgd.planning.variance import between_chunks, design_effect
 
@@ -120,7 +120,7 @@ def look_at_order(
     """
     if getattr(dataset.source, "computes", False):
         return None
-    pieces = _pieces(plan)
+    pieces = units_of(plan)
     if len(pieces) < 2:
         return None
     chosen = _choose(pieces, plan.seed)
@@ -132,16 +132,6 @@ def look_at_order(
         )
     pa.default_memory_pool().release_unused()  # it would count against the budget for the whole run
     return _look([part for part in parts if part is not None], len(pieces), plan.n_rows / len(pieces))
-
-
-def _pieces(plan: Plan) -> list[Piece]:
-    """Return the units of a plan, those larger than a chunk cut as chunks take them."""
-    share = max(1, plan.chunk_rows // 2)
-    pieces = []
-    for first, last, rows in zip(plan.first.tolist(), plan.last.tolist(), plan.rows.tolist(), strict=True):
-        step = rows if rows <= plan.chunk_rows else share
-        pieces += [Piece(0, first, last, start, min(rows, start + step), 0) for start in range(0, rows, step)]
-    return pieces
 
 
 def _choose(pieces: list[Piece], seed: int) -> list[Piece]:
