@@ -12,28 +12,25 @@ from streamsgd.errors import DataError
 from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
-from streamsgd.planning.tree import FAN
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_metric
-from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
+from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.rates import USUAL_BATCH
-from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, n_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
-    from streamsgd.training.tasks.base import ChunkReport
 
 COPIES = 5
 """Of the sums of all groups: its own, those of a round, twice while they are merged, a checkpoint's, and room to work."""
 
 
-class MeasuredNoise:
+class MeasuredNoise(OnePass[NoiseSums]):
     """The pass that adds up.
 
     Parameters
@@ -48,7 +45,6 @@ class MeasuredNoise:
     """
 
     name = "measured_noise"
-    validated = False
 
     def __init__(
         self,
@@ -58,27 +54,8 @@ class MeasuredNoise:
         weights: np.ndarray | None = None,
         alone: bool = False,
     ) -> None:
-        self.job = job
+        super().__init__(job)
         self._given, self.counts = weights, alone
-        self._before: Outcome | None = None
-        self._chunk = 0
-        self._weights = np.zeros(0)
-        self._sums: NoiseSums | None = None
-
-    @property
-    def _known(self) -> Outcome:
-        assert self._before is not None, "begin comes first"  # noqa: S101  for the type checker
-        return self._before
-
-    @property
-    def done(self) -> bool:
-        """Whether the pass has seen every chunk."""
-        return self._chunk == self.job.plan_in_order.n_chunks(0)
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """Pass and number of the next chunk."""
-        return self._known.passes, self._chunk
 
     @property
     def tally(self) -> np.ndarray:
@@ -90,22 +67,11 @@ class MeasuredNoise:
 
     def begin(self, before: Outcome) -> None:
         """Start at the weights that were given or learned."""
-        self._before = before
-        weights = before.weights if self._given is None else self._given
-        self._weights = weights.astype(self.job.settings.precision).astype(np.float64).ravel()
+        self.start_at(before.weights if self._given is None else self._given, before)
 
-    def next(self) -> Round:
-        """Return some chunks in the order of the data."""
-        width = min(max(self.job.lanes.number, FAN), self.job.plan_in_order.n_chunks(0) - self._chunk)
-        return Round(MeasureNoise(self._weights), IN_ORDER, self._chunk, width)
-
-    def take(self, share: NoiseSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
-        """Add to the pass."""
-        self._sums = share if self._sums is None else self._sums.merge(share)
-        self._chunk += len(reports)
-        plan = self.job.plan_in_order
-        done = 1.0 if self.done else plan.rows_before(0, self._chunk) / plan.n_rows
-        yield PhaseEvent("chunk", self._known.passes + done)
+    def task(self) -> MeasureNoise:
+        """Return what measures a chunk."""
+        return MeasureNoise(self._weights)
 
     # --- what comes out
 
@@ -160,9 +126,6 @@ class MeasuredNoise:
         """Return the model of the weights at which is measured."""
         return model_of(self.job, self._weights.astype(self.job.settings.precision))
 
-    def stop(self, why: str) -> None:
-        """Do nothing: there is one pass, and part of it says nothing of the rest."""
-
     def outcome(self) -> Outcome:
         """Return what came before, with what was found."""
         metrics = {**self._known.metrics, self.name: self.result()}
@@ -178,8 +141,7 @@ class MeasuredNoise:
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        self._before, self._chunk = before, saved.header["chunk"]
-        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_weights))
+        super().restore(saved, before)
         if "numbers" in saved.arrays:
             self._sums = from_arrays(saved.arrays, n_places(self.job.encoding, self.job.n_weights))
 

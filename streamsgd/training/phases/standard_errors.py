@@ -24,23 +24,20 @@ import numpy as np
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.algebra.factor import factorise_pivoted, solve_back, solve_forth
 from streamsgd.kernels.sums.sandwich import new_sandwich
-from streamsgd.planning.tree import FAN
-from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
+from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.phases.smooth import check_objective
-from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.sandwich import AddSandwich, SandwichSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
-    from streamsgd.training.tasks.base import ChunkReport
 
 log = logging.getLogger("streamsgd")
 
@@ -65,40 +62,14 @@ FAR = 0.7
 """Standard errors from the minimum, beyond which a warning says so: an interval of 95 % then holds 89 %."""
 
 
-class StandardErrors:
+class StandardErrors(OnePass[SandwichSums]):
     """The pass that adds up, and what comes of it."""
 
     name = "standard_errors"
     counts = False
-    validated = False
 
     def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
-        self.job = job
-        self._before: Outcome | None = None
-        self._chunk = 0
-        self._weights = np.zeros(0)
-        self._sums: SandwichSums | None = None
-        """Of the pass so far."""
-
-    @property
-    def _known(self) -> Outcome:
-        assert self._before is not None, "begin comes first"  # noqa: S101  for the type checker
-        return self._before
-
-    @property
-    def done(self) -> bool:
-        """Whether the pass has seen every chunk."""
-        return self._chunk == self.job.plan_in_order.n_chunks(0)
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """Pass and number of the next chunk."""
-        return self._known.passes, self._chunk
-
-    @property
-    def tally(self) -> np.ndarray:
-        """What came before: nothing is learned here."""
-        return self._known.tally
+        super().__init__(job)
 
     def begin(self, before: Outcome) -> None:
         """Start at the weights that were learned.
@@ -106,27 +77,18 @@ class StandardErrors:
         Scores of classes may all rise together without any change; the weights are shifted to a mean of 0 over the classes, so
         that they and their errors are those of differences from the mean.
         """
-        self._before, weights = before, before.weights
+        weights = before.weights
         if self._shiftable:
             weights = weights - weights.mean(axis=1, dtype=np.float64, keepdims=True)
-        self._weights = weights.astype(self.job.settings.precision).astype(np.float64).ravel()
+        self.start_at(weights, before)
 
     @property
     def _shiftable(self) -> bool:
         return bool(getattr(self.job.parts.loss, "shiftable", False))
 
-    def next(self) -> Round:
-        """Return some chunks in the order of the data."""
-        width = min(max(self.job.lanes.number, FAN), self.job.plan_in_order.n_chunks(0) - self._chunk)
-        return Round(AddSandwich(self._weights), IN_ORDER, self._chunk, width)
-
-    def take(self, share: SandwichSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
-        """Add to the pass."""
-        self._sums = share if self._sums is None else self._sums.merge(share)
-        self._chunk += len(reports)
-        plan = self.job.plan_in_order
-        done = 1.0 if self.done else plan.rows_before(0, self._chunk) / plan.n_rows
-        yield PhaseEvent("chunk", self._known.passes + done)
+    def task(self) -> AddSandwich:
+        """Return what adds up a chunk."""
+        return AddSandwich(self._weights)
 
     # --- what comes out
 
@@ -167,9 +129,6 @@ class StandardErrors:
         """Return the model of the weights whose errors are sought."""
         return model_of(self.job, self._known.weights)
 
-    def stop(self, why: str) -> None:
-        """Do nothing: half a pass says nothing, and there is only one."""
-
     def outcome(self) -> Outcome:
         """Return what came before, with the covariance."""
         weights, covariance, told = self.result()
@@ -187,8 +146,7 @@ class StandardErrors:
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        self._before, self._chunk = before, saved.header["chunk"]
-        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_weights))
+        super().restore(saved, before)
         if "bread" in saved.arrays:
             empty = new_sandwich(self._weights.size, self.job.n_outputs)
             sums = empty._replace(**{name: kept(saved.arrays, name, getattr(empty, name)) for name in SUMS})
