@@ -102,6 +102,7 @@ def train(
                 out=out,
                 emit=reporter.event,
                 footers=reporter.footers,
+                shuffled=lambda rows, total: reporter.scored(rows, total, "shuffling"),
                 on_job=reporter.job,
             )
         except Stopped as stop:

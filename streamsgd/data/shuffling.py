@@ -252,14 +252,14 @@ def _rows(dataset: Dataset, layout: ShuffleLayout, skip: int) -> Iterator[tuple[
         if before + piece.rows <= skip:
             before += piece.rows
             continue
-        keys, at = _keys(dataset, piece, layout.seed), 0
+        at = 0
         with reader.together(piece, names):
             parts = reader.read_stored(piece, names) if layout.stored else reader.read(piece, names, Timings())
             for part in parts:
                 n = len(part[0])
                 drop = min(n, max(0, skip - before - at))
                 if drop < n:
-                    yield _table(part, layout).slice(drop), keys[at + drop : at + n]
+                    yield _table(part, layout).slice(drop), _keys(dataset, piece, layout.seed, at + drop, at + n)
                 at += n
         before += piece.rows
 
@@ -285,14 +285,19 @@ def _pieces(dataset: Dataset, names: tuple[str, ...]) -> Iterator[Piece]:
             yield Piece(0, int(first), int(last), 0, rows, 0)
 
 
-def _keys(dataset: Dataset, piece: Piece, seed: int) -> np.ndarray:
-    """Return the keys of the rows of a piece, uint64 (n,): SplitMix64 of seed, file, row group and row."""
-    parts = []
+def _keys(dataset: Dataset, piece: Piece, seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the keys of some rows of a piece, uint64 (stop - start,): SplitMix64 of seed, file, row group and row."""
+    parts, before = [np.zeros(0, np.uint64)], 0
     for group in range(piece.first, piece.last):
+        n = int(dataset.rows[group])
+        rows = np.arange(max(0, start - before), min(n, stop - before), dtype=np.uint64)
+        before += n
+        if not len(rows):
+            continue
         name = dataset.source.files[int(dataset.file[group])].name
         address = hashlib.sha256(f"{seed}\0{name}\0{int(dataset.index[group])}".encode()).digest()
         first = np.uint64(int.from_bytes(address[:8], "little"))
-        parts.append(_mixed(first + (np.arange(int(dataset.rows[group]), dtype=np.uint64) + np.uint64(1)) * _GOLDEN))
+        parts.append(_mixed(first + (rows + np.uint64(1)) * _GOLDEN))
     return np.concatenate(parts)
 
 

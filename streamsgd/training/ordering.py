@@ -18,7 +18,7 @@ from streamsgd.settings.registry import make
 from streamsgd.training.output import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from streamsgd.data.dataset import Dataset
@@ -131,7 +131,14 @@ def _where(settings: Settings) -> str:
 
 
 @contextmanager
-def rows_on_disk(settings: Settings, dataset: Dataset, layout: ShuffleLayout, *, elsewhere: bool) -> Iterator[Dataset]:
+def rows_on_disk(
+    settings: Settings,
+    dataset: Dataset,
+    layout: ShuffleLayout,
+    *,
+    elsewhere: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Dataset]:
     """Give the rows of a data set, shuffled on disk, for as long as a run takes.
 
     A stop keeps them, so that the same run goes on without shuffling again; so does `--cache-dir`.
@@ -144,6 +151,8 @@ def rows_on_disk(settings: Settings, dataset: Dataset, layout: ShuffleLayout, *,
         What is shuffled, and how.
     elsewhere
         Whether workers read that may be on other machines.
+    progress
+        Called with (rows shuffled, rows in all).
 
     Raises
     ------
@@ -159,7 +168,7 @@ def rows_on_disk(settings: Settings, dataset: Dataset, layout: ShuffleLayout, *,
     with _place(settings, layout) as folder:
         kept = settings.cache_dir is not None
         try:
-            made = _shuffled(settings, dataset, layout, folder)
+            made = _shuffled(settings, dataset, layout, folder, progress)
             log.info("%s shuffled rows in %s", "wrote" if made else "found", folder)
             yield open_shuffled(folder, dataset)
         except (Stopped, KeyboardInterrupt):
@@ -170,10 +179,12 @@ def rows_on_disk(settings: Settings, dataset: Dataset, layout: ShuffleLayout, *,
                 delete_rows(folder)
 
 
-def _shuffled(settings: Settings, dataset: Dataset, layout: ShuffleLayout, folder: Path) -> bool:
+def _shuffled(
+    settings: Settings, dataset: Dataset, layout: ShuffleLayout, folder: Path, progress: Callable[[int, int], None] | None
+) -> bool:
     """Shuffle rows, unless they are there; where that cannot be, say what can be done without."""
     try:
-        return shuffle_rows(dataset, layout, folder, memory=settings.memory, what="shuffled rows")
+        return shuffle_rows(dataset, layout, folder, memory=settings.memory, progress=progress, what="shuffled rows")
     except SettingsError as error:
         again = type(error)(f"{error}; or {CORGI}")
         again.__dict__.update(error.__dict__)

@@ -51,6 +51,7 @@ def train_model(
     out: str | os.PathLike[str] | None = None,
     emit: Callable[[Event], None] | None = None,
     footers: Callable[[int, int], None] | None = None,
+    shuffled: Callable[[int, int], None] | None = None,
     on_job: Callable[[Job], None] | None = None,
     client: Any = None,
     callbacks: Sequence[Callback] = (),
@@ -65,8 +66,8 @@ def train_model(
         As checked by `make_settings`.
     out
         Where to save the model; its checkpoints are kept beside it until it is whole.
-    emit, footers, on_job
-        Called with progress events, footers read, and the prepared job.
+    emit, footers, shuffled, on_job
+        Called with progress events, footers read, rows shuffled on disk, and the prepared job.
     client
         Of distributed, whose workers to use; it is left open.
     callbacks
@@ -85,14 +86,15 @@ def train_model(
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
-        return _train(data, settings, out, _Told(told, footers, on_job), client, start=start)
+        return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start)
 
 
 class _Told(NamedTuple):
-    """Who is told of events, of footers read, and of the prepared job."""
+    """Who is told of events, of footers read, of rows shuffled on disk, and of the prepared job."""
 
     callbacks: Callbacks
     footers: Callable[[int, int], None] | None
+    shuffled: Callable[[int, int], None] | None
     on_job: Callable[[Job], None] | None
 
 
@@ -127,8 +129,8 @@ def _train(
     with ExitStack() as stack:
         if job.external is not None:
             elsewhere = client is not None or settings.scheduler is not None
-            rows = stack.enter_context(rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere))
-            job = on_disk(job, rows, resumed=saved is not None)
+            made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled)
+            job = on_disk(job, stack.enter_context(made), resumed=saved is not None)
         return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start)
 
 
