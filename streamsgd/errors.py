@@ -46,7 +46,20 @@ class SchemaError(DataError):
 
 
 class UnreadableError(DataError):
-    """The bytes of a row group are damaged; the one error that `--unreadable skip` turns into left-out rows."""
+    """The bytes of a row group are damaged; the one error that `--unreadable skip` turns into left-out rows.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, and where.
+    remedy
+        What to do about it, which is said where it was not done: the end of the message, with what joins it.
+
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem + remedy)
+        self.problem = problem
 
 
 class ModelError(StreamSGDError):

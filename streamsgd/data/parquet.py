@@ -339,8 +339,8 @@ class PieceReader:
                     raise
                 shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
                 raise UnreadableError(
-                    f"{self.where(piece)}: columns {shown} cannot be read: {first_line(error)}; "
-                    "the file is damaged: write it again, or pass --unreadable skip to leave its rows out"
+                    f"{self.where(piece)}: columns {shown} cannot be read: {first_line(error)}; the file is damaged",
+                    ": write it again, or pass --unreadable skip to leave its rows out",
                 ) from error
 
         return retry(checked, self.where(piece), within=io_timeout_of(self.dataset.source.uri))

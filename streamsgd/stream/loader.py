@@ -155,7 +155,7 @@ class Loader:
             if not self.skip_unreadable:
                 raise
             empty = np.zeros(0, np.int64)
-            return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=str(error), spent=spent)
+            return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=error.problem, spent=spent)
 
     def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Timings) -> LoadedPiece:
         if self.poisoned and not self.poisoned.isdisjoint(range(piece.first, piece.last)):

@@ -64,14 +64,16 @@ class Totals:
         self.counts["missing"] += piece.missing
         self.counts["held"] += int(piece.helds.sum())
         self.frequent.add(piece.common)
-        if piece.problem:
-            self.problems.append(piece.problem)
-            log.warning("left out: %s", piece.problem)
+        self._tell(piece.problem)
 
     def _count_lost(self, piece: LoadedPiece) -> None:
         """Count rows that an earlier pass could read; more often, if they are lost in several passes."""
         self.counts["lost"] += piece.skipped
-        if (problem := f"{piece.problem} (in a later pass)") not in self.problems:
+        self._tell(f"{piece.problem} (in a later pass)")
+
+    def _tell(self, problem: str) -> None:
+        """Say why rows were left out, once: slices of a row group have one problem."""
+        if problem and problem not in self.problems:
             self.problems.append(problem)
             log.warning("left out: %s", problem)
 
