@@ -15,10 +15,12 @@ data and settings alone.
 
 from __future__ import annotations
 
+import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from streamsgd.planning.chunks import Plan
 
 
+log = logging.getLogger("streamsgd")
+
 LEAST_UNITS, MOST_UNITS = 24, 64
 """Units whose target is read ..."""
 
@@ -46,8 +50,8 @@ LOOK_ROWS = 8 << 20
 UNIT_ROWS = 1 << 20
 """... of each no more than these."""
 
-DEEPEST = 1 << 22
-"""Rows of a row group before the slice that is read, at most: they are decoded too."""
+DEEPEST = 1 << 26
+"""Rows of a row group before the slice that is read, at most: they are decoded too, once for all of its slices."""
 
 READERS = 8
 """Threads that read at most: a store takes long to answer."""
@@ -126,12 +130,20 @@ def look_at_order(
     chosen = _choose(pieces, plan.seed)
     dataset.source.prefetch([group for piece in chosen for group in range(piece.first, piece.last)])
     reader = dataset.reader(keeps_open=False)
+    together = [list(some) for _, some in groupby(chosen, key=lambda piece: piece.first)]
     with ThreadPoolExecutor(min(threads, READERS), thread_name_prefix="look") as pool:
-        parts = list(
-            pool.map(lambda piece: _moments(dataset, reader, piece, target, condition=condition, columns=columns), chosen)
-        )
+        found = pool.map(lambda some: _moments(dataset, reader, some, target, condition=condition, columns=columns), together)
+        parts = [part for some in found for part in some if part.rows]
     pa.default_memory_pool().release_unused()  # it would count against the budget for the whole run
-    return _look([part for part in parts if part is not None], len(pieces), plan.n_rows / len(pieces))
+    look = _look(parts, len(pieces), plan.n_rows / len(pieces))
+    if look is None and len(chosen) < len(pieces):
+        log.warning(
+            "whether the order of the rows is a risk could not be told: the target is one and the same in all %d of %d places "
+            "that were looked at; if the rows are sorted by it, pass --shuffle external",
+            len(parts),
+            len(pieces),
+        )
+    return look
 
 
 def _choose(pieces: list[Piece], seed: int) -> list[Piece]:
@@ -152,38 +164,56 @@ def _cut(piece: Piece) -> Piece:
     return Piece(0, piece.first, piece.last, piece.start, piece.start + UNIT_ROWS, 0)
 
 
-class _Moments(NamedTuple):
+@dataclass
+class _Moments:
     """Of the targets of a unit."""
 
-    rows: int
-    total: np.ndarray
+    rows: int = 0
+    total: Any = 0.0
     """float64 (n_numbers,)."""
-    squares: float
+    squares: float = 0.0
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Take in targets, (n_rows, n_numbers)."""
+        self.rows += len(numbers)
+        self.total = self.total + numbers.sum(axis=0)
+        self.squares += float(np.square(numbers).sum())
 
 
 def _moments(
-    dataset: Dataset, reader: Reader, piece: Piece, target: Target, *, condition: Any, columns: tuple[str, ...]
-) -> _Moments | None:
-    """Return the moments of the usable targets of a piece that the condition keeps, batch by batch.
+    dataset: Dataset, reader: Reader, pieces: list[Piece], target: Target, *, condition: Any, columns: tuple[str, ...]
+) -> list[_Moments]:
+    """Return the moments of the usable targets that the condition keeps, of pieces of one row group, or of one run of several.
 
-    None where there are none, or where they cannot be read, which training will say.
+    The row group is read once, from the first row that is wanted to the last, batch by batch. What cannot be read counts for
+    nothing here: training will say so.
     """
     names = tuple(dict.fromkeys([target.name, *columns]))
-    rows, total, squares = 0, np.zeros(1), 0.0
+    found = [_Moments() for _ in pieces]
+    whole, at = replace(pieces[0], stop=pieces[-1].stop), pieces[0].start
     try:
-        for part in reader.read(piece, names, Timings()):
-            found = dict(zip(names, part, strict=True))
-            values, usable = encode_target(target, found[target.name])
-            if columns:
-                usable = usable & condition.keep(found, dataset.source.where(piece))
-            numbers = target_numbers(values[usable], target)
-            rows, total, squares = rows + len(numbers), total + numbers.sum(axis=0), squares + float(np.square(numbers).sum())
+        for part in reader.read(whole, names, Timings()):
+            n = len(part[0])
+            for piece, moments in zip(pieces, found, strict=True):
+                first, last = max(piece.start, at) - at, min(piece.stop, at + n) - at
+                if first < last:
+                    some = {name: column.slice(first, last - first) for name, column in zip(names, part, strict=True)}
+                    moments.add(_numbers(dataset, piece, some, target, condition if columns else None))
+            at += n
     except StreamSGDError:
-        return None
-    return _Moments(rows, total, squares) if rows else None
+        return []
+    return found
+
+
+def _numbers(dataset: Dataset, piece: Piece, columns: dict[str, Any], target: Target, condition: Any) -> np.ndarray:
+    values, usable = encode_target(target, columns[target.name])
+    if condition is not None:
+        usable = usable & condition.keep(columns, dataset.source.where(piece))
+    return target_numbers(values[usable], target)
 
 
 def _look(parts: list[_Moments], units: int, rows_per_unit: float) -> OrderLook | None:
+    """Judge; None where the target does not vary over the parts."""
     if len(parts) < 2:
         return None
     rows = np.array([part.rows for part in parts], np.float64)

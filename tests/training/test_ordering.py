@@ -16,7 +16,9 @@ import pytest
 
 import streamsgd
 from streamsgd.data import shuffling
+from streamsgd.data.parquet import PieceReader
 from streamsgd.errors import SettingsError, Stopped
+from streamsgd.inspection import risk
 from streamsgd.inspection.risk import OrderLook
 from streamsgd.planning.variance import between_chunks
 from streamsgd.settings.make import make_settings
@@ -47,7 +49,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "order of the rows" in r.getMessage()]
 
 
-@pytest.mark.parametrize("groups", [8, 32, 256])
+@pytest.mark.parametrize("groups", [1, 8, 32, 256])
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_sorted_rows_train_to_what_shuffled_ones_do(write: Write, groups: int, epochs: int) -> None:
     shuffled, ordered = columns(), by_label(columns())
@@ -57,6 +59,35 @@ def test_sorted_rows_train_to_what_shuffled_ones_do(write: Write, groups: int, e
         model = streamsgd.train(data, "y", **{**SMALL, "epochs": epochs})
         losses.append(streamsgd.evaluate(model, mixed, executor="inline")["log_loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.005)
+
+
+def test_one_row_group_is_looked_at_in_slices_to_its_end_and_read_once(
+    write: Write, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real = PieceReader.read
+    monkeypatch.setattr(PieceReader, "read", lambda self, piece, *more: opened.append(piece) or real(self, piece, *more))
+    data = write(by_label(columns()), row_group_size=ROWS)
+    settings = make_settings({**SMALL, "target": "y"})
+    job = prepare(data, settings)
+    (said,) = warnings_of(caplog)
+    assert "a chunk mixes 2.0 of 24 runs of 2,000 rows" in said
+    assert job.order is not None
+    assert job.order["between_units"] == pytest.approx(1.0, abs=0.1)
+    assert sum(piece.rows == ROWS for piece in opened) <= 3  # the target twice, the columns once
+
+
+def test_a_target_that_is_the_same_wherever_was_looked_is_said(
+    write: Write, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(risk, "LEAST_UNITS", 3)
+    monkeypatch.setattr(risk, "MOST_UNITS", 3)
+    found = columns()
+    data = write({**found, "y": np.r_[np.zeros(ROWS - 400, np.int32), np.ones(400, np.int32)]}, row_group_size=400)
+    streamsgd.train(data, "y", **{**SMALL, "chunk_rows": 400})
+    (said,) = warnings_of(caplog)
+    assert "could not be told: the target is one and the same in all 3 of 120 places" in said
+    assert "--shuffle external" in said
 
 
 def test_a_risk_is_said_once_with_numbers_and_the_way_out(write: Write, caplog: pytest.LogCaptureFixture) -> None:
