@@ -79,6 +79,9 @@ _NOTHING = object()
 class TaskMap:
     """Tasks of one kind under way on the workers of a client, of which nothing is changed.
 
+    `distributed.as_completed` would take the place of the bell alone: its timeout counts from when it was made, not from the
+    last task that ended, so that no worker, or one that hangs, would keep it waiting for ever.
+
     Parameters
     ----------
     client

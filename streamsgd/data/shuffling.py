@@ -213,6 +213,7 @@ def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, limit: int, pr
         tally = _write_runs(dataset, layout, work, run_bytes(limit), progress)
         found = {"tally": tally}
         _write_json(sums, found)
+        progress(layout.rows // 2, layout.rows)
     written = _write_buckets(layout, work, buckets_at_once(layout, limit), progress)
     if written != found["tally"]:
         raise AssertionError(f"{work}: what was written is not what was read: {written} and {found['tally']}")
@@ -316,24 +317,26 @@ def _write_buckets(layout: ShuffleLayout, work: Path, threads: int, progress: Ca
     total, rows = tally_of(layout.schema.empty_table()), 0
     with Runs(work, layout.schema) as runs, ThreadPoolExecutor(threads, thread_name_prefix="shuffle") as pool:
         try:
-            for tally in pool.map(partial(_finish_bucket, layout, runs, Lock()), range(layout.n_buckets)):
+            for tally, made in pool.map(partial(_finish_bucket, layout, runs, Lock()), range(layout.n_buckets)):
                 total = add_tallies(total, tally)
                 rows += tally["rows"]
-                progress((layout.rows + rows) // 2, layout.rows)
+                if made:  # who stops at a time limit must have come further than the last time
+                    progress((layout.rows + rows) // 2, layout.rows)
         finally:
             pool.shutdown(cancel_futures=True)
     return total
 
 
-def _finish_bucket(layout: ShuffleLayout, runs: Runs, reading: Lock, number: int) -> Tally:
-    """Write a bucket unless it is there; return what it holds."""
+def _finish_bucket(layout: ShuffleLayout, runs: Runs, reading: Lock, number: int) -> tuple[Tally, bool]:
+    """Write a bucket unless it is there; return what it holds, and whether it was written now."""
     digits = max(5, len(str(layout.n_buckets)))
     done = runs.work / f"_done-{number:0{digits}}.json"
     tally: Tally | None = _read_json(done).get("tally")
-    if tally is None:
-        tally = _write_bucket(layout, runs, reading, runs.work / f"part-{number:0{digits}}.parquet", number)
-        _write_json(done, {"tally": tally})
-    return tally
+    if tally is not None:
+        return tally, False
+    tally = _write_bucket(layout, runs, reading, runs.work / f"part-{number:0{digits}}.parquet", number)
+    _write_json(done, {"tally": tally})
+    return tally, True
 
 
 def _write_bucket(layout: ShuffleLayout, runs: Runs, reading: Lock, path: Path, number: int) -> Tally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,6 +140,7 @@ def rows_on_disk(
     *,
     elsewhere: bool,
     progress: Callable[[int, int], None] | None = None,
+    ends: float = math.inf,
 ) -> Iterator[Dataset]:
     """Give the rows of a data set, shuffled on disk, for as long as a run takes.
 
@@ -153,11 +156,15 @@ def rows_on_disk(
         Whether workers read that may be on other machines.
     progress
         Called with (rows shuffled, rows in all).
+    ends
+        When to stop, on the monotonic clock.
 
     Raises
     ------
     SettingsError
         The rows cannot be shuffled; nothing was learned.
+    Stopped
+        The time is over.
 
     """
     if elsewhere and settings.cache_dir is None:
@@ -168,7 +175,8 @@ def rows_on_disk(
     with _place(settings, layout) as folder:
         kept = settings.cache_dir is not None
         try:
-            made = _shuffled(settings, dataset, layout, folder, progress)
+            told = _timed(ends, progress, kept=kept or settings.checkpoint is not None)
+            made = _shuffled(settings, dataset, layout, folder, told)
             log.info("%s shuffled rows in %s", "wrote" if made else "found", folder)
             yield open_shuffled(folder, dataset)
         except (Stopped, KeyboardInterrupt):
@@ -179,8 +187,21 @@ def rows_on_disk(
                 delete_rows(folder)
 
 
+def _timed(ends: float, progress: Callable[[int, int], None] | None, *, kept: bool) -> Callable[[int, int], None]:
+    """Return a `progress` of a shuffle that stops it from a moment of the monotonic clock on."""
+    then = "start again to go on from there" if kept else "nothing is kept without --checkpoint or --cache-dir"
+
+    def told(done: int, rows: int) -> None:
+        if progress:
+            progress(done, rows)
+        if done < rows and time.monotonic() >= ends:
+            raise Stopped(f"stopped by the time limit while rows are shuffled on disk, at {done:,} of {rows:,}: {then}")
+
+    return told
+
+
 def _shuffled(
-    settings: Settings, dataset: Dataset, layout: ShuffleLayout, folder: Path, progress: Callable[[int, int], None] | None
+    settings: Settings, dataset: Dataset, layout: ShuffleLayout, folder: Path, progress: Callable[[int, int], None]
 ) -> bool:
     """Shuffle rows, unless they are there; where that cannot be, say what can be done without."""
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,6 +81,7 @@ def train_model(
         See `errors`.
 
     """
+    ends = time.monotonic() + (math.inf if settings.time_limit is None else settings.time_limit)
     set_io_timeout(settings.io_timeout)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
     check_keeps(settings)
@@ -86,7 +89,7 @@ def train_model(
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
-        return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start)
+        return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start, ends=ends)
 
 
 class _Told(NamedTuple):
@@ -106,6 +109,7 @@ def _train(
     client: Any,
     *,
     start: Start | None,
+    ends: float,
 ) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
@@ -129,9 +133,9 @@ def _train(
     with ExitStack() as stack:
         if job.external is not None:
             elsewhere = client is not None or settings.scheduler is not None
-            made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled)
+            made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled, ends=ends)
             job = on_disk(job, stack.enter_context(made), resumed=saved is not None)
-        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start)
+        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start, ends=ends)
 
 
 def _run(
@@ -143,6 +147,7 @@ def _run(
     checkpoints: Checkpoints | None,
     saved: Any,
     start: Start | None,
+    ends: float,
 ) -> tuple[Model, Report]:
     settings = job.settings
     if told.on_job:
@@ -153,9 +158,8 @@ def _run(
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
-            engine = Engine(
-                job, wanted(settings, job.parts), backend, executor, checkpoints=checkpoints, callbacks=told.callbacks
-            )
+            kinds = wanted(settings, job.parts)
+            engine = Engine(job, kinds, backend, executor, checkpoints=checkpoints, callbacks=told.callbacks, ends=ends)
             _set_out(engine, saved, start)
             with _signals(engine), CompileClock() as compiling:
                 outcome = engine.run()

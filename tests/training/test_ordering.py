@@ -159,16 +159,20 @@ def test_the_bits_are_the_same_in_any_memory_on_workers_and_after_kills(write: W
         assert model.metrics == expected.metrics
     assert len(list((tmp_path / "cache").iterdir())) == 1
     places = ({"memory": "700MB"}, {"memory": "2GB", "cache_dir": str(tmp_path / "cache")})
+    said = []
     for start in range(100):
         try:
             model = streamsgd.train(
                 data, "y", checkpoint=str(tmp_path / "saved"), time_limit=1e-9, **{**usual, **places[start % 2]}
             )
-        except Stopped:
-            assert (tmp_path / "saved.rows").is_dir()
+        except Stopped as stop:
+            said.append(str(stop))
+            assert (tmp_path / "saved.rows").is_dir() or (tmp_path / ".saved.rows.shuffling").is_dir()
             continue
         break
     assert start > 3
+    assert "shuffled on disk" in said[0]
+    assert "before epoch" in said[-1]
     assert model.weights.tobytes() == expected.weights.tobytes()
     workers = streamsgd.train(data, "y", **{**usual, "workers": 2})
     assert workers.weights.tobytes() == expected.weights.tobytes()
@@ -215,9 +219,19 @@ def test_tables_are_shuffled_too_and_filters_and_weights_hold(write: Write) -> N
     model = streamsgd.train(data, "y", **settings)
     assert model.provenance["shuffle"] == "external"
     assert model.provenance["counts"]["filtered"] == int((rows["x0"] <= -1).sum())
-    assert model.provenance["rows_learned"] == int(((rows["x0"] > -1) & (rows["w"] > 0)).sum()) or model.provenance["rows"]
+    assert model.provenance["rows_learned"] == 20_000 - model.provenance["counts"]["filtered"]
     in_memory = streamsgd.train(pa.table(rows), "y", **{**settings, "shuffle": "external"})
     assert in_memory.provenance["counts"] == model.provenance["counts"]
+
+
+def test_a_time_limit_holds_while_rows_are_shuffled(write: Write, tmp_path: Path) -> None:
+    data = write(by_label(columns(20_000)), row_group_size=1_000)
+    with pytest.raises(Stopped, match="nothing is kept without --checkpoint or --cache-dir"):
+        streamsgd.train(data, "y", **SMALL, time_limit=1e-9)
+    cache = {"cache_dir": str(tmp_path / "cache"), "time_limit": 1e-9}
+    with pytest.raises(Stopped, match=r"shuffled on disk, at [\d,]+ of 20,000: start again"):
+        streamsgd.train(data, "y", **SMALL, **cache)
+    assert any((tmp_path / "cache").iterdir())
 
 
 def test_the_look_is_bounded(tmp_path: Path) -> None:
