@@ -316,12 +316,19 @@ def _refs(found: Sequence[_Found], uri: str) -> tuple[FileRef, ...]:
     skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
     every = {info.path: info for place in found for info in place.files}
     refs: dict[object, FileRef] = {}
-    # the fewest folders first: of two links to one file the shortest way to it gives the name
-    for info in sorted(every.values(), key=lambda info: (info.path.count("/"), info.path)):
+    for info in every.values():
         ref = FileRef(info.path, info.path[skip:], _size(info))
         key, ref = _identified(ref, uri)
-        refs.setdefault(key, ref)
+        if (other := refs.setdefault(key, ref)) is not ref:
+            raise _is_link(*sorted((other.path, ref.path), key=lambda path: (os.path.realpath(path) != path, path)))
     return tuple(sorted(refs.values(), key=lambda ref: ref.name))
+
+
+def _is_link(file: str, link: str) -> DataError:
+    return DataError(
+        f"{link}: is the same file as {file}, by a symbolic link: its rows would count twice; remove the link, or name the "
+        "files that are meant"
+    )
 
 
 def _size(info: Any) -> int:
@@ -333,10 +340,7 @@ def _size(info: Any) -> int:
 
 
 def _identified(ref: FileRef, uri: str) -> tuple[object, FileRef]:
-    """Return what a file is known by, and the file with its stamp.
-
-    Links make a local file appear under several paths; its rows must still count once.
-    """
+    """Return what a file is known by, and the file with its stamp."""
     if uri != LOCAL:
         return ref.path, ref
     stat = _stat(ref)

@@ -124,13 +124,14 @@ def test_dicts_are_scored() -> None:
 # --- links
 
 
-def test_hard_links_count_each_and_symbolic_ones_once(tmp_path: Path) -> None:
+def test_hard_links_count_each_and_symbolic_ones_are_refused(tmp_path: Path) -> None:
     pq.write_table(WHOLE, tmp_path / "a.parquet")
     for k in range(9):
         os.link(tmp_path / "a.parquet", tmp_path / f"b{k}.parquet")
     assert len(open_source(tmp_path).files) == 10
     (tmp_path / "c.parquet").symlink_to(tmp_path / "b3.parquet")
-    assert len(open_source(tmp_path).files) == 10
+    with pytest.raises(DataError, match=r"c\.parquet: is the same file as .*b3\.parquet, by a symbolic link"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["gone.parquet", "sub/gone.parquet", "day=3"])
