@@ -336,7 +336,7 @@ def digest(model: streamsgd.Model, data: Path) -> str:
 def plain(model: streamsgd.Model, data: Path) -> list[float]:
     """Return the progressive loss, the length of the weights, and the mean size of the scores.
 
-    A shift that all classes share means nothing, and rounding decides it where nothing penalises the intercepts: it is taken out.
+    A shift that all classes share means nothing, and rounding decides it where nothing penalises intercepts: it is taken out.
     """
     scores = model.decision_function(pq.read_table(data / "learn")).astype(np.float64)
     weights = model.weights.astype(np.float64)

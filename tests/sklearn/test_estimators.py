@@ -167,9 +167,10 @@ def test_class_weight_keeps_its_meaning_probabilities_are_of_the_weighted_data()
 
 
 RATES = [
-    (rate, loss)
-    for rate in ("constant", "optimal", "invscaling", "adaptive")
-    for loss in ("log_loss", "modified_huber", "hinge")
+    *(("optimal", loss) for loss in ("log_loss", "modified_huber", "hinge")),
+    ("constant", "modified_huber"),
+    ("invscaling", "hinge"),
+    ("adaptive", "log_loss"),
 ]
 """... and of squared-hinge but `optimal`, whose weights leave for 1e12 in scikit-learn too, where every rounding decides."""
 

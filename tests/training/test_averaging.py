@@ -1,9 +1,5 @@
 """Averaging: the mean of the weights after every step from some point on, for every optimizer and layout, and nothing else."""
 
-import json
-import signal
-import subprocess
-import sys
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -340,36 +336,6 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
     passes = 2 + CASES[case].get("standard_errors", False)
     # Of a pass of polishing the chunks are added up apart, so that only its end is sure to be a place to stop at.
     assert stops >= 3 * passes + CASES[case].get("polish", 0) - 3 or case == "validated, polished"
-
-
-DRIVER = """
-import json, os, signal, sys
-from streamsgd.settings.make import make_settings
-from streamsgd.training.run import train_model
-left = int(sys.argv[4])
-def emit(event):
-    global left
-    left -= event.epoch >= 2.0 and event.kind == "chunk"
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3], emit=emit)
-"""
-
-
-def test_killed_while_it_adds_up_it_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """In the second round of the pass for standard errors, of eight chunks each, and in the third."""
-    settings = json.dumps({**RUN, **CASES["standard errors"], "checkpoint_chunks": 1, "chunk_rows": 80})
-
-    def start(after: int, name: str) -> int:
-        command = [sys.executable, "-c", DRIVER, str(folder), settings, str(tmp_path / name), str(after)]
-        return subprocess.run(command, check=False).returncode
-
-    assert start(-1, "alone.sgd") == 0
-    for after in (3, 2):
-        assert start(after, "killed.sgd") == -signal.SIGKILL
-        assert (tmp_path / "killed.sgd.ckpt").is_dir()
-    assert start(-1, "killed.sgd") == 0
-    assert (tmp_path / "killed.sgd").read_bytes() == (tmp_path / "alone.sgd").read_bytes()
 
 
 def test_where_it_begins_does_not_depend_on_chunks() -> None:

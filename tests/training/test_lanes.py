@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,7 +132,7 @@ def alone(data: Path, **settings: Any) -> bytes:
 # --- law: lanes alone decide what comes out
 
 
-@pytest.mark.parametrize(("case", "lanes"), [*((case, 4) for case in CASES), *product(("race", "strings, nag"), (1, 3))])
+@pytest.mark.parametrize(("case", "lanes"), [*((case, 4) for case in CASES), ("race", 3), ("strings, nag", 1)])
 def test_threads_and_worker_processes_give_the_bytes_of_one_thread(
     data: Path, workers: LocalWorkers, case: str, lanes: int
 ) -> None:
@@ -147,7 +146,7 @@ def test_lanes_are_part_of_what_is_computed(data: Path) -> None:
     assert len({alone(data, lanes=lanes) for lanes in (1, 3, 4)}) == 3
 
 
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_workers", [2])
 def test_workers_started_for_the_run_give_the_bytes_of_one_thread(data: Path, n_workers: int) -> None:
     assert train(data, lanes=4, workers=n_workers) == alone(data, lanes=4)
 

@@ -74,8 +74,7 @@ def alone(block: Any, layout: Layout, parts: Parts, rate: float) -> State:
 # --- law: a learner in a race learns what it would learn alone
 
 
-@pytest.mark.parametrize("layout", [DENSE, WIDE], ids=["dense", "wide"])
-@pytest.mark.parametrize("loss", ["logistic", "huber:delta=0.5"])
+@pytest.mark.parametrize(("loss", "layout"), [("logistic", WIDE), ("huber:delta=0.5", DENSE)])
 def test_every_learner_is_the_one_that_it_would_be_alone(loss: str, layout: Layout) -> None:
     block = rows(layout, loss, weighted=True)
     parts, state = race(block, layout, loss, "inverse-scaling:power=0.1")
