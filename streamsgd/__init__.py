@@ -19,18 +19,23 @@ from streamsgd.version import __version__ as __version__
 if TYPE_CHECKING:
     from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
+    from streamsgd.model.compare import compare, explain
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
+    from streamsgd.show.report import report
 
 
 _HOMES = {
     "train": "api",
     "plan": "api",
     "inspect": "api",
+    "compare": "model.compare",
     "evaluate": "api",
+    "explain": "model.compare",
     "export": "api",
     "noise": "api",
     "predict": "api",
+    "report": "show.report",
     "shuffle": "api",
     "Trainer": "partial",
     "Model": "model.model",
@@ -42,13 +47,16 @@ __all__ = [
     "Model",
     "StreamSGDError",
     "Trainer",
+    "compare",
     "evaluate",
+    "explain",
     "export",
     "inspect",
     "load",
     "noise",
     "plan",
     "predict",
+    "report",
     "shuffle",
     "train",
 ]

@@ -20,12 +20,14 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
+from streamsgd.model.card import card, one_line
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.memory import Memory, memory_arrays, read_memory, split_memory
-from streamsgd.model.predict import score_source
+from streamsgd.model.score_stream import score_source
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
+from streamsgd.settings.words import speaks_python
 
 if TYPE_CHECKING:
     import os
@@ -73,6 +75,25 @@ class Model:
     covariance: np.ndarray | None = None
     memory: Memory | None = None
     """What the optimizer remembers, if it was to be kept."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """What the run printed that this process trained it in; in no file."""
+
+    def __repr__(self) -> str:
+        """Say in one line what it is."""
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return a small card for notebooks."""
+        return card(self)
+
+    @property
+    def history(self) -> Any:
+        """What the run printed, an Arrow table: `kind`, `rows`, `seconds`, `loss`, `recent_loss`, ..., `valid.log_loss` ...
+
+        A row for each line: at 1024, 2048, 4096 ... rows and at every evaluation. Empty for a model that was loaded.
+        """
+        names = dict.fromkeys(name for line in self.told for name in line)
+        return pa.table({name: [line.get(name) for line in self.told] for name in names})
 
     @property
     def n_outputs(self) -> int:
@@ -96,6 +117,7 @@ class Model:
         score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch)
         return scores, means, losses
 
+    @speaks_python
     def encode(self, table: Any) -> tuple[Block, list[np.ndarray]]:
         """Turn a table (anything with `__arrow_c_stream__`) into a block without targets, and the memory that it points to.
 
@@ -117,6 +139,7 @@ class Model:
         encoder.check_missing(found.missing, self.settings.get("missing", ()), "the table")
         return block, found.pools
 
+    @speaks_python
     def decision_function(self, data: Any) -> np.ndarray:
         """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target.
 
@@ -125,6 +148,7 @@ class Model:
         scores, _ = self._scored(data)
         return scores[:, 0] if self.n_outputs == 1 else scores
 
+    @speaks_python
     def predict_proba(self, data: Any) -> np.ndarray:
         """Return class probabilities, (n_rows, n_classes), in the order of `classes`; `data` is as for `predict`.
 
@@ -139,6 +163,7 @@ class Model:
         _, means = self._scored(data)
         return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
 
+    @speaks_python
     def predict(self, data: Any) -> np.ndarray:
         """Return predictions, (n_rows,): values, expected counts, or the likeliest class.
 
@@ -157,6 +182,7 @@ class Model:
         _, means = self._scored(data)
         return self.decide(means)
 
+    @speaks_python
     def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
         """Return the metrics of the model on labelled data; see `streamsgd.evaluate`."""
         return evaluate_source(self, data, **options)
@@ -221,6 +247,7 @@ class Model:
         scale = np.array([1.0 if number.scale is None else number.scale for number in numbers])
         return scale, np.array([number.shift or 0.0 for number in numbers])
 
+    @speaks_python
     def standard_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return standard errors of all encoded weights, and of what `coefficients` returns; NaN where not determined.
 
@@ -292,6 +319,7 @@ class Model:
             "common": self.common,
         }
 
+    @speaks_python
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically.
 
@@ -304,6 +332,7 @@ class Model:
         store.write(path, self.to_bytes())
 
 
+@speaks_python
 def load(path: str | os.PathLike[str], *, loss: Any = None, column_kind: Any = ()) -> Model:
     """Read a model file. No code in it is run.
 
