@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsgd.data.filesystems import connect, local_or_remote_output, retry
+from streamsgd.data.filesystems import connect, retry
 from streamsgd.errors import ModelError
 from streamsgd.model import store
 from streamsgd.redact import hide
@@ -20,22 +20,56 @@ NAME = "_streamsgd_outputs.json"
 log = logging.getLogger("streamsgd")
 
 
-def listed(folder: str) -> dict[str, dict[str, str]]:
-    """Return what a folder's list says: by output, below the folder, where its input was (`uri` and `path`).
+class Outputs(NamedTuple):
+    """A folder of outputs."""
 
-    Raises
-    ------
-    ModelError
-        The list is damaged.
+    filesystem: Any
+    root: str
+    """Its path there."""
 
-    """
-    if NAME not in store.names(folder):
-        return {}
-    try:
-        found = json.loads(store.read(f"{folder}/{NAME}"))["outputs"]
-        return {str(name): {key: str(entry[key]) for key in ("uri", "path")} for name, entry in found.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder}/{NAME}: is no list of outputs ({error}); delete it, and nothing will be pruned") from error
+    def entries(self) -> dict[str, dict[str, str]]:
+        """Return its list: by output, below the folder, where its input was (`uri` and `path`).
+
+        Raises
+        ------
+        ModelError
+            The list is damaged.
+
+        """
+        path = f"{self.root}/{NAME}"
+        (info,) = retry(lambda: self.filesystem.get_file_info([path]), path)
+        if not info.is_file:
+            return {}
+        try:
+            found = json.loads(retry(lambda: _content(self.filesystem, path), path))["outputs"]
+            return {str(name): {key: str(entry[key]) for key in ("uri", "path")} for name, entry in found.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path}: is no list of outputs ({error}); delete it, and nothing will be pruned") from error
+
+    def write(self, entries: dict[str, Any]) -> None:
+        """Replace its list.
+
+        Raises
+        ------
+        ModelError
+            The storage refused.
+
+        """
+        path, text = f"{self.root}/{NAME}", json.dumps({"format": 1, "outputs": entries}, indent=1, sort_keys=True).encode()
+        if self.filesystem.type_name == "local":
+            store.write(path, text)
+        else:
+            retry(lambda: _put(self.filesystem, path, text), path)
+
+
+def _content(filesystem: Any, path: str) -> bytes:
+    with filesystem.open_input_stream(path) as source:
+        return bytes(source.read())
+
+
+def _put(filesystem: Any, path: str, text: bytes) -> None:
+    with filesystem.open_output_stream(path) as sink:
+        sink.write(text)
 
 
 def _known(uri: str) -> str:
@@ -43,15 +77,15 @@ def _known(uri: str) -> str:
     return hide(uri.partition("#")[0])
 
 
-def enlist(folder: str, outputs: Mapping[str, str], uri: str) -> None:
+def enlist(folder: Outputs, outputs: Mapping[str, str], uri: str) -> None:
     """Add outputs, each with the path of its input on the filesystem of this URI, to a folder's list."""
-    before = listed(folder)
+    before = folder.entries()
     now = before | {name: {"uri": _known(uri), "path": path} for name, path in outputs.items()}
     if now != before:
-        _write(folder, now)
+        folder.write(now)
 
 
-def prune(folder: str, outputs: Mapping[str, str], uri: str, *, is_ours: Callable[[str], bool]) -> list[str]:
+def prune(folder: Outputs, outputs: Mapping[str, str], uri: str, *, is_ours: Callable[[str], bool]) -> list[str]:
     """Delete outputs whose input is gone; return their names.
 
     What is deleted must be in the folder's list, made of a file of the same storage that is not there any more, and be a
@@ -69,28 +103,23 @@ def prune(folder: str, outputs: Mapping[str, str], uri: str, *, is_ours: Callabl
         Whether scoring wrote a file, by its path below the folder.
 
     """
-    entries = listed(folder)
+    entries = folder.entries()
     others = {name: entry["path"] for name, entry in entries.items() if name not in outputs and entry["uri"] == _known(uri)}
     if not others or not uri:
         return []
-    infos = retry(lambda: connect(uri).get_file_info(list(others.values())), folder)
+    infos = retry(lambda: connect(uri).get_file_info(list(others.values())), folder.root)
     gone = [name for name, info in zip(others, infos, strict=True) if info.type.name == "NotFound"]
     deleted = [name for name in gone if _delete(folder, name, is_ours)]
     if gone:
-        _write(folder, {name: entry for name, entry in entries.items() if name not in gone})
+        folder.write({name: entry for name, entry in entries.items() if name not in gone})
     return deleted
 
 
-def _delete(folder: str, name: str, is_ours: Callable[[str], bool]) -> bool:
+def _delete(folder: Outputs, name: str, is_ours: Callable[[str], bool]) -> bool:
     if ".." in name.split("/") or name.startswith("/") or not is_ours(name):
         log.warning(
-            "%s/%s is in the list of outputs but was not written by predict, or is gone: it is left alone", folder, name
+            "%s is in the list of outputs, but predict did not write it, or it is gone: left alone", f"{folder.root}/{name}"
         )
         return False
-    filesystem, path = local_or_remote_output(f"{folder}/{name}")
-    filesystem.delete_file(path)
+    folder.filesystem.delete_file(f"{folder.root}/{name}")
     return True
-
-
-def _write(folder: str, entries: dict[str, Any]) -> None:
-    store.write(f"{folder}/{NAME}", json.dumps({"format": 1, "outputs": entries}, indent=1, sort_keys=True).encode())

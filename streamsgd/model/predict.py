@@ -23,8 +23,9 @@ from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
-from streamsgd.model import manifest
 from streamsgd.model.contributions import Contributions
+from streamsgd.model.manifest import Outputs, enlist
+from streamsgd.model.manifest import prune as prune_outputs
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.outputs import beside, own_names, score_columns
 from streamsgd.model.score_stream import open_for, scoring_loader
@@ -253,12 +254,12 @@ class ParquetPredictor:
 
     def enlist(self, *, prune: bool) -> int:
         """Add the outputs to the list of their folder; delete those whose input is gone if asked to; return how many."""
-        root, source = self._place[1], self.dataset.source
-        if self.paths == [root]:
+        folder, source = Outputs(*self._place), self.dataset.source
+        if self.paths == [folder.root]:
             return 0
-        outputs = {path[len(root) + 1 :]: ref.path for path, ref in zip(self.paths, source.files, strict=True)}
-        manifest.enlist(self.out, outputs, source.uri)
-        return len(_pruned(self.out, outputs, source.uri)) if prune else 0
+        outputs = {path[len(folder.root) + 1 :]: ref.path for path, ref in zip(self.paths, source.files, strict=True)}
+        enlist(folder, outputs, source.uri)
+        return len(_pruned(folder, outputs, source.uri)) if prune else 0
 
 
 def _mark_of(filesystem: Any, path: str) -> bytes | None:
@@ -272,9 +273,10 @@ def _mark_of(filesystem: Any, path: str) -> bytes | None:
     return mark
 
 
-def _pruned(out: str, outputs: Mapping[str, str], uri: str) -> list[str]:
-    filesystem, root = local_or_remote_output(out)
-    return manifest.prune(out, outputs, uri, is_ours=lambda name: _mark_of(filesystem, f"{root}/{name}") is not None)
+def _pruned(folder: Outputs, outputs: Mapping[str, str], uri: str) -> list[str]:
+    return prune_outputs(
+        folder, outputs, uri, is_ours=lambda name: _mark_of(folder.filesystem, f"{folder.root}/{name}") is not None
+    )
 
 
 def _nothing(out: str, error: NoFilesError, *, prune: bool) -> Scored:
@@ -282,7 +284,8 @@ def _nothing(out: str, error: NoFilesError, *, prune: bool) -> Scored:
     if out.endswith(".parquet"):
         raise error
     log.warning("%s: there is nothing to score", error)
-    return Scored(pruned=len(_pruned(out, {}, locate(error.place).uri)) if prune else 0)
+    folder = Outputs(*local_or_remote_output(out))
+    return Scored(pruned=len(_pruned(folder, {}, locate(error.place).uri)) if prune else 0)
 
 
 def score_data(

@@ -150,4 +150,4 @@ def _short(value: float) -> str:
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= unit:
             return f"{value / (1e3 if letter == 'k' else unit):g}{letter}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if size >= 1e3 else f"{value:.3g}"

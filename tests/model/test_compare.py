@@ -16,6 +16,8 @@ from streamsgd.cli.main import main
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.model import Model
 
+pytestmark = pytest.mark.python_words
+
 SETTINGS: dict[str, Any] = {"executor": "inline", "epochs": 1, "optimizer": "adam", "memory": "1GB"}
 N = 3000
 

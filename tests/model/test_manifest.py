@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 import streamsgd
 from streamsgd.cli.main import main
@@ -51,7 +52,7 @@ def test_outputs_whose_input_is_gone_are_deleted_if_asked_for(
     score(model, data, out, "--prune")
     assert json.loads(capsys.readouterr().out)["files_pruned"] == 1
     assert there(out) == {"day=1/p.parquet", "day=3/p.parquet"}
-    assert manifest.listed(str(out)).keys() == there(out)
+    assert manifest.Outputs(LocalFileSystem(), str(out)).entries().keys() == there(out)
 
 
 def test_only_what_the_list_names_and_scoring_wrote_is_deleted(model: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from streamsgd.settings.describe import describe
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import in_arguments
 
+pytestmark = pytest.mark.python_words
+
 TABLE = pa.table({"x": [0.0, 1.0] * 50, "y": [0, 1] * 50})
 
 

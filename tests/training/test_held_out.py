@@ -16,6 +16,8 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.held import held_out
 
+pytestmark = pytest.mark.python_words
+
 SETTINGS: dict[str, Any] = {"executor": "inline", "optimizer": "adam", "memory": "1GB", "epochs": 2}
 N = 4000
 
