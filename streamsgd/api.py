@@ -15,7 +15,7 @@ from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.export import export_model
-from streamsgd.model.judge import Judge, flat, judge_source
+from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.outputs import named_models
@@ -216,7 +216,7 @@ def evaluate(
         unreadable=unreadable,
         infinite=infinite,
     )
-    return found if judge is None else flat(found)
+    return found if judge is None else dict(found["metrics"])
 
 
 @speaks_python

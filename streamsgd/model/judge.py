@@ -216,7 +216,7 @@ class JointEvaluator(Evaluator):
 
 
 def judge_models(evaluator: Evaluator, judge: Judge) -> dict[str, Any]:
-    """Return metrics by model, differences of the others to the first, and its confusion, as plain values.
+    """Return metrics by model, the confusion of the first among its own, and differences of the others to it, as plain values.
 
     Parameters
     ----------
@@ -256,20 +256,13 @@ def judge_models(evaluator: Evaluator, judge: Judge) -> dict[str, Any]:
     differences = [{name: pair.result() for name, pair in pairs.items()} for pairs in total.pairs]
     found: dict[str, Any] = {"metrics": results[0]}
     if total.confusion is not None:
-        found["metrics"] = {**results[0], **total.confusion.result()}
-        found["confusion"] = total.confusion.table()
+        found["metrics"] = {**results[0], **total.confusion.result(), "confusion": total.confusion.table()}
     if others:
         found["also"] = {
             name: {"metrics": metrics, "differences": difference}
             for (name, _), metrics, difference in zip(others, results[1:], differences, strict=True)
         }
     return found
-
-
-def flat(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics of the first model, and its confusion among them."""
-    metrics: dict[str, Any] = found["metrics"]
-    return metrics | ({"confusion": found["confusion"]} if "confusion" in found else {})
 
 
 def judge_source(

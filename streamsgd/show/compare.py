@@ -17,7 +17,8 @@ def _metrics(found: dict[str, Any]) -> list[str]:
     if not also:
         return []
     columns = [found["metrics"], *(other["metrics"] for other in also.values())]
-    rows = [(name, *(number(metrics.get(name)) for metrics in columns)) for name in columns[0] if "error" not in name]
+    names = [name for name, value in columns[0].items() if "error" not in name and not isinstance(value, dict)]
+    rows = [(name, *(number(metrics.get(name)) for metrics in columns)) for name in names]
     return table(("", "model", *also), rows)
 
 
@@ -40,7 +41,7 @@ def _verdict(low: float | None, high: float | None, name: str) -> str:
 
 
 def _confusion(found: dict[str, Any]) -> list[str]:
-    confusion = found.get("confusion") or found["metrics"].get("confusion")
+    confusion = found["metrics"].get("confusion")
     if not confusion:
         return []
     classes = [str(name) for name in confusion["classes"]]

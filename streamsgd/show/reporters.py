@@ -173,7 +173,7 @@ class Lines(Plain):
     def footers(self, done: int, total: int) -> None:
         """Write how many footers are read, when that takes long."""
         now = time.monotonic()
-        if now - self._said > FOOTERS_AFTER:
+        if now - self._said > FOOTERS_AFTER and done < total:
             self._said = now
             self._write("footers", done=done, total=total)
 
