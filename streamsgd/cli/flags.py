@@ -95,22 +95,26 @@ def _split(_context: click.Context, _option: click.Parameter, texts: Sequence[st
 
 
 def settings_flags(names: Sequence[str] = ()) -> Callable[[Any], Any]:
-    """Add the flags of these settings, or of all, and --config."""
+    """Add the flags of these settings, or of all, and --config; `pages.Sectioned` makes them when they are asked for."""
 
     def add(function: Any) -> Any:
         function = click.option("--config", metavar="FILE", help="TOML file of settings, keys as the flags with _ for -.")(
             function
         )
-        section, flags = "", []
-        for setting in describe():
-            section = SECTIONS.get(setting.name, section)
-            if not names or setting.name in names:
-                flags.append((setting, section))
-        for setting, heading in reversed(flags):
-            function.__click_params__.append(Flag(setting, heading))
+        function.__click_params__.append(lambda: made_flags(names))
         return function
 
     return add
+
+
+def made_flags(names: Sequence[str] = ()) -> list[Flag]:
+    """Return the flags of these settings, or of all, in the order of `Settings`."""
+    section, flags = "", []
+    for setting in describe():
+        section = SECTIONS.get(setting.name, section)
+        if not names or setting.name in names:
+            flags.append(Flag(setting, section))
+    return flags
 
 
 def output_flags(function: Any) -> Any:

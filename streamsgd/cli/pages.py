@@ -35,15 +35,22 @@ class Sectioned(click.Command):
     def __init__(
         self, *args: Any, first: Sequence[str] = (), examples: Sequence[str] = (), section: str = "", **settings: Any
     ) -> None:
+        self._given: list[Any] = []
         super().__init__(*args, **settings)
         self.first, self.examples, self.section = first, examples, section
-        if len(self.params) <= SHORT_PAGE:
-            self.first = ()
-        else:
-            show = "Show every option with what it does, and exit."
-            self.params.append(
-                click.Option(["--help-all"], is_flag=True, is_eager=True, expose_value=False, help=show, callback=_show_all)
-            )
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The options and arguments. Those that are made by a function are made now: nobody reads those of other commands."""
+        if any(not isinstance(given, click.Parameter) for given in self._given):
+            self._given = [one for given in self._given for one in ([given] if isinstance(given, click.Parameter) else given())]
+            if len(self._given) > SHORT_PAGE:
+                self._given.append(_help_all())
+        return self._given
+
+    @params.setter
+    def params(self, given: list[Any]) -> None:
+        self._given = given
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write examples, then the options: the first ones, or all under their headings."""
@@ -53,7 +60,7 @@ class Sectioned(click.Command):
             if isinstance(option, click.Option) and option.get_help_record(context) is not None:
                 sections.setdefault(getattr(option, "section", ""), []).append(option)
         others = sections.pop("", [])
-        if not self.first or context.meta.get("streamsgd.all"):
+        if not self.first or len(self.params) <= SHORT_PAGE or context.meta.get("streamsgd.all"):
             for heading, options in sections.items():
                 _write(heading, options, context, formatter)
             _write("Options", others, context, formatter)
@@ -65,6 +72,11 @@ class Sectioned(click.Command):
             for heading, options in sections.items():
                 _write_names(heading, [option.opts[0] for option in options if option not in first], formatter)
         _write("Options", [option for option in others if option not in first], context, formatter)
+
+
+def _help_all() -> click.Option:
+    show = "Show every option with what it does, and exit."
+    return click.Option(["--help-all"], is_flag=True, is_eager=True, expose_value=False, help=show, callback=_show_all)
 
 
 def _write(heading: str, options: Sequence[Any], context: click.Context, formatter: click.HelpFormatter) -> None:
