@@ -164,7 +164,7 @@ def prepare(
         order = _order_before(settings, recipe, frozen)
     else:
         reference = _plan(settings, recipe, budget.useful_rows or budget.chunk_rows)
-        with stage("looking at the order of the rows"):
+        with stage("looking at how rows are ordered"):
             order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts))
     plan = replace(plan, sampler=order.sampler)
     check_draws(plan)

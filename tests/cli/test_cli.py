@@ -175,7 +175,7 @@ def test_progress_has_rows_2_to_the_k(data: Path, tmp_path: Path, capsys: pytest
     assert marks == [1024, 2048, 4096, 8192]
     told = [event for event in events if event["event"] == "progress"]
     assert all({"loss", "recent", "rows_per_second", "bytes"} <= event.keys() for event in told)
-    assert [event["state"] for event in events if event.get("stage") == "looking at the order of the rows"] == [
+    assert [event["state"] for event in events if event.get("stage") == "looking at how rows are ordered"] == [
         "begins",
         "ended",
     ]
