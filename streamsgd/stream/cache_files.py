@@ -75,9 +75,8 @@ class RowsOnDisk:
             self.nbytes = sum(part.nbytes for part in self._parts)
             self.keep: np.ndarray | None = None
             self.held: np.ndarray | None = None
-            for name, part in self._read(file):
-                if name not in ("keep", "held"):  # which come first
-                    break
+            masks = [part.name for part in self._parts if part.name in ("keep", "held")]  # which come first
+            for name, (_, part) in zip(masks, self._read(file), strict=False):
                 setattr(self, name, np.unpackbits(part, count=n_rows).view(np.bool_))
 
     def place(self, dest: np.ndarray, first: int, block: Block) -> list[np.ndarray]:

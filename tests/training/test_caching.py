@@ -112,6 +112,16 @@ def test_passes_in_both_orders_share_what_is_kept(data: Path) -> None:
     assert report.spent.cached_rows > 2 * N
 
 
+@pytest.mark.parametrize("held", [{"validation": "x1 > 1"}, {"validation": 0.2, "validation_group": "c"}])
+def test_rows_that_are_held_out_by_their_values_stay_so(data: Path, tmp_path: Path, held: dict[str, Any]) -> None:
+    """Though later passes do not read the columns that say so."""
+    plain, _ = trained(data, cache="none", **held)
+    for where in ({"cache": "memory"}, {"cache": "disk", "cache_dir": str(tmp_path)}):
+        found, report = trained(data, **where, **held)
+        assert found == plain
+        assert report.spent.cached_rows
+
+
 def test_a_later_run_finds_what_was_kept_and_other_data_do_not(data: Path, plain: bytes, tmp_path: Path) -> None:
     kept = {"cache_dir": str(tmp_path), "keep_cache": True, "cache": "disk"}
     trained(data, **kept)
