@@ -1,6 +1,6 @@
 """The memory contract: peak resident memory of the process tree against --memory, and what a small budget costs in speed.
 
-    python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny,clicks,strings]
+    python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny,clicks,strings] [--epochs 3]
     python scripts/bench_memory.py --shapes all [--budgets smallest,500MB,1GB] [--data FOLDER]
 
 Each case makes Parquet of about so many gigabytes (decoded), trains one epoch through the command line with the small
@@ -135,14 +135,14 @@ def tree_bytes(process: psutil.Process) -> int:
     return total
 
 
-def measure(name: str, n_bytes: int, memory: str, large: str, scratch: Path) -> dict:
+def measure(name: str, n_bytes: int, memory: str, large: str, scratch: Path, epochs: str) -> dict:
     """Make the data of a case and train with both budgets."""
     folder = scratch / name
     folder.mkdir()
     rows = make_data(folder, CASES[name], n_bytes)
     result: dict = {"case": CASES[name].about, "rows": rows}
     for label, budget in (("small", memory), ("large", large)):
-        command = [sys.executable, "-m", "streamsgd", "train", str(folder), "--epochs", "1", "--memory", budget, "--quiet"]
+        command = [sys.executable, "-m", "streamsgd", "train", str(folder), "--epochs", epochs, "--memory", budget, "--quiet"]
         command += ["--target", "y" if name != "clicks" else "label", "-o", str(scratch / f"{name}.sgd")]
         command += ["--batch-size", "256"] if CASES[name].columns else []
         seconds, peak, _ = watch(command)
@@ -171,13 +171,13 @@ def try_budget(command: list[str], budget: int) -> dict:
     return {"budget": budget, "peak": peak, "seconds": seconds}
 
 
-def try_shape(name: str, budgets: list[str], folder: Path) -> dict:
+def try_shape(name: str, budgets: list[str], folder: Path, epochs: str) -> dict:
     """Train on a shape in all budgets; return what each took, and what is wrong."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     if not path.exists():
         write_shape(path, SHAPES[name])
-    command = [sys.executable, "-m", "streamsgd", "train", str(path), "--target", "y", "--epochs", "1", "--quiet"]
+    command = [sys.executable, "-m", "streamsgd", "train", str(path), "--target", "y", "--epochs", epochs, "--quiet"]
     command += [*SHAPES[name].flags, "-o", str(folder / "model.sgd"), "--resume", "never"]
     least = smallest(command)
     runs = [try_budget(command, least if text == "smallest" else parse_bytes(text)) for text in budgets]
@@ -198,11 +198,11 @@ def wrongs(least: int, runs: list[dict]) -> Iterator[str]:
             yield f"asks for {mega} and takes {run['peak'] / 1e6:.0f} MB"
 
 
-def try_shapes(names: list[str], budgets: list[str], folder: Path) -> int:
+def try_shapes(names: list[str], budgets: list[str], folder: Path, epochs: str) -> int:
     """Try every shape and print."""
     results = []
     for name in names:
-        results.append(try_shape(name, budgets, folder))
+        results.append(try_shape(name, budgets, folder, epochs))
         took = [
             f"{r['budget'] / 1e6:.0f}: {r['peak'] / 1e6:.0f}" if "peak" in r else f"{r['budget'] / 1e6:.0f}: -"
             for r in results[-1]["runs"]
@@ -223,15 +223,17 @@ def main() -> int:
     parser.add_argument("--shapes", help="all, or names of them")
     parser.add_argument("--budgets", default="smallest,500MB,1GB")
     parser.add_argument("--data", type=Path, help="where shapes are kept from run to run")
+    parser.add_argument("--epochs", default="1", help="of more than one, encoded rows are kept in what the budget leaves")
     arguments = parser.parse_args()
     if arguments.shapes:
         names = list(SHAPES) if arguments.shapes == "all" else arguments.shapes.split(",")
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-            return try_shapes(names, arguments.budgets.split(","), arguments.data or Path(scratch))
+            return try_shapes(names, arguments.budgets.split(","), arguments.data or Path(scratch), arguments.epochs)
     results = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         for name in arguments.cases.split(","):
-            results.append(measure(name, int(arguments.gigabytes * 1e9), arguments.memory, arguments.large, Path(scratch)))
+            sizes = (int(arguments.gigabytes * 1e9), arguments.memory, arguments.large)
+            results.append(measure(name, *sizes, Path(scratch), arguments.epochs))
             show(results[-1])
     print(json.dumps(results))
     return int(any(run["peak"] > run["budget"] for result in results for run in (result["small"], result["large"])))

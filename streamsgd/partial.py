@@ -63,7 +63,7 @@ class Trainer:
     @speaks_python
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
-        self.settings = make_settings({"epochs": 1, **settings, "target": target})
+        self.settings = make_settings({"epochs": 1, **settings, "target": target, "cache": "none"})
         for name in ("polish", "standard_errors", "noise"):
             if getattr(self.settings, name):
                 flag = f"--{name.replace('_', '-')}"

@@ -58,6 +58,19 @@ def worker_address() -> str:
     return "" if worker is None else str(worker.address)
 
 
+def worker_threads() -> int | None:
+    """Return how many tasks the Dask worker of the calling task runs at a time; None elsewhere."""
+    worker = this_worker()
+    return None if worker is None else int(worker.state.nthreads)
+
+
+def worker_memory() -> int | None:
+    """Return the bytes that the Dask worker of the calling task may take; None elsewhere, and where nothing bounds it."""
+    worker = this_worker()
+    manager = getattr(worker, "memory_manager", None)
+    return getattr(manager, "memory_limit", None) or None
+
+
 def usual_threads(asked: int | None) -> int:
     """Return how many threads read: as asked, or those of the worker whose task this is, or the CPU quota."""
     if asked:

@@ -65,8 +65,10 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Give a file to write, which gets its name when the block ends without an error, and leaves no trace when with one.
+
+    What is not `durable` is not forced to the disk: after a crash of the machine it may be there in part.
 
     Raises
     ------
@@ -82,13 +84,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with sink:
             yield sink
             sink.flush()
-            os.fsync(sink.fileno())
+            if durable:
+                os.fsync(sink.fileno())
             check_replaceable(path)
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    if durable:
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Force the names in a folder to the disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -130,7 +139,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def clear_unfinished(folder: Path, names: Collection[str]) -> None:
     """Delete what killed writers of some files left in a folder; what is being written stays."""
-    beginnings = tuple({start for name in names for start in (_beginning(name), f"{name}.")})
+    _clear(folder, tuple({start for name in names for start in (_beginning(name), f"{name}.")}))
+
+
+def clear_partials(folder: Path) -> None:
+    """Delete all that killed writers left in a folder of ours; what is being written stays."""
+    _clear(folder, (".",))
+
+
+def _clear(folder: Path, beginnings: tuple[str, ...]) -> None:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if (
@@ -201,16 +218,19 @@ class OwnFolder:
     ----------
     prefix
         Of its name, by which folders that are left are known.
+    parent
+        Where it is; None for where temporary folders are.
 
     """
 
-    def __init__(self, prefix: str) -> None:
-        _clear_left(Path(tempfile.gettempdir()), prefix)
-        self.prefix = prefix
+    def __init__(self, prefix: str, parent: Path | None = None) -> None:
+        self.prefix, self.parent = prefix, parent or Path(tempfile.gettempdir())
+        self._closed = False
+        _clear_left(self.parent, prefix)
         self._make()
 
     def _make(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=self.prefix))
+        self.path = Path(tempfile.mkdtemp(prefix=self.prefix, dir=self.parent))
         self._descriptor = os.open(self.path / OWNED, NEW, 0o600)
         _lock(self._descriptor)
 
@@ -223,7 +243,10 @@ class OwnFolder:
         return self.path
 
     def close(self) -> None:
-        """Delete it."""
+        """Delete it; a second time does nothing, as the number of the descriptor may be another file's by then."""
+        if self._closed:
+            return
+        self._closed = True
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             os.close(self._descriptor)

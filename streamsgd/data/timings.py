@@ -18,6 +18,10 @@ class Timings:
     open: float = 0.0
     decode: float = 0.0
     encode: float = 0.0
+    cache: float = 0.0
+    """Of keeping encoded rows, and of taking them back ..."""
+    cached_rows: int = 0
+    """... so many, which were not read."""
     bytes: int = 0
 
     def add(self, other: Timings) -> None:
@@ -25,6 +29,8 @@ class Timings:
         self.open += other.open
         self.decode += other.decode
         self.encode += other.encode
+        self.cache += other.cache
+        self.cached_rows += other.cached_rows
         self.bytes += other.bytes
 
     @contextmanager

@@ -61,10 +61,17 @@ class Budget:
     """Rows of a chunk if the limit did not matter; 0 if it did not choose the chunks."""
     useful_limit: int = 0
     """About the smallest limit that does not matter to the chunks; 0 if it did not choose them."""
+    cache: int = 0
+    """Encoded rows that are kept for later passes: what all else leaves, which decides nothing."""
 
     @property
     def projected(self) -> int:
         """The sum of all parts."""
+        return self.needed + self.cache
+
+    @property
+    def needed(self) -> int:
+        """The sum of the parts without which there is no run."""
         return self.interpreter + self.decode + self.blocks + self.footers + self.model + self.reserve
 
 
@@ -155,11 +162,45 @@ def make_budget(
     )
 
 
+def cache_bytes(budget: Budget) -> int:
+    """Return what the parts of a budget leave to rows that are kept for later passes."""
+    return max(0, budget.limit - budget.needed)
+
+
 def slots_per_worker(budget: Budget) -> int:
     """Return how many lanes a worker can learn side by side, each with a chunk in use and one that is read ahead."""
     left = budget.limit - budget.reserve - budget.interpreter - budget.footers - budget.model
     each = 2 * (budget.blocks // budget.n_blocks + budget.decode // max(1, budget.threads))
     return max(1, left // max(1, each))
+
+
+def share_of_worker(budget: Budget, slots: int, limit: int, wanted: int) -> tuple[int, int]:
+    """Share out what a worker has beside interpreter and model.
+
+    Parameters
+    ----------
+    budget
+        Of the job.
+    slots
+        Lanes that it learns side by side.
+    limit
+        Bytes that it may take.
+    wanted
+        Bytes of rows that are worth keeping for later passes.
+
+    Returns
+    -------
+    n_blocks
+        Chunks that it may hold: two for each lane, and those that the rows leave room for.
+    cache
+        Bytes of rows that it may keep.
+
+    """
+    block = budget.blocks // max(1, budget.n_blocks)
+    left = limit - limit // RESERVE - budget.interpreter - budget.footers - budget.model
+    left -= slots * 2 * (block + budget.decode // max(1, budget.threads))
+    cache = max(0, min(left, wanted))
+    return 2 * slots + max(0, left - cache) // max(1, block), cache
 
 
 def tile_rows(row_bytes: int) -> int:

@@ -169,8 +169,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "auto"
     cache_dir: Annotated[
         str | None,
-        Meta(description="Folder in which shuffled rows are kept; default: beside the checkpoints, until the run is done."),
+        Meta(
+            description="Folder in which shuffled rows are kept, and in which encoded ones are that memory does not hold; "
+            "default: beside the checkpoints, and a temporary folder, until the run is done."
+        ),
     ] = None
+    cache: Annotated[
+        Literal["auto", "memory", "disk", "none"],
+        Meta(
+            description="Where encoded rows are kept for later passes: in what --memory leaves, on disk, or auto: in memory, "
+            "the rest on disk. The bits are the same."
+        ),
+    ] = "auto"
+    cache_size: Annotated[
+        str | None, Meta(description="Bound on encoded rows on disk, e.g. 20GB; default: half of what is free there.")
+    ] = None
+    keep_cache: Annotated[
+        bool, Meta(description="Leave encoded rows in --cache-dir, for later runs of the same data, columns and encoding.")
+    ] = False
     memory: Annotated[
         str | None, Meta(description="Bound on the resident memory of all processes, e.g. 4GB; default: half of the machine's.")
     ] = None
@@ -275,7 +291,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 RUN_ONLY = frozenset(
     [
         *("memory", "threads", "executor", "cpu", "workers", "scheduler", "straggler", "resume", "time_limit", "io_timeout"),
-        *("checkpoint", "checkpoint_every", "checkpoint_chunks", "checkpoint_keep", "cache_dir", "strict"),
+        *(
+            "checkpoint",
+            "checkpoint_every",
+            "checkpoint_chunks",
+            "checkpoint_keep",
+            "cache_dir",
+            "cache",
+            "cache_size",
+            "keep_cache",
+            "strict",
+        ),
     ]
 )
 """Settings that may change between a run and its resumption: they do not touch the model."""

@@ -13,6 +13,7 @@ MEMORY_PARTS = {
     "decode": "decoding in flight",
     "blocks": "blocks",
     "model": "model, optimizer, checkpoint",
+    "cache": "encoded rows for later passes",
     "reserve": "reserve for what allocators keep",
 }
 
@@ -53,6 +54,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         f"memory    {peak} projected peak of {limit}, {counted(plan['threads'], 'reading thread')}",
         *(f"          {format_bytes(size):>8}  {MEMORY_PARTS.get(name, name)}" for name, size in memory["parts"].items()),
         *(f"          {line}" for line in memory["decides"]),
+        *_cache_text(plan["cache"]),
         "",
         f"time      about {duration(guess['seconds'])}, decoding alone {duration(guess['read_seconds'])};",
         (
@@ -60,6 +62,23 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
             f"{guess['rows_per_second_and_thread']:,.0f} rows/s on one thread"
         ),
     ]
+
+
+def _cache_text(cache: dict[str, Any] | None) -> list[str]:
+    """Return how much of the encoded rows is kept for later passes, and where."""
+    if cache is None:
+        return []
+    whole, share = format_bytes(cache["encoded_bytes"]), cache["in_memory"]
+    words = f"{share:.0%} of {whole} of encoded rows in memory"
+    if cache["on_disk"]:
+        place = cache["folder"] or "a temporary folder"
+        most = "" if cache["most_on_disk"] is None else f", at most {format_bytes(cache['most_on_disk'])}"
+        words += f", the rest in {place}{most}" if share < 1.0 else ""
+        words += f", all of them in {place}" if cache["kept"] and share >= 1.0 else ""
+        words += ", for later runs too" if cache["kept"] else ""
+    elif share < 1.0:
+        words += ", the rest is read again in every pass"
+    return [f"cache     {words}"]
 
 
 def _order_text(plan: dict[str, Any]) -> list[str]:

@@ -60,7 +60,13 @@ def describe_report(report: Report, settings: Settings, memory: int) -> list[str
             f"time: waiting for data {seconds['wait']:.1f} s, fit {seconds['fit']:.1f} s, "
             f"other {seconds['other']:.1f} s; "
             f"reading threads: decode {seconds['decode']:.1f} s, encode {seconds['encode']:.1f} s"
+            + (f", cache {seconds['cache']:.1f} s" if seconds["cache"] else "")
             + (f"; compiling took {seconds['compile']:.1f} s of these" if seconds["compile"] else "")
+        ),
+        *(
+            [f"cache: {report.spent.cached_rows:,} rows came from it, and were neither read nor encoded again"]
+            if report.spent.cached_rows
+            else []
         ),
         *_worked(report),
     ]
@@ -104,5 +110,6 @@ def where_time_went(report: Report) -> dict[str, float]:
         "other": other,
         "decode": report.spent.decode,
         "encode": report.spent.encode,
+        "cache": report.spent.cache,
         "compile": report.compile_seconds,
     }

@@ -116,4 +116,4 @@ def joint_loader(first: Loader, others: Sequence[Loader]) -> JointLoader:
         checked.append(one)
     fields = {name: getattr(first, name) for name in first.__dataclass_fields__}
     others = tuple(replace(one, dataset=dataset) for one in checked)
-    return JointLoader(**{**fields, "dataset": dataset, "others": others})
+    return JointLoader(**{**fields, "dataset": dataset, "others": others, "cache": None})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -30,7 +32,9 @@ from streamsgd.features.target import (
     target_sums,
 )
 from streamsgd.kernels.encode.shuffle import place
+from streamsgd.stream.cache import digest_of
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
+from streamsgd.stream.encoded import Encoded
 from streamsgd.stream.held import NOTHING_HELD, HeldOut
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from streamsgd.features.layout import Layout
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Piece
+    from streamsgd.stream.cache import RowCache
 
 
 def check_loader(recipe: Loader) -> Loader:
@@ -101,10 +106,12 @@ class Loader:
     """Row groups that killed whoever read them; never opened again. See `training.backends.poison`."""
     nulls_for_missing: bool = False
     """Whether a feature that a file lacks is null there."""
+    cache: RowCache | None = None
+    """Of encoded rows, for later passes."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("layout", "reader", "encoder")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("layout", "reader", "encoder", "digest")}
 
     @cached_property
     def layout(self) -> Layout:
@@ -120,6 +127,17 @@ class Loader:
     def encoder(self) -> Encoder:
         """The encoding made ready."""
         return Encoder(self.encoding)
+
+    @cached_property
+    def digest(self) -> str:
+        """What changes if a piece may come to other rows, for the cache."""
+        data, own = self.dataset, uuid.uuid4().hex if self.encoding.custom else ""  # code of one's own leaves no trace
+        choices = [self.weight, self.filter, self.held, self.skip_bad_rows, self.skip_unreadable, self.missing]
+        choices += [self.infinite_is_missing, self.counts_unseen, self.precision, self.names_values, self.by_entries]
+        words = [own, data.fingerprint, str(data.schema), *map(str, [*choices, self.nulls_for_missing, self.target])]
+        words += [f"{ref.name} {ref.size} {ref.stamp}" for ref in data.source.files]
+        words.append("" if own else msgspec.json.encode(self.encoding).decode())
+        return digest_of(words, [data.file, data.index, data.rows])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -163,6 +181,9 @@ class Loader:
         """
         spent = Timings()
         try:
+            self._check_poison(piece)
+            if (known := self._known(piece, block, key, spent, shuffled=shuffled)) is not None:
+                return known
             with self.reader.together(piece, self.columns):
                 return self._load(piece, block, key, shuffled, spent)
         except UnreadableError as error:
@@ -174,33 +195,56 @@ class Loader:
             return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=error.problem, spent=spent)
 
     def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Timings) -> LoadedPiece:
-        if self.poisoned and not self.poisoned.isdisjoint(range(piece.first, piece.last)):
-            raise UnreadableError(self.poison_message(piece))
         control = self._control(piece, spent)
         began = time.perf_counter()
         wanted = self._filtered(piece, control)
         unseen = self._unseen(piece, control, wanted)
         y, weight, usable = self._targets(piece, control, wanted & ~unseen)
-        keep = wanted & usable
-        n_tiles = -(-piece.rows // self.tile_rows)
-        starts, counts, helds = np.zeros((3, n_tiles), np.int64)
-        loaded = LoadedPiece(starts, counts, helds, spent=spent)
+        keep, held = wanted & usable, self.held.rows(self.dataset, piece, control)
+        loaded, dest = self._placed(piece, keep, held, key, shuffled=shuffled)
+        loaded.spent = spent
         loaded.filtered = piece.rows - int(wanted.sum())
         loaded.unseen = int(unseen.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
-        dest = np.empty(piece.rows, np.int32)
-        held = self.held.rows(self.dataset, piece, control)
         if self.target and y is not None:
             mine = keep & ~held
             some = slice(None) if mine.all() else mine
             loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
-        place(
-            keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest,
-            loaded.starts, loaded.counts, loaded.helds, np.empty(self.tile_rows, np.int32),
-        )  # fmt: skip
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
+        if self.cache is not None:
+            began = time.perf_counter()
+            self.cache.offer(self.digest, piece, Encoded(loaded, block, dest, keep, held))
+            spent.cache += time.perf_counter() - began
         return loaded
+
+    def _placed(
+        self, piece: Piece, keep: np.ndarray, held: np.ndarray, key: np.uint64, *, shuffled: bool
+    ) -> tuple[LoadedPiece, np.ndarray]:
+        """Return the tiles of a piece, and the place in the block of each of its rows, int32, -1 for those not kept."""
+        starts, counts, helds = np.zeros((3, -(-piece.rows // self.tile_rows)), np.int64)
+        dest, members = np.empty(piece.rows, np.int32), np.empty(self.tile_rows, np.int32)
+        place(keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest, starts, counts, helds, members)
+        return LoadedPiece(starts, counts, helds), dest
+
+    def _known(self, piece: Piece, block: Block, key: np.uint64, spent: Timings, *, shuffled: bool) -> LoadedPiece | None:
+        """Return a piece from the cache, as reading it would; None if it is not there, or damaged."""
+        began = time.perf_counter()
+        if self.cache is None or (rows := self.cache.find(self.digest, piece, block)) is None:
+            return None
+        keep = np.ones(piece.rows, np.bool_) if rows.keep is None else rows.keep
+        held = np.zeros(piece.rows, np.bool_) if rows.held is None else rows.held
+        loaded, dest = self._placed(piece, keep, held, key, shuffled=shuffled)
+        pools = self.cache.place(rows, dest, piece.rows_before, block)
+        spent.cache += time.perf_counter() - began
+        if pools is None:
+            return None
+        spent.cached_rows += piece.rows
+        return replace(loaded, pools=pools, spent=spent, **rows.facts._asdict())
+
+    def _check_poison(self, piece: Piece) -> None:
+        if not self.poisoned.isdisjoint(range(piece.first, piece.last)):
+            raise UnreadableError(self.poison_message(piece))
 
     def poison_message(self, piece: Piece) -> str:
         """Return why a piece is never read."""

@@ -10,6 +10,7 @@ from streamsgd.data.sizes import column_bytes, has_fixed_width
 from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
+from streamsgd.training.caching import cache_facts
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def outlook(job: Job) -> dict[str, Any]:
             "parts": memory_parts(budget),
             "decides": list(job.decided_by_memory),
         },
+        "cache": cache_facts(job),
         "estimate": estimate(job),
     }
 

@@ -34,6 +34,7 @@ from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
+from streamsgd.training.caching import with_cache
 from streamsgd.training.defaults import (
     MOST_EPOCHS,
     MOST_PASSES,
@@ -178,7 +179,7 @@ def prepare(
     job = Job(
         settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, (), order.facts, order.layout
     )
-    return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
+    return with_cache(job if frozen else replace(job, decided_by_memory=decided_by_memory(job)))
 
 
 def check_draws(plan: Plan) -> None:
@@ -212,7 +213,7 @@ def on_disk(job: Job, dataset: Dataset, *, resumed: bool) -> Job:
     budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes)
     plan = replace(_plan(job.settings, recipe, budget.chunk_rows), sampler=job.plan.sampler)
     moved = replace(job, dataset=dataset, recipe=recipe, budget=budget, plan=plan, original=job.dataset)
-    return moved if resumed else replace(moved, decided_by_memory=decided_by_memory(moved))
+    return with_cache(moved if resumed else replace(moved, decided_by_memory=decided_by_memory(moved)))
 
 
 def _order_before(settings: Settings, recipe: Loader, frozen: dict[str, Any]) -> Order:

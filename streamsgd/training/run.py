@@ -218,6 +218,8 @@ def _run(
             check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
     finally:
         executor.close()
+        if job.recipe.cache is not None:
+            job.recipe.cache.close()
     told.callbacks.on_end(engine.report, model)
     if out is not None:
         model.save(out)

@@ -161,7 +161,15 @@ def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -
     """Return the evaluator of a run's validation set; with a client its workers score."""
     nulls, text = job.settings.missing_columns == "null", job.settings.valid_filter
     dataset, expression, columns = open_data(data, text, flag="--valid-filter", trained=job.encoding.types, nulls=nulls)
+    # Workers score in as much memory as they learn in.
+    cache = None if client is not None else job.recipe.cache
     recipe = replace(
-        job.recipe, dataset=dataset, held=NOTHING_HELD, names_values=False, filter=expression, filter_columns=columns
+        job.recipe,
+        dataset=dataset,
+        held=NOTHING_HELD,
+        names_values=False,
+        filter=expression,
+        filter_columns=columns,
+        cache=cache,
     )
     return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)

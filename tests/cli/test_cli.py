@@ -149,7 +149,7 @@ def test_train_predict_evaluate_end_with_one_json_object(
     assert result["rows"] + 2 * result["counts"]["held"] == 12_000
     assert result["metrics"]["progressive_loss"] < result["metrics"]["best_constant_loss"]
     assert result["metrics"]["held_out"]["auc"] > 0.8
-    assert result["time"].keys() == {"wait", "fit", "other", "decode", "encode", "compile"}
+    assert result["time"].keys() == {"wait", "fit", "other", "decode", "encode", "cache", "compile"}
     assert result["peak_memory_bytes"] > 50e6
     assert result["rows_per_second"] > 0
     assert "best constant loss" in shown.err

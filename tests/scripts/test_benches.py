@@ -44,6 +44,13 @@ def test_speed_is_measured_against_decoding_and_peers() -> None:
     assert all(rate > 0 for rate in rates.values())
 
 
+def test_later_passes_are_the_same_from_memory_and_disk() -> None:
+    """The script exits with 1 if a byte of a block or of a model differs."""
+    found = run("bench_passes.py", "--small")
+    for case in (found["dense"], found["clicks"]):
+        assert all(min(seconds) > 0.0 for kind in ("blocks", "passes", "runs") for seconds in case[kind].values())
+
+
 def test_help_is_quick_and_plans_of_many_row_groups_are_small() -> None:
     found = run("bench_start.py", "--row-groups", "20000")
     assert found["plan_row_groups"] == 20_000

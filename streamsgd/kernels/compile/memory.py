@@ -40,6 +40,9 @@ load_int32 = _loader("load_int32", ir.IntType(32), types.int32, ctypes.c_int32)
 load_int64 = _loader("load_int64", ir.IntType(64), types.int64, ctypes.c_int64)
 """load_int64(address, r): the r-th int64 from an address on."""
 
+load_word = _loader("load_uint64", ir.IntType(64), types.uint64, ctypes.c_uint64)
+"""load_word(address, r): the r-th uint64 from an address on."""
+
 load_byte = _loader("load_byte", ir.IntType(8), types.uint8, ctypes.c_uint8)
 """load_byte(address, r): the r-th byte from an address on."""
 
@@ -112,6 +115,28 @@ def _item_toucher():
 
 touch_item = _item_toucher()
 """touch_item(values, i): ask for the line of memory of an array's i-th item."""
+
+
+def _copier():
+    if config.DISABLE_JIT:
+        return lambda target, source, n_bytes: ctypes.memmove(int(target), int(source), int(n_bytes))
+
+    @intrinsic
+    def copy_bytes(_typing, _target, _source, _n_bytes):
+        def codegen(context, builder, _signature, args):
+            byte = ir.IntType(8).as_pointer()
+            copy = builder.module.declare_intrinsic("llvm.memcpy", [byte, byte, ir.IntType(64)])
+            target, source = (builder.inttoptr(address, byte) for address in args[:2])
+            builder.call(copy, [target, source, args[2], ir.IntType(1)(0)])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return copy_bytes
+
+
+copy_bytes = _copier()
+"""copy_bytes(target, source, n_bytes): copy memory to where it does not overlap."""
 
 SIDE = 8
 """Rows and columns of a square that is transposed in registers."""

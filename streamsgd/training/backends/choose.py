@@ -53,7 +53,7 @@ def _backend(job: Job, executor: Executor, client: Any) -> Backend:
 def warn_of_limits(job: Job, client: Any) -> None:
     """Warn where Dask would stop a worker that stays within its budget."""
     info = client.scheduler_info(n_workers=-1)["workers"]
-    needed = job.budget.projected / PAUSED
+    needed = job.budget.needed / PAUSED
     small = {name: worker["memory_limit"] for name, worker in info.items() if 0 < (worker["memory_limit"] or 0) < needed}
     if small:
         name, limit = min(small.items(), key=lambda item: item[1])

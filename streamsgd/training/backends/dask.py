@@ -27,6 +27,7 @@ from streamsgd.planning.tree import FAN
 from streamsgd.training.backends.base import Abandoned, WorkerStats, never
 from streamsgd.training.backends.poison import DEATHS, ROUNDS_OF_PROBES, find_poison, without_poison
 from streamsgd.training.backends.pool import ANSWER, PAUSE, Assignment, WorkerPool
+from streamsgd.training.backends.readers import Readers
 from streamsgd.training.backends.rounds import Lane, RoundState
 from streamsgd.training.backends.shipping import Shipping
 from streamsgd.training.backends.worker import Order, merge_on_worker, run_on_worker
@@ -68,6 +69,7 @@ class DaskBackend:
         self.poisoned: frozenset[int] = job.recipe.poisoned
         self._shipping = Shipping(client)
         self.pool = WorkerPool(client, slots_per_worker(job.budget), self._shipping.greet, self._prepare)
+        self._readers = Readers(job)
         self._reserved: dict[str, Place] = {}
         """By worker, the chunk that it reads ahead."""
         self._feed = job.recipe.dataset.source.feed(job.recipe.columns, client)
@@ -134,6 +136,7 @@ class DaskBackend:
     def _look(self, now: RoundState) -> None:
         """See who has gone, and what was lost with them."""
         gone = self.pool.look()
+        self._readers.forget(gone)
         for worker in gone:
             self._reserved.pop(worker, None)
         for lane in list(now.running):
@@ -156,7 +159,8 @@ class DaskBackend:
                 continue  # it has gone meanwhile
             mine = self._reserved.pop(worker.address, None)
             lane = next((one for one in now.waiting if one.place == mine), None)
-            lane = lane or next((one for one in now.waiting if one.place not in self._reserved.values()), now.waiting[0])
+            nobodys = [one for one in now.waiting if one.place not in self._reserved.values()]
+            lane = lane or self._readers.best(worker.address, nobodys or now.waiting, lambda one: one.place)
             now.waiting.remove(lane)
             now.running.append(lane)
             self._submit(lane, worker, now)
@@ -178,13 +182,14 @@ class DaskBackend:
         task = Assignment(future, worker.address, lane.rows)
         lane.tasks.append(task)
         self.pool.began(task)
+        self._readers.note(lane.place, worker.address)
         now.used.add(worker.address)
 
     def _reserve(self, worker: Worker, now: RoundState) -> None:
         taken = set(self._reserved.values())
-        places = [lane.place for lane in now.waiting if not lane.deaths] + now.nexts
-        if (place := next((place for place in places if place not in taken), None)) is not None:
-            self._reserved[worker.address] = place
+        places = [lane.place for lane in now.waiting if not lane.deaths and lane.place not in taken]
+        if places := places or [place for place in now.nexts if place not in taken]:
+            self._reserved[worker.address] = self._readers.best(worker.address, places, lambda place: place)
             if not self._feed.gives:
                 return
             wanted = [*self._reserved.values(), *(place for place in self._coming if place in now.places)]

@@ -16,25 +16,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.compute.context import versions, worker_address
+from streamsgd.compute.context import versions, worker_address, worker_memory, worker_threads
 from streamsgd.compute.executors import outcome
-from streamsgd.planning.budget import slots_per_worker
+from streamsgd.planning.budget import share_of_worker, slots_per_worker
 from streamsgd.planning.chunks import Chunk, Plan
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.tasks.base import ChunkReport, merge
 from streamsgd.training.tasks.learn import compile_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Piece
+    from streamsgd.stream.cache import RowCache
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import Place, Task
 
 MOST_KEPT = 2
 """Runs whose caches a process keeps."""
+
+SPILLS = 0.7
+"""Share of its memory limit beyond which a Dask worker begins to spill."""
 
 _CACHES: OrderedDict[str, WorkerCache] = OrderedDict()
 
@@ -65,14 +69,23 @@ class WorkerCache:
 
     def __init__(self, job: Job, slots: int) -> None:
         self.job = job
+        n_blocks = 2 * slots if job.recipe.cache is None else self._share_with(job.recipe.cache, slots)
         self._slots = threading.Semaphore(slots)
         self._free: list[tuple[Block, np.ndarray]] = []
-        self._unmade = max(2 * slots, job.budget.n_blocks if job.lanes.combine == "sync" else 0)
+        self._unmade = max(n_blocks, job.budget.n_blocks if job.lanes.combine == "sync" else 0)
         self._lock = threading.Lock()
         self._ahead: OrderedDict[Place, Future[LoadedChunk]] = OrderedDict()
         self._open: OrderedDict[Place, LoadedChunk] = OrderedDict()
         """Chunks that more steps will come for; the one used longest ago first."""
         self._readers = ThreadPoolExecutor(slots, thread_name_prefix="streamsgd-ahead")
+
+    def _share_with(self, cache: RowCache, slots: int) -> int:
+        """Bound what a worker keeps of encoded rows; return how many blocks that leaves."""
+        budget, threads, limit = self.job.budget, worker_threads(), worker_memory()
+        most = budget.limit if limit is None else min(budget.limit, int(limit * SPILLS))
+        n_blocks, bound = share_of_worker(budget, min(slots, threads or slots), most, cache.spec.wanted)
+        cache.bound(bound)
+        return min(n_blocks, 2 * slots)
 
     def work(self, place: Place, ahead: Place | None, task: Callable[[LoadedChunk], Any], *, keep: bool = False) -> Any:
         """Do something with a chunk, and begin to read the one that probably comes next; keep it as long as there is room."""
@@ -146,9 +159,12 @@ class WorkerCache:
         with self._lock:
             self._free.append((filled.block, filled.room))
 
-    def close(self) -> None:
-        """Read no more."""
+    def close(self, others: Collection[WorkerCache] = ()) -> None:
+        """Read no more; let go of encoded rows unless others have them too."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+        rows = self.job.recipe.cache
+        if rows is not None and all(other.job.recipe.cache is not rows for other in others):
+            rows.close()
 
 
 class SharedTask:
@@ -186,16 +202,15 @@ def cache_of(run: str, job: Job | bytes) -> WorkerCache:
             found = WorkerCache(job, slots_per_worker(job.budget))
         _CACHES[run] = found
         while len(_CACHES) > MOST_KEPT:
-            _CACHES.popitem(last=False)[1].close()
+            _CACHES.popitem(last=False)[1].close(_CACHES.values())
     return found
 
 
 def forget(run: str) -> None:
     """Drop what this process keeps for a run."""
     with _LOCK:
-        found = _CACHES.pop(run, None)
-    if found:
-        found.close()
+        if found := _CACHES.pop(run, None):
+            found.close(_CACHES.values())
 
 
 def run_on_worker(run: str, job: Job | bytes, order: Order, n_tables: int, *sent: Any) -> Any:
