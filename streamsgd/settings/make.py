@@ -49,6 +49,8 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
             raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
     kinds = {setting.name: setting for setting in describe()}
     given = {key: _plain(value, kinds[key]) for key, value in values.items() if value is not None}
+    if str(given.get("batch_size")).strip("+-").isdigit():  # of text or number, msgspec would take text
+        given["batch_size"] = int(given["batch_size"])
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -101,6 +103,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     from streamsgd.settings.registry import PARTS, make, make_own  # noqa: PLC0415  what --help need not pay
 
     checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
+    checks["batch_size"] = _check_size
     checks |= {name: partial(check_policies, name) for name in POLICIES}
     checks["column_kind"] = lambda entries: [make_own("column kind", split_kind(entry)[1]) for entry in entries]
     for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
@@ -111,6 +114,15 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
             check(value)
         except SettingsError as error:
             raise SettingsError(f"{origins.get(name, '--' + name.replace('_', '-'))}: {error}") from None
+
+
+def _check_size(size: int | str) -> None:
+    """Refuse fields of a batch that grows."""
+    from streamsgd.planning.batches import check_adaptive  # noqa: PLC0415
+    from streamsgd.settings.registry import make  # noqa: PLC0415
+
+    if isinstance(size, str) and size != "full":
+        check_adaptive(make("batch_size", size))
 
 
 def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -236,7 +236,7 @@ def choose_lanes(settings: Settings, data_bytes: int, alone: str = "") -> Lanes:
         why = "as set" if number != "auto" else f"below {2 * LANE_BYTES >> 30} GiB of rows"
         return Lanes(1, "average", why)
     size = settings.batch_size
-    large = size == "full" or (size != "auto" and int(size) >= LARGE_BATCH)
+    large = size == "full" or (isinstance(size, int) and size >= LARGE_BATCH)
     if settings.combine != "auto":
         return Lanes(lanes, settings.combine, "as set")
     if large:

@@ -10,6 +10,7 @@ from streamsgd.data.sizes import column_bytes, has_fixed_width
 from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
+from streamsgd.training.job import size_in_words
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def outlook(job: Job) -> dict[str, Any]:
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     kinds = wanted(settings, job.parts)
     learned = round(data.n_rows * (1.0 - job.recipe.held.share))
-    batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
+    batch = size_in_words(job)
     steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
     return {
         "data": {

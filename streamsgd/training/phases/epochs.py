@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
+from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.tasks.base import Round
@@ -223,7 +224,16 @@ class Epochs:
             lost=self.lost,
             race=learner.race,
             memory=learner.memory() if keeps else None,
+            **self._grown(),
         )
+
+    def _grown(self) -> dict[str, Any]:
+        """Return what came of batches that grow, if they do."""
+        growth, job = self.learner.growth, self.job
+        if growth is None:
+            return {}
+        steps, rows = int(self.learner.state.clock[STEPS]), int(self.tally[ROWS])
+        return {"ledger": ledger_of(growth), "metrics": {self.name: result_of(growth, job.settings, steps, rows)}}
 
     def save(self) -> Saved:
         """Return the learner and the cursor; a round in step is never saved half done."""
@@ -247,4 +257,5 @@ EPOCHS = PhaseKind(
     passes=lambda job: job.epochs,
     make=Epochs,
     learns=lambda job: job.epochs,
+    describe=lambda metrics: [in_words(metrics)],
 )

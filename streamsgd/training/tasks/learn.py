@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import State, copy_state
 from streamsgd.kernels.structs.step import StepContext
@@ -161,4 +160,5 @@ def compile_for(job: Job) -> None:
     scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
     step = StepContext(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
     nothing: Any = np.zeros(0, np.int32)
-    fit(job.parts, job.recipe.allocate(1), nothing, np.zeros(1, np.int64), learner.state, step, scratch)
+    learner.scratch = scratch
+    learner.learn(job.recipe.allocate(1), nothing, np.zeros(1, np.int64), step)
