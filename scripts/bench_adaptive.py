@@ -133,8 +133,16 @@ def measure(table: pa.Table, theta: float, rate: float, start: int, epochs: int,
     n = table.num_rows
     spec = f"adaptive:theta={theta},start={start},rate=none,most={n // 10 // GROUPS * GROUPS}"
     settings: dict[str, Any] = {
-        "optimizer": "sgd", "learning_rate": rate, "schedule": "constant", "batch_size": spec, "precision": "float64",
-        "scale": "none", "transform": "none", "memory": "2GB", "executor": "inline", "seed": SEED,
+        "optimizer": "sgd",
+        "learning_rate": rate,
+        "schedule": "constant",
+        "batch_size": spec,
+        "precision": "float64",
+        "scale": "none",
+        "transform": "none",
+        "memory": "2GB",
+        "executor": "inline",
+        "seed": SEED,
     }
     model = streamsgd.train(table, "y", epochs=epochs, **settings)
     batch = Adaptive(theta=theta, start=start, most=n // 10 // GROUPS * GROUPS)

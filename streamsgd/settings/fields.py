@@ -80,6 +80,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "of svrg, which measures in every other one."
         ),
     ] = "auto"
+    steps: Annotated[
+        Count | None,
+        Meta(
+            description="Updates after which the run ends, by batches of a number of rows, in as many passes as that takes, or "
+            "in --epochs; an auto schedule is constant then."
+        ),
+    ] = None
     average: Annotated[
         Annotated[float, Meta(ge=0.0)] | Literal["none", "auto"],
         Meta(

@@ -66,7 +66,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
         "measuring": measuring,
-        "steps": (job.epochs - measuring) * steps,
+        "steps": min((job.epochs - measuring) * steps, settings.steps or (1 << 62)),
         "threads": budget.threads,
         "memory": {
             "limit": budget.limit,

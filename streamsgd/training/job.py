@@ -104,6 +104,15 @@ class Job:
         return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer) or self.grows
 
     @property
+    def span(self) -> float:
+        """Passes of learning, as a fraction where steps end the run: what schedules are drawn out over."""
+        settings = self.settings
+        if settings.steps is None:
+            return float(self.epochs)
+        learned = max(1.0, self.plan.n_rows * (1.0 - settings.validation))
+        return min(float(self.epochs), settings.steps * self.batch_size / learned)
+
+    @property
     def grows(self) -> bool:
         """Whether a step takes rows until they pass."""
         return adaptive(self.settings) is not None

@@ -91,7 +91,7 @@ class Learner:
             self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
-        first, mark = 0, next_mark(self.rows)
+        first, mark, n = 0, next_mark(self.rows), min(n, self.rows_left)
         while first < n:
             # Also where nobody looks, or the losses would be added up in another order there.
             last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
@@ -99,7 +99,7 @@ class Learner:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
             last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
-            pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
+            pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, job.span, *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
             self.learn(filled.block, *filled.turn(first, last, heads), pace)
             epoch += per_row * (last - first)
@@ -128,7 +128,7 @@ class Learner:
         # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
         first = epoch - min(1.0, filled / self.job.plan.n_rows)
         begin(self.state, self.job.average_from, first, 1.0, 1)
-        pace = StepContext(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
+        pace = StepContext(size, self.n_penalised, first, 0.0, self.job.span, *self.job.clips)
         nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
         self.learn(nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), pace)
 
@@ -154,6 +154,12 @@ class Learner:
     def rows(self) -> int:
         """Rows learned so far, each as often as it was."""
         return int(self.totals[ROWS] + self.state.tally[ROWS])
+
+    @property
+    def rows_left(self) -> int:
+        """Rows to learn until as many steps are made as were asked for."""
+        clock, most = self.state.clock, self.job.settings.steps
+        return WHOLE_EPOCH if most is None else int((most - clock[STEPS]) * self.job.batch_size - clock[FILLED])
 
     @property
     def batch_rows(self) -> int:

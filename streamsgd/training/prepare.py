@@ -39,6 +39,7 @@ from streamsgd.training.defaults import (
     MOST_EPOCHS,
     MOST_PASSES,
     check_lanes,
+    check_steps,
     choose_epochs,
     choose_lanes,
     choose_parts,
@@ -155,10 +156,11 @@ def prepare(
     )
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     alone = "svrg learns in one" if reduces(parts.optimizer) else ""
-    alone = "batches grow in one" if adaptive(settings) else alone
+    alone = "batches grow in one" if adaptive(settings) else "steps are counted in one" if settings.steps else alone
     alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
     check_lanes(lanes, settings, parts, encoding)
+    check_steps(settings, parts, lanes)
     check_growing(settings, parts, lanes.number, dataset.n_rows)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))

@@ -125,7 +125,12 @@ def test_every_layout_learns(loss: str, wide: bool) -> None:
     model = streamsgd.train(
         table_of(loss, wide=wide),
         *("y",),
-        exclude=["h"], loss=loss, optimizer="adam", epochs=3, executor="inline", memory="2GB",
+        exclude=["h"],
+        loss=loss,
+        optimizer="adam",
+        epochs=3,
+        executor="inline",
+        memory="2GB",
         batch_size="adaptive:start=16,theta=1",
     )
     assert model.metrics["training_loss"] < model.metrics["best_constant_loss"]
