@@ -17,7 +17,7 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
+    from streamsgd.api import evaluate, export, inspect, noise, pilot, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.compare import compare, explain
     from streamsgd.model.model import Model, load
@@ -34,6 +34,7 @@ _HOMES = {
     "explain": "model.compare",
     "export": "api",
     "noise": "api",
+    "pilot": "api",
     "predict": "api",
     "report": "show.report",
     "shuffle": "api",
@@ -54,6 +55,7 @@ __all__ = [
     "inspect",
     "load",
     "noise",
+    "pilot",
     "plan",
     "predict",
     "report",

@@ -88,3 +88,11 @@ def test_batches_grow_just_enough() -> None:
         assert found["within"] >= 0.9
         assert found["twice"] >= 0.8
         assert found["r_squared"] > 0.97
+
+
+def test_pilots_find_the_line_of_the_exact_recursion() -> None:
+    found = run("bench_pilot.py", "--small", "--json")["results"]
+    assert abs(found["a"] - 1.0) < 0.02
+    assert abs(found["c"] - 1.0) < 0.1
+    assert 0.5 <= found["size"] <= 2.0
+    assert found["covered"] > 0.8

@@ -14,7 +14,7 @@ from conftest import finish_chunk_by_chunk
 import streamsgd
 from streamsgd.errors import SettingsError
 
-PLAIN: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.01, "memory": "2GB", "executor": "inline", "precision": "float64"}
+PLAIN: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.01, "executor": "inline", "precision": "float64"}
 
 
 def rows_of(n: int) -> pa.Table:
@@ -24,10 +24,12 @@ def rows_of(n: int) -> pa.Table:
 
 @pytest.mark.parametrize(("size", "steps"), [(1, 37), (10, 7), (10, 100), (64, 40), (1000, 3)])
 def test_so_many_updates_of_so_many_rows(size: int, steps: int) -> None:
-    """Gradient descent in NumPy by the rows of the file in their order, as often as it takes; an epoch's last batch is short."""
+    """Gradient descent in NumPy by the rows of the file in their order, as often as it takes; last batches are short."""
     table, n = rows_of(1000), 1000
     model = streamsgd.train(
-        table, "y", **PLAIN, batch_size=size, steps=steps, shuffle="none", scale=["none"], transform="none", chunk_rows=333
+        *(table, "y"),
+        **{**PLAIN, "batch_size": size, "steps": steps, "shuffle": "none", "scale": ["none"], "transform": "none"},
+        chunk_rows=333,
     )
     x = np.column_stack([*(table[name].to_numpy() for name in "abc"), np.ones(n)])
     y, w, at = table["y"].to_numpy(), np.zeros(4), 0
