@@ -17,12 +17,13 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, export, inspect, noise, pilot, plan, predict, shuffle, train
+    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.compare import compare, explain
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
+    from streamsgd.training.pilot import pilot
 
 
 _HOMES = {
@@ -34,7 +35,7 @@ _HOMES = {
     "explain": "model.compare",
     "export": "api",
     "noise": "api",
-    "pilot": "api",
+    "pilot": "training.pilot",
     "predict": "api",
     "report": "show.report",
     "shuffle": "api",

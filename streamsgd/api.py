@@ -25,7 +25,6 @@ from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.show.live import train_shown
 from streamsgd.training.measure import measure_noise
-from streamsgd.training.pilot import run_pilot
 from streamsgd.training.prepare import plan_numbers
 from streamsgd.training.run import prepare_from, train_model
 
@@ -321,47 +320,6 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
 
     """
     export_model(model if isinstance(model, Model) else load(model), out, to)
-
-
-@speaks_python
-def pilot(
-    source: Any,
-    target: str,
-    *,
-    batch_size: Sequence[int] = (16, 64, 256, 1024),
-    learning_rate: Sequence[float] = (),
-    seeds: int = 3,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Learn at several batch sizes in one decode, and say which size is enough: docs/noise.md says how.
-
-    Parameters
-    ----------
-    source, target
-        As in training.
-    batch_size
-        Rows per update to try, two or more.
-    learning_rate
-        Rates to try at each size; the optimizer's own without any.
-    seeds
-        How many runs of each, from `seed` on.
-    settings
-        Fields of `settings.Settings`; `steps` is after how many updates all sizes are compared.
-
-    Returns
-    -------
-    dict
-        `recommended` size, `fit` of a + c/B, `critical_size`, `least_time` and `branches`, in units of the loss, of rows, and
-        of seconds.
-
-    Raises
-    ------
-    StreamSGDError
-        The data, the settings or the storage is at fault; see `errors`.
-
-    """
-    given = {"memory": task_memory(), "target": target, **settings}
-    return run_pilot(source, given, list(batch_size), rates=list(learning_rate), seeds=seeds)[0]
 
 
 @speaks_python

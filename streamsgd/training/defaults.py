@@ -50,7 +50,8 @@ def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
     if settings.epochs != "auto":
         return int(settings.epochs)
     if settings.steps is not None:
-        return max(1, math.ceil(settings.steps * _as_number(settings) / max(1.0, n_rows * (1.0 - settings.validation))))
+        held = 0.0 if isinstance(settings.validation, str) else settings.validation  # nobody knows what a condition holds out
+        return max(1, math.ceil(settings.steps * _as_number(settings) / max(1.0, n_rows * (1.0 - held))))
     return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
 
 

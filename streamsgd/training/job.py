@@ -109,7 +109,7 @@ class Job:
         settings = self.settings
         if settings.steps is None:
             return float(self.epochs)
-        learned = max(1.0, self.plan.n_rows * (1.0 - settings.validation))
+        learned = max(1.0, self.plan.n_rows * (1.0 - self.recipe.held.share))
         return min(float(self.epochs), settings.steps * self.batch_size / learned)
 
     @property

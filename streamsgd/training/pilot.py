@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from streamsgd.compute.context import task_memory
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import BudgetError, DivergedError, SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.settings.make import make_settings
+from streamsgd.settings.words import speaks_python
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.backends.shared import SharedStream
 from streamsgd.training.defaults import choose_epochs, choose_parts
@@ -71,6 +73,47 @@ class Made(NamedTuple):
     report: Report | None
 
 
+@speaks_python
+def pilot(
+    source: Any,
+    target: str,
+    *,
+    batch_size: Sequence[int] = (16, 64, 256, 1024),
+    learning_rate: Sequence[float] = (),
+    seeds: int = 3,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Learn at several batch sizes in one decode, and say which size is enough: docs/noise.md says how.
+
+    Parameters
+    ----------
+    source, target
+        As in training.
+    batch_size
+        Rows per update to try, two or more.
+    learning_rate
+        Rates to try at each size; the optimizer's own without any.
+    seeds
+        How many runs of each, from `seed` on.
+    settings
+        Fields of `settings.Settings`; `steps` is after how many updates all sizes are compared.
+
+    Returns
+    -------
+    dict
+        `recommended` size, `fit` of a + c/B, `critical_size`, `least_time` and `branches`, in units of the loss, of rows, and
+        of seconds.
+
+    Raises
+    ------
+    StreamSGDError
+        The data, the settings or the storage is at fault; see `errors`.
+
+    """
+    given = {"memory": task_memory(), "target": target, **settings}
+    return run_pilot(source, given, list(batch_size), rates=list(learning_rate), seeds=seeds)[0]
+
+
 def run_pilot(
     data: Any,
     given: Mapping[str, Any],
@@ -103,13 +146,13 @@ def run_pilot(
         See `errors`.
 
     """
-    sizes, tried = sorted(set(sizes)), list(dict.fromkeys(rates)) or [None]
+    sizes, tried = sorted(set(sizes)), list[float | None](dict.fromkeys(rates)) or [None]
     check_sizes(sizes, seeds)
     settings = make_settings({"validation": HELD, **given, "batch_size": sizes[-1], "steps": given.get("steps") or 1})
     check_alone(settings)
     set_io_timeout(settings.io_timeout)
     first = prepare(data, settings, progress=footers)
-    n_rows = int(first.plan.n_rows * (1.0 - settings.validation))
+    n_rows = int(first.plan.n_rows * (1.0 - first.recipe.held.share))
     if n_rows < sizes[-1]:
         raise SettingsError(
             f"--batch-size {sizes[-1]} is more than the {n_rows:,} rows to learn from: leave the largest sizes out"
@@ -310,7 +353,7 @@ def _rests(table: Sequence[dict[str, Any]], size: int, before: float) -> bool:
         min(line["loss"] for line in table if line["batch_size"] == size and line["comparison"] == comparison)
         for comparison in ("steps", "rows")
     )
-    return at_steps - at_rows < GAINED * (before - at_steps)
+    return bool(at_steps >= before or at_steps - at_rows < GAINED * (before - at_steps))
 
 
 def _seconds(table: Sequence[dict[str, Any]], size: int) -> float:

@@ -160,11 +160,7 @@ class _Seat:
     def __init__(self, stream: SharedStream, number: int) -> None:
         self._stream, self._number = stream, number
         self.workers: dict[str, WorkerStats] = {}
-
-    @property
-    def poisoned(self) -> frozenset[int]:
-        """As of the backend that reads."""
-        return self._stream.backend.poisoned
+        self.poisoned: frozenset[int] = stream.backend.poisoned
 
     def run(self, work: Round, stop: Callable[[], bool] = never) -> tuple[Any, list[ChunkReport]]:  # noqa: ARG002  rounds are short
         """Run a round of one chunk with those of the other runs."""
