@@ -49,8 +49,6 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
             raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
     kinds = {setting.name: setting for setting in describe()}
     given = {key: _plain(value, kinds[key]) for key, value in values.items() if value is not None}
-    if str(given.get("batch_size")).strip("+-").isdigit():  # of text or number, msgspec would take text
-        given["batch_size"] = int(given["batch_size"])
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -83,6 +81,8 @@ def _plain(value: Any, setting: Setting) -> Any:
     if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
         with suppress(ValueError):
             return float(value)
+    if setting.name == "batch_size" and isinstance(value, str) and value.strip("+-").isdigit():
+        return int(value)  # of a text or a number, msgspec would take a text
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
