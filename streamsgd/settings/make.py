@@ -118,7 +118,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
 
 def _check_size(size: int | str) -> None:
     """Refuse fields of a batch that grows."""
-    from streamsgd.planning.batches import check_adaptive  # noqa: PLC0415
+    from streamsgd.settings.batches import check_adaptive  # noqa: PLC0415
     from streamsgd.settings.registry import make  # noqa: PLC0415
 
     if isinstance(size, str) and size != "full":
