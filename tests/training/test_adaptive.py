@@ -23,6 +23,7 @@ PLAIN: dict[str, Any] = {
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "schedule": "constant",
+    "precision": "float64",
     "executor": "inline",
     "memory": "2GB",
 }
@@ -50,7 +51,6 @@ def test_equal_rows_never_make_a_step_grow(test: str) -> None:
         pa.concat_tables([table, pa.table({"x": [0.1], "z": [-3.7], "y": [0.4]})]),
         "y",
         **{**PLAIN, "batch_size": f"adaptive:start=16,test={test}", "epochs": 2, "scale": ["none"], "shuffle": "none"},
-        precision="float64",
         transform="none",
     )
     said = found(model)
@@ -85,7 +85,7 @@ def test_more_noise_calls_for_more_rows() -> None:
 
 def test_the_rate_follows_as_the_rule_has_it() -> None:
     """Of one step that starts at its most: the same as a batch of so many rows under --rate-scaling."""
-    table, settings = rows_of(512), {**PLAIN, "epochs": 1, "precision": "float64"}
+    table, settings = rows_of(512), {**PLAIN, "epochs": 1}
     for rule in ("linear", "sqrt", "none"):
         grown = streamsgd.train(table, "y", **settings, batch_size=f"adaptive:start=256,most=256,rate={rule}")
         fixed = streamsgd.train(table, "y", **settings, batch_size=256, rate_scaling=rule)
@@ -112,14 +112,13 @@ def test_it_is_the_same_bytes_on_threads_and_resumed(tmp_path: Path) -> None:
 
 def test_steps_do_not_depend_on_chunks() -> None:
     table = rows_of(4000)
-    settings = {**PLAIN, "epochs": 2, "shuffle": "none", "batch_size": "adaptive:start=16", "precision": "float64"}
+    settings = {**PLAIN, "epochs": 2, "shuffle": "none", "batch_size": "adaptive:start=16"}
     one, many = (streamsgd.train(table, "y", **settings, chunk_rows=rows) for rows in (4000, 333))
     np.testing.assert_array_equal(one.weights, many.weights)
     assert one.provenance["ledger"] == many.provenance["ledger"]
 
 
-@pytest.mark.parametrize("loss", ["logistic", "softmax"])
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(("loss", "wide"), [("logistic", True), ("softmax", False)])
 def test_every_layout_learns(loss: str, wide: bool) -> None:
     """Numbers, categories and hashed words, of one score and of several."""
     model = streamsgd.train(
