@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
+    from streamsgd.training.pilot import pilot
 
 
 _HOMES = {
@@ -34,6 +35,7 @@ _HOMES = {
     "explain": "model.compare",
     "export": "api",
     "noise": "api",
+    "pilot": "training.pilot",
     "predict": "api",
     "report": "show.report",
     "shuffle": "api",
@@ -54,6 +56,7 @@ __all__ = [
     "inspect",
     "load",
     "noise",
+    "pilot",
     "plan",
     "predict",
     "report",

@@ -41,6 +41,7 @@ from streamsgd.cli.look import LOOKING
 from streamsgd.cli.machine import MACHINE
 from streamsgd.cli.pages import Program, Sectioned
 from streamsgd.cli.passes import PASSES
+from streamsgd.cli.pilot import pilot
 from streamsgd.cli.rows import ROWS
 from streamsgd.errors import Stopped
 from streamsgd.version import __version__
@@ -269,5 +270,5 @@ def evaluate(
     print_json(result)
 
 
-for command in (*PASSES, *ROWS, *LOOKING, *MACHINE):
+for command in (pilot, *PASSES, *ROWS, *LOOKING, *MACHINE):
     cli.add_command(command)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamsgd.cli.stdout import echo
-from streamsgd.settings.gather import gather
+from streamsgd.errors import SettingsError
+from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import make_settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,24 @@ def given_settings(flags: dict[str, Any], config: str | None) -> dict[str, Any]:
     values = {name: value for name, value in values.items() if name in flags}
     settings = make_settings({"target": "", **values}, origins)
     return {name: getattr(settings, name) for name in values}
+
+
+def numbers(flag: str, text: str, kind: type[int | float]) -> list[Any]:
+    """Return the numbers of a list with commas.
+
+    Raises
+    ------
+    SettingsError
+        One is none, or not above 0.
+
+    """
+    try:
+        found = [kind(part) for part in split_list(text) if part]
+    except ValueError:
+        found = [0]
+    if not all(0 < number < float("inf") for number in found):
+        raise SettingsError(f"{flag}: {text!r} is not a list of {'whole ' if kind is int else ''}numbers above 0, with commas")
+    return found
 
 
 def account_of(account: Account, reporter: Reporter) -> dict[str, Any]:

@@ -45,6 +45,12 @@ MEASURED = (
 )
 """Settings that evaluate (and predict), inspect, and noise take."""
 
+PILOTED = (
+    *(name for name in MEASURED if name not in ("batch_size", "time_limit", "lanes", "workers", "scheduler", "straggler")),
+    *("penalty", "schedule", "rate_scaling", "steps", "clip_norm", "clip_value", "validation"),
+)
+"""Settings that pilot takes, beside those that it varies."""
+
 SHUFFLED = ("seed", "memory", "io_timeout")
 """Settings that shuffle takes."""
 

@@ -130,7 +130,7 @@ def measure_order(dataset: Dataset, settings: Settings, plan_for: Callable[..., 
     chosen = _runs(len(pieces), settings.seed)
     reader, total = dataset.reader(), _Sums()
     full = settings.batch_size == "full"
-    batch = LEAST_BATCH if full or settings.batch_size == "auto" else max(LEAST_BATCH, int(settings.batch_size))
+    batch = max(LEAST_BATCH, settings.batch_size) if isinstance(settings.batch_size, int) else LEAST_BATCH
     mix = TargetMix(
         target.name,
         str(dataset.schema.field(target.name).type),

@@ -56,7 +56,7 @@ def _setting(field: Any) -> Setting:
         None if field.default is msgspec.NODEFAULT else field.default,
         " or ".join(takes),
         "|".join(filter(None, metavars)),
-        tuple(str(value) for kind in kinds if isinstance(kind, inspect.LiteralType) for value in kind.values),
+        tuple(word for kind in kinds for word in _named(kind)),
         isinstance(kinds[0], inspect.VarTupleType),
     )
 
@@ -71,7 +71,7 @@ def _kinds(kind: Any) -> list[Any]:
 
 def _words(kind: Any) -> tuple[str, str]:
     words: dict[Any, Callable[[], tuple[str, str]]] = {
-        inspect.StrType: lambda: ("text", "TEXT"),
+        inspect.StrType: lambda: (" or ".join(_named(kind)) or "text", "|".join(_named(kind)) or "TEXT"),
         inspect.VarTupleType: lambda: ("a list of texts", "TEXT,..."),
         inspect.BoolType: lambda: ("true or false", ""),
         inspect.LiteralType: lambda: (" or ".join(kind.values), "|".join(kind.values)),
@@ -79,6 +79,14 @@ def _words(kind: Any) -> tuple[str, str]:
         inspect.FloatType: lambda: (f"a number{_range(kind)}", "NUMBER"),
     }
     return words[type(kind)]()
+
+
+def _named(kind: Any) -> tuple[str, ...]:
+    """Return the words that can be chosen: those of a literal, or of a pattern that lists them."""
+    if isinstance(kind, inspect.LiteralType):
+        return tuple(map(str, kind.values))
+    pattern = getattr(kind, "pattern", None) or ""
+    return tuple(word.partition("(")[0] for word in pattern.strip("^()$").split("|") if word)
 
 
 def _range(kind: Any) -> str:

@@ -18,6 +18,9 @@ Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
 Positive = Annotated[float, Meta(gt=0.0)]
 
+BATCHES = "^(auto|full|adaptive(:.*)?)$"
+"""Sizes of batches that are no numbers."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to learn from which columns, how, and within what limits."""
@@ -54,9 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = "auto"
     batch_size: Annotated[
-        Count | Literal["full", "auto"],
+        Count | Annotated[str, Meta(pattern=BATCHES)],
         Meta(
-            description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by row."
+            description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by "
+            "row; adaptive, e.g. adaptive:theta=0.5, takes rows for a step until their gradients are told from noise."
         ),
     ] = "auto"
     rate_scaling: Annotated[
@@ -76,6 +80,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "of svrg, which measures in every other one."
         ),
     ] = "auto"
+    steps: Annotated[
+        Count | None,
+        Meta(
+            description="Updates after which the run ends, by batches of a number of rows, in as many passes as that takes, or "
+            "in --epochs; an auto schedule is constant then."
+        ),
+    ] = None
     average: Annotated[
         Annotated[float, Meta(ge=0.0)] | Literal["none", "auto"],
         Meta(

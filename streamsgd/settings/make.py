@@ -81,6 +81,8 @@ def _plain(value: Any, setting: Setting) -> Any:
     if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
         with suppress(ValueError):
             return float(value)
+    if setting.name == "batch_size" and isinstance(value, str) and value.strip("+-").isdigit():
+        return int(value)  # of a text or a number, msgspec would take a text
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
@@ -101,6 +103,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     from streamsgd.settings.registry import PARTS, make, make_own  # noqa: PLC0415  what --help need not pay
 
     checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
+    checks["batch_size"] = _check_size
     checks |= {name: partial(check_policies, name) for name in POLICIES}
     checks["column_kind"] = lambda entries: [make_own("column kind", split_kind(entry)[1]) for entry in entries]
     for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
@@ -113,6 +116,15 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
             raise SettingsError(f"{origins.get(name, '--' + name.replace('_', '-'))}: {error}") from None
 
 
+def _check_size(size: int | str) -> None:
+    """Refuse fields of a batch that grows."""
+    from streamsgd.settings.batches import check_adaptive  # noqa: PLC0415
+    from streamsgd.settings.registry import make  # noqa: PLC0415
+
+    if isinstance(size, str) and size != "full":
+        check_adaptive(make("batch_size", size))
+
+
 def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     setting = next(setting for setting in describe() if setting.name == name)
     hint = nearest(str(given[name]), setting.choices) if setting.choices else ""
@@ -123,7 +135,7 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    for name in ("start", "keep_memory", "validation_group"):  # models of runs without them say nothing of them
+    for name in ("start", "keep_memory", "steps", "validation_group"):  # models of runs without them say nothing of them
         if not found[name]:
             del found[name]
     secret = {name: hide(value) for name in ("valid", "start") if (value := getattr(settings, name)) is not None}

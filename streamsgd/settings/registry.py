@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.parts import losses, optimizers, penalties, schedules
 from streamsgd.messages import nearest
-from streamsgd.planning import samplers
+from streamsgd.planning import batches, samplers
 
 PARTS: dict[str, dict[str, Any]] = {
     "loss": {
@@ -62,6 +62,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "full-chunk": samplers.FullChunk,
         "iid": samplers.Independent,
     },
+    "batch_size": {"adaptive": batches.Adaptive},
 }
 
 
@@ -85,7 +86,7 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     class_name, _, fields = rest.partition(",")
     if class_name.isidentifier():
         return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})
-    raise SettingsError(f"unknown {kind} {name!r}{nearest(name, PARTS[kind])}")
+    raise SettingsError(f"unknown {kind.replace('_', ' ')} {name!r}{nearest(name, PARTS[kind])}")
 
 
 def make_own(kind: str, spec: str) -> Any:

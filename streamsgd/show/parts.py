@@ -26,9 +26,11 @@ def parts_text(parts: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     """Return the lines of `parts`."""
     lines: list[str] = []
     for kind, named in parts.items():
-        lines += [f"--{kind}"]
+        lines += [f"--{kind.replace('_', '-')}"]
         for name, part in named.items():
-            fields = ",".join(f"{key}={value:g}" for key, value in part["fields"].items())
+            fields = ",".join(
+                f"{key}={value}" if isinstance(value, str) else f"{key}={value:g}" for key, value in part["fields"].items()
+            )
             lines.append(f"  {name}{':' if fields else ''}{fields}")
             lines.append(f"      {part['title']}")
             if part["source"]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def describe_job(job: Job) -> list[str]:
     """Return lines about the data and the plan of a job."""
+    from streamsgd.training.job import size_in_words  # noqa: PLC0415  kernels, as below
+
     data, target, budget = job.data, job.target, job.budget
     classes = f" ({few(target.classes)})" if target.classes else ""
     rows = min(budget.chunk_rows, data.n_rows)
@@ -28,7 +30,7 @@ def describe_job(job: Job) -> list[str]:
         ),
         (
             f"plan: {counted(job.epochs, 'epoch')} in chunks of up to {rows:,} rows, "
-            f"batch size {'full' if job.settings.batch_size == 'full' else job.batch_size}, {job.parts.optimizer}; "
+            f"batch size {size_in_words(job)}, {job.parts.optimizer}; "
             f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),

@@ -17,7 +17,7 @@ from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
-from streamsgd.training.rates import scale_rate
+from streamsgd.training.rates import USUAL_BATCH, scale_rate
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
@@ -49,7 +49,37 @@ def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
     """Return the passes: as set, or enough for a million row visits, but no more than so many."""
     if settings.epochs != "auto":
         return int(settings.epochs)
+    if settings.steps is not None:
+        held = 0.0 if isinstance(settings.validation, str) else settings.validation  # nobody knows what a condition holds out
+        return max(1, math.ceil(settings.steps * _as_number(settings) / max(1.0, n_rows * (1.0 - held))))
     return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
+
+
+def _as_number(settings: Settings) -> int:
+    """Return the rows of a batch that has a number, for `check_steps` sees to that."""
+    return settings.batch_size if isinstance(settings.batch_size, int) else USUAL_BATCH
+
+
+def check_steps(settings: Settings, parts: Parts, lanes: Lanes) -> None:
+    """Refuse to count steps that have no number of rows, or that lanes make apart.
+
+    Raises
+    ------
+    SettingsError
+        There are such.
+
+    """
+    if settings.steps is None:
+        return
+    if is_sequential(parts.optimizer) or reduces(parts.optimizer):
+        name = type(parts.optimizer).__name__.lower()
+        raise SettingsError(
+            f"--steps counts updates by batches, and --optimizer {name} makes none: take adam or sgd, or --epochs"
+        )
+    if isinstance(settings.batch_size, str) and settings.batch_size != "auto":
+        raise SettingsError(f"--steps with --batch-size {settings.batch_size} says not how many rows that is: pass a number")
+    if lanes.number > 1:
+        raise SettingsError("--steps counts updates one after another, which several lanes make apart: leave --lanes out")
 
 
 def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int) -> Parts:
@@ -78,7 +108,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
             f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer normalized"
         )
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
-    steady = is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
+    steady = settings.steps is not None or is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
 
@@ -119,7 +149,12 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
     plain = not several and not penalty._fields
     of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
-    of_batches |= settings.combine == "sync" or settings.clip_norm is not None or settings.clip_value is not None
+    of_batches |= (
+        settings.steps is not None
+        or settings.combine == "sync"
+        or settings.clip_norm is not None
+        or settings.clip_value is not None
+    )
     of_batches |= settings.average != "none" and bool(penalty._fields)
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
@@ -236,7 +271,7 @@ def choose_lanes(settings: Settings, data_bytes: int, alone: str = "") -> Lanes:
         why = "as set" if number != "auto" else f"below {2 * LANE_BYTES >> 30} GiB of rows"
         return Lanes(1, "average", why)
     size = settings.batch_size
-    large = size == "full" or (size != "auto" and int(size) >= LARGE_BATCH)
+    large = size == "full" or (isinstance(size, int) and size >= LARGE_BATCH)
     if settings.combine != "auto":
         return Lanes(lanes, settings.combine, "as set")
     if large:

@@ -274,6 +274,6 @@ class Engine:
         report, rows = self.report, int(outcome.tally[ROWS])
         report.best_constant_loss, report.phases = outcome.best_constant, outcome.metrics
         report.rows_now, report.rows, report.steps = rows - self._rows_restored, rows, outcome.steps
-        report.losses = losses_of(outcome)
+        report.losses, report.ledger = losses_of(outcome), outcome.ledger
         report.workers, report.order = dict(self.backend.workers), self.job.order
         report.epochs, report.seconds = outcome.epochs, time.monotonic() - self._began

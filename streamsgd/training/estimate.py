@@ -11,6 +11,7 @@ from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.caching import cache_facts
+from streamsgd.training.job import size_in_words
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def outlook(job: Job) -> dict[str, Any]:
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     kinds = wanted(settings, job.parts)
     learned = round(data.n_rows * (1.0 - job.recipe.held.share))
-    batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
+    batch = size_in_words(job)
     steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
     return {
         "data": {
@@ -66,7 +67,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
         "measuring": measuring,
-        "steps": (job.epochs - measuring) * steps,
+        "steps": min((job.epochs - measuring) * steps, settings.steps or (1 << 62)),
         "threads": budget.threads,
         "memory": {
             "limit": budget.limit,

@@ -37,6 +37,8 @@ class Report:
     """What a look at the target found about the order of the rows."""
     workers: dict[str, WorkerStats] = field(default_factory=dict)
     """What each worker of a cluster did, by address."""
+    ledger: dict[str, Any] | None = None
+    """What steps decided, where they decide something: rows of each, evidence, and what the test made of it."""
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each phase has to say of itself, by its name: passes, objective, gradient, why it ended ..."""
 

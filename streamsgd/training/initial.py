@@ -70,7 +70,7 @@ def alone(job: Job, weights: np.ndarray) -> State:
     kind, lag = weights.dtype, job.settings.average != "none"
     lazy, batches = bool(job.parts.penalty._fields) or reduces(job.parts.optimizer), not is_sequential(job.parts.optimizer)
     eager = lag and lazy  # the mean is of what weights are after every step, penalty paid
-    large = job.settings.batch_size == "full" or job.batch_size > WIDE_BATCH
+    large = job.settings.batch_size == "full" or job.grows or job.batch_size > WIDE_BATCH
     return make_state(
         weights,
         job.parts.optimizer.n_slots,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
+from streamsgd.settings.batches import adaptive
 from streamsgd.training.averaging import average_from
 from streamsgd.training.rates import SVRG_BATCH, USUAL_BATCH
 
@@ -34,11 +35,19 @@ IN_ORDER = -1
 
 
 def batch_size(settings: Settings, parts: Parts) -> int:
-    """Return the rows per update; of a full batch more than there are."""
+    """Return the rows per update; of a full batch more than there are, of an adaptive one those that it starts with."""
     if settings.batch_size == "auto":
         of_batches = SVRG_BATCH if reduces(parts.optimizer) else USUAL_BATCH
         return 1 if is_sequential(parts.optimizer) else of_batches
+    if (growing := adaptive(settings)) is not None:
+        return growing.start
     return WHOLE_EPOCH if settings.batch_size == "full" else int(settings.batch_size)
+
+
+def size_in_words(job: Job) -> int | str:
+    """Return the rows per update, or in words how many they are."""
+    size = job.settings.batch_size
+    return size if isinstance(size, str) and size != "auto" else job.batch_size
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,21 @@ class Job:
     @property
     def updates_alone(self) -> bool:
         """Whether the end of an epoch or the optimizer itself updates, not the count of rows."""
-        return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer)
+        return self.settings.batch_size == "full" or is_sequential(self.parts.optimizer) or self.grows
+
+    @property
+    def span(self) -> float:
+        """Passes of learning, as a fraction where steps end the run: what schedules are drawn out over."""
+        settings = self.settings
+        if settings.steps is None:
+            return float(self.epochs)
+        learned = max(1.0, self.plan.n_rows * (1.0 - self.recipe.held.share))
+        return min(float(self.epochs), settings.steps * self.batch_size / learned)
+
+    @property
+    def grows(self) -> bool:
+        """Whether a step takes rows until they pass."""
+        return adaptive(self.settings) is not None
 
     @property
     def clips(self) -> tuple[float, float]:

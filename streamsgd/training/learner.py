@@ -13,6 +13,7 @@ from streamsgd.errors import DivergedError, ModelError
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, settled
+from streamsgd.kernels.learn.growing import fit_growing
 from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import FILLED, LOSS, RACE, ROWS, STEPS, WEIGHT, State
@@ -20,6 +21,7 @@ from streamsgd.kernels.structs.step import StepContext
 from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
+from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, new_state
 from streamsgd.training.job import WHOLE_EPOCH, Job
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
@@ -27,6 +29,7 @@ from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamsgd.kernels.structs.block import Block
     from streamsgd.stream.chunk import LoadedChunk
 
 log = logging.getLogger("streamsgd")
@@ -70,6 +73,7 @@ class Learner:
         self.job = job
         self.state = new_state(job) if state is None else state
         self.scratch = new_scratch(job.n_outputs, job.settings.precision)
+        self.growth = new_growth(job)
         self.entries = 0
         """Entries per row that there is room for."""
         self.race: dict[str, Any] | None = None
@@ -87,7 +91,7 @@ class Learner:
             self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
-        first, mark = 0, next_mark(self.rows)
+        first, mark, n = 0, next_mark(self.rows), min(n, self.rows_left)
         while first < n:
             # Also where nobody looks, or the losses would be added up in another order there.
             last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
@@ -95,9 +99,9 @@ class Learner:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
             last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
-            pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, float(job.epochs), *job.clips)
+            pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, job.span, *job.clips)
             # Not job.parts: the end of a race is another optimizer's beginning.
-            fit(self.job.parts, filled.block, *filled.turn(first, last, heads), self.state, pace, self.scratch)
+            self.learn(filled.block, *filled.turn(first, last, heads), pace)
             epoch += per_row * (last - first)
             first = last
             if self.racing and self.rows >= RACE_ROWS:
@@ -106,6 +110,14 @@ class Learner:
                 mark = next_mark(self.rows)
                 if reached:
                     reached(epoch)
+
+    def learn(self, block: Block, order: np.ndarray, heads: np.ndarray, pace: StepContext) -> None:
+        """Learn the rows that an order names, or end the running batch if it names none."""
+        parts = self.job.parts
+        if self.growth is None:
+            fit(parts, block, order, heads, self.state, pace, self.scratch)
+        else:
+            fit_growing(parts, block, order, heads, self.state, pace, self.scratch, self.growth)
 
     def end_batch(self, epoch: float) -> None:
         """Move by the rows of a batch that is not full, if there are any, as after so many passes."""
@@ -116,9 +128,9 @@ class Learner:
         # A batch takes the rate of its first row, or a cosine would give the last batch of a run none.
         first = epoch - min(1.0, filled / self.job.plan.n_rows)
         begin(self.state, self.job.average_from, first, 1.0, 1)
-        pace = StepContext(size, self.n_penalised, first, 0.0, float(self.job.epochs), *self.job.clips)
+        pace = StepContext(size, self.n_penalised, first, 0.0, self.job.span, *self.job.clips)
         nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
-        fit(self.job.parts, nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), self.state, pace, self.scratch)
+        self.learn(nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), pace)
 
     def clear_tally(self) -> None:
         """Begin a new tally: a sum of a whole run would lose digits."""
@@ -142,6 +154,12 @@ class Learner:
     def rows(self) -> int:
         """Rows learned so far, each as often as it was."""
         return int(self.totals[ROWS] + self.state.tally[ROWS])
+
+    @property
+    def rows_left(self) -> int:
+        """Rows to learn until as many steps are made as were asked for."""
+        clock, most = self.state.clock, self.job.settings.steps
+        return WHOLE_EPOCH if most is None else int((most - clock[STEPS]) * self.job.batch_size - clock[FILLED])
 
     @property
     def batch_rows(self) -> int:
@@ -192,17 +210,18 @@ class Learner:
     def packed(self) -> LearnerState:
         """Return what another process needs to go on, or a checkpoint."""
         arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
-        return LearnerState({**arrays, "totals": self.totals.copy()}, self.race)
+        return LearnerState({**arrays, **packed(self.growth), "totals": self.totals.copy()}, self.race)
 
-    def restore(self, packed: LearnerState) -> None:
+    def restore(self, saved: LearnerState) -> None:
         """Go on from what `packed` gave."""
-        self.race = packed.race
+        self.race = saved.race
         if self.race:
             self._go_on_with(self.race["rate"])
             self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
         for key, value in self.state._asdict().items():
-            value[...] = packed.arrays[key]
-        self.totals[...] = packed.arrays["totals"]
+            value[...] = saved.arrays[key]
+        unpack(self.growth, saved.arrays)
+        self.totals[...] = saved.arrays["totals"]
 
     # --- races
 

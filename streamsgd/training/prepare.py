@@ -30,6 +30,7 @@ from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import replaces
+from streamsgd.settings.batches import adaptive
 from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
@@ -39,12 +40,14 @@ from streamsgd.training.defaults import (
     MOST_EPOCHS,
     MOST_PASSES,
     check_lanes,
+    check_steps,
     choose_epochs,
     choose_lanes,
     choose_parts,
     decided_by_memory,
     task_of,
 )
+from streamsgd.training.growing import check_growing
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, choose_order
@@ -154,9 +157,12 @@ def prepare(
     )
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     alone = "svrg learns in one" if reduces(parts.optimizer) else ""
+    alone = "batches grow in one" if adaptive(settings) else "steps are counted in one" if settings.steps else alone
     alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
     check_lanes(lanes, settings, parts, encoding)
+    check_steps(settings, parts, lanes)
+    check_growing(settings, parts, lanes.number, dataset.n_rows)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=looked)

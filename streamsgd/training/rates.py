@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.parts.traits import is_sequential
+from streamsgd.settings.batches import adaptive
 
 if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
@@ -42,7 +43,7 @@ def scale_rate(optimizer: Any, settings: Settings, lanes: int | None = None) -> 
     elif rule != "none" and is_sequential(optimizer):
         name = type(optimizer).__name__.lower()
         raise SettingsError(f"--optimizer {name} learns row by row, so its rate follows no batch: leave --rate-scaling out")
-    if rule == "none" or settings.batch_size == "auto":
+    if rule == "none" or settings.batch_size == "auto" or adaptive(settings):  # of an adaptive batch every step has its own
         return optimizer
     if settings.batch_size == "full":
         raise SettingsError(

@@ -94,6 +94,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "left_out": totals.problems[:100],
         "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
         "epochs": min(job.epochs, outcome.epochs),
+        **({} if outcome.ledger is None else {"ledger": outcome.ledger}),
         "lanes": job.lanes._asdict(),
         "race": outcome.race,
         "versions": {

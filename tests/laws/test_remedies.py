@@ -27,6 +27,7 @@ PRINTED_BY = {
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),
     "training/measure.py": ("noise",),
+    "training/pilot.py": ("pilot",),
 }
 """Which commands print what a package or module says; what is not here, `train` alone does."""
 

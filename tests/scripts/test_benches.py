@@ -87,3 +87,19 @@ def test_a_served_row_costs_less_than_any_other_way() -> None:
     found = run("bench_serving.py", "--rows", "100")
     assert found["apart"] < 1e-6
     assert found["us"]["streamsgd.serving"] == min(found["us"].values())
+
+
+def test_batches_grow_just_enough() -> None:
+    """The script raises where NumPy comes to other weights, or another ledger."""
+    for found in run("bench_adaptive.py", "--small", "--json")["results"]:
+        assert found["within"] >= 0.9
+        assert found["twice"] >= 0.8
+        assert found["r_squared"] > 0.97
+
+
+def test_pilots_find_the_line_of_the_exact_recursion() -> None:
+    found = run("bench_pilot.py", "--small", "--json")["results"]
+    assert abs(found["a"] - 1.0) < 0.02
+    assert abs(found["c"] - 1.0) < 0.1
+    assert 0.5 <= found["size"] <= 2.0
+    assert found["covered"] > 0.8

@@ -52,7 +52,7 @@ def new_scatter(n_places: int, n_whole: int) -> Scatter:
 
 
 @lean
-def _put(gradient, w, change, projected):
+def put(gradient, w, change, projected):
     if projected:
         h = finish(absorb(SEED, np.uint32(w)), 4)
         place = np.int64(h & np.uint32(gradient.shape[0] - 1))
@@ -74,7 +74,7 @@ def _place_all(weights, scale, scatter):
     if projected or scale.shape[0] > 0:
         gradient[:] = 0.0
         for w in range(whole.shape[0]):
-            _put(gradient, w, whole[w] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
+            put(gradient, w, whole[w] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
     else:
         for w in range(whole.shape[0]):
             gradient[w] = whole[w]
@@ -109,7 +109,7 @@ def _fill_entries_one(loss, block, i, weights, scale, scatter, scratch):
     gradient[:] = 0.0
     for e in range(count):
         w = np.int64(index[e])
-        _put(gradient, w, g * x[e] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
+        put(gradient, w, g * x[e] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
     return h * value(loss, y, score)
 
 
@@ -127,7 +127,7 @@ def _fill_entries_many(loss, block, i, weights, scale, scatter, scratch):
     for e in range(count):
         for k in range(n_outputs):
             w = np.int64(index[e]) * n_outputs + k
-            _put(gradient, w, h * g[k] * x[e] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
+            put(gradient, w, h * g[k] * x[e] * (scale[w] if scale.shape[0] > 0 else 1.0), projected)
     return h * value(loss, y, scores)
 
 

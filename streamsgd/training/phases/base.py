@@ -47,6 +47,8 @@ class Outcome:
     """float64 (n_weights, n_weights), if a phase has found it."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
+    ledger: dict[str, Any] | None = None
+    """Decisions of the steps, where they decide something: of bounded length, for the report and the model's provenance."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By phase, what it has to say of itself: for the model file and the report."""
 

@@ -11,6 +11,8 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
+from streamsgd.training.growing import in_words, ledger_of, result_of
+from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.tasks.base import Round
@@ -50,7 +52,8 @@ class Epochs:
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None, *, all_new: bool = False) -> None:
         self.learner = Learner(job)
         self.epoch, self.chunk = 0, 0
-        self.epochs = job.epochs
+        # Nobody knows how many rows a filter leaves, so that steps alone end a run whose epochs nobody set.
+        self.epochs = WHOLE_EPOCH if job.settings.steps is not None and job.settings.epochs == "auto" else job.epochs
         self.lost = 0
         """Rows that were left out with late lanes, each as often as it was."""
         self.stopped = ""
@@ -72,7 +75,7 @@ class Epochs:
     @property
     def done(self) -> bool:
         """Whether all epochs are over, or it was stopped."""
-        return self.epoch >= self.epochs or bool(self.stopped)
+        return self.epoch >= self.epochs or bool(self.stopped) or self.learner.rows_left <= 0
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -223,7 +226,16 @@ class Epochs:
             lost=self.lost,
             race=learner.race,
             memory=learner.memory() if keeps else None,
+            **self._grown(),
         )
+
+    def _grown(self) -> dict[str, Any]:
+        """Return what came of batches that grow, if they do."""
+        growth, job = self.learner.growth, self.job
+        if growth is None:
+            return {}
+        steps, rows = int(self.learner.state.clock[STEPS]), int(self.tally[ROWS])
+        return {"ledger": ledger_of(growth), "metrics": {self.name: result_of(growth, job.settings, steps, rows)}}
 
     def save(self) -> Saved:
         """Return the learner and the cursor; a round in step is never saved half done."""
@@ -247,4 +259,5 @@ EPOCHS = PhaseKind(
     passes=lambda job: job.epochs,
     make=Epochs,
     learns=lambda job: job.epochs,
+    describe=lambda metrics: [in_words(metrics)],
 )

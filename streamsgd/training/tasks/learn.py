@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import State, copy_state
 from streamsgd.kernels.structs.step import StepContext
@@ -135,12 +134,12 @@ def learn_chunk(learner: Learner, filled: LoadedChunk, reached: Callable[[float]
         Loss or weights are no longer finite.
 
     """
-    began = time.perf_counter()
+    began, before = time.perf_counter(), learner.rows
     learner.fit(filled, reached)
     chunk, plan = filled.chunk, learner.job.plan
     if learner.job.lanes.number > 1:
         learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
-    report = report_on(learner.job, filled, began, len(filled.order), learner.model)
+    report = report_on(learner.job, filled, began, learner.rows - before, learner.model)
     learner.check_finite(filled)
     return report
 
@@ -159,6 +158,7 @@ def compile_for(job: Job) -> None:
     """Load or compile the kernel that learns, by letting it learn no rows: before anybody waits for it."""
     learner, layout = Learner(job, empty_state(job)), job.recipe.layout
     scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries)
-    step = StepContext(learner.batch_rows, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
+    step = StepContext(learner.batch_rows, learner.n_penalised, 0.0, 0.0, job.span, *job.clips)
     nothing: Any = np.zeros(0, np.int32)
-    fit(job.parts, job.recipe.allocate(1), nothing, np.zeros(1, np.int64), learner.state, step, scratch)
+    learner.scratch = scratch
+    learner.learn(job.recipe.allocate(1), nothing, np.zeros(1, np.int64), step)

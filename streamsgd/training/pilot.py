@@ -1,0 +1,362 @@
+"""`streamsgd pilot`: short runs at several batch sizes, on the same rows of one decode, and what they say of the size to take.
+
+Of one seed all branches start alike and meet the same rows in the same order. Each is a run as `train --batch-size B --steps N`
+makes it alone, byte for byte. Two comparisons are made: after the same number of steps, and after the same number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from streamsgd.compute.context import task_memory
+from streamsgd.compute.executors import EXECUTORS
+from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.errors import BudgetError, DivergedError, SettingsError
+from streamsgd.messages import format_bytes
+from streamsgd.settings.make import make_settings
+from streamsgd.settings.words import speaks_python
+from streamsgd.training.backends.choose import choose_backend
+from streamsgd.training.backends.shared import SharedStream
+from streamsgd.training.defaults import choose_epochs, choose_parts
+from streamsgd.training.engine import Engine
+from streamsgd.training.job import IN_ORDER
+from streamsgd.training.learner import Learner
+from streamsgd.training.memory import model_bytes
+from streamsgd.training.phases import wanted
+from streamsgd.training.pilot_fit import as_dict, critical, fit_losses, least_time, recommended, step_times
+from streamsgd.training.prepare import prepare
+from streamsgd.training.result import model_from
+from streamsgd.training.run import reader_for
+from streamsgd.training.tasks.base import Round
+from streamsgd.training.tasks.losses import MeasureLosses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.backends.base import Backend
+    from streamsgd.training.events import Report
+    from streamsgd.training.job import Job
+
+MOST_ROWS = 1 << 20
+"""That the largest batch learns if nobody says for how many steps; fewer where the data has fewer."""
+
+GAINED = 0.05
+"""Of the gain so far: with less in all further steps a run is at rest."""
+
+HELD = 0.1
+"""Share of rows that is held out to compare by, if nobody says."""
+
+
+class Branch(NamedTuple):
+    """One run of a pilot."""
+
+    batch_size: int
+    learning_rate: float | None
+    """As set; None for the optimizer's own."""
+    steps: int
+    seed: int
+
+
+class Made(NamedTuple):
+    """What came of a branch."""
+
+    branch: Branch
+    model: Model | None
+    """None where it diverged."""
+    report: Report | None
+
+
+@speaks_python
+def pilot(
+    source: Any,
+    target: str,
+    *,
+    batch_size: Sequence[int] = (16, 64, 256, 1024),
+    learning_rate: Sequence[float] = (),
+    seeds: int = 3,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Learn at several batch sizes in one decode, and say which size is enough: docs/noise.md says how.
+
+    Parameters
+    ----------
+    source, target
+        As in training.
+    batch_size
+        Rows per update to try, two or more.
+    learning_rate
+        Rates to try at each size; the optimizer's own without any.
+    seeds
+        How many runs of each, from `seed` on.
+    settings
+        Fields of `settings.Settings`; `steps` is after how many updates all sizes are compared.
+
+    Returns
+    -------
+    dict
+        `recommended` size, `fit` of a + c/B, `critical_size`, `least_time` and `branches`, in units of the loss, of rows, and
+        of seconds.
+
+    Raises
+    ------
+    StreamSGDError
+        The data, the settings or the storage is at fault; see `errors`.
+
+    """
+    given = {"memory": task_memory(), "target": target, **settings}
+    return run_pilot(source, given, list(batch_size), rates=list(learning_rate), seeds=seeds)[0]
+
+
+def run_pilot(
+    data: Any,
+    given: Mapping[str, Any],
+    sizes: Sequence[int],
+    *,
+    rates: Sequence[float] = (),
+    seeds: int = 3,
+    footers: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Any], list[Made]]:
+    """Run all branches; return what they say, as JSON values, and the branches themselves.
+
+    Parameters
+    ----------
+    data
+        As in training.
+    given
+        Settings that were given; `steps` is for how many steps all sizes are compared.
+    sizes
+        Rows per update, two or more.
+    rates
+        Learning rates to try at each size; the optimizer's own without any.
+    seeds
+        How many, from `seed` on.
+    footers
+        Called with footers read.
+
+    Raises
+    ------
+    StreamSGDError
+        See `errors`.
+
+    """
+    sizes, tried = sorted(set(sizes)), list[float | None](dict.fromkeys(rates)) or [None]
+    check_sizes(sizes, seeds)
+    settings = make_settings({"validation": HELD, **given, "batch_size": sizes[-1], "steps": given.get("steps") or 1})
+    check_alone(settings)
+    set_io_timeout(settings.io_timeout)
+    first = prepare(data, settings, progress=footers)
+    n_rows = int(first.plan.n_rows * (1.0 - first.recipe.held.share))
+    if n_rows < sizes[-1]:
+        raise SettingsError(
+            f"--batch-size {sizes[-1]} is more than the {n_rows:,} rows to learn from: leave the largest sizes out"
+        )
+    steps = given.get("steps") or max(1, min(n_rows, MOST_ROWS) // sizes[-1])
+    made, before = list[Made](), None
+    for seed in range(settings.seed, settings.seed + seeds):
+        branches = [
+            Branch(size, rate, n, seed)
+            for size in sizes
+            for rate in tried
+            for n in dict.fromkeys((steps, max(steps, steps * sizes[-1] // size)))
+        ]
+        now, model = run_seed(data, settings, branches)
+        made, before = made + now, before or model
+    losses = _losses(first, [*(one.model for one in made), before])
+    return _result(sizes, steps, made, losses[:-1], losses[-1]), made
+
+
+def check_sizes(sizes: Sequence[int], seeds: int) -> None:
+    """Refuse pilots that compare nothing.
+
+    Raises
+    ------
+    SettingsError
+        There is one size, or no seed.
+
+    """
+    if len(sizes) < 2 or sizes[0] < 1:
+        raise SettingsError("a pilot compares batch sizes of 1 row or more: pass two or more, e.g. --batch-size 16,64,256,1024")
+    if seeds < 1:
+        raise SettingsError(f"--seeds {seeds}: pass 1 or more; with 3 the error of what is found is known")
+
+
+def check_alone(settings: Settings) -> None:
+    """Refuse what branches of one decode cannot do.
+
+    Raises
+    ------
+    SettingsError
+        Something of it was asked for.
+
+    """
+    for name, plain in {"workers": None, "scheduler": None, "valid": None, "patience": None, "start": None}.items():
+        if getattr(settings, name) != plain:
+            raise SettingsError(f"a pilot runs in this process, and every branch to its end: leave --{name} out")
+
+
+def run_seed(data: Any, settings: Settings, branches: Sequence[Branch]) -> tuple[list[Made], Model]:
+    """Run the branches of a seed; return what came of them, and the model that they start with."""
+    jobs, known = list[Any](), dict[tuple[int, float | None], Any]()
+    for branch in branches:
+        own, alike = settings_of(settings, branch), (branch.batch_size, branch.learning_rate)
+        if alike not in known:  # of another number of steps nothing else is decided
+            known[alike] = _prepared(data, own, next(iter(known.values()), None))
+        jobs.append(replace(known[alike], settings=own, epochs=choose_epochs(own, known[alike].dataset.n_rows, 1)))
+    _check_together(jobs)
+    job = jobs[0]
+    executor = EXECUTORS[reader_for(settings, job)](job.budget.threads)
+    try:
+        with choose_backend(job, executor) as backend:
+            shared = SharedStream(backend, jobs, min(job.budget.threads, len(jobs)))
+            found = shared.run_all([partial(_alone, job, executor) for job in jobs])
+    finally:
+        executor.close()
+    made = []
+    for branch, outcome in zip(branches, found, strict=True):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, DivergedError):
+            raise outcome
+        model, report = (None, None) if isinstance(outcome, DivergedError) else outcome
+        made.append(Made(branch, model, report))
+    return made, Learner(job).model()
+
+
+def _prepared(data: Any, own: Settings, like: Job | None) -> Job:
+    """Return the job of a branch; like another one of its seed but for the parts, where the size does not decide the order."""
+    if like is None or own.shuffle == "auto":
+        return prepare(data, own)
+    return replace(like, settings=own, parts=choose_parts(own, like.target, like.encoding, like.dataset.n_rows))
+
+
+def settings_of(settings: Settings, branch: Branch) -> Settings:
+    """Return those of a branch, with which `train` makes the same model."""
+    rate = settings.learning_rate if branch.learning_rate is None else branch.learning_rate
+    return msgspec.structs.replace(
+        settings, batch_size=branch.batch_size, learning_rate=rate, steps=branch.steps, seed=branch.seed
+    )
+
+
+def _alone(job: Job, executor: Any, backend: Backend) -> tuple[Model, Report]:
+    """Run a branch as `train` runs."""
+    engine = Engine(job, wanted(job.settings, job.parts), backend, executor)
+    outcome = engine.run()
+    engine.finish(outcome)
+    return model_from(outcome, engine.totals, engine.validator.metrics()), engine.report
+
+
+def _check_together(jobs: Sequence[Job]) -> None:
+    """Make sure that branches can share one stream.
+
+    Raises
+    ------
+    SettingsError
+        Their rows come in other chunks, or another order.
+    BudgetError
+        The limit does not hold all of them.
+
+    """
+    first = jobs[0]
+    if any((job.plan.chunk_rows, job.plan.sampler) != (first.plan.chunk_rows, first.plan.sampler) for job in jobs):
+        raise SettingsError("branches of these sizes would be shuffled otherwise: pass --shuffle corgi, and --chunk-rows")
+    if first.external is not None:
+        raise SettingsError("the order of the rows asks for a shuffle on disk: pilot data that `streamsgd shuffle` wrote")
+    each = [model_bytes(job.n_weights, job.parts.optimizer, job.settings.precision) for job in jobs]
+    all_ = first.budget.projected + sum(each[1:])
+    if all_ > first.budget.limit:
+        raise BudgetError(
+            f"{len(jobs)} branches learn at once and take {format_bytes(sum(each))} beside the rows: give --memory "
+            f"{-(-all_ // 10**6)}MB, pass --chunk-rows {max(1, first.plan.chunk_rows // 2)}, or try fewer sizes and rates"
+        )
+
+
+def _losses(job: Job, models: Sequence[Model | None]) -> list[float]:
+    """Return the mean losses of models on the rows that are held out, or on all; infinite where there is none."""
+    some = [model for model in models if model is not None]
+    executor = EXECUTORS[reader_for(job.settings, job)](job.budget.threads)
+    try:
+        with choose_backend(job, executor) as backend:
+            share, _reports = backend.run(Round(MeasureLosses(some), IN_ORDER, 0, job.plan_in_order.n_chunks(0)))
+    finally:
+        executor.close()
+    means = iter((share.sums[:-1] / share.sums[-1]).tolist())
+    return [np.inf if model is None else next(means) for model in models]
+
+
+def _result(sizes: Sequence[int], steps: int, made: Sequence[Made], losses: Sequence[float], before: float) -> dict[str, Any]:
+    """Return what branches say."""
+    rates = list(dict.fromkeys(one.branch.learning_rate for one in made))
+    seeds = sorted({one.branch.seed for one in made})
+    rows = steps * sizes[-1]
+    of = {one.branch: (loss, one) for one, loss in zip(made, losses, strict=True)}
+    table, at_steps = list[dict[str, Any]](), list[np.ndarray]()
+    for size in sizes:
+        found = []
+        for rate in rates:
+            for n, comparison in ((steps, "steps"), (max(steps, rows // size), "rows")):
+                ran = [of[Branch(size, rate, n, seed)] for seed in seeds]
+                found.append(_line_of(size, rate, n, comparison, ran))
+        table += found
+        best = min((line for line in found if line["comparison"] == "steps"), key=lambda line: line["loss"])
+        at_steps.append(np.array(best["losses"]))
+    grid, x = np.column_stack(at_steps), np.array(sizes, float)
+    if not np.isfinite(grid).all():
+        raise DivergedError(
+            "branches left the finite numbers at every rate: pass smaller ones, e.g. --learning-rate 0.001,0.01"
+        )
+    fit = fit_losses(x, grid)
+    size, rests = recommended(fit, x), _rests(table, sizes[0], before)
+    bc = None if rests else critical(fit, before)
+    seconds = np.array([_seconds(table, size) for size in sizes])
+    alpha, beta = step_times(x, seconds)
+    return {
+        "recommended": size,
+        "fit": as_dict(fit),
+        "doubling_gain": fit.c / (2.0 * size),
+        "loss_before": before,
+        "critical_size": bc,
+        "at_rest": rests,
+        "seconds_per_step": {"alpha": alpha, "beta": beta},
+        "least_time": least_time(alpha, beta, bc),
+        "steps": steps,
+        "rows": rows,
+        "seeds": seeds,
+        "branches": table,
+    }
+
+
+def _line_of(size: int, rate: float | None, steps: int, comparison: str, ran: Sequence[tuple[float, Made]]) -> dict[str, Any]:
+    losses = [loss for loss, _one in ran]
+    reports = [one.report for _loss, one in ran if one.report is not None]
+    error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 and np.isfinite(losses).all() else None
+    spent = [(one.fit_seconds + one.spent.decode + one.spent.encode) / max(1, one.steps) for one in reports]
+    return {
+        "batch_size": size,
+        "learning_rate": rate,
+        "comparison": comparison,
+        "steps": steps,
+        "loss": float(np.mean(losses)),
+        "se": error,
+        "losses": losses,
+        "seconds_per_step": float(np.median(spent)) if spent else None,
+    }
+
+
+def _rests(table: Sequence[dict[str, Any]], size: int, before: float) -> bool:
+    """Whether more steps of the smallest size gained nothing: then its noise decides the loss, and no steps make up for it."""
+    at_steps, at_rows = (
+        min(line["loss"] for line in table if line["batch_size"] == size and line["comparison"] == comparison)
+        for comparison in ("steps", "rows")
+    )
+    return bool(at_steps >= before or at_steps - at_rows < GAINED * (before - at_steps))
+
+
+def _seconds(table: Sequence[dict[str, Any]], size: int) -> float:
+    """Return the seconds of a step: of the longest runs, whose beginning counts least."""
+    lines = [line for line in table if line["batch_size"] == size and line["seconds_per_step"] is not None]
+    return float(max(lines, key=lambda line: line["steps"])["seconds_per_step"])

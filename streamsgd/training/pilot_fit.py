@@ -1,0 +1,135 @@
+"""What pilots say: the loss against one over the size of the batch, and what a larger batch would still bring.
+
+L(B) = a + c/B by weighted least squares: near a minimum the excess of SGD at a constant rate is in proportion to 1/B, and
+so is how it differs from seed to seed. Variances are taken in proportion to 1/B^2 and pooled over all sizes: three seeds of one
+size say little of theirs. Where they fall more slowly, intervals are too wide, not too narrow. Branches of a seed meet the same
+rows, but the correlation of their losses is hardly above 0 (0.05 in scripts/bench_pilot.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamsgd.training.gradient_noise import T95
+
+TOLERANCE = 0.005
+"""Gain of a doubling, of |a|, below which it is not worth it."""
+
+Z95 = 1.96
+"""Quantile of the normal distribution at 0.975, beyond the degrees of freedom of which that of Student's t is known."""
+
+LARGEST = 1 << 30
+"""Rows that no recommendation goes beyond."""
+
+
+class Fit(NamedTuple):
+    """L(B) = a + c/B."""
+
+    a: float
+    c: float
+    se: float | None
+    """Of c; None of one seed."""
+    interval: tuple[float, float] | None
+    """95 % of c, by Student's t."""
+    loss_se: float
+    """Of the mean loss of a size, pooled; 0 of one seed."""
+    lack_of_fit: dict[str, float] | None
+    """F, its degrees of freedom, and the probability of more if the loss is linear in 1/B; None with two sizes or one seed."""
+
+
+def fit_losses(sizes: np.ndarray, losses: np.ndarray) -> Fit:
+    """Fit mean losses, (n_seeds, n_sizes), at sizes, (n_sizes,)."""
+    seeds, n = losses.shape
+    weights = (sizes / sizes[0]) ** 2
+    a, c = straight_line(sizes, losses.mean(axis=0), weights)
+    if seeds == 1:
+        return Fit(a, c, None, None, 0.0, None)
+    variances, freedom = losses.var(axis=0, ddof=1), n * (seeds - 1)
+    pooled = float(np.mean(variances * weights))
+    away_of_sizes = 1.0 / sizes - np.average(1.0 / sizes, weights=weights)
+    se = math.sqrt(pooled / seeds / float((weights * away_of_sizes**2).sum()))
+    t = T95[freedom - 1] if freedom <= len(T95) else Z95
+    lack = None
+    if n > 2 and pooled > 0.0:
+        away = losses.mean(axis=0) - a - c / sizes
+        ratio = float(seeds * (weights * away**2).sum() / (n - 2) / pooled)
+        lack = {"F": ratio, "df1": n - 2, "df2": freedom, "p": f_tail(ratio, n - 2, freedom)}
+    return Fit(a, c, se, (c - t * se, c + t * se), math.sqrt(float(variances.mean()) / seeds), lack)
+
+
+def straight_line(sizes: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Return a and c of losses, (n_sizes,), by weighted least squares."""
+    x = 1.0 / sizes
+    at, level = np.average(x, weights=weights), np.average(losses, weights=weights)
+    c = float((weights * (x - at) * (losses - level)).sum() / (weights * (x - at) ** 2).sum())
+    return float(level - c * at), c
+
+
+def recommended(fit: Fit, sizes: np.ndarray) -> int:
+    """Return the smallest power of two, from the smallest size on, whose doubling gains less than the error or 0.5 % of |a|."""
+    worth = max(fit.loss_se, TOLERANCE * abs(fit.a), 1e-300)
+    least = 1 << max(0, int(sizes.min() - 1).bit_length())
+    needed = fit.c / (2.0 * worth)
+    return min(LARGEST, max(least, 1 << max(0, math.ceil(needed) - 1).bit_length())) if needed > 1.0 else least
+
+
+def critical(fit: Fit, before: float) -> float | None:
+    """Return the batch at which a step gains half of what one of all rows does; None where nothing was gained.
+
+    With L0 the loss before, L0 - L(B) = (L0 - a)(1 - Bc/B + ...), as of (L0 - a) / (1 + Bc/B).
+    """
+    return fit.c / (before - fit.a) if before > fit.a and fit.c > 0.0 else None
+
+
+def least_time(alpha: float, beta: float, critical_size: float | None) -> float | None:
+    """Return the batch of least time to a loss: of steps of alpha + beta B seconds, whose number falls as 1 + Bc/B."""
+    if critical_size is None or not (alpha > 0.0 and beta > 0.0):
+        return None
+    return math.sqrt(alpha * critical_size / beta)
+
+
+def step_times(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float]:
+    """Return alpha and beta of seconds per step, (n_sizes,), by least squares of relative errors."""
+    design = np.column_stack([np.ones_like(sizes), sizes]) / seconds[:, None]
+    alpha, beta = np.linalg.lstsq(design, np.ones(len(sizes)), rcond=None)[0]
+    return max(float(alpha), 0.0), max(float(beta), 0.0)
+
+
+def f_tail(f: float, d1: int, d2: int) -> float:
+    """Return the probability that an F of d1 and d2 degrees of freedom is larger, by the incomplete beta function."""
+    return _incomplete_beta(d2 / 2.0, d1 / 2.0, d2 / (d2 + d1 * f))
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Return it, regularised, by Lentz's continued fraction (Press et al., Numerical Recipes, 6.4)."""
+    if x <= 0.0 or x >= 1.0:
+        return float(x >= 1.0)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+    if x > (a + 1.0) / (a + b + 2.0):
+        return 1.0 - front * _fraction(b, a, 1.0 - x) / b
+    return front * _fraction(a, b, x) / a
+
+
+def _fraction(a: float, b: float, x: float) -> float:
+    tiny = 1e-300
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1.0) or tiny)
+    h = d
+    for m in range(1, 300):
+        for top in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1.0 / (1.0 + top * d or tiny)
+            c = 1.0 + top / c or tiny
+            h *= d * c
+        if abs(d * c - 1.0) < 1e-15:
+            break
+    return h
+
+
+def as_dict(fit: Fit) -> dict[str, Any]:
+    """Return it as JSON values."""
+    return {**fit._asdict(), "interval": None if fit.interval is None else list(fit.interval)}
