@@ -17,7 +17,7 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
+    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, sample, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
@@ -31,6 +31,7 @@ _HOMES = {
     "export": "api",
     "noise": "api",
     "predict": "api",
+    "sample": "api",
     "shuffle": "api",
     "Trainer": "partial",
     "Model": "model.model",
@@ -49,6 +50,7 @@ __all__ = [
     "noise",
     "plan",
     "predict",
+    "sample",
     "shuffle",
     "train",
 ]

@@ -16,6 +16,7 @@ from streamsgd.model.export import export_model
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
+from streamsgd.settings.fields import SAMPLED
 from streamsgd.settings.make import make_settings
 from streamsgd.training.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers, prepare
@@ -78,6 +79,41 @@ def train(
     made = make_settings({"memory": task_memory(), "target": target, **settings})
     with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
         return train_model(source, made, out=out, emit=on_progress, client=client, callbacks=callbacks)[0]
+
+
+def sample(
+    source: Any,
+    target: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    client: Any = None,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> Model:
+    """Draw weights from their posterior: docs/uncertainty.md says what that is good for.
+
+    Parameters
+    ----------
+    source, target, out, on_progress, client, callbacks
+        As in training.
+    settings
+        Fields of `settings.Settings`; by default `method` is sgld-cv, and at most 50 passes polish the weights before.
+
+    Returns
+    -------
+    Model
+        Its weights are the mode, its `draws` are of the posterior, and `metrics["posterior"]` says how well they mixed.
+
+    Raises
+    ------
+    StreamSGDError
+        As `train`; the rows and the prior do not determine the weights, or the loss is no likelihood.
+
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    wanted = {**SAMPLED, **given}
+    return train(source, target, out=out, on_progress=on_progress, client=client, callbacks=callbacks, **wanted)
 
 
 def plan(source: Any, target: str, **settings: Any) -> Job:

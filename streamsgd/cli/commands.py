@@ -22,7 +22,6 @@ from streamsgd.cli.common import (
     open_reporter,
     print_found,
     print_json,
-    saved_so_far,
     watch_checkpoints,
 )
 from streamsgd.cli.flags import (
@@ -40,7 +39,7 @@ from streamsgd.cli.flags import (
     settings_flags,
 )
 from streamsgd.cli.stdout import echo
-from streamsgd.errors import Stopped
+from streamsgd.settings.fields import SAMPLED
 from streamsgd.settings.make import make_settings
 from streamsgd.version import __version__
 
@@ -87,50 +86,38 @@ def train(
     with open_reporter(as_json, quiet, verbose) as reporter:
         settings = all_settings(flags, config)
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
-        from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.cli.training import run_training  # noqa: PLC0415
         from streamsgd.training.done import is_done  # noqa: PLC0415
-        from streamsgd.training.run import train_model  # noqa: PLC0415
 
         if skip_if_done and is_done(out, one_or_list(data), settings):
             reporter.line(f"{out} is the model of this data and these settings already")
             print_json({"command": "train", "status": "already done", "model": out})
             click.get_current_context().exit(skip_code)
-        try:
-            model, report = train_model(
-                one_or_list(data),
-                settings,
-                out=out,
-                emit=reporter.event,
-                footers=reporter.footers,
-                shuffled=lambda rows, total: reporter.scored(rows, total, "shuffling"),
-                on_job=reporter.job,
-            )
-        except Stopped as stop:
-            result = {"command": "train", "status": "stopped", **saved_so_far(settings.checkpoint or f"{out}.ckpt")}
-            print_json({**result, "message": str(stop)})
-            raise
-        for line in describe_report(report, settings, reporter.memory.bytes):
-            reporter.line(line)
-        reporter.line(f"saved {out}")
-        result = {
-            "command": "train",
-            "status": "done",
-            "model": out,
-            "rows": report.rows,
-            "epochs": report.epochs,
-            "steps": report.steps,
-            "metrics": model.metrics,
-            "counts": model.provenance["counts"],
-            "shuffle": model.provenance["shuffle"],
-            "order": report.order,
-            "resumed_from": report.resumed_from,
-            "seconds": report.seconds,
-            "rows_per_second": report.rows_now / max(report.seconds, 1e-9),
-            "bytes": report.bytes,
-            "time": where_time_went(report),
-            "workers": workers_of(report),
-            "peak_memory_bytes": reporter.memory.bytes,
-        }
+        result = run_training("train", one_or_list(data), out, settings, reporter)
+    print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@DATA
+@click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
+@output_flags
+@settings_flags()
+def sample(
+    data: tuple[str, ...], *, out: str, as_json: bool, quiet: bool, verbose: bool, config: str | None, **flags: Any
+) -> None:
+    """Draw the weights of a model of DATA from their posterior, and save it.
+
+    Training goes first, then the way to the mode, then the draws, by --method. The same command goes on where a
+    killed or stopped one was. Example:
+
+    streamsgd sample flights/ --target late --prior normal:sd=1 -o posterior.sgd
+    """
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        settings = all_settings(flags, config, SAMPLED)
+        watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
+        from streamsgd.cli.training import run_training  # noqa: PLC0415
+
+        result = run_training("sample", one_or_list(data), out, settings, reporter)
     print_json(result)
 
 

@@ -20,6 +20,7 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
+from streamsgd.model.draws import Draws, draws_arrays, read_draws, split_draws
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.interpret import HashedUse, Value
@@ -73,6 +74,8 @@ class Model:
     covariance: np.ndarray | None = None
     memory: Memory | None = None
     """What the optimizer remembers, if it was to be kept."""
+    draws: Draws | None = None
+    """From the posterior of the weights, of `sample`."""
 
     @property
     def n_outputs(self) -> int:
@@ -277,7 +280,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        arrays = {**packed(self.weights), **folded(self.covariance), **memory_arrays(self.memory)}
+        arrays = {**packed(self.weights), **folded(self.covariance), **memory_arrays(self.memory), **draws_arrays(self.draws)}
         return store.pack("model", self.header(), arrays)
 
     def header(self) -> dict[str, Any]:
@@ -345,16 +348,17 @@ def from_file(
     part = read_loss(found, loss, name)
     n_outputs = int(getattr(part, "classes", 1))
     arrays, remembered = split_memory(arrays)
+    arrays, drawn = split_draws(arrays)
     check_weights(arrays, found.encoding, n_outputs, name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)
         memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
+        draws = read_draws(drawn, found.encoding.n_coordinates * n_outputs, name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
     common = {column: list(pairs) for column, pairs in found.common.items()}
-    return Model(
-        part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance, memory
-    )
+    parts = (part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common)
+    return Model(*parts, covariance, memory, draws)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

@@ -64,6 +64,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "polish": settings.polish,
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
+        "method": settings.method,
         "measuring": measuring,
         "steps": (job.epochs - measuring) * steps,
         "threads": budget.threads,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
@@ -45,6 +46,8 @@ class Outcome:
     """Mean loss of the best constant prediction, where it is known."""
     covariance: np.ndarray | None = None
     """float64 (n_weights, n_weights), if a phase has found it."""
+    draws: Draws | None = None
+    """From the posterior, if there are any."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
