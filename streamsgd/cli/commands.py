@@ -141,6 +141,7 @@ def plan(data: tuple[str, ...], *, as_json: bool, config: str | None, **flags: A
 @click.argument("model")
 @DATA
 @click.option("-o", "--out", required=True, metavar="PATH", help="Folder, or a file name.parquet for one file.")
+@click.option("--intervals", type=float, metavar="LEVEL", help="Write intervals of the mean too, e.g. of 0.9.")
 @OWN_LOSS
 @output_flags
 @settings_flags(("id", *SCORED))
@@ -149,6 +150,7 @@ def predict(
     data: tuple[str, ...],
     *,
     out: str,
+    intervals: float | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -168,7 +170,7 @@ def predict(
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        scored = run(model, one_or_list(data), out, account=account, **given)
+        scored = run(model, one_or_list(data), out, account=account, intervals=intervals, **given)
         reporter.line(f"wrote {scored.files:,} files to {out}, {scored.already_there:,} were there already")
         result = {
             "command": "predict",

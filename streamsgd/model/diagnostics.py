@@ -23,7 +23,8 @@ def r_hat(draws: np.ndarray) -> np.ndarray:
     if halves.shape[1] < LEAST_DRAWS:
         return np.full(draws.shape[2], np.nan)
     folded = np.abs(halves - np.median(halves, axis=(0, 1)))
-    return np.maximum(_r_hat(_normal_scores(halves)), _r_hat(_normal_scores(folded)))
+    found: np.ndarray = np.maximum(_r_hat(_normal_scores(halves)), _r_hat(_normal_scores(folded)))
+    return found
 
 
 def effective_size(draws: np.ndarray) -> np.ndarray:

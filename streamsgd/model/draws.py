@@ -62,7 +62,7 @@ class Draws:
         return self.mode + self.store.astype(np.float64)
 
     def quantiles(self, *levels: float) -> np.ndarray:
-        """Return quantiles of each weight, float64 (n_levels, n), of the draws that are kept (type 7 of Hyndman and Fan 1996)."""
+        """Return quantiles of each weight, float64 (n_levels, n), of the draws that are kept (Hyndman and Fan 1996, type 7)."""
         places = np.array(levels) * (len(self.sorted) - 1)
         low = np.floor(places).astype(np.int64)
         high = np.minimum(low + 1, len(self.sorted) - 1)

@@ -211,14 +211,14 @@ class Model:
         the value it was imputed with; a transformed column is in units of its transform.
         """
         raw = self.weights.astype(np.float64)
-        scale, shift = self._units()
+        scale, shift = self.units()
         weights = raw[: self.encoding.width] * scale[:, None]
         intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
         if self.target.task == "regression":
             return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
         return weights, intercepts
 
-    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift of every number, (width,)."""
         numbers = self.encoding.numbers
         scale = np.array([1.0 if number.scale is None else number.scale for number in numbers])
@@ -239,7 +239,7 @@ class Model:
         """
         if self.covariance is None:
             raise ModelError("the model has no standard errors: train it with --standard-errors and --polish, or --average")
-        (scale, shift), width = self._units(), self.encoding.width
+        (scale, shift), width = self.units(), self.encoding.width
         encoded = np.sqrt(np.diagonal(self.covariance)).reshape(self.weights.shape)
         across, intercepts = np.zeros(len(self.weights)), np.zeros(self.n_outputs)
         across[:width], across[-1] = -scale * shift, 1.0

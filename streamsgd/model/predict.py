@@ -21,7 +21,9 @@ from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file, open_data
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
+from streamsgd.model.intervals import Intervals
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
+from streamsgd.model.outputs import RESERVED, prediction_columns, prediction_fields
 from streamsgd.stream.loader import Loader, check_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
@@ -78,6 +80,8 @@ class ParquetPredictor:
     """Of a worker."""
     model_bytes: bytes = b""
     """The model as it is stored: outputs say which model made them."""
+    intervals: float | None = None
+    """Level of intervals, if there are to be any."""
     on_worker: bool = False
     """Whether this is a worker, which shares the files with others."""
 
@@ -116,8 +120,14 @@ class ParquetPredictor:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what belongs to this process."""
-        state = {key: value for key, value in self.__dict__.items() if key not in ("_place", "filesystem", "paths")}
+        state = {
+            key: value for key, value in self.__dict__.items() if key not in ("_place", "_intervals", "filesystem", "paths")
+        }
         return state | {"account": Account(), "client": None, "executor": Inline()}
+
+    @cached_property
+    def _intervals(self) -> Intervals | None:
+        return None if self.intervals is None else Intervals(self.model, self.intervals)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -197,18 +207,14 @@ class ParquetPredictor:
     def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Any:
         model, start = self.model, piece.rows_before
         scores, means, _ = model.score_block(filled.block, start, start + n)
+        known = {} if self._intervals is None else self._intervals.of_block(filled.block, start, start + n, scores)
         means, scores = model.in_target_units(means), model.in_target_units(scores)
         columns = self._id_columns(piece) if n else {}
         if not n:
             fields = id_fields(self.dataset, int(self.dataset.file[piece.first]), self.ids)
             columns = {field.name: pa.nulls(0, field.type) for field in fields}
-        columns["prediction"] = pa.array(model.decide(means))
-        if model.has_probabilities and model.n_outputs == 1:
-            columns["probability"] = pa.array(means[:, 0])
-        elif model.has_probabilities:
-            columns |= {f"probability_{c}": pa.array(means[:, k]) for k, c in enumerate(model.classes)}
-        elif model.classes:
-            columns["score"] = pa.array(scores[:, 0])
+        columns |= prediction_columns(model, scores, means)
+        columns |= {name: pa.array(values, from_pandas=True) for name, values in known.items()}
         return pa.table(columns)
 
     def _id_columns(self, piece: Piece) -> dict[str, Any]:
@@ -218,16 +224,8 @@ class ParquetPredictor:
 
     def _schema(self, file: int) -> Any:
         fields = id_fields(self.dataset, file, self.ids)
-        empty = np.zeros((0, self.model.n_outputs), self.model.weights.dtype)
-        floats = pa.from_numpy_dtype(self.model.in_target_units(empty).dtype)
-        classes = pa.array(np.array(self.model.classes)).type if self.model.classes else floats
-        fields.append(pa.field("prediction", classes))
-        if self.model.has_probabilities and self.model.n_outputs == 1:
-            fields.append(pa.field("probability", floats))
-        elif self.model.has_probabilities:
-            fields += [pa.field(f"probability_{c}", floats) for c in self.model.classes]
-        elif self.model.classes:
-            fields.append(pa.field("score", floats))
+        fields += prediction_fields(self.model)
+        fields += [pa.field(name, pa.float64()) for name in (self._intervals.names if self._intervals else ())]
         return pa.schema(fields)
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
@@ -265,6 +263,7 @@ class ParquetPredictor:
         digest.update(self.dataset.source.mark(file))
         digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
         digest.update(b"\0skip" * recipe.skip_unreadable)
+        digest.update(b"" if self.intervals is None else f"\0intervals {self.intervals!r}".encode())
         return digest.hexdigest().encode()
 
     def _is_done(self, file: int) -> bool:
@@ -304,7 +303,8 @@ def score_data(
     dataset, expression, columns = _opened(model, data, filter_text)
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
-    clash = {"prediction", "probability", "score", *(f"probability_{c}" for c in model.classes)} & set(chosen)
+    intervals = [] if options.intervals is None else Intervals(model, options.intervals).names
+    clash = {*RESERVED, *intervals, *(f"probability_{c}" for c in model.classes)} & set(chosen)
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
     recipe = _recipe(model, dataset, expression, columns, options)
@@ -322,6 +322,7 @@ def score_data(
         client,
         MemorySlots(memory, each),
         model.to_bytes(),
+        options.intervals,
     ).run()
 
 

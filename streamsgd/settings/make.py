@@ -62,8 +62,8 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
         )
     if settings.prior != "none" and settings.method is None:
         raise SettingsError(
-            f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights in "
-            "training is --penalty"
+            f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights "
+            "in training is --penalty"
         )
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")

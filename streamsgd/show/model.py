@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.messages import counted
+from streamsgd.model.uncertainty import weights_of
+from streamsgd.show.posterior import posterior_lines
 from streamsgd.show.tables import MOST_ROWS, number, short, table
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         "classes": list(model.classes),
         "intercept": told(intercepts),
         **{f"intercept_{key}": value for key, value in doubt(intercepts, None if errors is None else errors[2]).items()},
+        "drawn": model.draws is not None,
         "n_columns": len(columns),
         "columns": [columns[j] for j in order[:top]],
         "n_values": len(values),
@@ -85,6 +88,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         ],
         "crosses": [cross.name for cross in model.encoding.crosses],
         "hashed": None if use is None else asdict(use),
+        **({"weights": known} if (known := weights_of(model)) else {}),
         "metrics": model.metrics,
         "settings": model.settings,
         "provenance": model.provenance,
@@ -121,6 +125,8 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
+    if summary["drawn"]:
+        return [*lines, *posterior_lines(summary), *_hashed_lines(summary)]
     return [*lines, *_weight_lines(summary), *_value_lines(summary), *_hashed_lines(summary)]
 
 

@@ -84,7 +84,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
 
 
 def penalty_of(settings: Settings, n_rows: int) -> Any:
-    """Return the penalty of training: as set, or the one whose minimum is the mode of a posterior under the prior, more or less.
+    """Return the penalty of training: as set, or the one whose minimum is near the mode of the posterior under the prior.
 
     Sampling goes on from there to the mode itself.
     """

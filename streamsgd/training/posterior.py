@@ -133,7 +133,8 @@ def _shared_blocks(shared: np.ndarray, n_outputs: int) -> np.ndarray | float:
     if not shared.any():
         return 0.0
     of = np.arange(len(shared)) // n_outputs
-    return np.where(of[:, None] == of, shared[:, None], 0.0)
+    found: np.ndarray = np.where(of[:, None] == of, shared[:, None], 0.0)
+    return found
 
 
 def _refuse(job: Job, weight: int) -> NoReturn:
@@ -237,8 +238,10 @@ def _batch_of(method: Any, h: float, worst: float, n_rows: int, steps: int) -> i
 
 
 def inflation_of(law: Law, n_rows: int, kicks: np.ndarray, plain: np.ndarray | None) -> np.ndarray:
-    """Return the stationary variances of the module's docstring, in units of those of the curvature; those of a momentum's
-    chain, which are about 1, are 1."""
+    """Return the stationary variances of the module's docstring, in units of those of the curvature.
+
+    Those of a momentum's chain, which are about 1, are taken for 1.
+    """
     h = law.step
     if law.friction:
         return np.ones_like(kicks)
@@ -258,7 +261,8 @@ def plain_noise(mode: Mode, sums: FisherSums, noise: float) -> np.ndarray | None
     rows = max(float(sums.tally[2]), 1.0)
     filling = sums.filling - sums.gradient[:, None] * (sums.gradient / rows)
     quadratic_forms(covariance, filling / noise**2, found)
-    return found / mode.variance
+    relative: np.ndarray = found / mode.variance
+    return relative
 
 
 def drift_inflation(drifts: list[np.ndarray], kick: float, n_rows: int) -> float:

@@ -27,8 +27,8 @@ steep       True if slopes have no bound and grow faster than scores: `confine` 
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
 shiftable   True if all scores may rise together without any change
-likelihood  "exact" if the loss is the negative logarithm of one, up to a term of y alone, "scaled" if it is one times an unknown
-            variance: what `sample` takes
+likelihood  "exact" if the loss is the negative logarithm of one, up to a term of y alone, "scaled" if it is one times an
+            unknown variance: what `sample` takes
 """
 
 import math

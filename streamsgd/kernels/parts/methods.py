@@ -1,4 +1,6 @@
-"""Methods that draw weights from their posterior: their numbers, and what sets them apart. A number of 0 is chosen from the data.
+"""Methods that draw weights from their posterior: their numbers, and what sets them apart.
+
+A number of 0 is chosen from the data:
 
 step      h, in units in which the posterior has the variance 1: without noise a step goes this share of the way to its mode
 batch     rows per step, drawn from all rows of a chunk, with replacement

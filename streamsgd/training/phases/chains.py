@@ -10,7 +10,7 @@ import numpy as np
 from streamsgd.errors import DivergedError
 from streamsgd.kernels.learn.langevin import Law, draw_normal
 from streamsgd.training.phases.base import kept
-from streamsgd.training.tasks.walk import Walkers, WalkChains, keys_of
+from streamsgd.training.tasks.walk import WalkChains, Walkers, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,5 +136,6 @@ class Chains:
 
 def law_of(header: Mapping[str, Any]) -> Law:
     """Return the numbers of a walk from a checkpoint."""
-    kinds = Law.__annotations__
-    return Law(**{name: (float if kinds[name] is float else int)(header[name]) for name in Law._fields})
+    real = [float(header[name]) for name in Law._fields[:4]]
+    whole = [int(header[name]) for name in Law._fields[4:]]
+    return Law(*real, *whole)  # type: ignore[call-arg, arg-type]

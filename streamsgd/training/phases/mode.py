@@ -59,7 +59,7 @@ class ModeSearch:
         self.variance = np.zeros(0)
         """Of each weight by the curvature at the last pass."""
         self.plain = np.zeros(0)
-        self.center = Center(*(np.zeros(0) for _ in range(3)), np.zeros((1, 0)))
+        self.center = Center(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((1, 0)))
         self._sums: FisherSums | None = None
 
     @property

@@ -1,9 +1,9 @@
 """Draws from the posterior of the weights: passes to its mode, a look at the noise of batches, and chains that walk.
 
-Each pass adds up gradient and curvature of the log likelihood (`ModeSearch`) and takes Newton's step: one pass after polishing, or
-two without a prior, by which rows that separate are found out. Chains then start apart around the mode. Chain c walks with the
-rows of the next chunk, chain c + 1 with those of the one after it, and so on: what one chunk has that others have not is seen
-in the difference of the chains.
+Each pass adds up gradient and curvature of the log likelihood (`ModeSearch`) and takes Newton's step: one pass after polishing,
+or two without a prior, by which rows that separate are found out. Chains then start apart around the mode. Chain c walks with
+the rows of the next chunk, chain c + 1 with those of the one after it, and so on: what one chunk has that others have not is
+seen in the difference of the chains.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ class PosteriorSampling:
         chosen = self._choose()
         if not np.isfinite(self._inflation(chosen.law)).all():
             raise SettingsError(
-                f"--method {self.job.settings.method}: with a step of {chosen.law.step:g} and {chosen.law.batch:,} rows a batch "
-                "chains run away; pass a smaller step, or a larger batch"
+                f"--method {self.job.settings.method}: with a step of {chosen.law.step:g} and {chosen.law.batch:,} rows a "
+                "batch chains run away; pass a smaller step, or a larger batch"
             )
         if self._drift > MUCH:
             log.warning(
@@ -312,7 +312,7 @@ class PosteriorSampling:
 
 
 def most_entries(layout: Layout) -> int:
-    """Return the most entries of a row, as far as the plan knows: no eigenvalue of a curvature whose diagonal is 1 is larger."""
+    """Return the most entries of a row that are planned for: no eigenvalue of a curvature whose diagonal is 1 is larger."""
     return layout.entries + -(-layout.tail_bytes // TAIL)
 
 

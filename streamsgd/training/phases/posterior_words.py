@@ -24,8 +24,8 @@ def warn(said: dict[str, Any]) -> None:
         )
     elif said["r_hat"] > AGREE:
         log.warning(
-            "posterior: the chains do not agree (R-hat up to %.3g): each has seen a part of the posterior only, so do not trust "
-            "the draws; pass more steps, e.g. --method %s:steps=%d, or a stronger --prior",
+            "posterior: the chains do not agree (R-hat up to %.3g): each has seen a part of the posterior only, so do not "
+            "trust the draws; pass more steps, e.g. --method %s:steps=%d, or a stronger --prior",
             said["r_hat"],
             said["method"].partition(":")[0],
             4 * said.get("steps", 0),
@@ -47,8 +47,8 @@ def warn(said: dict[str, Any]) -> None:
     predicted = said.get("predicted_sd_over_curvature")
     if predicted and predicted[1] > WIDER and said["method"].partition(":")[0] == "sgld":
         log.warning(
-            "posterior: the noise of plain gradients widens standard deviations to %.3g to %.3g times those of the posterior, by the "
-            "formula; --method sgld-cv does not",
+            "posterior: the noise of plain gradients widens standard deviations to %.3g to %.3g times those of the posterior, "
+            "by the formula; --method sgld-cv does not",
             *predicted,
         )
 
