@@ -125,10 +125,10 @@ class Well(NamedTuple):
     likelihood = "exact"
     source = ""
 
-    def value(loss, y, score):
+    def value(loss, _y, score):
         return 0.25 * score**4 - 0.5 * score * score
 
-    def slope(loss, y, score):
+    def slope(loss, _y, score):
         return score * score * score - score
 
     def mean(loss, score):
@@ -269,10 +269,15 @@ def real(*, small: bool, data: Path, **_options: Any) -> dict[str, Any]:
     off = np.sqrt(draws.variance) / truth - 1.0
     passes = said["row_gradients"] / said["rows"] + said["mode_passes"]
     found = {
-        "rows": table.num_rows, "weights": len(truth), "chunks": -(-table.num_rows // rows), "rms": float(np.sqrt(np.mean(off**2))),
-        "worst": float(np.abs(off).max()), "passes": passes, "seconds": seconds, "r_hat": said["r_hat"], "ess": said["ess"],
-        "chunks_widen_variance": said["chunks_widen_variance"],
-    }  # fmt: skip
+        "rows": table.num_rows,
+        "weights": len(truth),
+        "chunks": -(-table.num_rows // rows),
+        "rms": float(np.sqrt(np.mean(off**2))),
+        "worst": float(np.abs(off).max()),
+        "passes": passes,
+        "seconds": seconds,
+        **{name: said[name] for name in ("r_hat", "ess", "chunks_widen_variance")},
+    }
     found["kept"] = bool(found["rms"] <= 0.05 and found["worst"] <= 0.1 and (small or passes <= 5.0))
     return found
 
@@ -318,8 +323,8 @@ def coverage(*, small: bool, **_options: Any) -> dict[str, Any]:
         y = x @ [1.0, -0.5] + 0.3 + rng.logistic(size=n) > 0
         model = streamsgd.train(table_of(x, y), "y", standard_errors=True, executor="inline", **USUAL)
         block, _ = model.encode(table_of(point, np.zeros(len(point), np.bool_)))
-        told = Intervals(model, 0.95).of_block(block, 0, len(point), model.score_block(block, 0, len(point))[0])
-        covered += (told["lower"] <= truth) & (truth <= told["upper"])
+        told = Intervals(model, 0.95).of_block(block, 0, len(point), *model.score_block(block, 0, len(point))[:2])
+        covered += (told["lower"].to_numpy() <= truth) & (truth <= told["upper"].to_numpy())
     share = (covered / replicates).tolist()
     return {"replicates": replicates, "covered": share, "kept": bool(small or all(0.935 <= one <= 0.965 for one in share))}
 

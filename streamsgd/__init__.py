@@ -19,6 +19,7 @@ from streamsgd.version import __version__ as __version__
 if TYPE_CHECKING:
     from streamsgd.api import evaluate, export, inspect, noise, plan, predict, sample, shuffle, train
     from streamsgd.errors import StreamSGDError
+    from streamsgd.model.calibrate import calibrate
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
 
@@ -27,6 +28,7 @@ _HOMES = {
     "train": "api",
     "plan": "api",
     "inspect": "api",
+    "calibrate": "model.calibrate",
     "evaluate": "api",
     "export": "api",
     "noise": "api",
@@ -43,6 +45,7 @@ __all__ = [
     "Model",
     "StreamSGDError",
     "Trainer",
+    "calibrate",
     "evaluate",
     "export",
     "inspect",

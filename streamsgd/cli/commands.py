@@ -26,6 +26,7 @@ from streamsgd.cli.common import (
 )
 from streamsgd.cli.flags import (
     AS_JSON,
+    CALIBRATED,
     DATA,
     EVALUATED,
     INSPECTED,
@@ -217,6 +218,43 @@ def evaluate(
             "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
             **account_of(account, reporter),
         }
+    print_json(result)
+
+
+@cli.command(cls=Sectioned)
+@click.argument("model")
+@DATA
+@click.option("-o", "--out", metavar="FILE", help="Where to save the calibrated model.  [default: MODEL itself]")
+@OWN_LOSS
+@output_flags
+@settings_flags(CALIBRATED)
+def calibrate(
+    model: str,
+    data: tuple[str, ...],
+    *,
+    out: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Keep in MODEL how far its predictions are off on DATA, rows that it has not learned from.
+
+    predict --intervals then holds outcomes with the chance that is asked for. Example:
+
+    streamsgd calibrate late.sgd flights-2024/
+    """
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
+        from streamsgd.model.calibrate import calibrate as run  # noqa: PLC0415
+        from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+        made = run(model, one_or_list(data), out=out or model, account=account, **given)
+        found = made.metrics["calibration"]
+        reporter.line(f"calibrated on {found['rows']:,} rows, rank error {found['rank_error']:.2%}; saved {out or model}")
+        result = {"command": "calibrate", "model": out or model, **found, **account_of(account, reporter)}
     print_json(result)
 
 

@@ -15,6 +15,9 @@ from streamsgd.model.validate import ArraySpec, check_arrays, refuse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MOST_CHECKED = 2048
+"""Weights whose R-hat and effective sample size are worked out, of more an even choice: each takes a millisecond."""
+
 PREFIX = "posterior."
 """Of the arrays in a file."""
 
@@ -32,7 +35,8 @@ class Draws:
     store
         float32 (n_chains, n_draws, n): draws less the mode.
     r_hat, ess
-        float64 (n,): split R-hat and bulk effective sample size of the draws that are kept; NaN where they are too few.
+        float64 (n,): split R-hat and bulk effective sample size of the draws that are kept; NaN where they are too few, and of
+        some of very many weights.
 
     """
 
@@ -49,8 +53,11 @@ class Draws:
         """Return draws with their diagnostics; `covariance` is (n, n), or (1, n) variances."""
         whole = len(covariance) == len(mode) and len(mode) > 1
         variance = np.diagonal(covariance).copy() if whole or len(mode) == 1 else covariance[0].copy()
-        found = store.astype(np.float64)
-        return cls(mode, mean, variance, covariance if whole else None, store, r_hat(found), effective_size(found))
+        checks = np.full((2, len(mode)), np.nan)
+        some = np.unique(np.linspace(0, len(mode) - 1, min(len(mode), MOST_CHECKED)).round().astype(np.int64))
+        found = store[:, :, some].astype(np.float64)
+        checks[0, some], checks[1, some] = r_hat(found), effective_size(found)
+        return cls(mode, mean, variance, covariance if whole else None, store, *checks)
 
     @cached_property
     def sorted(self) -> np.ndarray:

@@ -3,6 +3,9 @@
 From a covariance V of the weights: the score has the variance x'Vx, and the interval is that of a normal score behind the
 inverse link; the standard error is that of the first order (delta method). From draws: mean, quantiles and standard deviation
 of the predictions of some of them, evenly chosen. Neither holds the outcome of a row, which scatters around its mean.
+
+A model that was calibrated has intervals of the outcome instead, or sets of labels, and those of the mean are called
+`mean_lower` and `mean_upper`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.features.layout import most_entries
@@ -28,6 +32,7 @@ from streamsgd.kernels.sums.spread import (
     score_variances,
     touches,
 )
+from streamsgd.model.conformal import fits_of, spread_of
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block
@@ -60,10 +65,11 @@ class Intervals:
     def __init__(self, model: Predictor, level: float) -> None:
         if not 0.0 < level < 1.0:
             raise SettingsError(f"--intervals {level:g} is no share between 0 and 1 that intervals are to hold, such as 0.9")
-        if model.draws is None and model.covariance is None:
+        self._of_mean = model.draws is not None or model.covariance is not None
+        if not self._of_mean and model.conformal is None:
             raise ModelError(
-                "--intervals needs a model whose weights have draws or standard errors: make it by streamsgd sample, or train "
-                "it with --standard-errors and --polish 20"
+                "--intervals needs a model that was calibrated, or whose weights have draws or standard errors: use streamsgd "
+                "calibrate or streamsgd sample, or train it with --standard-errors and --polish 20"
             )
         self.model, self.level = model, level
         self._draws, self._covariance, self._unknown = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, np.bool_)
@@ -76,18 +82,56 @@ class Intervals:
         self._ends, self._share = math.floor(max(place, 0.0)) + 2, max(place, 0.0) % 1.0
 
     @property
-    def names(self) -> list[str]:
-        """Columns of the output."""
+    def fields(self) -> list[Any]:
+        """Columns of the output, as fields of Arrow."""
+        return [*self._outcome_fields, *(pa.field(name, pa.float64()) for name in self._names)]
+
+    @property
+    def _names(self) -> list[str]:
+        """Columns about the mean."""
+        if not self._of_mean:
+            return []
+        names = [f"mean_{name}" if name in ("lower", "upper") and self.model.conformal else name for name in NAMES]
         classes = self.model.classes if self.model.n_outputs > 1 else None
-        found = [*NAMES] if classes is None else [f"{name}_{c}" for c in classes for name in NAMES]
+        found = names if classes is None else [f"{name}_{c}" for c in classes for name in names]
         return found + (list(ENTROPIES) if self._has_entropies else [])
+
+    @property
+    def _outcome_fields(self) -> list[Any]:
+        """Columns about the outcome."""
+        if self.model.conformal is None:
+            return []
+        if self.model.classes:
+            return [pa.field("labels", pa.list_(pa.array(np.array(self.model.classes)).type))]
+        return [pa.field("lower", pa.float64()), pa.field("upper", pa.float64())]
 
     @property
     def _has_entropies(self) -> bool:
         return self.model.draws is not None and self.model.has_probabilities
 
-    def of_block(self, block: Block, start: int, stop: int, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the columns, float64, of rows start to stop, given their scores (n, n_outputs) in block units."""
+    def of_block(self, block: Block, start: int, stop: int, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+        """Return the columns, as of Arrow, of rows start to stop, given scores and means (n, n_outputs) in block units."""
+        found = self._of_outcome(scores, means) | (self._about_mean(block, start, stop, scores) if self._of_mean else {})
+        return {field.name: found[field.name] for field in self.fields}
+
+    def _of_outcome(self, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+        """Return what calibration says."""
+        model, sketch = self.model, self.model.conformal
+        if sketch is None:
+            return {}
+        if model.classes:
+            ends = np.array([sketch.quantile(self.level, k).value for k in range(len(model.classes))])
+            inside = 1.0 - fits_of(model, scores, means) <= ends
+            offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
+            labels = pa.array(np.array(model.classes)[np.nonzero(inside)[1]])
+            return {"labels": pa.ListArray.from_arrays(offsets, labels)}
+        width = sketch.quantile(self.level).value * spread_of(model, means[:, 0])
+        center = model.in_target_units(means)[:, 0].astype(np.float64)
+        lower = np.maximum(center - width, 0.0) if model.target.task == "poisson" else center - width
+        return {"lower": pa.array(lower), "upper": pa.array(center + width)}
+
+    def _about_mean(self, block: Block, start: int, stop: int, scores: np.ndarray) -> dict[str, Any]:
+        """Return what draws or standard errors say."""
         layout = self.model.encoding.layout(mixed=hasattr(block.rows, "ids"))
         part = layout.choose(block, slice(start, stop))
         scratch = new_scratch(self.model.n_outputs, np.float64, most_entries(part, layout))
@@ -101,7 +145,8 @@ class Intervals:
             self._fill_one(part, scores.astype(np.float64), out, scratch)
         else:
             self._fill_many(part, scores.astype(np.float64), out, scratch)
-        return dict(zip(self.names, self._columns(out, entropies), strict=True))
+        columns = (pa.array(values, from_pandas=True) for values in self._columns(out, entropies))
+        return dict(zip(self._names, columns, strict=True))
 
     def _columns(self, out: np.ndarray, entropies: np.ndarray) -> list[np.ndarray]:
         target = self.model.target

@@ -20,6 +20,7 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
+from streamsgd.model.conformal import ScoreSketch, read_sketch, sketch_arrays, split_sketch
 from streamsgd.model.draws import Draws, draws_arrays, read_draws, split_draws
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
@@ -76,6 +77,8 @@ class Model:
     """What the optimizer remembers, if it was to be kept."""
     draws: Draws | None = None
     """From the posterior of the weights, of `sample`."""
+    conformal: ScoreSketch | None = None
+    """Of rows that it has not seen, of `calibrate`."""
 
     @property
     def n_outputs(self) -> int:
@@ -280,7 +283,8 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        arrays = {**packed(self.weights), **folded(self.covariance), **memory_arrays(self.memory), **draws_arrays(self.draws)}
+        further = {**memory_arrays(self.memory), **draws_arrays(self.draws), **sketch_arrays(self.conformal)}
+        arrays = {**packed(self.weights), **folded(self.covariance), **further}
         return store.pack("model", self.header(), arrays)
 
     def header(self) -> dict[str, Any]:
@@ -349,16 +353,18 @@ def from_file(
     n_outputs = int(getattr(part, "classes", 1))
     arrays, remembered = split_memory(arrays)
     arrays, drawn = split_draws(arrays)
+    arrays, scored = split_sketch(arrays)
     check_weights(arrays, found.encoding, n_outputs, name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)
         memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
         draws = read_draws(drawn, found.encoding.n_coordinates * n_outputs, name)
+        sketch = read_sketch(scored, len(found.target.classes), name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
     common = {column: list(pairs) for column, pairs in found.common.items()}
     parts = (part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common)
-    return Model(*parts, covariance, memory, draws)
+    return Model(*parts, covariance, memory, draws, sketch)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

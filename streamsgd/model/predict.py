@@ -207,14 +207,14 @@ class ParquetPredictor:
     def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Any:
         model, start = self.model, piece.rows_before
         scores, means, _ = model.score_block(filled.block, start, start + n)
-        known = {} if self._intervals is None else self._intervals.of_block(filled.block, start, start + n, scores)
+        known = {} if self._intervals is None else self._intervals.of_block(filled.block, start, start + n, scores, means)
         means, scores = model.in_target_units(means), model.in_target_units(scores)
         columns = self._id_columns(piece) if n else {}
         if not n:
             fields = id_fields(self.dataset, int(self.dataset.file[piece.first]), self.ids)
             columns = {field.name: pa.nulls(0, field.type) for field in fields}
         columns |= prediction_columns(model, scores, means)
-        columns |= {name: pa.array(values, from_pandas=True) for name, values in known.items()}
+        columns |= known
         return pa.table(columns)
 
     def _id_columns(self, piece: Piece) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class ParquetPredictor:
     def _schema(self, file: int) -> Any:
         fields = id_fields(self.dataset, file, self.ids)
         fields += prediction_fields(self.model)
-        fields += [pa.field(name, pa.float64()) for name in (self._intervals.names if self._intervals else ())]
+        fields += self._intervals.fields if self._intervals else []
         return pa.schema(fields)
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
@@ -303,7 +303,7 @@ def score_data(
     dataset, expression, columns = _opened(model, data, filter_text)
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
-    intervals = [] if options.intervals is None else Intervals(model, options.intervals).names
+    intervals = [] if options.intervals is None else [each.name for each in Intervals(model, options.intervals).fields]
     clash = {*RESERVED, *intervals, *(f"probability_{c}" for c in model.classes)} & set(chosen)
     if clash:
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")

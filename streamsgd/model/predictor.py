@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.conformal import ScoreSketch
     from streamsgd.model.draws import Draws
 
 
@@ -47,6 +48,10 @@ class Predictor(Protocol):
     @property
     def draws(self) -> Draws | None:
         """From the posterior of the weights, if there are any."""
+
+    @property
+    def conformal(self) -> ScoreSketch | None:
+        """Scores of rows that it has not seen, if it was calibrated."""
 
     @property
     def n_outputs(self) -> int:

@@ -121,6 +121,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count | Literal["auto"],
         Meta(description="Draws that are kept in the model, all chains together; auto is up to 4,000, of many weights fewer."),
     ] = "auto"
+    conformal: Annotated[
+        bool,
+        Meta(
+            description="Keep how far predictions are off on the rows of --validation, in one more pass: predict --intervals "
+            "then holds outcomes."
+        ),
+    ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     values: Annotated[
         bool,

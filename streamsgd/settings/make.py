@@ -107,7 +107,10 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    for name in [*(name for name in ("start", "keep_memory") if not found[name]), *([] if settings.method else SAMPLING)]:
+    for name in [
+        *(name for name in ("start", "keep_memory", "conformal") if not found[name]),
+        *([] if settings.method else SAMPLING),
+    ]:
         del found[name]  # models of runs without them say nothing of them
     secret = {name: hide(value) for name in ("valid", "start") if (value := getattr(settings, name)) is not None}
     return found | secret

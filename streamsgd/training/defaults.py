@@ -67,6 +67,11 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     fits = {"margin": "binary"}.get(loss.task, loss.task)
     if fits != target.task:
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
+    if settings.method and not hasattr(loss, "likelihood"):
+        raise SettingsError(
+            f"a posterior needs a loss that is the logarithm of a likelihood, and {type(loss).__name__} is none: leave --loss "
+            "out, or take squared, logistic, poisson or softmax"
+        )
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
     penalty, spec = penalty_of(settings, n_rows), settings.optimizer

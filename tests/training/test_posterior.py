@@ -176,7 +176,14 @@ def test_many_weights_have_variances_alone(caplog: pytest.LogCaptureFixture) -> 
     table = pa.table({"site": [f"s{k}" for k in rng.integers(0, 3000, 4000)], "y": rng.random(4000) < 0.4})
     with caplog.at_level(logging.WARNING, "streamsgd"):
         model = streamsgd.sample(
-            table, "y", bits=12, values=False, method="laplace", prior="normal:sd=1", **{**USUAL, "precision": "float32"}
+            table,
+            "y",
+            bits=12,
+            values=False,
+            method="laplace",
+            draws=64,
+            prior="normal:sd=1",
+            **{**USUAL, "precision": "float32"},
         )
     assert model.draws is not None
     assert model.draws.covariance is None
@@ -206,7 +213,7 @@ def test_columns_that_depend_on_others_need_a_prior(line: Any) -> None:
 def test_what_is_no_posterior_is_refused(line: Any) -> None:
     x, y = line
     sides = table_of(x, y > 0)
-    refused(SettingsError, "no?ne", sides, loss="hinge")
+    refused(SettingsError, "likelihood, and Hinge is none", sides, loss="hinge")
     refused(SettingsError, "count twice", sides, penalty="l2:l2=0.1", prior="normal:sd=1")
     refused(SettingsError, "above 0", sides, prior="normal:sd=0")
     refused(SettingsError, "unknown method", sides, method="mcmc")
@@ -224,5 +231,5 @@ def test_a_file_that_was_changed_is_refused(line: Any, tmp_path: Path) -> None:
     header, arrays = store.unpack("model", model.to_bytes(), "m")
     for name, wrong in {"posterior.mean": np.zeros(9), "posterior.store": np.full((4, 16, 4), np.nan, np.float32)}.items():
         (tmp_path / "m.sgd").write_bytes(store.pack("model", header, {**arrays, name: wrong}))
-        with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        with pytest.raises(ModelError, match=name.partition(".")[2]):
             streamsgd.load(tmp_path / "m.sgd")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamsgd.errors import SettingsError
 from streamsgd.training.phases.base import PhaseKind
+from streamsgd.training.phases.conformal import CONFORMAL
 from streamsgd.training.phases.epochs import EPOCHS
 from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
-PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR)
+PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, CONFORMAL)
 
 
 def known(settings: Settings) -> tuple[PhaseKind, ...]:

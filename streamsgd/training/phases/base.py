@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.conformal import ScoreSketch
     from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
@@ -48,6 +49,8 @@ class Outcome:
     """float64 (n_weights, n_weights), if a phase has found it."""
     draws: Draws | None = None
     """From the posterior, if there are any."""
+    conformal: ScoreSketch | None = None
+    """Of held-out rows, if there is one."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -50,7 +50,7 @@ log = logging.getLogger("streamsgd")
 MOST_WEIGHTS = 2048
 """Weights whose pairs are added up; of more, variances alone."""
 
-MATRICES = 16
+MATRICES = 12
 """Of that size at the same time at most."""
 
 VECTORS = 64
@@ -325,7 +325,7 @@ def most_draws(n_weights: int, settings: Settings) -> int:
 
 def posterior_bytes(n_weights: int, _coordinates: int, settings: Settings) -> int:
     """Return the bytes that sampling takes, checkpoints included."""
-    pairs = min(n_weights, MOST_WEIGHTS) ** 2
+    pairs = n_weights**2 if n_weights <= MOST_WEIGHTS else 0
     chains = settings.chains * (pairs + VECTORS * n_weights)
     return 8 * (MATRICES * pairs + VECTORS * n_weights + chains + 4 * n_weights * max(most_draws(n_weights, settings), 1))
 
@@ -340,12 +340,6 @@ def check_posterior(settings: Settings, parts: Parts, encoding: Encoding) -> Non
 
     """
     method = make("method", settings.method or "sgld-cv")
-    if not hasattr(parts.loss, "likelihood"):
-        name = type(parts.loss).__name__
-        raise SettingsError(
-            f"a posterior needs a loss that is the logarithm of a likelihood, and {name} is none: leave --loss out, or take "
-            "squared, logistic, poisson or softmax"
-        )
     if settings.penalty != "none":
         raise SettingsError(
             f"--penalty {settings.penalty} beside a prior would count twice: pass --prior normal:sd=... alone, sd being "
