@@ -12,11 +12,12 @@ any rows add up.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.parts.losses import Squared
 from streamsgd.model.validate import ArraySpec, check_arrays, refuse
 
 if TYPE_CHECKING:
@@ -43,6 +44,23 @@ OTHER_BINS = 1 << (KEPT_BITS - 1)
 
 LEAST_MEAN = 1e-12
 """Of a count: below it residuals are not divided by its root."""
+
+
+class Spread(NamedTuple):
+    """How large residuals are, by row, in units of the target."""
+
+    weights: np.ndarray
+    """float64 (n_coordinates,): of a linear function of the encoded row."""
+    least: float
+    """What it is taken for at least."""
+    mean: float
+    """Of the residuals that it was learned from."""
+
+    def of_block(self, model: Predictor, block: Block, start: int, stop: int) -> np.ndarray:
+        """Return it of rows start to stop, float64 (n,)."""
+        linear = replace(model, weights=self.weights[:, None], loss=Squared())  # type: ignore[type-var]
+        scores, _, _ = linear.score_block(block, start, stop)
+        return np.maximum(scores[:, 0], self.least)
 
 
 class Quantile(NamedTuple):
@@ -90,6 +108,15 @@ class ScoreSketch:
         np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
         return ScoreSketch(keys, counts)
 
+    def only(self, of_class: int) -> ScoreSketch:
+        """Return that of one class alone."""
+        mine = self.keys >> KEPT_BITS == of_class
+        return ScoreSketch(self.keys[mine], self.counts[mine])
+
+    def of_class(self, of_class: int) -> ScoreSketch:
+        """Return one of a single class as that of another."""
+        return ScoreSketch((self.keys & ((1 << KEPT_BITS) - 1)) + (of_class << KEPT_BITS), self.counts)
+
     def quantile(self, level: float, of_class: int = 0) -> Quantile:
         """Return the conformal quantile of a class's scores."""
         mine = self.keys >> KEPT_BITS == of_class
@@ -115,18 +142,21 @@ def sketch_rows(model: Predictor, block: Block, start: int, stop: int) -> ScoreS
     y = block.y[start:stop]
     if not model.classes:
         outcome, center = (model.in_target_units(values.astype(np.float64)) for values in (y, means[:, 0]))
-        off = np.abs(outcome - center)
-        return ScoreSketch.of(np.zeros(len(y), np.int64), off / spread_of(model, means[:, 0]))
+        return ScoreSketch.of(
+            np.zeros(len(y), np.int64), np.abs(outcome - center) / spread_of(model, block, start, stop, means)
+        )
     labels = y.astype(np.int64)
     off = 1.0 - fits_of(model, raw, means)[np.arange(len(y)), labels]
     return ScoreSketch.of(labels, np.maximum(off, LEAST_OFF))
 
 
-def spread_of(model: Predictor, means: np.ndarray) -> np.ndarray:
-    """Return what residuals are divided by: of counts the root of the mean, else 1."""
+def spread_of(model: Predictor, block: Block, start: int, stop: int, means: np.ndarray) -> np.ndarray:
+    """Return what residuals of rows start to stop are divided by: what was learned, of counts the root of the mean, or 1."""
+    if model.spread is not None:
+        return model.spread.of_block(model, block, start, stop)
     if model.target.task != "poisson":
         return np.ones(len(means))
-    found: np.ndarray = np.sqrt(np.maximum(means.astype(np.float64), LEAST_MEAN))
+    found: np.ndarray = np.sqrt(np.maximum(means[:, 0].astype(np.float64), LEAST_MEAN))
     return found
 
 
@@ -140,15 +170,40 @@ def fits_of(model: Predictor, scores: np.ndarray, means: np.ndarray) -> np.ndarr
     return np.column_stack([1.0 - right, right])
 
 
-def sketch_arrays(sketch: ScoreSketch | None) -> dict[str, np.ndarray]:
+def sketch_arrays(sketch: ScoreSketch | None, spread: Spread | None) -> dict[str, np.ndarray]:
     """Return the arrays of a model file."""
-    return {} if sketch is None else {f"{PREFIX}keys": sketch.keys, f"{PREFIX}counts": sketch.counts}
+    found = {} if sketch is None else {"keys": sketch.keys, "counts": sketch.counts}
+    if spread is not None:
+        found |= {"spread": spread.weights, "spread_ends": np.array([spread.least, spread.mean])}
+    return {f"{PREFIX}{key}": array for key, array in found.items()}
 
 
 def split_sketch(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the arrays of a model file without those of a sketch, and those."""
     rest = {key: array for key, array in arrays.items() if not key.startswith(PREFIX)}
     return rest, {key.removeprefix(PREFIX): array for key, array in arrays.items() if key.startswith(PREFIX)}
+
+
+def read_spread(arrays: dict[str, np.ndarray], n_coordinates: int, name: str) -> tuple[dict[str, np.ndarray], Spread | None]:
+    """Return the arrays of a file without those of a spread, and it, all of which is checked.
+
+    Raises
+    ------
+    ModelError
+        They are none of ours; the message names the file and the array.
+
+    """
+    mine = {key: array for key, array in arrays.items() if key.startswith("spread")}
+    rest = {key: array for key, array in arrays.items() if key not in mine}
+    if not mine:
+        return rest, None
+    check_arrays(
+        mine, {"spread": ArraySpec(("float64",), (n_coordinates,)), "spread_ends": ArraySpec(("float64",), (2,))}, name
+    )
+    least, mean = mine["spread_ends"].tolist()
+    if not (np.isfinite(mine["spread"]).all() and 0.0 < least <= mean < math.inf):
+        refuse(name, f"array '{PREFIX}spread'", "is not the scale of residuals")
+    return rest, Spread(mine["spread"], least, mean)
 
 
 def read_sketch(arrays: dict[str, np.ndarray], n_classes: int, name: str) -> ScoreSketch | None:

@@ -111,10 +111,12 @@ class Intervals:
 
     def of_block(self, block: Block, start: int, stop: int, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
         """Return the columns, as of Arrow, of rows start to stop, given scores and means (n, n_outputs) in block units."""
-        found = self._of_outcome(scores, means) | (self._about_mean(block, start, stop, scores) if self._of_mean else {})
+        found = self._of_outcome(block, start, stop, scores, means) | (
+            self._about_mean(block, start, stop, scores) if self._of_mean else {}
+        )
         return {field.name: found[field.name] for field in self.fields}
 
-    def _of_outcome(self, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+    def _of_outcome(self, block: Block, start: int, stop: int, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
         """Return what calibration says."""
         model, sketch = self.model, self.model.conformal
         if sketch is None:
@@ -125,7 +127,7 @@ class Intervals:
             offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
             labels = pa.array(np.array(model.classes)[np.nonzero(inside)[1]])
             return {"labels": pa.ListArray.from_arrays(offsets, labels)}
-        width = sketch.quantile(self.level).value * spread_of(model, means[:, 0])
+        width = sketch.quantile(self.level).value * spread_of(model, block, start, stop, means)
         center = model.in_target_units(means)[:, 0].astype(np.float64)
         lower = np.maximum(center - width, 0.0) if model.target.task == "poisson" else center - width
         return {"lower": pa.array(lower), "upper": pa.array(center + width)}

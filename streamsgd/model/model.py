@@ -20,7 +20,7 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
-from streamsgd.model.conformal import ScoreSketch, read_sketch, sketch_arrays, split_sketch
+from streamsgd.model.conformal import ScoreSketch, Spread, read_sketch, read_spread, sketch_arrays, split_sketch
 from streamsgd.model.draws import Draws, draws_arrays, read_draws, split_draws
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
@@ -79,6 +79,8 @@ class Model:
     """From the posterior of the weights, of `sample`."""
     conformal: ScoreSketch | None = None
     """Of rows that it has not seen, of `calibrate`."""
+    spread: Spread | None = None
+    """What the residuals of a regression are divided by."""
 
     @property
     def n_outputs(self) -> int:
@@ -283,7 +285,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        further = {**memory_arrays(self.memory), **draws_arrays(self.draws), **sketch_arrays(self.conformal)}
+        further = {**memory_arrays(self.memory), **draws_arrays(self.draws), **sketch_arrays(self.conformal, self.spread)}
         arrays = {**packed(self.weights), **folded(self.covariance), **further}
         return store.pack("model", self.header(), arrays)
 
@@ -359,12 +361,13 @@ def from_file(
         weights, covariance = unpacked(arrays), unfolded(arrays)
         memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
         draws = read_draws(drawn, found.encoding.n_coordinates * n_outputs, name)
+        scored, spread = read_spread(scored, found.encoding.n_coordinates, name)
         sketch = read_sketch(scored, len(found.target.classes), name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
     common = {column: list(pairs) for column, pairs in found.common.items()}
     parts = (part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common)
-    return Model(*parts, covariance, memory, draws, sketch)
+    return Model(*parts, covariance, memory, draws, sketch, spread)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

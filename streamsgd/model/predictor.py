@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
-    from streamsgd.model.conformal import ScoreSketch
+    from streamsgd.model.conformal import ScoreSketch, Spread
     from streamsgd.model.draws import Draws
 
 
@@ -52,6 +52,10 @@ class Predictor(Protocol):
     @property
     def conformal(self) -> ScoreSketch | None:
         """Scores of rows that it has not seen, if it was calibrated."""
+
+    @property
+    def spread(self) -> Spread | None:
+        """What residuals are divided by, if they are."""
 
     @property
     def n_outputs(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 TWO_SIDED = 1.959963984540054
 """Standard errors to either side of a weight that hold 95 % of a normal distribution."""
 
-DOUBTS = ("std. error", "95 % interval")
+DOUBTS = ("std. error", "z", "p", "95 % interval")
 """What stands beside weights that have standard errors."""
 
 
@@ -162,15 +163,16 @@ def _value_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _weight_cells(of: dict[str, Any], name: str, key: str = "weight", prefix: str = "") -> list[str]:
-    """Return a weight, that of a class if there are several, and, where there are any, its standard error and interval."""
+    """Return a weight, that of a class if there are several, with its standard error, z, p and interval where there are any."""
     found = [of.get(part) for part in (key, f"{prefix}error", f"{prefix}interval")]
     weight, error, interval = (part[name] if isinstance(part, dict) else part for part in found)
     if f"{prefix}error" not in of:
         return [number(weight)]
     if error is None:
-        return [number(weight), "not determined", ""]
+        return [number(weight), "not determined", "", "", ""]
     low, high = interval or (None, None)
-    return [number(weight), f"{error:.3g}", f"{number(low)} .. {number(high)}"]
+    z = weight / error if error else math.inf
+    return [number(weight), f"{error:.3g}", f"{z:.2f}", f"{math.erfc(abs(z) / 2**0.5):.2g}", f"{number(low)} .. {number(high)}"]
 
 
 def _hashed_lines(summary: dict[str, Any]) -> list[str]:

@@ -144,12 +144,13 @@ def spread_row(loss, row, out, entropies, share, spread):
 
 def _spread_one(loss, row, out, entropies, share, spread):
     n, scores = spread.scores.shape[1], spread.scores[0]
-    total, squares, doubt, first = 0.0, 0.0, 0.0, mean(loss, scores[0])
     for m in range(n):
-        p = mean(loss, scores[m])
-        spread.means[0, m] = p
-        total += p - first
-        squares += (p - first) * (p - first)
+        spread.means[0, m] = mean(loss, scores[m])
+    total, squares, doubt, first = 0.0, 0.0, 0.0, spread.means[0, 0]
+    for m in range(n):
+        off = spread.means[0, m] - first
+        total += off
+        squares += off * off
     center = first + total / n
     out[row, 0, MEAN] = center
     out[row, 0, ERROR] = max(0.0, (squares - total * total / n) / max(n - 1, 1)) ** 0.5

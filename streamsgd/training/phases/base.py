@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.model.conformal import ScoreSketch
+    from streamsgd.model.conformal import ScoreSketch, Spread
     from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
@@ -51,6 +51,8 @@ class Outcome:
     """From the posterior, if there are any."""
     conformal: ScoreSketch | None = None
     """Of held-out rows, if there is one."""
+    spread: Spread | None = None
+    """What the residuals of a regression are divided by, if they are."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.calibrate import warn_of_few
-from streamsgd.model.conformal import CLASS_BINS, OTHER_BINS, ScoreSketch, new_sketch, said_of, sketch_rows
+from streamsgd.model.conformal import CLASS_BINS, OTHER_BINS, ScoreSketch, Spread, new_sketch, said_of, sketch_rows
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
 from streamsgd.training.phases.one_pass import OnePass
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
 
+DIVIDED = 1
+"""The class of divided residuals, while it is open whether they are better than plain ones, which are of class 0."""
+
 COPIES = 4
 """Of a sketch at a time."""
 
@@ -37,6 +40,8 @@ class AddScores:
 
     weights: np.ndarray
     """float64 (n_weights,)."""
+    spread: Spread | None = None
+    """Scores divided by which are added too, as those of another class."""
 
     name = "scores"
     exact = True
@@ -54,6 +59,9 @@ class AddScores:
         began, sketch = time.perf_counter(), new_sketch()
         for block in filled.held_blocks():
             sketch = sketch.merge(sketch_rows(model, block, 0, len(block.y)))
+            if self.spread is not None:
+                divided = sketch_rows(replace(model, spread=self.spread), block, 0, len(block.y))
+                sketch = sketch.merge(divided.of_class(DIVIDED))
         return sketch, report_on(job, filled, began, int(filled.helds.sum()), None)
 
 
@@ -72,7 +80,7 @@ class Calibrating(OnePass[ScoreSketch]):
 
     def task(self) -> AddScores:
         """Return what adds up a chunk."""
-        return AddScores(self._weights)
+        return AddScores(self._weights, self._known.spread)
 
     def model(self) -> Model:
         """Return the model of these weights."""
@@ -90,9 +98,11 @@ class Calibrating(OnePass[ScoreSketch]):
         sketch, classes = self._sums or new_sketch(), self.job.target.classes
         if not sketch.rows:
             raise DataError("--conformal: no row was held out to calibrate on; pass a larger --validation")
+        sketch, spread = shorter(sketch, self._known.spread)
         warn_of_few(sketch, classes)
-        metrics = {**self._known.metrics, self.name: said_of(sketch, classes)}
-        return replace(self._known, conformal=sketch, passes=self.cursor[0] + 1, metrics=metrics)
+        said = {**said_of(sketch, classes), "follows_residuals": spread is not None}
+        metrics = {**self._known.metrics, self.name: said}
+        return replace(self._known, conformal=sketch, spread=spread, passes=self.cursor[0] + 1, metrics=metrics)
 
     # --- checkpoints
 
@@ -110,6 +120,16 @@ class Calibrating(OnePass[ScoreSketch]):
         self._sums = ScoreSketch(keys.copy(), kept(saved.arrays, "counts", np.zeros(len(keys), np.int64)))
 
 
+def shorter(sketch: ScoreSketch, spread: Spread | None) -> tuple[ScoreSketch, Spread | None]:
+    """Return the sketch of plain residuals, or of divided ones where these make shorter intervals of 90 % on average."""
+    plain = sketch.only(0)
+    if spread is None:
+        return (sketch, None)
+    divided = sketch.only(DIVIDED).of_class(0)
+    widths = plain.quantile(0.9).value, divided.quantile(0.9).value * spread.mean
+    return (divided, spread) if widths[1] < widths[0] else (plain, None)
+
+
 def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> None:
     """Refuse to calibrate on no rows, or on rows that chose the weights.
 
@@ -125,14 +145,14 @@ def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> N
         )
     if settings.patience is not None:
         raise SettingsError(
-            "--conformal must not calibrate on held-out rows that choose the weights: leave --patience out, or calibrate on others "
-            "with streamsgd calibrate"
+            "--conformal must not calibrate on held-out rows that choose the weights: leave --patience out, or calibrate on "
+            "others with streamsgd calibrate"
         )
 
 
 def sketch_bytes(n_weights: int, n_coordinates: int, _settings: Settings) -> int:
     """Return the bytes of sketches, checkpoints included."""
-    return 16 * COPIES * (OTHER_BINS + 2 * CLASS_BINS * (n_weights // n_coordinates)) + 16 * n_weights
+    return 16 * COPIES * (2 * OTHER_BINS + 2 * CLASS_BINS * (n_weights // n_coordinates)) + 16 * n_weights
 
 
 def describe(said: dict[str, Any]) -> list[str]:

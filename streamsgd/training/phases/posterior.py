@@ -94,6 +94,11 @@ class PosteriorSampling:
         self.method = make("method", settings.method or "sgld-cv")
         self.dense = self.n <= MOST_WEIGHTS
         self._plain = bool(self.method.walks) and not self.method.control
+        if self._plain and job.plan.n_chunks(0) > 1:
+            raise SettingsError(
+                f"--method {settings.method} draws every row from all {job.plan.n_rows:,}, and a chunk here holds "
+                f"{job.plan.chunk_rows:,}: pass --chunk-rows {job.plan.n_rows}, and --memory that holds them, or take sgld-cv"
+            )
         precision = make("prior", settings.prior).precision
         self.mode = ModeSearch(job, precision, dense=self.dense, plain=self._plain)
         self.chains: Chains | None = None

@@ -10,27 +10,31 @@ log = logging.getLogger("streamsgd")
 AGREE = 1.02
 """R-hat up to which chains agree."""
 
+FEW = 50
+"""Draws of a chain, below which R-hat says nothing."""
+
 ENOUGH = 1000
 """Effective draws for ends of 90 % intervals that are known within about a twentieth of a standard deviation."""
 
 
 def warn(said: dict[str, Any]) -> None:
     """Say where the draws are not to be relied on."""
-    if said["r_hat"] is None:
+    walked = "steps" in said
+    if walked and (said["r_hat"] is None or said["draws"] < FEW * said["chains"]):
         log.warning(
             "posterior: %s draws of %s weights are too few to tell whether the chains agree; more --draws take more memory",
             f"{said['draws']:,}",
             f"{said['weights']:,}",
         )
-    elif said["r_hat"] > AGREE:
+    elif walked and said["r_hat"] > AGREE:
         log.warning(
             "posterior: the chains do not agree (R-hat up to %.3g): each has seen a part of the posterior only, so do not "
             "trust the draws; pass more steps, e.g. --method %s:steps=%d, or a stronger --prior",
             said["r_hat"],
             said["method"].partition(":")[0],
-            4 * said.get("steps", 0),
+            4 * said["steps"],
         )
-    elif said["ess"] < ENOUGH:
+    elif walked and said["ess"] < ENOUGH:
         log.warning(
             "posterior: %s draws are worth %s independent ones of the slowest weight: ends of intervals are uncertain by about "
             "%.2g standard deviations; more steps or --draws help",
