@@ -1,6 +1,6 @@
 """Draws from posteriors, against exact laws, other samplers, and replicates.
 
-    python scripts/bench_posterior.py [--only linear,well,nuts,real,calibration,coverage,speed] [--small] [--data FOLDER]
+    python scripts/bench_posterior.py [--only linear,well,nuts,real,...] [--small] [--data FOLDER]
 
 linear       every variance of a walk over that of the exact discrete equation, sgld-cv, sgld and constant-sgd; sgld-cv over the
              posterior's own
@@ -10,6 +10,7 @@ nuts         a logistic posterior against NUTS of numpyro, and R-hat and effecti
 real         flights, columns of numbers: standard deviations over those of the inverse Fisher information, passes, memory
 calibration  simulation-based: ranks of the true weights among draws, over data sets of the prior
 coverage     how often standard errors of predictions hold the mean, over replicates
+conformal    mean coverage of intervals and sets of 90 % over splits of three real tables, and the rank error
 speed        seconds of predict with --intervals over those without
 
 The last line is one JSON object; the exit code is 1 where a promise is not kept.
@@ -329,6 +330,35 @@ def coverage(*, small: bool, **_options: Any) -> dict[str, Any]:
     return {"replicates": replicates, "covered": share, "kept": bool(small or all(0.935 <= one <= 0.965 for one in share))}
 
 
+def conformal(*, small: bool, data: Path, **_options: Any) -> dict[str, Any]:
+    """Measure how often calibrated intervals and sets hold the outcome, over splits of real tables."""
+    tables, found = runpy.run_path(str(ROOT / "scripts" / "bench_tables.py")), {}
+    for name, target in (("diamonds", "price"), ("adult", "income"), ("california", None)):
+        table = tables[name](data)
+        aim = target or table.column_names[-1]
+        splits, held, errors = 5 if small else 200, [], []
+        rng = np.random.default_rng(17)
+        for _ in range(splits):
+            order = rng.permutation(table.num_rows)
+            learn, check, test = np.array_split(order, [table.num_rows // 2, table.num_rows * 3 // 4])
+            with tempfile.TemporaryDirectory() as scratch:
+                model = streamsgd.train(table.take(learn), aim, memory="1GB", epochs=1, seed=int(order[0]))
+                made = streamsgd.calibrate(model, table.take(check), memory="1GB")
+                fresh = Path(scratch) / "test.parquet"
+                pq.write_table(table.take(test), fresh)
+                streamsgd.predict(made, fresh, Path(scratch) / "out.parquet", intervals=0.9, memory="1GB")
+                out, y = pq.read_table(Path(scratch) / "out.parquet"), table[aim].take(test).to_pylist()
+            if "labels" in out.column_names:
+                held.append(np.mean([label in labels for label, labels in zip(y, out["labels"].to_pylist(), strict=True)]))
+            else:
+                lower, upper = out["lower"].to_numpy(), out["upper"].to_numpy()
+                held.append(np.mean((lower <= np.array(y)) & (np.array(y) <= upper)))
+            errors.append(made.metrics["calibration"]["rank_error"])
+        found[name] = {"splits": splits, "covered": float(np.mean(held)), "rank_error": float(np.max(errors))}
+    kept = all(0.895 <= one["covered"] <= 0.905 and one["rank_error"] <= 1e-3 for one in found.values())
+    return {**found, "kept": bool(small or kept)}
+
+
 def speed(*, small: bool, **_options: Any) -> dict[str, Any]:
     """Time predict with intervals against predict without, by CPU time, least of some runs taken in turn."""
     rng, n = np.random.default_rng(0), 300_000 if small else 3_000_000
@@ -362,6 +392,7 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "real": real,
     "calibration": calibration,
     "coverage": coverage,
+    "conformal": conformal,
     "speed": speed,
 }
 

@@ -80,3 +80,9 @@ def test_a_served_row_costs_less_than_any_other_way() -> None:
     found = run("bench_serving.py", "--rows", "100")
     assert found["apart"] < 1e-6
     assert found["us"]["streamsgd.serving"] == min(found["us"].values())
+
+
+def test_chains_in_a_double_well_have_the_law_of_eulers_chain() -> None:
+    """In small, as far as fewer steps can tell; the script exits with 1 if they have not."""
+    found = run("bench_posterior.py", "--small", "--only", "well")["results"]["well"]
+    assert found["0.04"]["euler"] < found["0.04"]["boltzmann"]  # the discretisation is seen, and is Euler's
