@@ -5,7 +5,8 @@
 One run is left alone and timed. Then runs are killed at times drawn uniformly from that duration (start-up,
 reading, learning, writing a checkpoint, saving the model) and started again, each time with another executor,
 number of threads and memory budget, until they end; as many runs as the kills need. Every model file must be
-the same bytes; with --sample it has draws from a posterior, and is calibrated. Prints a table and, as the last line, JSON; exits with 1 if a model differs.
+the same bytes; with --sample it has draws from a posterior, and is calibrated. Prints a table and, as the last
+line, JSON; exits with 1 if a model differs.
 """
 
 import argparse
