@@ -126,10 +126,10 @@ class Well(NamedTuple):
     likelihood = "exact"
     source = ""
 
-    def value(loss, _y, score):
+    def value(loss, y, score):  # noqa: ARG002
         return 0.25 * score**4 - 0.5 * score * score
 
-    def slope(loss, _y, score):
+    def slope(loss, y, score):  # noqa: ARG002
         return score * score * score - score
 
     def mean(loss, score):

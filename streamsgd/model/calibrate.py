@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import DataError
-from streamsgd.model.conformal import new_sketch, said_of, sketch_rows
+from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import scoring_block_bytes
+from streamsgd.model.sketch import new_sketch, said_of
 from streamsgd.stream.stream import sequential_stream
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from streamsgd.model.conformal import ScoreSketch
+    from streamsgd.model.sketch import ScoreSketch
     from streamsgd.stream.stats import Account
 
 log = logging.getLogger("streamsgd")

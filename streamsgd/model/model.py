@@ -20,13 +20,13 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
-from streamsgd.model.conformal import ScoreSketch, Spread, read_sketch, read_spread, sketch_arrays, split_sketch
 from streamsgd.model.draws import Draws, draws_arrays, read_draws, split_draws
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.memory import Memory, memory_arrays, read_memory, split_memory
 from streamsgd.model.predict import score_source
+from streamsgd.model.sketch import ScoreSketch, Spread, read_sketch, read_spread, sketch_arrays, split_sketch
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
 
 if TYPE_CHECKING:

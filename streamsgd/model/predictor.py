@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
-    from streamsgd.model.conformal import ScoreSketch, Spread
     from streamsgd.model.draws import Draws
+    from streamsgd.model.sketch import ScoreSketch, Spread
 
 
 class Predictor(Protocol):

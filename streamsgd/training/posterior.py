@@ -111,7 +111,8 @@ def _whitening(job: Job, curvature: np.ndarray, diagonal: np.ndarray) -> np.ndar
     whiten[np.diag_indices(len(unit))] = 1.0
     if (stuck := invert_factor(whiten, LEAST_PIVOT)) >= 0:
         _refuse(job, stuck)
-    return whiten * unit
+    found: np.ndarray = whiten * unit
+    return found
 
 
 def _gauge(job: Job, diagonal: np.ndarray, prior: np.ndarray) -> np.ndarray:

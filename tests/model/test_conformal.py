@@ -12,7 +12,7 @@ import pytest
 
 import streamsgd
 from streamsgd.errors import SettingsError
-from streamsgd.model.conformal import ScoreSketch, new_sketch
+from streamsgd.model.sketch import ScoreSketch, new_sketch
 
 USUAL: dict[str, Any] = {"memory": "1GB", "executor": "inline", "polish": 20, "epochs": 1, "precision": "float64"}
 

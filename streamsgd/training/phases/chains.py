@@ -138,4 +138,4 @@ def law_of(header: Mapping[str, Any]) -> Law:
     """Return the numbers of a walk from a checkpoint."""
     real = [float(header[name]) for name in Law._fields[:4]]
     whole = [int(header[name]) for name in Law._fields[4:]]
-    return Law(*real, *whole)  # type: ignore[call-arg, arg-type]
+    return Law(*real, *whole)  # type: ignore[arg-type]

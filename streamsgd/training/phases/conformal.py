@@ -11,7 +11,8 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.calibrate import warn_of_few
-from streamsgd.model.conformal import CLASS_BINS, OTHER_BINS, ScoreSketch, Spread, new_sketch, said_of, sketch_rows
+from streamsgd.model.conformal import sketch_rows
+from streamsgd.model.sketch import CLASS_BINS, OTHER_BINS, ScoreSketch, Spread, new_sketch, said_of
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
 from streamsgd.training.phases.one_pass import OnePass

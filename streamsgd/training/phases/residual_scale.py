@@ -14,10 +14,10 @@ import numpy as np
 
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.algebra.whiten import invert_factor
-from streamsgd.kernels.parts.losses import Squared
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.sandwich import lay_chunk, new_sandwich
-from streamsgd.model.conformal import Spread
+from streamsgd.model.sketch import Spread
+from streamsgd.settings.registry import make
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
 from streamsgd.training.phases.one_pass import OnePass
@@ -90,7 +90,7 @@ class AddResiduals:
             _, means, _ = model.score_block(block, start, stop)
             off[start:stop] = np.abs(block.y[start:stop] - means[:, 0])
         sums, scratch = new_sandwich(n, 1), new_scratch(1, np.float64, most_entries(block, filled.layout))
-        lay_chunk(Squared(), block._replace(y=off), filled.starts, filled.counts, np.zeros(n), sums, scratch)
+        lay_chunk(make("loss", "squared"), block._replace(y=off), filled.starts, filled.counts, np.zeros(n), sums, scratch)
         return ResidualSums(sums.bread, -sums.gradient), report_on(job, filled, began, int(filled.counts.sum()), None)
 
 
