@@ -207,17 +207,11 @@ def choose_walk(
 
     """
     h = method.step or (MOMENTUM_STEP if method.friction else STEP) / spread
-    worst = max(float(kicks.max(initial=0.0)) - 1.0, 0.0)
-    steps = method.steps or _steps_of(h)
     if method.noisy:
-        batch = method.batch or _batch_of(method, h, worst, n_rows, n_chains * steps)
-    else:  # the noise of a batch is as large as it should be with h = 2 b / (N q)
-        batch = method.batch or max(LEAST_BATCH, round(0.5 * h * n_rows * (1.0 if plain is None else float(np.median(plain)))))
-        affordable = max(CONSTANT_PASSES * n_rows, CONSTANT_ROWS) // (n_chains * batch)
-        steps = method.steps or min(steps, max(LEAST_STEPS, affordable))
-    if method.control and not method.step and h * worst / (2.0 * batch) > TOO_MUCH_NOISE:
-        h = max(LEAST_STEP, 2.0 * batch * TOO_MUCH_NOISE / worst)
-        steps = method.steps or _steps_of(h)
+        pace = _pace(method, h, max(float(kicks.max(initial=0.0)) - 1.0, 0.0), n_rows, n_chains)
+    else:
+        pace = _constant_pace(method, h, n_rows * (1.0 if plain is None else float(np.median(plain))), n_chains)
+    h, batch, steps = pace
     burn_in = method.burn_in or min(steps // 4, math.ceil(FORGOTTEN / h))
     thin = method.thin or max(1, min(round(0.5 / h), (steps - burn_in) // n_draws))
     every = max(1, -(-((steps - burn_in) // thin) // n_draws))
@@ -226,16 +220,36 @@ def choose_walk(
     return Walk(Law(*floats, int(batch), 2 if method.control else 1, int(burn_in), int(thin), int(every)), int(steps))
 
 
+class Pace(NamedTuple):
+    """Whitened step, rows of a batch, and steps of a chain."""
+
+    step: float
+    batch: int
+    steps: int
+
+
+def _pace(method: Any, h: float, worst: float, n_rows: int, n_chains: int) -> Pace:
+    """Return a batch that makes its noise small, as far as passes allow, and else a smaller step."""
+    steps = method.steps or _steps_of(h)
+    affordable = int(max(PASSES * n_rows, FEW_ROWS) / (n_chains * steps * (2 if method.control else 1)))
+    wanted = math.ceil(h * worst / (2.0 * ENOUGH_NOISE)) if method.control else MOST_BATCH
+    batch = method.batch or max(LEAST_BATCH, min(wanted, affordable, MOST_BATCH))
+    if not method.control or method.step or h * worst <= 2.0 * batch * TOO_MUCH_NOISE:
+        return Pace(h, batch, steps)
+    slower = max(LEAST_STEP, 2.0 * batch * TOO_MUCH_NOISE / worst)
+    return Pace(slower, batch, method.steps or _steps_of(slower))
+
+
+def _constant_pace(method: Any, h: float, n_rows: float, n_chains: int) -> Pace:
+    """Return a batch whose own noise is that of the posterior, h = 2 b / N, and steps as far as passes allow."""
+    batch = method.batch or max(LEAST_BATCH, round(0.5 * h * n_rows))
+    affordable = int(max(CONSTANT_PASSES * n_rows, CONSTANT_ROWS)) // (n_chains * batch)
+    return Pace(h, batch, method.steps or min(_steps_of(h), max(LEAST_STEPS, affordable)))
+
+
 def _steps_of(h: float) -> int:
     """Return the steps of a chain that forgets a draw in 1/h of them."""
     return min(MOST_STEPS, math.ceil(STEPS * STEP / h))
-
-
-def _batch_of(method: Any, h: float, worst: float, n_rows: int, steps: int) -> int:
-    """Return rows per step: as many as make noise small, as far as passes allow."""
-    affordable = int(max(PASSES * n_rows, FEW_ROWS) / (steps * (2 if method.control else 1)))
-    wanted = math.ceil(h * worst / (2.0 * ENOUGH_NOISE)) if method.control else MOST_BATCH
-    return max(LEAST_BATCH, min(wanted, affordable, MOST_BATCH))
 
 
 def inflation_of(law: Law, n_rows: int, kicks: np.ndarray, plain: np.ndarray | None) -> np.ndarray:
