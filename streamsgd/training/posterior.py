@@ -229,15 +229,16 @@ class Pace(NamedTuple):
 
 
 def _pace(method: Any, h: float, worst: float, n_rows: int, n_chains: int) -> Pace:
-    """Return a batch that makes its noise small, as far as passes allow, and else a smaller step."""
+    """Return a batch that makes its noise small, as far as passes allow, and else a smaller step and fewer effective draws."""
     steps = method.steps or _steps_of(h)
-    affordable = int(max(PASSES * n_rows, FEW_ROWS) / (n_chains * steps * (2 if method.control else 1)))
+    rows = max(PASSES * n_rows, FEW_ROWS) / (n_chains * (2 if method.control else 1))
+    affordable = int(rows / steps)
     wanted = math.ceil(h * worst / (2.0 * ENOUGH_NOISE)) if method.control else MOST_BATCH
     batch = method.batch or max(LEAST_BATCH, min(wanted, affordable, MOST_BATCH))
     if not method.control or method.step or h * worst <= 2.0 * batch * TOO_MUCH_NOISE:
         return Pace(h, batch, steps)
     slower = max(LEAST_STEP, 2.0 * batch * TOO_MUCH_NOISE / worst)
-    return Pace(slower, batch, method.steps or _steps_of(slower))
+    return Pace(slower, batch, method.steps or min(_steps_of(slower), max(steps, int(rows / batch))))
 
 
 def _constant_pace(method: Any, h: float, n_rows: float, n_chains: int) -> Pace:

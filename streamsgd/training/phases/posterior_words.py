@@ -29,7 +29,7 @@ def warn(said: dict[str, Any]) -> None:
     elif walked and said["r_hat"] > AGREE:
         log.warning(
             "posterior: the chains do not agree (R-hat up to %.3g): each has seen a part of the posterior only, so do not "
-            "trust the draws; pass more steps, e.g. --method %s:steps=%d, or a stronger --prior",
+            "trust the draws; pass more steps, e.g. --method %s:steps=%d, a stronger --prior, or --method laplace",
             said["r_hat"],
             said["method"].partition(":")[0],
             4 * said["steps"],
