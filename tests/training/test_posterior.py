@@ -148,6 +148,28 @@ def test_other_likelihoods_have_about_the_curvature_of_many_rows(task: str) -> N
     assert model.metrics["posterior"]["r_hat"] < 1.03
 
 
+def test_classes_need_no_prior_for_what_differs_between_them() -> None:
+    """That all scores may rise together is held by nothing, and changes no difference."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 1))
+    scores = np.column_stack([x[:, 0], 0.0 * x[:, 0], -x[:, 0]]) + rng.gumbel(size=(300, 3))
+    table = table_of(x, np.array(["a", "b", "c"])[scores.argmax(axis=1)])
+    model = streamsgd.sample(table, "y", method="laplace", draws=16, **USUAL)
+    block, _ = model.encode(table)
+    rows = np.column_stack([block.rows.values[:, :1], np.ones(300)])
+    assert model.draws is not None
+    weights = model.draws.mode.reshape(2, 3)
+    np.testing.assert_allclose(weights.sum(axis=1), 0.0, atol=1e-6)
+    p = np.exp(rows @ weights)
+    p /= p.sum(axis=1, keepdims=True)
+    blocks = np.einsum("ik,kq->ikq", p, np.eye(3)) - np.einsum("ik,iq->ikq", p, p)
+    fisher = np.einsum("ia,ib,ikq->akbq", rows, rows, blocks).reshape(6, 6)
+    first = np.kron(np.eye(2), np.eye(3)[:, :2])  # the last class is the reference
+    differ = np.kron(np.eye(2), np.array([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]]))
+    truth = np.linalg.inv(first.T @ fisher @ first)
+    np.testing.assert_allclose(differ @ model.draws.covariance @ differ.T, truth, rtol=1e-5, atol=1e-9)
+
+
 # --- what is kept
 
 
@@ -217,6 +239,7 @@ def test_what_is_no_posterior_is_refused(line: Any) -> None:
     refused(SettingsError, "count twice", sides, penalty="l2:l2=0.1", prior="normal:sd=1")
     refused(SettingsError, "above 0", sides, prior="normal:sd=0")
     refused(SettingsError, "unknown method", sides, method="mcmc")
+    refused(SettingsError, "draws every row from all", sides, method="sgld", prior="normal:sd=1", chunk_rows=100)
     refused(SettingsError, "run away", sides, method="sgld-cv:step=0.9,batch=1", prior="normal:sd=1")
     with pytest.raises(SettingsError, match="streamsgd sample"):
         streamsgd.train(sides, "y", prior="normal:sd=1", memory="1GB")
