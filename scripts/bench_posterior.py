@@ -148,15 +148,17 @@ def well(*, small: bool, **_options: Any) -> dict[str, Any]:
     mass = np.exp(-(0.25 * fine**4 - 0.5 * fine**2) / TEMPERATURE)
     law = np.add.reduceat(mass[:-1], np.arange(0, 100_000, 1000))
     law /= law.sum()
-    for h in (0.04, 0.02, 0.005):
-        seen = histogram(h, chains=8 if small else 64, time_=20_000.0 if small else 4_000_000.0)
+    steps = (0.04, 0.02) if small else (0.04, 0.02, 0.005)
+    for h in steps:
+        seen = histogram(h, chains=8 if small else 64, time_=400_000.0 if small else 4_000_000.0)
         euler = euler_law(h)
         found[str(h)] = {"boltzmann": 0.5 * float(np.abs(seen - law).sum()), "euler": 0.5 * float(np.abs(seen - euler).sum())}
         found[str(h)]["euler_itself"] = 0.5 * float(np.abs(euler - law).sum())
     found["ratio"] = found["0.04"]["boltzmann"] / found["0.02"]["boltzmann"]
-    limits = (0.05, 0.05) if small else (0.006, 0.004)
-    kept = found["0.005"]["boltzmann"] <= limits[0] and all(found[str(h)]["euler"] <= limits[1] for h in (0.04, 0.02, 0.005))
-    found["kept"] = bool(kept and (small or 1.7 <= found["ratio"] <= 2.3))
+    kept = all(found[str(h)]["euler"] <= (0.01 if small else 0.004) for h in steps)
+    if not small:
+        kept = kept and found["0.005"]["boltzmann"] <= 0.006 and 1.7 <= found["ratio"] <= 2.3
+    found["kept"] = bool(kept)
     return found
 
 
