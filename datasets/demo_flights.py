@@ -5,7 +5,7 @@
 The source is flights-3m.parquet of the npm package vega-datasets 3.2.1: 3 million rows in the order of their
 departure with date, delay (minutes), distance (miles), origin and destination, from the on-time performance
 data of the US Bureau of Transportation Statistics. Every sixth flight is kept, in three files of two months
-each. datasets/demo/LICENSE.md describes the columns.
+each. datasets/demo-LICENSE.md describes the columns.
 """
 
 import argparse

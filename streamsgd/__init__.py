@@ -17,11 +17,14 @@ from streamsgd.redact import Redactor
 from streamsgd.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, sample, shuffle, train
+    from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.calibrate import calibrate
+    from streamsgd.model.compare import compare, explain
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
+    from streamsgd.show.report import report
+    from streamsgd.training.sampling import sample
 
 
 _HOMES = {
@@ -29,11 +32,14 @@ _HOMES = {
     "plan": "api",
     "inspect": "api",
     "calibrate": "model.calibrate",
+    "compare": "model.compare",
     "evaluate": "api",
+    "explain": "model.compare",
     "export": "api",
     "noise": "api",
     "predict": "api",
-    "sample": "api",
+    "sample": "training.sampling",
+    "report": "show.report",
     "shuffle": "api",
     "Trainer": "partial",
     "Model": "model.model",
@@ -46,13 +52,16 @@ __all__ = [
     "StreamSGDError",
     "Trainer",
     "calibrate",
+    "compare",
     "evaluate",
+    "explain",
     "export",
     "inspect",
     "load",
     "noise",
     "plan",
     "predict",
+    "report",
     "sample",
     "shuffle",
     "train",

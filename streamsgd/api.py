@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.client import client_of
@@ -11,17 +12,21 @@ from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.shuffling import Shuffled, shuffle_data
 from streamsgd.inspection.summary import Inspection, inspect_data
+from streamsgd.model.compare import loaded
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.export import export_model
+from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
-from streamsgd.model.predict import Scored, score_data, scoring_block_bytes
-from streamsgd.settings.fields import SAMPLED
+from streamsgd.model.outputs import named_models
+from streamsgd.model.predict import Scored, score_data
+from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.settings.make import make_settings
+from streamsgd.settings.words import speaks_python
+from streamsgd.show.live import train_shown
 from streamsgd.training.measure import measure_noise
-from streamsgd.training.prepare import plan_numbers, prepare
-from streamsgd.training.run import train_model
-from streamsgd.training.start import read_start
+from streamsgd.training.prepare import plan_numbers
+from streamsgd.training.run import prepare_from, train_model
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from streamsgd.training.job import Job
 
 
+@speaks_python
 def train(
     source: Any,
     target: str,
@@ -41,6 +47,7 @@ def train(
     on_progress: Callable[[Event], None] | None = None,
     client: Any = None,
     callbacks: Sequence[Callback] = (),
+    progress: bool = False,
     **settings: Any,
 ) -> Model:
     """Train a model on Parquet of any size, within a memory budget, resuming where a killed run stopped.
@@ -62,6 +69,8 @@ def train(
         A `dask.distributed.Client`, whose workers learn; nothing of it is changed, and it is left open.
     callbacks
         Sinks of what the run tells, as `training.callbacks.Callback` describes: one may raise `Stop`.
+    progress
+        Whether to show what the command line shows, on stderr or in the notebook; `Model.history` holds it in any case.
     settings
         Fields of `settings.Settings`. Within a task of a Dask worker, memory is by default half of the worker's limit, and
         threads are the worker's.
@@ -78,44 +87,11 @@ def train(
     """
     made = make_settings({"memory": task_memory(), "target": target, **settings})
     with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
-        return train_model(source, made, out=out, emit=on_progress, client=client, callbacks=callbacks)[0]
+        run = partial(train_model, source, made, out=out, emit=on_progress, client=client)
+        return train_shown(run, made, callbacks) if progress else run(callbacks=callbacks)[0]
 
 
-def sample(
-    source: Any,
-    target: str,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    on_progress: Callable[[Event], None] | None = None,
-    client: Any = None,
-    callbacks: Sequence[Callback] = (),
-    **settings: Any,
-) -> Model:
-    """Draw weights from their posterior: docs/uncertainty.md says what that is good for.
-
-    Parameters
-    ----------
-    source, target, out, on_progress, client, callbacks
-        As in training.
-    settings
-        Fields of `settings.Settings`; by default `method` is sgld-cv, and at most 50 passes polish the weights before.
-
-    Returns
-    -------
-    Model
-        Its weights are the mode, its `draws` are of the posterior, and `metrics["posterior"]` says how well they mixed.
-
-    Raises
-    ------
-    StreamSGDError
-        As `train`; the rows and the prior do not determine the weights, or the loss is no likelihood.
-
-    """
-    given = {name: value for name, value in settings.items() if value is not None}
-    wanted = {**SAMPLED, **given}
-    return train(source, target, out=out, on_progress=on_progress, client=client, callbacks=callbacks, **wanted)
-
-
+@speaks_python
 def plan(source: Any, target: str, **settings: Any) -> Job:
     """Return everything that `train` would decide before its first update, without training.
 
@@ -125,12 +101,10 @@ def plan(source: Any, target: str, **settings: Any) -> Job:
         As `train`.
 
     """
-    made, start = make_settings({"target": target, **settings}), None
-    if made.start is not None:
-        made, start = read_start(made.start, made)
-    return prepare(source, made, frozen=start.frozen(made) if start else None)
+    return prepare_from(source, make_settings({"target": target, **settings}))
 
 
+@speaks_python
 def shuffle(
     source: Any,
     out: str | os.PathLike[str],
@@ -167,6 +141,7 @@ def shuffle(
     return shuffle_data(source, out, seed=seed, memory=memory, progress=on_progress)
 
 
+@speaks_python
 def evaluate(
     model: Model | str | os.PathLike[str],
     source: Any,
@@ -186,7 +161,9 @@ def evaluate(
     bad_rows: str | None = None,
     unreadable: str | None = None,
     infinite: str | None = None,
-) -> dict[str, float]:
+    threshold: float | None = None,
+    confusion: bool = False,
+) -> dict[str, Any]:
     """Return the metrics of a model on labelled data; their names are those of `metrics`.
 
     Parameters
@@ -209,6 +186,10 @@ def evaluate(
         A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
         Filled meanwhile.
+    threshold
+        Of two classes: the probability from which on a row counts as of the second one; adds precision, recall and the like.
+    confusion
+        Whether to add which classes are taken for which.
 
     Raises
     ------
@@ -217,9 +198,10 @@ def evaluate(
 
     """
     set_io_timeout(io_timeout)
-    model = model if isinstance(model, Model) else load(model, loss=loss, column_kind=column_kind)
-    return evaluate_source(
-        model,
+    model = loaded(model, loss, column_kind)
+    judge = Judge({"model": model}, threshold, confusion) if confusion or threshold is not None else None
+    measure = partial(evaluate_source, model) if judge is None else partial(judge_source, judge)
+    found: dict[str, Any] = measure(
         source,
         filter=filter,
         memory=memory,
@@ -234,8 +216,10 @@ def evaluate(
         unreadable=unreadable,
         infinite=infinite,
     )
+    return found if judge is None else dict(found["metrics"])
 
 
+@speaks_python
 def predict(
     model: Model | str | os.PathLike[str],
     source: Any,
@@ -256,6 +240,8 @@ def predict(
     unreadable: str | None = None,
     infinite: str | None = None,
     intervals: float | None = None,
+    also: Any = (),
+    prune: bool = False,
 ) -> Scored:
     """Write a model's predictions for Parquet of any size: one output per input file, safe to kill and call again.
 
@@ -285,6 +271,11 @@ def predict(
         A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
     account
         Filled meanwhile.
+    also
+        Other models, or their paths, that score the same rows as they are decoded: one, several, or a dict of names to them.
+        Their columns have their names before them: `NAME_prediction`.
+    prune
+        Whether to delete outputs whose input is gone: only files in the list that `out` holds of what was written there.
 
     Raises
     ------
@@ -293,7 +284,7 @@ def predict(
 
     """
     set_io_timeout(io_timeout)
-    model = model if isinstance(model, Model) else load(model, loss=loss, column_kind=column_kind)
+    model = loaded(model, loss, column_kind)
     ids = None if id is None else tuple(id)
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
         return score_data(
@@ -308,9 +299,12 @@ def predict(
             client=found,
             memory=memory,
             options=ScoringOptions(unreadable=unreadable, infinite=infinite, intervals=intervals),
+            also={name: loaded(one, loss, column_kind) for name, one in named_models(also).items()},
+            prune=prune,
         )
 
 
+@speaks_python
 def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, to: str) -> None:
     """Write what scoring needs of a model for other programs; see `model.export.export_model`.
 
@@ -332,6 +326,7 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
     export_model(model if isinstance(model, Model) else load(model), out, to)
 
 
+@speaks_python
 def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspection:
     """Say what the data is: files, row groups, columns, and whether the order of its rows is a risk.
 
@@ -353,6 +348,7 @@ def inspect(source: Any, target: str | None = None, **settings: Any) -> Inspecti
     return inspect_data(source, make_settings({"target": target or "", **settings}), plan_numbers)
 
 
+@speaks_python
 def noise(
     source: Any,
     target: str | None = None,

@@ -22,6 +22,9 @@ class StreamSGDError(Exception):
 
     exit_code = 2
 
+    in_flags: str | None = None
+    """The message in the words of the command line, where `str` of it is in those of Python: `settings.words`."""
+
     def __init__(self, *words: object) -> None:
         super().__init__(*(redact(word) if isinstance(word, str) else word for word in words))
 

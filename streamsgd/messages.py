@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streamsgd.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
+
+
+STAGES = logging.getLogger("streamsgd.stages")
+"""Told at level INFO when something begins that may take a while, and when it ends; who shows progress listens to it."""
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Say that something begins that may take a while, and that it ended."""
+    STAGES.info("%s ...", what, extra={"stage": what, "seconds": None})
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - began
+        STAGES.info("%s: %.1f s", what, seconds, extra={"stage": what, "seconds": seconds})
 
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -64,6 +83,13 @@ def few(values: Sequence[Any], most: int = 10) -> str:
     """Return the first values, separated by commas."""
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:most]]
     return ", ".join(shown) + (" ..." if len(values) > most else "")
+
+
+def stamped(event: str, level: str, **fields: Any) -> dict[str, Any]:
+    """Return a line of a log as plain values: time in UTC (ISO 8601), level, kind of event, and its fields."""
+    from datetime import UTC, datetime  # noqa: PLC0415  not needed where text is shown
+
+    return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event, **fields}
 
 
 def letters_apart(word: str, other: str) -> int:

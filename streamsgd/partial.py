@@ -17,6 +17,7 @@ from streamsgd.model.model import load
 from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import make
+from streamsgd.settings.words import speaks_python
 from streamsgd.stream.loader import check_loader
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
@@ -59,6 +60,7 @@ class Trainer:
 
     """
 
+    @speaks_python
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
         self.settings = make_settings({"epochs": 1, **settings, "target": target})
@@ -82,6 +84,7 @@ class Trainer:
         self._engine: Engine | None = None
         self._outcome: Outcome | None = None
 
+    @speaks_python
     def partial_fit(self, table: Any) -> Trainer:
         """Learn from a table (anything with `__arrow_c_stream__`); return self.
 
@@ -108,6 +111,7 @@ class Trainer:
         return self
 
     @classmethod
+    @speaks_python
     def load(cls, path: str | os.PathLike[str], **settings: Any) -> Trainer:
         """Return a trainer that goes on from a model that was trained with `keep_memory=True`.
 
@@ -122,6 +126,7 @@ class Trainer:
         return cls(load(path).target.name, start=str(path), **settings)
 
     @property
+    @speaks_python
     def model(self) -> Model:
         """The model as it is now.
 
@@ -136,6 +141,7 @@ class Trainer:
         lineage = self._start.lineage if self._start else ()
         return model_from(self._outcome, self._engine.totals, self._engine.validator.metrics(), lineage)
 
+    @speaks_python
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model as it is now."""
         self.model.save(path)

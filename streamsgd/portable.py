@@ -34,7 +34,7 @@ VARIABLE = "STREAMSGD_CPU"
 def asked_for(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a command line, or else the environment, asks for portable bits."""
     values = [environ.get(VARIABLE, "")]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):  # there may be no word
         values += [following] if word == "--cpu" else [word.partition("=")[2]] if word.startswith("--cpu=") else []
     return values[-1] == "portable"
 

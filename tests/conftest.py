@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.errors import Stopped
+from streamsgd.settings import words
 from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model
 
@@ -46,6 +47,13 @@ def young_garbage() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def messages_as_written(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Match messages as they are written, with flags; tests marked `python_words` see what Python makes of them."""
+    if "python_words" not in request.keywords:
+        monkeypatch.setattr(words, "in_arguments", lambda text: text)
 
 
 @pytest.fixture

@@ -45,6 +45,27 @@ def account_of(account: Account, reporter: Reporter) -> dict[str, Any]:
     }
 
 
+def show_dry_run(data: Any, settings: Settings, out: str, reporter: Reporter, as_json: bool) -> None:
+    """Print what train would do, after all checks that need no pass over the data."""
+    from streamsgd.show.plan import plan_text  # noqa: PLC0415
+    from streamsgd.training.estimate import outlook  # noqa: PLC0415
+    from streamsgd.training.run import dry_run  # noqa: PLC0415
+
+    job, checkpoint = dry_run(data, settings, out, reporter.footers)
+    found = {"command": "train", "status": "dry run", "model": out, "resumes_from": checkpoint, "plan": outlook(job)}
+    ends = [f"goes on   from the checkpoint in {checkpoint}"] if checkpoint else []
+    print_found(found, lambda shown: [*plan_text(shown["plan"]), *ends, "", f"a dry run: {out} was not written"], as_json)
+
+
+def report_to_write(path: str | None) -> list[Any]:
+    """Return the callbacks that write a report, if one is wanted."""
+    if path is None:
+        return []
+    from streamsgd.show.report import HtmlReport  # noqa: PLC0415
+
+    return [HtmlReport(path)]
+
+
 def watch_checkpoints(folder: str) -> None:
     """Let whoever is told of signals know what a run has saved."""
     signals = click.get_current_context().obj

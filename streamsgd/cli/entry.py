@@ -42,7 +42,7 @@ def entry(args: Sequence[str] | None = None) -> int:
     """Run the command line of this process; return its exit code."""
     words = sys.argv[1:] if args is None else args
     open_streams()
-    signals = Signals(next((word for word in words if not word.startswith("-")), ""))
+    signals = Signals(next((word for word in words if not word.startswith("-")), ""), as_json="--json" in words)
     try:
         start_anew(words)
         signals.arm()

@@ -12,6 +12,8 @@ from streamsgd.settings.gather import split_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from click.shell_completion import CompletionItem
+
 
 SECTIONS = {
     "target": "Columns and rows",
@@ -65,8 +67,24 @@ class Flag(click.Option):
             metavar=None if switch else setting.metavar,
             help=setting.description + _default(setting),
             callback=_split if setting.is_list else None,
+            shell_complete=completer(setting),
         )
         self.section = section
+
+
+def completer(setting: Setting) -> Callable[[click.Context, click.Parameter, str], list[str]] | None:
+    """Return what completes the values of a setting in a shell: those that have names."""
+    if setting.choices:
+        return lambda _context, _option, begun: [choice for choice in setting.choices if choice.startswith(begun)]
+    if setting.name not in ("loss", "penalty", "optimizer", "schedule", "shuffle"):
+        return None
+
+    def parts(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+        from streamsgd.settings.registry import PARTS  # noqa: PLC0415  what --help need not pay
+
+        return [name for name in ("auto", *PARTS[setting.name]) if name.startswith(begun)]
+
+    return parts
 
 
 def _default(setting: Setting) -> str:
@@ -79,48 +97,68 @@ def _split(_context: click.Context, _option: click.Parameter, texts: Sequence[st
     return tuple(part for text in texts for part in split_list(text)) or None
 
 
-class Sectioned(click.Command):
-    """A command whose help page groups its options."""
-
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for option in self.get_params(context):
-            if (record := option.get_help_record(context)) is not None:
-                sections.setdefault(getattr(option, "section", "Options"), []).append(record)
-        sections["Options"] = sections.pop("Options")
-        for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-
 def settings_flags(names: Sequence[str] = ()) -> Callable[[Any], Any]:
-    """Add the flags of these settings, or of all, and --config."""
+    """Add the flags of these settings, or of all, and --config; `pages.Sectioned` makes them when they are asked for."""
 
     def add(function: Any) -> Any:
         function = click.option("--config", metavar="FILE", help="TOML file of settings, keys as the flags with _ for -.")(
             function
         )
-        section, flags = "", []
-        for setting in describe():
-            section = SECTIONS.get(setting.name, section)
-            if not names or setting.name in names:
-                flags.append((setting, section))
-        for setting, heading in reversed(flags):
-            function.__click_params__.append(Flag(setting, heading))
+        function.__click_params__.append(lambda: made_flags(names))
         return function
 
     return add
 
 
+def made_flags(names: Sequence[str] = ()) -> list[Flag]:
+    """Return the flags of these settings, or of all, in the order of `Settings`."""
+    section, flags = "", []
+    for setting in describe():
+        section = SECTIONS.get(setting.name, section)
+        if not names or setting.name in names:
+            flags.append(Flag(setting, section))
+    return flags
+
+
 def output_flags(function: Any) -> Any:
-    """Add the flags of what is shown meanwhile."""
+    """Add the flags of what is shown, and how, which every command has."""
     function = click.option("--verbose", is_flag=True, help="Show also what is logged at levels INFO and DEBUG.")(function)
     function = click.option("--quiet", is_flag=True, help="Show nothing on stderr but errors.")(function)
-    return click.option("--json", "as_json", is_flag=True, help="Progress on stderr as JSON lines.")(function)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print JSON on stdout, and progress on stderr as JSON lines with time and level.",
+    )(function)
 
 
-DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...")
+def complete_path(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Let the shell complete paths."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  only where a shell asks
+
+    return [CompletionItem(begun, type="file")]
+
+
+DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...", shell_complete=complete_path)
+
+MODEL = click.argument("model", shell_complete=complete_path)
+
+ALSO = click.option(
+    "--also",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=complete_path,
+    help="Another model for the same rows, from one decode; what is said of it goes by the name of its file.",
+)
+
+THRESHOLD = click.option(
+    "--threshold",
+    type=click.FloatRange(0.0, 1.0),
+    metavar="NUMBER",
+    help="Of two classes: the probability from which on a row counts as of the second; adds precision, recall and the like.",
+)
+
+CONFUSION = click.option("--confusion", is_flag=True, help="Add which classes are taken for which.")
 
 OWN_LOSS = click.option(
     "--loss", metavar="TEXT", help="Where the loss of MODEL is, if it is one of your own: package.module:Class."
@@ -132,5 +170,3 @@ OWN_KINDS = click.option(
     metavar="TEXT",
     help="Where kinds of columns of MODEL are, if they are of your own: package.module:Class.",
 )
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

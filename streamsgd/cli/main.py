@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -12,6 +13,7 @@ import click
 from streamsgd.cli.commands import cli
 from streamsgd.cli.stdout import StdoutError
 from streamsgd.errors import Stopped, StreamSGDError
+from streamsgd.messages import stamped
 from streamsgd.redact import redact, remember
 from streamsgd.version import __version__
 
@@ -35,37 +37,39 @@ def main(args: Sequence[str] | None = None, signals: Signals | None = None) -> i
     except click.exceptions.Exit as done:
         return done.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last resort
-        return _failed(error, signals)
+        return _failed(error, signals, as_json="--json" in words)
     return 0
 
 
-def _failed(error: BaseException, signals: Signals | None) -> int:
+def _failed(error: BaseException, signals: Signals | None, *, as_json: bool) -> int:
     """Say what went wrong; return the exit code."""
     if isinstance(error, click.ClickException | StreamSGDError):
-        _say(_one_line(error))
+        _say(_one_line(error), as_json=as_json, level="warning" if isinstance(error, Stopped) else "error")
         return error.exit_code if isinstance(error, StreamSGDError) else 2
     if isinstance(error, KeyboardInterrupt | click.Abort):
         if signals is not None:
             return signals.end()
-        _say("interrupted")
+        _say("interrupted", as_json=as_json, level="warning")
         return 130
     if isinstance(error, BrokenPipeError | StdoutError):
         # Python would complain again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 141
-        _say(f"error: the result cannot be written to stdout: {error}; files that were finished before are there")
+        _say(
+            f"error: the result cannot be written to stdout: {error}; files that were finished before are there",
+            as_json=as_json,
+        )
         return 2
-    _say(f"{traceback.format_exc()}this is a bug in streamsgd {__version__}; please report it")
+    _say(f"{traceback.format_exc()}this is a bug in streamsgd {__version__}; please report it", as_json=as_json)
     return 1
 
 
 def _one_line(error: click.ClickException | StreamSGDError) -> str:
     """Return an error as people read it; a stop is none."""
-    if isinstance(error, Stopped):
-        return str(error)
     if isinstance(error, StreamSGDError):
-        return f"error: {error}"
+        said = error.in_flags or str(error)
+        return said if isinstance(error, Stopped) else f"error: {said}"
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error.format_message()
     context = getattr(error, "ctx", None)
@@ -73,8 +77,10 @@ def _one_line(error: click.ClickException | StreamSGDError) -> str:
     return f"error: {error.format_message().rstrip('.')}{hint}"
 
 
-def _say(text: str) -> None:
+def _say(text: str, *, as_json: bool, level: str = "error") -> None:
+    """Write what ended the process to stderr, as a line for people or as JSON."""
     try:
-        click.echo(redact(text), err=True)
+        shown = redact(text)
+        click.echo(json.dumps(stamped("message", level, message=shown.removeprefix("error: "))) if as_json else shown, err=True)
     except OSError:  # stderr is closed; the exit code has to do
         return

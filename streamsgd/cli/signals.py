@@ -33,7 +33,8 @@ class Interrupted(KeyboardInterrupt):
 class Signals:
     """What this process does about SIGTERM and SIGINT."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, as_json: bool = False) -> None:
+        self.as_json = as_json
         self.result: dict[str, Any] = {"command": command, "status": "stopped"}
         self.result |= {"model": None, "checkpoint": None} if command == "train" else {}
         self.saved: Callable[[], dict[str, Any]] = dict
@@ -81,13 +82,15 @@ class Signals:
         """Write a line for people, and one in JSON unless a result was written."""
         import json  # noqa: PLC0415
 
+        from streamsgd.messages import stamped  # noqa: PLC0415
+
         try:
             saved = self.saved()
         except (OSError, KeyboardInterrupt):
             saved = {}
         if saved.get("checkpoint"):
             what += f": a checkpoint is in {saved['checkpoint']}; start again to go on"
-        _write(2, f"{what}\n")
+        _write(2, json.dumps(stamped("message", "warning", message=what)) + "\n" if self.as_json else f"{what}\n")
         if self.claim():
             _write(1, json.dumps({**self.result, **saved, "message": what}) + "\n")
 

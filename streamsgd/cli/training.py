@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from streamsgd.show.reporters import Reporter
 
 
-def run_training(command: str, data: Any, out: str, settings: Settings, reporter: Reporter) -> dict[str, Any]:
+def run_training(
+    command: str, data: Any, out: str, settings: Settings, reporter: Reporter, *, callbacks: Any = ()
+) -> dict[str, Any]:
     """Run, tell of it, and return the result for the last line."""
     from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
     from streamsgd.training.run import train_model  # noqa: PLC0415
@@ -26,6 +28,7 @@ def run_training(command: str, data: Any, out: str, settings: Settings, reporter
             footers=reporter.footers,
             shuffled=lambda rows, total: reporter.scored(rows, total, "shuffling"),
             on_job=reporter.job,
+            callbacks=callbacks,
         )
     except Stopped as stop:
         result = {"command": command, "status": "stopped", **saved_so_far(settings.checkpoint or f"{out}.ckpt")}

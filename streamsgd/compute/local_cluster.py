@@ -15,6 +15,7 @@ from streamsgd.compute.executors import LOOPBACK
 from streamsgd.compute.local_files import NEW, OwnFolder
 from streamsgd.compute.watchdog import PARENT
 from streamsgd.errors import ClusterError
+from streamsgd.messages import counted, stage
 
 log = logging.getLogger("streamsgd")
 
@@ -83,7 +84,8 @@ class LocalWorkers:
         self._watcher = threading.Thread(target=self._watch, name="streamsgd-workers", daemon=True)
         self._watcher.start()
         try:
-            self.client.wait_for_workers(1, timeout=START)  # the others may come later
+            with stage(f"waiting for {counted(self.n_workers, 'worker process')}"):
+                self.client.wait_for_workers(1, timeout=START)  # the others may come later
         except BaseException as error:
             said = self.last_words(0)
             self.__exit__()

@@ -37,6 +37,14 @@ _LIVE_FILES = {
 }
 
 
+class NoFilesError(DataError):
+    """A folder holds no file, as one that a job with nothing to write leaves behind."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place}: no Parquet files in this folder; it is empty")
+        self.place = place
+
+
 @dataclass(frozen=True, slots=True)
 class FileRef:
     """One file: where to open it, what to call it, how long it was when listed (bytes), and what tells it from a later one."""
@@ -224,7 +232,9 @@ def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
     if any(ends):
         return [info for info, end in zip(infos, ends, strict=True) if end]
     others = ", ".join(info.base_name for info in infos[:3])
-    holds = f"it holds {others}" + (", ..." if len(infos) > 3 else "") if infos else "it is empty"
+    if not infos:
+        raise NoFilesError(item)
+    holds = f"it holds {others}" + (", ..." if len(infos) > 3 else "")
     raise DataError(f"{item}: no Parquet files in this folder; {holds}")
 
 

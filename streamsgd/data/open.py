@@ -89,6 +89,7 @@ def open_data(
     *,
     trained: Iterable[ColumnType] = (),
     nulls: bool = False,
+    empty: bool = False,
 ) -> tuple[Dataset, Any, tuple[str, ...]]:
     """Open data, and prune it by a filter.
 
@@ -102,6 +103,8 @@ def open_data(
         Logical types that a model knows: what the names of folders say is read as those.
     nulls
         Whether a column that a file lacks is null there.
+    empty
+        Whether there may be no row.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def open_data(
     """
     opener = opener_of(data)
     dataset = opener.open(data, progress)
-    if not dataset.n_rows:
+    if not dataset.n_rows and not empty:
         raise DataError(
             f"{opener.name or data}: {dataset.n_files} files with {dataset.n_row_groups} row groups hold no row at all"
         )
@@ -124,6 +127,6 @@ def open_data(
     keep = dataset.source.prune(condition)
     if keep is not None:
         dataset = dataset.select(keep)
-    if not dataset.n_rows:
+    if not dataset.n_rows and not empty:
         raise DataError(f"{flag} {filter_text!r} leaves no row: no row group can hold a match")
     return dataset, condition, condition.columns

@@ -40,6 +40,13 @@ def hash_values(values: Any, seed: int, space: Hashed) -> np.ndarray:
     return out
 
 
+def hash_whole(values: Any, seed: int) -> np.ndarray:
+    """Return all 32 bits of the hashes, int64 (n,), of an Arrow array of strings or bytes without nulls."""
+    out = np.empty(len(values), np.int64)
+    _hash(values, seed, 0, 0xFFFFFFFF, out)
+    return out
+
+
 def _hash(values: Any, seed: int, first: int, mask: int, out: np.ndarray) -> None:
     wide = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
     _, offsets, data = values.buffers()

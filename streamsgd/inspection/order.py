@@ -107,14 +107,15 @@ class OrderRisk:
     """By sampler: variance of a batch's mean over that of as many rows drawn at random."""
     verdict: dict[str, str]
     summary: str
+    on_disk: bool = False
+    """Whether training would shuffle all rows on disk first, if nothing is set."""
 
 
-def measure_order(
-    dataset: Dataset, settings: Settings, plan_for: Callable[[Dataset, Settings, Target], Plan]
-) -> tuple[TargetMix, OrderRisk | None]:
+def measure_order(dataset: Dataset, settings: Settings, plan_for: Callable[..., Plan]) -> tuple[TargetMix, OrderRisk | None]:
     """Read the target of units and judge; no risk is told where the target does not vary.
 
-    `plan_for` says how training would cut the data into chunks.
+    `plan_for` of data, settings and target says how training would cut the data into chunks, with `useful=True` if memory were
+    no limit.
 
     Raises
     ------

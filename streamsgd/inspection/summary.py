@@ -21,10 +21,12 @@ from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.features.arrow import as_float
 from streamsgd.features.choose import choose_encoding
+from streamsgd.features.choose_target import choose_target
 from streamsgd.features.names import expand
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.inspection.order import OrderRisk, TargetMix, measure_order
+from streamsgd.inspection.risk import RISKY, look_at_order
 from streamsgd.planning.chunks import Piece
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from streamsgd.data.dataset import Dataset
     from streamsgd.data.source import Reader
-    from streamsgd.features.target import Target
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
 
@@ -110,7 +111,7 @@ class Inspection:
 def inspect_data(
     data: Any,
     settings: Settings,
-    plan_for: Callable[[Dataset, Settings, Target], Plan],
+    plan_for: Callable[..., Plan],
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """Look at data, and at a target if the settings name one; `plan_for` says how training would cut it into chunks.
@@ -145,10 +146,22 @@ def inspect_data(
         try:
             require(dataset, [settings.target])
             found.target, found.order = measure_order(dataset, settings, plan_for)
+            if found.order is not None:
+                found.order.on_disk = _goes_by_disk(dataset, settings, plan_for)
             _add_choices(dataset, settings, found.columns)
         except StreamSGDError as error:
             found.problems.append(str(error))
     return found
+
+
+def _goes_by_disk(dataset: Dataset, settings: Settings, plan_for: Callable[..., Plan]) -> bool:
+    """Whether training would shuffle all rows on disk first, as `training.ordering` decides it where nothing is set."""
+    if settings.batch_size == "full" or settings.unreadable != "error":
+        return False
+    target = choose_target(Sample(dataset, settings), settings.target, settings.task)
+    reference = plan_for(dataset, settings, target, useful=True)
+    look = look_at_order(dataset, target, reference)
+    return look is not None and look.drift(reference.chunk_rows) > RISKY
 
 
 def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSummary]) -> None:

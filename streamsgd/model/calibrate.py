@@ -14,8 +14,9 @@ from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
-from streamsgd.model.predict import scoring_block_bytes
+from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.model.sketch import new_sketch, said_of
+from streamsgd.settings.words import speaks_python
 from streamsgd.stream.stream import sequential_stream
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ USUAL_LEVEL = 0.9
 """For which a class is said to have too few rows."""
 
 
+@speaks_python
 def calibrate(
     model: Model | str | os.PathLike[str],
     source: Any,

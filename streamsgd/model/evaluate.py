@@ -23,7 +23,7 @@ from streamsgd.data.open import open_data
 from streamsgd.errors import DataError
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
-from streamsgd.model.predict import scoring_block_bytes
+from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
 from streamsgd.stream.loader import Loader, check_loader
 from streamsgd.stream.stats import Account
@@ -186,17 +186,29 @@ class Evaluator:
         for metrics in self._here(model) if self.client is None else self._there(model):
             total.merge(metrics)
         self.account.settle()
-        if self.account.skipped + self.account.filtered - left_out == n_rows:
-            raise DataError(
-                f"of {n_rows:,} rows none is left to measure the model on: {self.account.skipped:,} were skipped as unusable "
-                f"or unreadable, {self.account.filtered:,} filtered"
-                + (f"; the first problem: {self.account.problems[0]}" if self.account.problems else "")
-            )
+        self.check_rows(left_out)
         found = named(total, model.loss)
         if unseen := self.account.unseen - before:
             log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
             found["unseen_classes"] = float(unseen)
         return found
+
+    def check_rows(self, left_out: int) -> None:
+        """Make sure that a row is left, given how many were left out before.
+
+        Raises
+        ------
+        DataError
+            None is.
+
+        """
+        n_rows, account = self.recipe.dataset.n_rows, self.account
+        if account.skipped + account.filtered - left_out == n_rows:
+            raise DataError(
+                f"of {n_rows:,} rows none is left to measure the model on: {account.skipped:,} were skipped as unusable "
+                f"or unreadable, {account.filtered:,} filtered"
+                + (f"; the first problem: {account.problems[0]}" if account.problems else "")
+            )
 
     @property
     def _per_range(self) -> int:

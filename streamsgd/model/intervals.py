@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ from streamsgd.kernels.sums.spread import (
     touches,
 )
 from streamsgd.model.conformal import fits_of, spread_of
+from streamsgd.model.outputs import ScoreColumns
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block
@@ -203,3 +204,37 @@ def _some_draws(model: Predictor) -> np.ndarray:
     store = model.draws.store.reshape(-1, len(model.draws.mode))
     places = np.unique(np.linspace(0, len(store) - 1, min(DRAWS, len(store))).round().astype(np.int64))
     return np.ascontiguousarray((model.draws.mode + store[places].astype(np.float64)).T.astype(model.weights.dtype))
+
+
+class IntervalColumns(NamedTuple):
+    """The columns of a model's scores, and of its intervals beside them; see `outputs.ScoreColumns`."""
+
+    model: Predictor
+    level: float
+    prefix: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What makes its files others than those of other columns."""
+        return f"intervals {self.level!r}"
+
+    def fields(self) -> list[Any]:
+        """Return the Arrow fields of the columns."""
+        return [*ScoreColumns(self.model).fields(), *Intervals(self.model, self.level).fields]
+
+    def score(self, block: Block, start: int, stop: int) -> Any:
+        """Return an Arrow table for rows start to stop of a block of the model's encoding."""
+        scores, means, _ = self.model.score_block(block, start, stop)
+        table = ScoreColumns(self.model).of(scores, means)
+        for name, column in Intervals(self.model, self.level).of_block(block, start, stop, scores, means).items():
+            table = table.append_column(name, column)
+        return table
+
+    @property
+    def names(self) -> set[str]:
+        """Names that no other column may have."""
+        return ScoreColumns(self.model).names | {field.name for field in Intervals(self.model, self.level).fields}
+
+    def with_own_weights(self) -> IntervalColumns:
+        """Return the same with weights that kernels take: what came by wire may not be so."""
+        return self._replace(model=self.model.with_own_weights())

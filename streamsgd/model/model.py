@@ -20,14 +20,14 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
-from streamsgd.model.draws import Draws, draws_arrays, read_draws, split_draws
+from streamsgd.model.card import card, one_line
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
+from streamsgd.model.further import further_arrays, read_further, split_further
 from streamsgd.model.interpret import HashedUse, Value
-from streamsgd.model.memory import Memory, memory_arrays, read_memory, split_memory
-from streamsgd.model.predict import score_source
-from streamsgd.model.sketch import ScoreSketch, Spread, read_sketch, read_spread, sketch_arrays, split_sketch
+from streamsgd.model.score_stream import score_source
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
+from streamsgd.settings.words import speaks_python
 
 if TYPE_CHECKING:
     import os
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
+    from streamsgd.model.draws import Draws
+    from streamsgd.model.memory import Memory
+    from streamsgd.model.sketch import ScoreSketch, Spread
 
 
 BATCH_ROWS = 1 << 16
@@ -76,11 +79,28 @@ class Model:
     memory: Memory | None = None
     """What the optimizer remembers, if it was to be kept."""
     draws: Draws | None = None
-    """From the posterior of the weights, of `sample`."""
     conformal: ScoreSketch | None = None
-    """Of rows that it has not seen, of `calibrate`."""
     spread: Spread | None = None
-    """What the residuals of a regression are divided by."""
+    """Of `sample`, from the posterior; of `calibrate`, scores of rows that it has not seen, and what residuals are divided by."""
+    told: list[dict[str, Any]] = field(default_factory=list)
+    """What the run printed that this process trained it in; in no file."""
+
+    def __repr__(self) -> str:
+        """Say in one line what it is."""
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Return a small card for notebooks."""
+        return card(self)
+
+    @property
+    def history(self) -> Any:
+        """What the run printed, an Arrow table: `kind`, `rows`, `seconds`, `loss`, `recent_loss`, ..., `valid.log_loss` ...
+
+        A row for each line: at 1024, 2048, 4096 ... rows and at every evaluation. Empty for a model that was loaded.
+        """
+        names = dict.fromkeys(name for line in self.told for name in line)
+        return pa.table({name: [line.get(name) for line in self.told] for name in names})
 
     @property
     def n_outputs(self) -> int:
@@ -104,6 +124,7 @@ class Model:
         score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch)
         return scores, means, losses
 
+    @speaks_python
     def encode(self, table: Any) -> tuple[Block, list[np.ndarray]]:
         """Turn a table (anything with `__arrow_c_stream__`) into a block without targets, and the memory that it points to.
 
@@ -125,6 +146,7 @@ class Model:
         encoder.check_missing(found.missing, self.settings.get("missing", ()), "the table")
         return block, found.pools
 
+    @speaks_python
     def decision_function(self, data: Any) -> np.ndarray:
         """Return linear scores, (n_rows,) or (n_rows, n_classes); regression scores are in units of the target.
 
@@ -133,6 +155,7 @@ class Model:
         scores, _ = self._scored(data)
         return scores[:, 0] if self.n_outputs == 1 else scores
 
+    @speaks_python
     def predict_proba(self, data: Any) -> np.ndarray:
         """Return class probabilities, (n_rows, n_classes), in the order of `classes`; `data` is as for `predict`.
 
@@ -147,6 +170,7 @@ class Model:
         _, means = self._scored(data)
         return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
 
+    @speaks_python
     def predict(self, data: Any) -> np.ndarray:
         """Return predictions, (n_rows,): values, expected counts, or the likeliest class.
 
@@ -165,6 +189,7 @@ class Model:
         _, means = self._scored(data)
         return self.decide(means)
 
+    @speaks_python
     def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
         """Return the metrics of the model on labelled data; see `streamsgd.evaluate`."""
         return evaluate_source(self, data, **options)
@@ -229,6 +254,7 @@ class Model:
         scale = np.array([1.0 if number.scale is None else number.scale for number in numbers])
         return scale, np.array([number.shift or 0.0 for number in numbers])
 
+    @speaks_python
     def standard_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return standard errors of all encoded weights, and of what `coefficients` returns; NaN where not determined.
 
@@ -285,9 +311,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        further = {**memory_arrays(self.memory), **draws_arrays(self.draws), **sketch_arrays(self.conformal, self.spread)}
-        arrays = {**packed(self.weights), **folded(self.covariance), **further}
-        return store.pack("model", self.header(), arrays)
+        return store.pack("model", self.header(), packed(self.weights) | folded(self.covariance) | further_arrays(self))
 
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
@@ -301,6 +325,7 @@ class Model:
             "common": self.common,
         }
 
+    @speaks_python
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file, atomically.
 
@@ -313,6 +338,7 @@ class Model:
         store.write(path, self.to_bytes())
 
 
+@speaks_python
 def load(path: str | os.PathLike[str], *, loss: Any = None, column_kind: Any = ()) -> Model:
     """Read a model file. No code in it is run.
 
@@ -353,21 +379,15 @@ def from_file(
     found = read_model_header(header, name, kinds)
     part = read_loss(found, loss, name)
     n_outputs = int(getattr(part, "classes", 1))
-    arrays, remembered = split_memory(arrays)
-    arrays, drawn = split_draws(arrays)
-    arrays, scored = split_sketch(arrays)
+    arrays, others = split_further(arrays)
     check_weights(arrays, found.encoding, n_outputs, name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)
-        memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
-        draws = read_draws(drawn, found.encoding.n_coordinates * n_outputs, name)
-        scored, spread = read_spread(scored, found.encoding.n_coordinates, name)
-        sketch = read_sketch(scored, len(found.target.classes), name)
+        further = read_further(others, found.encoding.n_coordinates, n_outputs, len(found.target.classes), name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
-    common = {column: list(pairs) for column, pairs in found.common.items()}
-    parts = (part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common)
-    return Model(*parts, covariance, memory, draws, sketch, spread)
+    said = found.settings, found.metrics, found.provenance, {column: list(pairs) for column, pairs in found.common.items()}
+    return Model(part, found.encoding, found.target, weights, *said, covariance, **further)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,41 +14,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.compute.executors import Inline, reading
+from streamsgd.compute.executors import Inline
 from streamsgd.compute.local_files import clear_unfinished, only_writer, whole_file
-from streamsgd.compute.memory import MemorySlots, parse_limit
+from streamsgd.compute.memory import MemorySlots
+from streamsgd.data.files import NoFilesError
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
 from streamsgd.data.ids import id_fields, read_ids
-from streamsgd.data.open import is_by_file, open_data
+from streamsgd.data.open import is_by_file
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
-from streamsgd.model.intervals import Intervals
+from streamsgd.model.contributions import Contributions
+from streamsgd.model.intervals import IntervalColumns
+from streamsgd.model.manifest import Outputs, enlist
+from streamsgd.model.manifest import prune as prune_outputs
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
-from streamsgd.model.outputs import RESERVED, prediction_columns, prediction_fields
-from streamsgd.stream.loader import Loader, check_loader
+from streamsgd.model.outputs import beside, own_names, score_columns
+from streamsgd.model.score_stream import open_for, scoring_loader
+from streamsgd.stream.joint import joint_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
     from streamsgd.model.predictor import Predictor
     from streamsgd.planning.chunks import Piece
     from streamsgd.stream.chunk import LoadedChunk
+    from streamsgd.stream.loader import Loader
 
 
-SCORING_BLOCK_SHARE = 1 / 16
-"""Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""
-
-SCORING_BLOCK_BYTES = 64 << 20
-
-
-def scoring_block_bytes(memory: str | None) -> int:
-    """Return the bytes of a block of rows that are scored, within a memory limit."""
-    return int(min(SCORING_BLOCK_BYTES, parse_limit(memory) * SCORING_BLOCK_SHARE))
-
+log = logging.getLogger("streamsgd")
 
 MARK = b"streamsgd"
 """Key in an output's Parquet metadata that says from which model and input it was made."""
@@ -60,13 +58,16 @@ class Scored:
     files: int = 0
     already_there: int = 0
     rows: int = 0
+    pruned: int = 0
+    """Outputs deleted because their input is gone."""
 
 
 @dataclass
 class ParquetPredictor:
-    """Writes the predictions of one model for one data set."""
+    """Writes the predictions of one model, or of several, for one data set."""
 
-    model: Predictor
+    columns: tuple[Any, ...]
+    """`ScoreColumns` or `Contributions`: what it writes of each model; the first one's encoding is that of the recipe."""
     dataset: Dataset
     out: str
     ids: tuple[str, ...]
@@ -79,9 +80,7 @@ class ParquetPredictor:
     turns: MemorySlots | None = None
     """Of a worker."""
     model_bytes: bytes = b""
-    """The model as it is stored: outputs say which model made them."""
-    intervals: float | None = None
-    """Level of intervals, if there are to be any."""
+    """The models as they are stored: outputs say which made them."""
     on_worker: bool = False
     """Whether this is a worker, which shares the files with others."""
 
@@ -120,14 +119,8 @@ class ParquetPredictor:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what belongs to this process."""
-        state = {
-            key: value for key, value in self.__dict__.items() if key not in ("_place", "_intervals", "filesystem", "paths")
-        }
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_place", "filesystem", "paths")}
         return state | {"account": Account(), "client": None, "executor": Inline()}
-
-    @cached_property
-    def _intervals(self) -> Intervals | None:
-        return None if self.intervals is None else Intervals(self.model, self.intervals)
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
@@ -182,8 +175,8 @@ class ParquetPredictor:
         """Return what scores one file only, in this process."""
         dataset = self.dataset.select(self.dataset.file == file)
         recipe = replace(self.recipe, dataset=dataset)
-        model = self.model.with_own_weights()
-        return replace(self, model=model, dataset=dataset, recipe=recipe, account=Account(), on_worker=True)
+        columns = tuple(some.with_own_weights() for some in self.columns)
+        return replace(self, columns=columns, dataset=dataset, recipe=recipe, account=Account(), on_worker=True)
 
     def _check_paths(self) -> None:
         source = self.dataset.source
@@ -205,17 +198,11 @@ class ParquetPredictor:
                 self.account.add(filled)
 
     def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Any:
-        model, start = self.model, piece.rows_before
-        scores, means, _ = model.score_block(filled.block, start, start + n)
-        known = {} if self._intervals is None else self._intervals.of_block(filled.block, start, start + n, scores, means)
-        means, scores = model.in_target_units(means), model.in_target_units(scores)
-        columns = self._id_columns(piece) if n else {}
-        if not n:
-            fields = id_fields(self.dataset, int(self.dataset.file[piece.first]), self.ids)
-            columns = {field.name: pa.nulls(0, field.type) for field in fields}
-        columns |= prediction_columns(model, scores, means)
-        columns |= known
-        return pa.table(columns)
+        start, file = piece.rows_before, int(self.dataset.file[piece.first])
+        blocks = filled.block if len(self.columns) > 1 else (filled.block,)
+        scored = [some.score(block, start, start + n) for some, block in zip(self.columns, blocks, strict=True)]
+        ids = self._id_columns(piece) if n else {f.name: pa.nulls(0, f.type) for f in id_fields(self.dataset, file, self.ids)}
+        return beside([*([pa.table(ids)] if ids else []), *scored])
 
     def _id_columns(self, piece: Piece) -> dict[str, Any]:
         if not self.ids:
@@ -224,9 +211,7 @@ class ParquetPredictor:
 
     def _schema(self, file: int) -> Any:
         fields = id_fields(self.dataset, file, self.ids)
-        fields += prediction_fields(self.model)
-        fields += self._intervals.fields if self._intervals else []
-        return pa.schema(fields)
+        return pa.schema([*fields, *(field for some in self.columns for field in some.fields())])
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
         path, rows = self.paths[file], 0
@@ -263,16 +248,45 @@ class ParquetPredictor:
         digest.update(self.dataset.source.mark(file))
         digest.update(f"{ref.name}\0{ref.size}\0{self.ids}\0{recipe.filter}\0{recipe.infinite_is_missing}".encode())
         digest.update(b"\0skip" * recipe.skip_unreadable)
-        digest.update(b"" if self.intervals is None else f"\0intervals {self.intervals!r}".encode())
         return digest.hexdigest().encode()
 
     def _is_done(self, file: int) -> bool:
-        try:
-            with self.filesystem.open_input_file(self.paths[file]) as source:
-                found = pq.read_schema(source).metadata or {}
-        except (OSError, pa.ArrowInvalid):
-            return False
-        return found.get(MARK) == self._mark(file)
+        return _mark_of(self.filesystem, self.paths[file]) == self._mark(file)
+
+    def enlist(self, *, prune: bool) -> int:
+        """Add the outputs to the list of their folder; delete those whose input is gone if asked to; return how many."""
+        folder, source = Outputs(*self._place), self.dataset.source
+        if self.paths == [folder.root]:
+            return 0
+        outputs = {path[len(folder.root) + 1 :]: ref.path for path, ref in zip(self.paths, source.files, strict=True)}
+        enlist(folder, outputs, source.uri)
+        return len(_pruned(folder, outputs, source.uri)) if prune else 0
+
+
+def _mark_of(filesystem: Any, path: str) -> bytes | None:
+    """Return what a finished output says of its model and input; None if there is none."""
+    try:
+        with filesystem.open_input_file(path) as source:
+            found = pq.read_schema(source).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    mark: bytes | None = found.get(MARK)
+    return mark
+
+
+def _pruned(folder: Outputs, outputs: Mapping[str, str], uri: str) -> list[str]:
+    return prune_outputs(
+        folder, outputs, uri, is_ours=lambda name: _mark_of(folder.filesystem, f"{folder.root}/{name}") is not None
+    )
+
+
+def _nothing(out: str, error: NoFilesError, *, prune: bool) -> Scored:
+    """Score a folder without a file: its outputs are none."""
+    if out.endswith(".parquet"):
+        raise error
+    log.warning("%s: there is nothing to score", error)
+    folder = Outputs(*local_or_remote_output(out))
+    return Scored(pruned=len(_pruned(folder, {}, locate(error.place).uri)) if prune else 0)
 
 
 def score_data(
@@ -288,30 +302,41 @@ def score_data(
     client: Any = None,
     memory: str | None = None,
     options: ScoringOptions = NO_OPTIONS,
+    also: Mapping[str, Predictor] | None = None,
+    prune: bool = False,
+    explained: bool = False,
 ) -> Scored:
     """Write predictions for a data set; see `ParquetPredictor.run`. `ids` defaults to those of training that the data has.
 
     With a client its workers write, a file each, each within the memory given.
 
-    Infinite features are what they were in training: an error, or missing.
+    Infinite features are what they were in training: an error, or missing. The models of `also` score the same rows as they are
+    decoded, into columns with their names before them. With `prune`, outputs whose input is gone are deleted. What is
+    `explained` says of every row what each column adds to its score.
     """
     if not is_by_file(data):
         raise SettingsError(
             "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
             "frame.map_partitions(model.predict)"
         )
-    dataset, expression, columns = _opened(model, data, filter_text)
+    try:
+        dataset, expression, columns = open_for(model, data, filter_text, empty=True)
+    except NoFilesError as error:
+        return _nothing(out, error, prune=prune)
+    scores: tuple[Any, ...] = (Contributions(model),) if explained else score_columns(model, also or {})
+    if options.intervals is not None:
+        scores = (IntervalColumns(model, options.intervals), *scores[1:])
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
-    intervals = [] if options.intervals is None else [each.name for each in Intervals(model, options.intervals).fields]
-    clash = {*RESERVED, *intervals, *(f"probability_{c}" for c in model.classes)} & set(chosen)
-    if clash:
+    if clash := own_names(scores) & set(chosen):
         raise DataError(f"id column {min(clash)!r} has the name of an output column; rename it or leave it out of --id")
-    recipe = _recipe(model, dataset, expression, columns, options)
+    recipe = scoring_loader(model, dataset, expression, columns, options)
+    if also:
+        recipe = joint_loader(recipe, [scoring_loader(other, recipe.dataset, None, (), options) for other in also.values()])
     dataset = recipe.dataset
     each = 2 * block_bytes + dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
-    return ParquetPredictor(
-        model,
+    predictor = ParquetPredictor(
+        scores,
         dataset,
         out,
         chosen,
@@ -321,9 +346,11 @@ def score_data(
         account or Account(),
         client,
         MemorySlots(memory, each),
-        model.to_bytes(),
-        options.intervals,
-    ).run()
+        b"".join(f"{some.prefix}{some.mark}".encode() + some.model.to_bytes() for some in scores),
+    )
+    scored = predictor.run()
+    scored.pruned = predictor.enlist(prune=prune)
+    return scored
 
 
 def score_on_worker(scorer: ParquetPredictor, file: int) -> tuple[int, Account]:
@@ -332,59 +359,6 @@ def score_on_worker(scorer: ParquetPredictor, file: int) -> tuple[int, Account]:
     with scorer.turns or contextlib.nullcontext():
         (rows,) = alone._here()  # noqa: SLF001  its own class
     return rows, alone.account
-
-
-def score_rows(
-    model: Predictor, data: Any, *, executor: Executor, block_bytes: int, filter_text: str | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield scores and means, (n, n_outputs) in block units, of some rows after others in the order of the data.
-
-    Raises
-    ------
-    DataError
-        The data cannot be read, or lacks a column.
-
-    """
-    recipe = _recipe(model, *_opened(model, data, filter_text))
-    with contextlib.closing(sequential_stream(recipe, executor, block_bytes).chunks()) as chunks:
-        for filled in chunks:
-            for start, stop in filled.learned_runs():
-                yield model.score_block(filled.block, start, stop)[:2]
-
-
-def score_source(model: Predictor, source: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield scores and means, in block units, of the rows of Parquet, in its order, read by threads."""
-    with reading("auto", None) as reader:
-        yield from score_rows(model, source, executor=reader, block_bytes=scoring_block_bytes(None))
-
-
-def _recipe(
-    model: Predictor,
-    dataset: Dataset,
-    expression: Any,
-    columns: tuple[str, ...],
-    options: ScoringOptions = NO_OPTIONS,
-) -> Loader:
-    return check_loader(
-        Loader(
-            dataset,
-            model.encoding,
-            None,
-            None,
-            expression,
-            columns,
-            skip_unreadable=options.unreadable == "skip",
-            infinite_is_missing=options.of(model, "infinite") == "missing",
-            missing=tuple(model.settings.get("missing", ())),
-            precision=str(model.weights.dtype),
-            nulls_for_missing=model.settings.get("missing_columns") == "null",
-        )
-    )
-
-
-def _opened(model: Predictor, data: Any, filter_text: str | None) -> tuple[Dataset, Any, tuple[str, ...]]:
-    nulls = model.settings.get("missing_columns") == "null"
-    return open_data(data, filter_text, trained=model.encoding.types, nulls=nulls)
 
 
 def _by_file(tables: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Iterator[Any]]]:

@@ -201,9 +201,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     chunk_rows: Annotated[Count | None, Meta(description="Rows mixed together; default: from the memory budget.")] = None
 
-    validation: Annotated[Share, Meta(description="Share of rows held out by a stable hash and scored as they stream by.")] = (
-        0.0
-    )
+    validation: Annotated[
+        Share | str,
+        Meta(
+            description="Rows held out and scored as they stream by: a share of them, by a stable hash, or a condition, e.g. "
+            "\"ts >= '2026-01-01'\"."
+        ),
+    ] = 0.0
+    validation_group: Annotated[
+        str | None, Meta(description="Column whose values are held out as wholes, e.g. user_id; with a share as --validation.")
+    ] = None
     valid: Annotated[str | None, Meta(description="Data set to evaluate after every epoch.")] = None
     valid_filter: Annotated[
         str | None, Meta(description="Rows of --valid to use; --filter is for the rows to learn from, not for these.")

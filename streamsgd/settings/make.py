@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from streamsgd.settings.policies import POLICIES, check_policies, split_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from streamsgd.settings.describe import Setting
 
 
 def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Settings:
@@ -44,8 +47,8 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
     for key in values:
         if key not in known:
             raise SettingsError(f"unknown setting {key!r}{nearest(key, known)}")
-    lists = {setting.name for setting in describe() if setting.is_list}
-    given = {key: _texts(value) if key in lists else value for key, value in values.items() if value is not None}
+    kinds = {setting.name: setting for setting in describe()}
+    given = {key: _plain(value, kinds[key]) for key, value in values.items() if value is not None}
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -60,14 +63,37 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
             + " ".join(f"{key}={value!r}" for key, value in PORTABLE.items())
             + " in its environment, or use the command line, on an x86-64 machine"
         )
+    _check_pairs(settings)
+    return settings
+
+
+def _plain(value: Any, setting: Setting) -> Any:
+    """Return a value as plain Python: scalars of NumPy, Arrow and pandas, paths, and numbers where text is wanted."""
+    if setting.is_list:
+        return _texts(value)
+    plain = getattr(value, "as_py", None) or (getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else None)
+    value = value if plain is None else plain()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
+        with suppress(ValueError):
+            return float(value)
+    if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _check_pairs(settings: Settings) -> None:
+    """Refuse settings that mean nothing together."""
     if settings.prior != "none" and settings.method is None:
         raise SettingsError(
             f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights "
             "in training is --penalty"
         )
+    if settings.validation_group is not None and (isinstance(settings.validation, str) or not settings.validation):
+        raise SettingsError("--validation-group keeps values together in a share of the rows: pass --validation 0.1 with it")
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
-    return settings
 
 
 def _texts(value: Any) -> Any:
@@ -107,10 +133,8 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    for name in [
-        *(name for name in ("start", "keep_memory", "conformal") if not found[name]),
-        *([] if settings.method else SAMPLING),
-    ]:
+    names = ("start", "keep_memory", "validation_group", "conformal")
+    for name in [*(name for name in names if not found[name]), *([] if settings.method else SAMPLING)]:
         del found[name]  # models of runs without them say nothing of them
     secret = {name: hide(value) for name in ("valid", "start") if (value := getattr(settings, name)) is not None}
     return found | secret

@@ -102,4 +102,7 @@ def _order_text(order: OrderRisk) -> list[str]:
             f"{order.rows_per_chunk:,} rows; in batches of {order.rows_averaged}:"
         ),
         *(f"  --shuffle {name:6} {words}" for name, words in order.verdict.items()),
+        "  train would shuffle all rows on disk first (--shuffle external), unless --shuffle says otherwise"
+        if order.on_disk
+        else "  train would learn from chunks as they are (--shuffle corgi): no shuffle on disk",
     ]

@@ -114,7 +114,7 @@ def model_text(summary: dict[str, Any]) -> list[str]:
     if origin:
         mixed = min(origin["chunk_rows"], origin["rows"])
         files, epochs = counted(origin["files"], "file"), counted(origin["epochs"], "epoch")
-        named = ("filter", "weight", "scale", "missing", "shuffle", "seed")
+        named = ("filter", "weight", "scale", "missing", "seed")
         lines += [
             (
                 f"trained on {origin['rows']:,} rows in {files}, {epochs}, {origin['steps']:,} steps, "
@@ -122,6 +122,7 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             ),
             *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
             *_race_lines(origin.get("race")),
+            f"  {'shuffle':10} {origin.get('shuffle') or settings.get('shuffle', '')}",
             *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) is not None),
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from streamsgd.compute.memory import PeakMemory
-from streamsgd.messages import format_bytes
+from streamsgd.messages import STAGES, format_bytes, stamped
 from streamsgd.redact import redact
 from streamsgd.show.summary import describe_job
 
@@ -38,6 +38,9 @@ HEADER = " ".join(name.rjust(width) for name, width in _WIDTHS.items())
 
 UNWRITABLE = (OSError, ValueError, RuntimeError)
 """What a stream raises that is full, closed, or being written to by whom a signal interrupted."""
+
+STAGES_AFTER = 1.0
+"""Seconds after which what is going on is worth a line."""
 
 FOOTERS_AFTER = 1.0
 """Seconds after which reading footers is worth a line, and between two such lines."""
@@ -60,6 +63,9 @@ class Reporter(Protocol):
     def scored(self, rows: int, total: int, what: str = "scoring") -> None:
         """Take note of rows scored, evaluated or shuffled so far."""
 
+    def stage(self, what: str, seconds: float | None) -> None:
+        """Take note of something that begins, or of the seconds that it took."""
+
     def line(self, text: str, level: str = "info") -> None:
         """Show a line."""
 
@@ -75,6 +81,7 @@ class Plain:
         self._began = self._said = time.monotonic()
         self._headed = False
         self._lock = threading.RLock()  # the handler of a signal writes too, perhaps in the middle of a line
+        self._stages: dict[str, threading.Timer] = {}
 
     def footers(self, done: int, total: int) -> None:
         """Say how many footers are read, when that takes long."""
@@ -108,6 +115,16 @@ class Plain:
             speed = rows / max(now - self._began, 1e-9)
             self.line(f"{rows:>13,} of {total:,} rows, {speed:,.0f} rows/s, {format_bytes(self.memory.bytes)}")
 
+    def stage(self, what: str, seconds: float | None) -> None:
+        """Say what is going on, if it goes on for longer than a second."""
+        if (timer := self._stages.pop(what, None)) is not None:
+            timer.cancel()
+        if seconds is None:
+            timer = threading.Timer(STAGES_AFTER, self.line, (f"{what} ...",))
+            timer.daemon = True
+            self._stages[what] = timer
+            timer.start()
+
     def line(self, text: str, level: str = "info") -> None:
         """Write a line."""
         shown = text if level == "info" else f"{level}: {text}"
@@ -116,7 +133,9 @@ class Plain:
             self.stream.flush()
 
     def close(self) -> None:
-        """Do nothing."""
+        """Say nothing more."""
+        for timer in self._stages.values():
+            timer.cancel()
 
 
 class Quiet(Plain):
@@ -127,12 +146,12 @@ class Quiet(Plain):
 
 
 class Lines(Plain):
-    """Writes JSON objects."""
+    """Writes JSON objects, each with time and level."""
 
     def job(self, job: Job) -> None:
         """Write sizes of the job."""
         self._write(
-            event="job",
+            "job",
             files=job.data.n_files,
             row_groups=job.data.n_row_groups,
             rows=job.dataset.n_rows,
@@ -149,29 +168,33 @@ class Lines(Plain):
         if event.kind == "chunk":
             return
         fields = {key: value for key, value in vars(event).items() if key not in ("kind", "note")}
-        self._write(event=event.kind, **fields, peak_memory_bytes=self.memory.bytes)
+        self._write(event.kind, **fields, peak_memory_bytes=self.memory.bytes)
 
     def footers(self, done: int, total: int) -> None:
         """Write how many footers are read, when that takes long."""
         now = time.monotonic()
-        if now - self._said > FOOTERS_AFTER:
+        if now - self._said > FOOTERS_AFTER and done < total:
             self._said = now
-            self._write(event="footers", done=done, total=total)
+            self._write("footers", done=done, total=total)
 
     def scored(self, rows: int, total: int, what: str = "scoring") -> None:
         """Write how far scoring is, now and then."""
         now = time.monotonic()
         if now - self._said >= FOOTERS_AFTER:
             self._said = now
-            self._write(event="scored" if what == "scoring" else what, rows=rows, total_rows=total, seconds=now - self._began)
+            self._write("scored" if what == "scoring" else what, rows=rows, total_rows=total, seconds=now - self._began)
+
+    def stage(self, what: str, seconds: float | None) -> None:
+        """Write what begins, and how long it took."""
+        self._write("stage", stage=what, state="begins" if seconds is None else "ended", seconds=seconds)
 
     def line(self, text: str, level: str = "info") -> None:
         """Write a message."""
-        self._write(event=level, message=text)
+        self._write("message", level, message=text)
 
-    def _write(self, **fields: Any) -> None:
+    def _write(self, event: str, level: str = "info", **fields: Any) -> None:
         with self._lock, contextlib.suppress(*UNWRITABLE):
-            self.stream.write(to_json(fields) + "\n")
+            self.stream.write(to_json(stamped(event, level, **fields)) + "\n")
             self.stream.flush()
 
 
@@ -213,6 +236,14 @@ class Live(Plain):
         speed = rows / max(time.monotonic() - self._began, 1e-9)
         self._move(what, rows, total, f"{speed:,.0f} rows/s")
 
+    def stage(self, what: str, seconds: float | None) -> None:
+        """Show what is going on as a bar without an end."""
+        with contextlib.suppress(OSError, ValueError):
+            if seconds is None:
+                self._tasks[what] = self._bars.add_task(what, total=None, speed="")
+            elif what in self._tasks:
+                self._bars.remove_task(self._tasks.pop(what))
+
     def line(self, text: str, level: str = "info") -> None:
         """Write a line above the bar."""
         style = {"warning": "yellow", "error": "bold red"}.get(level)
@@ -241,11 +272,16 @@ class _ToReporter(logging.Handler):
         self.reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.reporter.line(record.getMessage(), record.levelname.lower())
+        if record.name == STAGES.name:
+            self.reporter.stage(redact(str(vars(record)["stage"])), vars(record)["seconds"])
+        else:
+            self.reporter.line(record.getMessage(), record.levelname.lower())
 
 
 @contextlib.contextmanager
-def reporting(style: str = "auto", *, verbose: bool = False, stream: TextIO | None = None) -> Iterator[Reporter]:
+def reporting(
+    style: str = "auto", *, verbose: bool = False, stream: TextIO | None = None, kind: type[Plain] | None = None
+) -> Iterator[Reporter]:
     """Show what happens inside the block on stderr, log records of streamsgd among it.
 
     Parameters
@@ -256,10 +292,12 @@ def reporting(style: str = "auto", *, verbose: bool = False, stream: TextIO | No
         Whether to show records of level INFO and DEBUG too.
     stream
         Instead of stderr.
+    kind
+        A reporter of another style.
 
     """
     stream = sys.stderr if stream is None else stream
-    kind = {"auto": Live if _can_move(stream) else Plain, "plain": Plain, "json": Lines, "quiet": Quiet}[style]
+    kind = kind or {"auto": Live if _can_move(stream) else Plain, "plain": Plain, "json": Lines, "quiet": Quiet}[style]
     log = logging.getLogger("streamsgd")
     level = log.level
     with PeakMemory() as memory:
@@ -267,11 +305,13 @@ def reporting(style: str = "auto", *, verbose: bool = False, stream: TextIO | No
         handler = _ToReporter(reporter)
         log.addHandler(handler)
         log.setLevel(logging.DEBUG if verbose else logging.WARNING)
+        STAGES.setLevel(logging.INFO)
         try:
             yield reporter
         finally:
             log.removeHandler(handler)
             log.setLevel(level)
+            STAGES.setLevel(logging.NOTSET)
             reporter.close()
 
 

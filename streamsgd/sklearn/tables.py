@@ -12,6 +12,7 @@ from streamsgd.data.tables import as_table, of_numbers_only, with_columns
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import spec_of
+from streamsgd.settings.words import speaks_python
 from streamsgd.training.run import train_model
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TableModel(NamedTuple):
         return found._replace(names=table.column_names)
 
     @classmethod
+    @speaks_python
     def stream(cls, parts: Parts, epochs: Any, source: Any, target: str, settings: dict[str, Any]) -> TableModel:
         """Learn what `streamsgd.train` takes."""
         asked = {"loss": _loss_of(parts.loss), "penalty": spec_of("penalty", parts.penalty), "epochs": epochs}

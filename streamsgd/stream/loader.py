@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.features.column import Destination
 from streamsgd.features.conform import conform
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.frequent import COUNTED_BYTES, COUNTED_ROWS, ValueCounter
@@ -29,8 +29,9 @@ from streamsgd.features.target import (
     is_labelled,
     target_sums,
 )
-from streamsgd.kernels.encode.shuffle import hold_out, place
+from streamsgd.kernels.encode.shuffle import place
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
+from streamsgd.stream.held import NOTHING_HELD, HeldOut
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
@@ -80,7 +81,7 @@ class Loader:
     weight: str | None = None
     filter: Any = None
     filter_columns: tuple[str, ...] = ()
-    held_share: float = 0.0
+    held: HeldOut = NOTHING_HELD
     tile_rows: int = 1024
     skip_bad_rows: bool = False
     skip_unreadable: bool = False
@@ -125,14 +126,29 @@ class Loader:
         """Every column that is read."""
         others = [self.target.name] if self.target else []
         others += [self.weight] if self.weight else []
-        return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns]))
+        return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns, *self.held.columns]))
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in a block: features, target, weight."""
         return self.layout.row_bytes(self.precision)
 
-    def allocate(self, n_rows: int) -> Block:
+    @property
+    def tail_bytes(self) -> int:
+        """Bytes of texts and lists that a row is expected to have beside its block."""
+        return self.layout.tail_bytes
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns that are encoded."""
+        return self.encoder.sources
+
+    @property
+    def dictionaries(self) -> frozenset[str]:
+        """Those of them to read as dictionaries, where that can be."""
+        return self.encoder.dictionaries
+
+    def allocate(self, n_rows: int) -> Any:
         """Return an empty block of that many rows."""
         return self.layout.allocate(n_rows, self.precision)
 
@@ -173,7 +189,7 @@ class Loader:
         loaded.unseen = int(unseen.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
         dest = np.empty(piece.rows, np.int32)
-        held = self._held(piece)
+        held = self.held.rows(self.dataset, piece, control)
         if self.target and y is not None:
             mine = keep & ~held
             some = slice(None) if mine.all() else mine
@@ -207,7 +223,7 @@ class Loader:
     def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
         names = {self.target.name} if self.target else set()
         names |= {self.weight} if self.weight else set()
-        ordered = tuple(sorted(names | set(self.filter_columns)))
+        ordered = tuple(sorted(names | {*self.filter_columns, *self.held.columns}))
         if not ordered:
             return {}
         parts = list(self.reader.read(piece, ordered, spent))
@@ -253,23 +269,6 @@ class Loader:
                 f"first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
             )
 
-    def _held(self, piece: Piece) -> np.ndarray:
-        held = np.zeros(piece.rows, np.bool_)
-        if not self.held_share:
-            return held
-        threshold = np.uint64(min(self.held_share * 2.0**64, 2.0**64 - 2048))
-        at, row = 0, piece.start
-        for group in range(piece.first, piece.last):
-            n = min(int(self.dataset.rows[group]) - row, piece.rows - at)
-            hold_out(self._group_key(group), row, threshold, held[at : at + n])
-            at, row = at + n, 0
-        return held
-
-    def _group_key(self, group: int) -> np.uint64:
-        name = self.dataset.source.files[int(self.dataset.file[group])].name
-        text = f"{name}\0{int(self.dataset.index[group])}"
-        return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
-
     def _rows(
         self,
         piece: Piece,
@@ -282,25 +281,35 @@ class Loader:
     ) -> int:
         at, n_missing, spent = 0, 0, loaded.spent
         first = ValueCounter(self.encoder, self._first_rows(piece)) if self.names_values else None
-        for columns in self.reader.read(piece, self.encoder.sources, spent, self.encoder.dictionaries):
+        for columns in self.reader.read(piece, self.sources, spent, self.dictionaries):
             began = time.perf_counter()
             if first:
                 first.add(columns)
             some = slice(at, at + len(columns[0]))
-            found = self.encoder.scatter(
-                columns, dest[some], block, None if y is None else y[some], None if weight is None else weight[some]
-            )
+            rows = Destination(dest[some], block, None if y is None else y[some], None if weight is None else weight[some])
+            n_missing += self.scatter(piece, columns, rows, loaded)
             at = some.stop
-            if not self.infinite_is_missing:
-                self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece))
-            if self.missing:
-                self.encoder.check_missing(found.missing, self.missing, self.dataset.source.where(piece))
-            n_missing += int(found.missing.sum()) + int(found.infinite.sum())
-            loaded.pools += found.pools
             spent.encode += time.perf_counter() - began
         if first:
             loaded.common = first.counts()
         return n_missing
+
+    def scatter(self, piece: Piece, columns: list[Any], rows: Destination, loaded: LoadedPiece) -> int:
+        """Encode some rows of a piece into their places; return how many values were missing.
+
+        Raises
+        ------
+        DataError
+            There are values that the settings do not allow.
+
+        """
+        found = self.encoder.scatter(columns, *rows)
+        if not self.infinite_is_missing:
+            self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece))
+        if self.missing:
+            self.encoder.check_missing(found.missing, self.missing, self.dataset.source.where(piece))
+        loaded.pools += found.pools
+        return int(found.missing.sum()) + int(found.infinite.sum())
 
     def _first_rows(self, piece: Piece) -> int:
         """Return how many rows of a piece have their values counted: however it is read, the same."""

@@ -122,7 +122,7 @@ class _Read:
         """Refuse a chunk whose texts and lists are so much longer than in the first look that the budget would not hold."""
         rows = max(self.plan.chunk_rows, 1)
         held = sum(pool.nbytes for piece in self.loaded for pool in piece.pools)
-        if held > max(TAIL_FLOOR, rows * self.recipe.layout.tail_bytes):
+        if held > max(TAIL_FLOOR, rows * self.recipe.tail_bytes):
             raise BudgetError(
                 f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
                 f"per row than those of the first look; give more --memory, or train with chunk_rows={max(1, rows // 4)}"

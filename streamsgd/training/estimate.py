@@ -36,7 +36,7 @@ def outlook(job: Job) -> dict[str, Any]:
     """
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
     kinds = wanted(settings, job.parts)
-    learned = round(data.n_rows * (1.0 - settings.validation))
+    learned = round(data.n_rows * (1.0 - job.recipe.held.share))
     batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
     steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
     return {

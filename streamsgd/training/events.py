@@ -62,3 +62,10 @@ class Event:
     note: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     """Of an evaluation, or a pass that measures."""
+
+
+def flat_metrics(event: Event) -> dict[str, float]:
+    """Return the numbers of an event by flat names: `loss`, `recent_loss`, and of an evaluation `valid.log_loss` and so on."""
+    found = {"loss": event.loss, "recent_loss": event.recent, "epoch": event.epoch, "rows_per_second": event.rows_per_second}
+    prefix = "valid" if event.kind == "evaluation" else event.kind
+    return found | {f"{prefix}.{name}": float(value) for name, value in event.metrics.items() if isinstance(value, int | float)}

@@ -78,7 +78,9 @@ def measure_noise(
     """
     model = None if at is None else _model(at, given)
     settings = make_settings(given if model is None else settings_at(model, given))
-    settings = msgspec.structs.replace(settings, phases=(PHASE,), validation=0.0, valid=None, patience=None)
+    settings = msgspec.structs.replace(
+        settings, phases=(PHASE,), validation=0.0, validation_group=None, valid=None, patience=None
+    )
     set_io_timeout(settings.io_timeout)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = _job(data, settings, model, footers)

@@ -26,10 +26,12 @@ from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
 from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import make
+from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
 from streamsgd.training.defaults import (
@@ -115,8 +117,9 @@ def prepare(
         dataset, looked = conform(encoding, dataset, nulls=settings.missing_columns == "null"), 0
     else:
         look = Sample(dataset, settings, expression, columns)
-        target = choose_target(look, roles.target, task_of(settings), constant=constant)
-        encoding, _ = choose_encoding(look, roles)
+        with stage("looking at some rows of every column"):
+            target = choose_target(look, roles.target, task_of(settings), constant=constant)
+            encoding, _ = choose_encoding(look, roles)
         encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
         chunk_rows, looked = settings.chunk_rows, look.peak_bytes
         look.release()
@@ -135,7 +138,7 @@ def prepare(
         roles.weight,
         expression,
         columns,
-        held_share=settings.validation,
+        held=held_out(settings, dataset.schema),
         skip_bad_rows=settings.bad_rows == "skip",
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
@@ -161,7 +164,8 @@ def prepare(
         order = _order_before(settings, recipe, frozen)
     else:
         reference = _plan(settings, recipe, budget.useful_rows or budget.chunk_rows)
-        order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts))
+        with stage("looking at the order of the rows"):
+            order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts))
     plan = replace(plan, sampler=order.sampler)
     check_draws(plan)
     if plan.sliced.any() and not order.layout:
@@ -231,8 +235,11 @@ def _plan(settings: Settings, recipe: Loader, chunk_rows: int) -> Plan:
     )
 
 
-def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:
-    """Plan a run of all usable columns, as training would if the others were left out."""
+def plan_numbers(dataset: Dataset, settings: Settings, target: Target, *, useful: bool = False) -> Plan:
+    """Plan a run of all usable columns, as training would if the others were left out.
+
+    Chunks are those of the memory limit, or, if asked for, as large as are `useful`.
+    """
     names = list(dict.fromkeys(dataset.schema.names))
     dropped = {settings.target, *expand((*settings.exclude, *settings.id), names)}
     wanted = expand(settings.features, names) if settings.features else tuple(names)
@@ -245,7 +252,7 @@ def plan_numbers(dataset: Dataset, settings: Settings, target: Target) -> Plan:
         dataset.rows,
         dataset.file,
         row_bytes=recipe.row_bytes,
-        chunk_rows=budget.chunk_rows,
+        chunk_rows=(budget.useful_rows if useful else 0) or budget.chunk_rows,
         tile_rows=1,
         sampler=make("shuffle", "corgi"),
         seed=settings.seed,

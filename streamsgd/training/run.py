@@ -24,8 +24,9 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
+from streamsgd.training.history import History
 from streamsgd.training.ordering import rows_on_disk
-from streamsgd.training.output import reserved
+from streamsgd.training.output import check_places, reserved
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
@@ -87,7 +88,7 @@ def train_model(
     check_keeps(settings)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
-    told = Callbacks([*([OnEvent(emit)] if emit else []), *callbacks])
+    told = Callbacks([History(), *([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
         return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start, ends=ends)
 
@@ -113,9 +114,21 @@ def _train(
 ) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = _saved(checkpoints, settings)
-    frozen = _frozen_by(saved, start, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
-    job = prepare(data, settings, frozen=frozen, progress=told.footers)
+    job = _prepared(data, settings, saved, start, told.footers)
+    with ExitStack() as stack:
+        if job.external is not None:
+            elsewhere = client is not None or settings.scheduler is not None
+            made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled, ends=ends)
+            job = on_disk(job, stack.enter_context(made), resumed=saved is not None)
+        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start, ends=ends)
+
+
+def _prepared(
+    data: Any, settings: Settings, saved: Any, start: Start | None, footers: Callable[[int, int], None] | None
+) -> Job:
+    """Return the job, of which a checkpoint must be, if there is one."""
+    job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers)
     if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
             f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
@@ -130,12 +143,45 @@ def _train(
         )
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
-    with ExitStack() as stack:
-        if job.external is not None:
-            elsewhere = client is not None or settings.scheduler is not None
-            made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled, ends=ends)
-            job = on_disk(job, stack.enter_context(made), resumed=saved is not None)
-        return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start, ends=ends)
+    return job
+
+
+def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], None] | None = None) -> Job:
+    """Return the job of a run, which may go on from a model; nothing is written.
+
+    Raises
+    ------
+    StreamSGDError
+        As `train_model` before its first update.
+
+    """
+    settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
+    return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers)
+
+
+def dry_run(
+    data: Any,
+    settings: Settings,
+    out: str | os.PathLike[str],
+    footers: Callable[[int, int], None] | None = None,
+) -> tuple[Job, str | None]:
+    """Return the job that a run would begin, and the folder of the checkpoint that it would go on from; nothing is written.
+
+    Raises
+    ------
+    StreamSGDError
+        As `train_model` before its first update.
+
+    """
+    set_io_timeout(settings.io_timeout)
+    settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
+    check_keeps(settings)
+    if settings.checkpoint is None:
+        settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
+    check_places(out, str(settings.checkpoint))
+    checkpoints = Checkpoints(str(settings.checkpoint), settings.checkpoint_keep)
+    saved = None if settings.resume == "never" else _saved(checkpoints, settings)
+    return _prepared(data, settings, saved, start, footers), str(settings.checkpoint) if saved else None
 
 
 def _run(
@@ -167,6 +213,8 @@ def _run(
             engine.report.compile_seconds = compiling.seconds
             model = model_from(outcome, engine.totals, engine.validator.metrics(), start.lineage if start else ())
             check_learned(model.provenance)
+            if settings.validation and not engine.totals.counts["held"]:
+                log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
             check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
     finally:
         executor.close()

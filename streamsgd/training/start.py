@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamsgd.model.memory import Memory
 
 OF_THE_RUN = frozenset([*RUN_ONLY, *("start", "keep_memory", "target", "filter", "seed", "shuffle", "epochs", "id")]) | {
-    *("validation", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),
+    *("validation", "validation_group", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),
     *("bad_rows", "unreadable", "infinite", "missing_columns", "chunk_rows", "lanes", "combine", "phases"),
 }
 """Settings that are each run's own; the others are those of the model that it goes on from."""

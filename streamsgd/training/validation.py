@@ -9,6 +9,7 @@ import numpy as np
 
 from streamsgd.data.open import open_data
 from streamsgd.model.evaluate import Evaluator, named, new_metrics
+from streamsgd.stream.held import NOTHING_HELD
 from streamsgd.stream.loader import check_loader
 from streamsgd.training.memory import VALID_BLOCK_BYTES
 from streamsgd.training.tasks.base import held_metrics
@@ -50,7 +51,7 @@ class Validator:
     @property
     def active(self) -> bool:
         """Whether there is anything to judge by."""
-        return self.evaluator is not None or self.job.settings.validation > 0
+        return self.evaluator is not None or bool(self.job.settings.validation)
 
     def watch(self, filled: LoadedChunk, model: Callable[[], Model]) -> None:
         """Score the held-out rows of a chunk."""
@@ -160,5 +161,7 @@ def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -
     """Return the evaluator of a run's validation set; with a client its workers score."""
     nulls, text = job.settings.missing_columns == "null", job.settings.valid_filter
     dataset, expression, columns = open_data(data, text, flag="--valid-filter", trained=job.encoding.types, nulls=nulls)
-    recipe = replace(job.recipe, dataset=dataset, held_share=0.0, names_values=False, filter=expression, filter_columns=columns)
+    recipe = replace(
+        job.recipe, dataset=dataset, held=NOTHING_HELD, names_values=False, filter=expression, filter_columns=columns
+    )
     return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)

@@ -173,7 +173,12 @@ def test_progress_has_rows_2_to_the_k(data: Path, tmp_path: Path, capsys: pytest
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     marks = [event["rows"] for event in events if event["event"] == "progress"]
     assert marks == [1024, 2048, 4096, 8192]
-    assert all({"loss", "recent", "rows_per_second", "bytes"} <= event.keys() for event in events[1:5])
+    told = [event for event in events if event["event"] == "progress"]
+    assert all({"loss", "recent", "rows_per_second", "bytes"} <= event.keys() for event in told)
+    assert [event["state"] for event in events if event.get("stage") == "looking at the order of the rows"] == [
+        "begins",
+        "ended",
+    ]
 
 
 def test_plan_says_what_train_would_do(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
+from pyarrow.fs import FileSelector
 
+import streamsgd
 from streamsgd.data.dataset import read_dataset
 from streamsgd.data.files import open_source
 from streamsgd.data.filesystems import local_or_remote_output
@@ -105,6 +107,29 @@ def test_output_goes_to_s3(tables: Path) -> None:
 
 
 # --- law: what is wrong is named
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_outputs_on_s3_follow_their_inputs(tables: Path, slash: str) -> None:
+    """Listed beside the outputs in the bucket, found again, and deleted once the input is gone."""
+    table = pa.table({"x": np.arange(40.0), "y": np.arange(40.0)})
+    model = streamsgd.train(table, "y", executor="inline", epochs=1, optimizer="adam")
+    store, _ = local_or_remote_output(f"s3://{BUCKET}")
+    for name in "ab":
+        with store.open_output_stream(f"{BUCKET}/in/{name}.parquet") as sink:
+            pq.write_table(table, sink)
+    out = f"s3://{BUCKET}/scores{slash}"
+
+    def there() -> list[str]:
+        return sorted(info.base_name for info in store.get_file_info(FileSelector(f"{BUCKET}/scores")) if info.is_file)
+
+    assert streamsgd.predict(model, f"s3://{BUCKET}/in", out, executor="inline").files == 2
+    assert there() == ["_streamsgd_outputs.json", "a.parquet", "b.parquet"]
+    store.delete_file(f"{BUCKET}/in/a.parquet")
+    scored = streamsgd.predict(model, f"s3://{BUCKET}/in", out, prune=True, executor="inline")
+    assert (scored.files, scored.already_there, scored.pruned) == (0, 1, 1)
+    assert there() == ["_streamsgd_outputs.json", "b.parquet"]
+    store.delete_dir(f"{BUCKET}/scores")
 
 
 @pytest.mark.parametrize(

@@ -445,8 +445,17 @@ def test_the_demo_is_what_its_script_makes(tmp_path):
 
 def test_the_demo_is_small_and_says_its_licence():
     assert sum(path.stat().st_size for path in DEMO.iterdir()) < 5_000_000
-    assert "Public domain" in (DEMO / "LICENSE.md").read_text()
+    assert "Public domain" in DEMO.with_name("demo-LICENSE.md").read_text()
     assert all(pq.read_metadata(path).num_row_groups >= 5 for path in DEMO.glob("*.parquet"))
+
+
+def test_the_demo_is_a_folder_of_parquet_for_every_reader():
+    names = [path.name for path in DEMO.iterdir()]
+    assert names
+    assert all(name.endswith(".parquet") for name in names)
+    assert pq.read_table(DEMO).num_rows == 499_999  # as pd.read_parquet reads it
+    pandas = pytest.importorskip("pandas")
+    assert len(pandas.read_parquet(DEMO, columns=["late"])) == 499_999
 
 
 def test_the_demo_can_be_learned():

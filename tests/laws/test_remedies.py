@@ -22,6 +22,10 @@ PRINTED_BY = {
     "model/predict.py": ("predict",),
     "model/evaluate.py": ("evaluate",),
     "model/export.py": ("export",),
+    "model/confusion.py": ("evaluate",),
+    "model/judge.py": ("evaluate",),
+    "model/outputs.py": ("predict", "evaluate"),
+    "stream/held.py": ("train",),
     "training/measure.py": ("noise",),
 }
 """Which commands print what a package or module says; what is not here, `train` alone does."""

@@ -64,6 +64,23 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+# --- several models
+
+
+def test_a_cluster_scores_and_compares_several_models_as_one_process_does(
+    client: Client, data: Path, models: dict[str, Model], tmp_path: Path
+) -> None:
+    """Byte for byte and bit for bit, of models of other columns and another target, and of a confusion."""
+    files = [str(path) for path in data.glob("day=*/*")]
+    other = streamsgd.train(files, "label", features=["a", "b"], executor="inline", epochs=1, lanes=1)
+    also = {"few": other, "number": models["number"]}
+    for place, more in (("here", {"executor": "inline"}), ("there", {"client": client})):
+        streamsgd.predict(models["label"], data, tmp_path / place, also=also, **more)
+    assert files_of(tmp_path / "here") == files_of(tmp_path / "there")
+    here = streamsgd.compare(models["label"], {"few": other}, data, confusion=True, executor="inline")
+    assert streamsgd.compare(models["label"], {"few": other}, data, confusion=True, client=client) == here
+
+
 # --- predict
 
 

@@ -23,6 +23,7 @@ from sklearn.metrics import (
 
 from streamsgd.compute.executors import Dask, Inline
 from streamsgd.errors import DataError, ModelError, SettingsError
+from streamsgd.model import manifest
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model
 from streamsgd.model.predict import Scored, score_data
@@ -85,7 +86,8 @@ def score(model: Model, data: Any, out: Path, **more: Any) -> Scored:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".parquet")
+    names = sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".parquet")
+    return [name for name in names if name != manifest.NAME]
 
 
 # --- what is in the outputs

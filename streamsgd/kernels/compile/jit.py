@@ -15,6 +15,7 @@ import gc
 import hashlib
 import logging
 import sys
+import time
 from functools import cache, wraps
 from pathlib import Path
 from threading import Lock
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 log = logging.getLogger("streamsgd")
+
+stages = logging.getLogger("streamsgd.stages")
 
 
 PACKAGE = "streamsgd.kernels"
@@ -197,17 +200,43 @@ def cpu_target() -> str:
     return f"{name} {hashlib.sha256(features.encode()).hexdigest()[:12]}"
 
 
-class CompileClock:
-    """Counts the seconds that compiling takes; loading from the disk cache is not compiling."""
+class _CompileTeller(event.Listener):
+    """Says which kernel is compiled, as `messages.stage` does; what is compiled within another is a part of it."""
 
     def __init__(self) -> None:
-        self._listener = event.TimingListener()
+        self._open: list[tuple[str, float]] = []
+        self._number = 0
+
+    def on_start(self, event: Any) -> None:
+        """Say that one begins."""
+        what = ""
+        if not self._open:
+            self._number += 1
+            what = f"compiling kernel {self._number}, {event.data['dispatcher'].py_func.__name__}"
+            stages.info("%s ...", what, extra={"stage": what, "seconds": None})
+        self._open.append((what, time.monotonic()))
+
+    def on_end(self, event: Any) -> None:
+        """Say that it ended."""
+        what, began = self._open.pop() if self._open else ("", 0.0)
+        if what:
+            seconds = time.monotonic() - began
+            stages.info("%s: %.1f s", what, seconds, extra={"stage": what, "seconds": seconds})
+
+
+class CompileClock:
+    """Counts the seconds that compiling takes, and tells of it; loading from the disk cache is not compiling."""
+
+    def __init__(self) -> None:
+        self._listener, self._teller = event.TimingListener(), _CompileTeller()
 
     def __enter__(self) -> Self:
         event.register("numba:compile", self._listener)
+        event.register("numba:compile", self._teller)
         return self
 
     def __exit__(self, *_error: object) -> None:
+        event.unregister("numba:compile", self._teller)
         event.unregister("numba:compile", self._listener)
 
     @property

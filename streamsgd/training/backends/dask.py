@@ -14,11 +14,13 @@ import logging
 import time
 from collections import defaultdict
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.deadlines import ATTEMPTS, DEADLINE
 from streamsgd.errors import ClusterError
+from streamsgd.messages import stage
 from streamsgd.planning.budget import slots_per_worker
 from streamsgd.planning.chunks import row_groups
 from streamsgd.planning.tree import FAN
@@ -351,11 +353,12 @@ class DaskBackend:
         """
         until = time.monotonic() + DEADLINE
         self.pool.look()
-        while not ready():
-            if time.monotonic() > until:
-                raise ClusterError(f"{what} did not come within {DEADLINE:.0f} s")
-            self.pause()
-            self.pool.look()
+        with nullcontext() if ready() else stage(f"waiting for {what}"):
+            while not ready():
+                if time.monotonic() > until:
+                    raise ClusterError(f"{what} did not come within {DEADLINE:.0f} s")
+                self.pause()
+                self.pool.look()
 
     def pause(self) -> None:
         """Wait a little for any task to end."""

@@ -1,0 +1,118 @@
+"""Commands about rows that a model scored: two models side by side, and scores explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamsgd.cli.common import account_of, given_settings, one_or_list, open_reporter, print_json
+from streamsgd.cli.flags import (
+    CONFUSION,
+    DATA,
+    EVALUATED,
+    MODEL,
+    OWN_LOSS,
+    SCORED,
+    THRESHOLD,
+    complete_path,
+    output_flags,
+    settings_flags,
+)
+from streamsgd.cli.pages import Sectioned
+
+
+@click.command(cls=Sectioned, section="Use a model", examples=("old.sgd new.sgd holdout/",))
+@MODEL
+@click.argument("other", shell_complete=complete_path)
+@DATA
+@OWN_LOSS
+@THRESHOLD
+@CONFUSION
+@output_flags
+@settings_flags(EVALUATED)
+def compare(
+    model: str,
+    other: str,
+    data: tuple[str, ...],
+    *,
+    threshold: float | None,
+    confusion: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Measure OTHER beside MODEL on the same rows of DATA, and say how surely their losses differ.
+
+    The difference is that of OTHER less that of MODEL: negative where OTHER is better.
+    """
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
+        from streamsgd.model.compare import compare as run  # noqa: PLC0415
+        from streamsgd.show.compare import comparison_text  # noqa: PLC0415
+        from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+        found = run(
+            model, {"other": other}, one_or_list(data), account=account, threshold=threshold, confusion=confusion, **given
+        )
+        for line in comparison_text(found):
+            reporter.line(line)
+        result = {
+            "command": "compare",
+            "model": model,
+            "other": other,
+            **found,
+            "rows": account.rows,
+            "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
+            **account_of(account, reporter),
+        }
+    print_json(result)
+
+
+@click.command(cls=Sectioned, section="Use a model", examples=("late.sgd flights/ -o why/ --id flight_id",))
+@MODEL
+@DATA
+@click.option("-o", "--out", required=True, metavar="PATH", help="Folder, or a file name.parquet for one file.")
+@OWN_LOSS
+@output_flags
+@settings_flags(("id", *SCORED))
+def explain(
+    model: str,
+    data: tuple[str, ...],
+    *,
+    out: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Write what each column of every row of DATA adds to its score by MODEL, as Parquet.
+
+    Intercept and contributions add up to the score. The same command goes on where a killed one was.
+    """
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
+        from streamsgd.model.compare import explain as run  # noqa: PLC0415
+        from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+        done = run(model, one_or_list(data), out, account=account, **given)
+        reporter.line(f"wrote {done.files:,} files to {out}, {done.already_there:,} were there already")
+        result = {
+            "command": "explain",
+            "model": model,
+            "out": out,
+            "rows": done.rows,
+            "files": done.files,
+            "files_already_there": done.already_there,
+            "counts": {"filtered": account.filtered, "skipped": account.skipped},
+            **account_of(account, reporter),
+        }
+    print_json(result)
+
+
+ROWS = (compare, explain)

@@ -1,0 +1,103 @@
+"""Rows of any data, scored one after another in their order: what predictions of arrays and of files stand on."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.compute.executors import reading
+from streamsgd.compute.memory import parse_limit
+from streamsgd.data.open import open_data
+from streamsgd.model.options import NO_OPTIONS, ScoringOptions
+from streamsgd.stream.loader import Loader, check_loader
+from streamsgd.stream.stream import sequential_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from streamsgd.compute.executors import Executor
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.model.predictor import Predictor
+
+SCORING_BLOCK_SHARE = 1 / 16
+"""Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""
+
+SCORING_BLOCK_BYTES = 64 << 20
+
+
+def scoring_block_bytes(memory: str | None) -> int:
+    """Return the bytes of a block of rows that are scored, within a memory limit."""
+    return int(min(SCORING_BLOCK_BYTES, parse_limit(memory) * SCORING_BLOCK_SHARE))
+
+
+def score_rows(
+    model: Predictor, data: Any, *, executor: Executor, block_bytes: int, filter_text: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, (n, n_outputs) in block units, of some rows after others in the order of the data.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, or lacks a column.
+
+    """
+    recipe = scoring_loader(model, *open_for(model, data, filter_text))
+    with contextlib.closing(sequential_stream(recipe, executor, block_bytes).chunks()) as chunks:
+        for filled in chunks:
+            for start, stop in filled.learned_runs():
+                yield model.score_block(filled.block, start, stop)[:2]
+
+
+def score_source(model: Predictor, source: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield scores and means, in block units, of the rows of Parquet, in its order, read by threads."""
+    with reading("auto", None) as reader:
+        yield from score_rows(model, source, executor=reader, block_bytes=scoring_block_bytes(None))
+
+
+def scoring_loader(
+    model: Predictor,
+    dataset: Dataset,
+    expression: Any,
+    columns: tuple[str, ...],
+    options: ScoringOptions = NO_OPTIONS,
+) -> Loader:
+    """Return what reads the rows of opened data for a model to score.
+
+    Raises
+    ------
+    DataError
+        The data lacks a column, or has it in another type.
+
+    """
+    return check_loader(
+        Loader(
+            dataset,
+            model.encoding,
+            None,
+            None,
+            expression,
+            columns,
+            skip_unreadable=options.unreadable == "skip",
+            infinite_is_missing=options.of(model, "infinite") == "missing",
+            missing=tuple(model.settings.get("missing", ())),
+            precision=str(model.weights.dtype),
+            nulls_for_missing=model.settings.get("missing_columns") == "null",
+        )
+    )
+
+
+def open_for(
+    model: Predictor, data: Any, filter_text: str | None, *, empty: bool = False
+) -> tuple[Dataset, Any, tuple[str, ...]]:
+    """Return data for a model to score, the filter and its columns; `empty` data is allowed if asked for.
+
+    Raises
+    ------
+    DataError
+        The data cannot be opened.
+
+    """
+    nulls = model.settings.get("missing_columns") == "null"
+    return open_data(data, filter_text, trained=model.encoding.types, nulls=nulls, empty=empty)

@@ -1,0 +1,115 @@
+"""Which rows are held out of training: a share by a stable hash of their place, or of a value, or those of a condition."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.data.filters import RowFilter, row_filter
+from streamsgd.data.normalise import undictionaried
+from streamsgd.errors import SettingsError
+from streamsgd.features.hashing import NULL, hash_whole, name_seed
+from streamsgd.kernels.encode.shuffle import hold_out
+from streamsgd.messages import nearest
+
+if TYPE_CHECKING:
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.planning.chunks import Piece
+    from streamsgd.settings.fields import Settings
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Says of rows whether they are held out; the same in every epoch, process and order of the rows.
+
+    Parameters
+    ----------
+    share
+        Of rows, or of the values of a group.
+    group
+        Column whose values are held out as wholes; '' for rows one by one. Rows without a value are a group.
+    condition
+        Instead of a share: rows that fulfil it.
+
+    """
+
+    share: float = 0.0
+    group: str = ""
+    condition: RowFilter | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that it needs."""
+        if self.condition is not None:
+            return self.condition.columns
+        return (self.group,) if self.group else ()
+
+    def rows(self, dataset: Dataset, piece: Piece, columns: dict[str, Any]) -> np.ndarray:
+        """Return which rows of a piece are held out, bool (n,); `columns` are Arrow arrays of all its rows.
+
+        Raises
+        ------
+        DataError
+            The condition cannot be worked out for some value.
+
+        """
+        if self.condition is not None:
+            given = columns if self.condition.columns else {"": np.zeros(piece.rows)}
+            fulfilled: np.ndarray = self.condition.keep(given, dataset.source.where(piece))
+            return fulfilled
+        if self.share and self.group:
+            return self._of_group(columns[self.group])
+        return self._by_place(dataset, piece)
+
+    def _of_group(self, column: Any) -> np.ndarray:
+        """Hash values as text, so that a value is in or out whatever row group, file or order it comes in."""
+        plain = undictionaried(column)
+        plain = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
+        hashes = hash_whole(plain.cast(pa.large_string()).cast(pa.large_binary()).fill_null(NULL), name_seed(self.group))
+        return hashes < np.int64(self.share * 2.0**32)
+
+    def _by_place(self, dataset: Dataset, piece: Piece) -> np.ndarray:
+        held = np.zeros(piece.rows, np.bool_)
+        if not self.share:
+            return held
+        threshold = np.uint64(min(self.share * 2.0**64, 2.0**64 - 2048))
+        at, row = 0, piece.start
+        for group in range(piece.first, piece.last):
+            n = min(int(dataset.rows[group]) - row, piece.rows - at)
+            hold_out(_group_key(dataset, group), row, threshold, held[at : at + n])
+            at, row = at + n, 0
+        return held
+
+
+NOTHING_HELD = HeldOut()
+
+
+def _group_key(dataset: Dataset, group: int) -> np.uint64:
+    name = dataset.source.files[int(dataset.file[group])].name
+    text = f"{name}\0{int(dataset.index[group])}"
+    return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+
+def held_out(settings: Settings, schema: Any) -> HeldOut:
+    """Return which rows of a data set the settings hold out.
+
+    Raises
+    ------
+    SettingsError
+        The condition is none, or the column of the groups is not there or has no values that can be compared.
+
+    """
+    if isinstance(settings.validation, str):
+        return HeldOut(condition=row_filter(settings.validation, schema, "--validation"))
+    group = settings.validation_group or ""
+    if group and group not in schema.names:
+        raise SettingsError(f"--validation-group {group}: the data has no such column{nearest(group, schema.names)}")
+    if group and pa.types.is_nested(schema.field(group).type):
+        raise SettingsError(
+            f"--validation-group {group}: is of type {schema.field(group).type}; name a column of single values"
+        )
+    return HeldOut(settings.validation, group)
