@@ -81,7 +81,7 @@ class Model:
     draws: Draws | None = None
     conformal: ScoreSketch | None = None
     spread: Spread | None = None
-    """Of `sample`, from the posterior; of `calibrate`, scores of rows that it has not seen, and what residuals are divided by."""
+    """Of `sample`, from the posterior; of `calibrate`, scores of rows not seen before, and what residuals are divided by."""
     told: list[dict[str, Any]] = field(default_factory=list)
     """What the run printed that this process trained it in; in no file."""
 
