@@ -1,12 +1,12 @@
 """Kill a training run with SIGKILL at random instants, start it again until it ends, compare the bytes.
 
-    python scripts/prove_kills.py --kills 200
+    python scripts/prove_kills.py --kills 200 [--sample]
 
 One run is left alone and timed. Then runs are killed at times drawn uniformly from that duration (start-up,
 reading, learning, writing a checkpoint, saving the model) and started again, each time with another executor,
 number of threads, memory budget and cache of encoded rows, some of which all runs share, until they end; as many runs as
-the kills need. Every model file must be the same bytes. Prints a table and, as the last line, JSON; exits with 1 if a model
-differs.
+the kills need. Every model file must be the same bytes; with --sample it has draws from a posterior, and is calibrated.
+Prints a table and, as the last line, JSON; exits with 1 if a model differs.
 """
 
 import argparse
@@ -43,6 +43,16 @@ SETTINGS: dict[str, Any] = {
     "patience": 1000,
 }
 
+SAMPLED: dict[str, Any] = {
+    "patience": None,
+    "validate_every": None,
+    "polish": 5,
+    "method": "sgld-cv:steps=4000",
+    "prior": "normal:sd=1",
+    "conformal": True,
+}
+"""Settings of --sample, beside those."""
+
 PLACES = [
     {"executor": "dask", "threads": 2, "memory": "2GB", "cache": "none"},
     {"executor": "inline", "memory": "4GB", "cache": "memory"},
@@ -70,7 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many in all (default: 200)")
     parser.add_argument("--rows", type=int, default=24_000, help="rows of the data set (default: 24000)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of the instants")
+    parser.add_argument("--sample", action="store_true", help="draw from a posterior too, and calibrate")
     given = parser.parse_args(arguments)
+    SETTINGS.update(SAMPLED if given.sample else {})
     with tempfile.TemporaryDirectory(prefix="prove_kills_") as folder:
         began = time.monotonic()
         outcomes, sha, alone = prove(Path(folder), given.kills, given.rows, given.seed)

@@ -19,17 +19,20 @@ from streamsgd.version import __version__ as __version__
 if TYPE_CHECKING:
     from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
+    from streamsgd.model.calibrate import calibrate
     from streamsgd.model.compare import compare, explain
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
     from streamsgd.training.pilot import pilot
+    from streamsgd.training.sampling import sample
 
 
 _HOMES = {
     "train": "api",
     "plan": "api",
     "inspect": "api",
+    "calibrate": "model.calibrate",
     "compare": "model.compare",
     "evaluate": "api",
     "explain": "model.compare",
@@ -37,6 +40,7 @@ _HOMES = {
     "noise": "api",
     "pilot": "training.pilot",
     "predict": "api",
+    "sample": "training.sampling",
     "report": "show.report",
     "shuffle": "api",
     "Trainer": "partial",
@@ -49,6 +53,7 @@ __all__ = [
     "Model",
     "StreamSGDError",
     "Trainer",
+    "calibrate",
     "compare",
     "evaluate",
     "explain",
@@ -60,6 +65,7 @@ __all__ = [
     "plan",
     "predict",
     "report",
+    "sample",
     "shuffle",
     "train",
 ]

@@ -239,6 +239,7 @@ def predict(
     account: Account | None = None,
     unreadable: str | None = None,
     infinite: str | None = None,
+    intervals: float | None = None,
     also: Any = (),
     prune: bool = False,
 ) -> Scored:
@@ -263,6 +264,9 @@ def predict(
     unreadable, infinite
         As the settings of these names: rows of an unreadable row group are left out of the output if that is `skip`; infinite
         values are by default what they were in training.
+    intervals
+        Level of intervals of the mean that is predicted, e.g. 0.9, beside the predictions; the model needs draws or standard
+        errors.
     client
         A `dask.distributed.Client`, whose workers score, a file each: they must reach the data and `out`.
     account
@@ -294,7 +298,7 @@ def predict(
             account=account,
             client=found,
             memory=memory,
-            options=ScoringOptions(unreadable=unreadable, infinite=infinite),
+            options=ScoringOptions(unreadable=unreadable, infinite=infinite, intervals=intervals),
             also={name: loaded(one, loss, column_kind) for name, one in named_models(also).items()},
             prune=prune,
         )

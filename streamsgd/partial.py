@@ -64,7 +64,7 @@ class Trainer:
     def __init__(self, target: str, **settings: Any) -> None:
         # A table is a pass of its own: nothing in it was seen before.
         self.settings = make_settings({"epochs": 1, **settings, "target": target, "cache": "none"})
-        for name in ("polish", "standard_errors", "noise"):
+        for name in ("polish", "standard_errors", "noise", "method", "conformal"):
             if getattr(self.settings, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")

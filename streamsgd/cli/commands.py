@@ -21,7 +21,6 @@ from streamsgd.cli.common import (
     open_reporter,
     print_json,
     report_to_write,
-    saved_so_far,
     show_dry_run,
     watch_checkpoints,
 )
@@ -43,7 +42,7 @@ from streamsgd.cli.pages import Program, Sectioned
 from streamsgd.cli.passes import PASSES
 from streamsgd.cli.pilot import pilot
 from streamsgd.cli.rows import ROWS
-from streamsgd.errors import Stopped
+from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.version import __version__
 
 LEARN, USE, LOOK = "Learn", "Use a model", "Look"
@@ -109,9 +108,8 @@ def train(
     with open_reporter(as_json, quiet, verbose) as reporter:
         settings = all_settings(flags, config)
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
-        from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
+        from streamsgd.cli.training import run_training  # noqa: PLC0415
         from streamsgd.training.done import is_done  # noqa: PLC0415
-        from streamsgd.training.run import train_model  # noqa: PLC0415
 
         if skip_if_done and is_done(out, one_or_list(data), settings):
             reporter.line(f"{out} is the model of this data and these settings already")
@@ -120,43 +118,8 @@ def train(
         if dry_run:
             show_dry_run(one_or_list(data), settings, out, reporter, as_json)
             return
-        try:
-            model, report = train_model(
-                one_or_list(data),
-                settings,
-                out=out,
-                emit=reporter.event,
-                footers=reporter.footers,
-                shuffled=lambda rows, total: reporter.scored(rows, total, "shuffling"),
-                on_job=reporter.job,
-                callbacks=report_to_write(report_to),
-            )
-        except Stopped as stop:
-            result = {"command": "train", "status": "stopped", **saved_so_far(settings.checkpoint or f"{out}.ckpt")}
-            print_json({**result, "message": str(stop)})
-            raise
-        for line in describe_report(report, settings, reporter.memory.bytes):
-            reporter.line(line)
-        reporter.line(f"saved {out}")
-        result = {
-            "command": "train",
-            "status": "done",
-            "model": out,
-            "rows": report.rows,
-            "epochs": report.epochs,
-            "steps": report.steps,
-            "metrics": model.metrics,
-            "counts": model.provenance["counts"],
-            "shuffle": model.provenance["shuffle"],
-            "order": report.order,
-            "resumed_from": report.resumed_from,
-            "seconds": report.seconds,
-            "rows_per_second": report.rows_now / max(report.seconds, 1e-9),
-            "bytes": report.bytes,
-            "time": where_time_went(report),
-            "workers": workers_of(report),
-            "peak_memory_bytes": reporter.memory.bytes,
-        }
+        written = report_to_write(report_to)
+        result = run_training("train", one_or_list(data), out, settings, reporter, callbacks=written)
     print_json(result)
 
 
@@ -170,6 +133,7 @@ def train(
 @DATA
 @click.option("-o", "--out", required=True, metavar="PATH", help="Folder, or a file name.parquet for one file.")
 @ALSO
+@click.option("--intervals", type=float, metavar="LEVEL", help="Write intervals too, e.g. of 0.9.")
 @click.option("--prune", is_flag=True, help="Delete outputs whose input is gone, of those that the folder's own list names.")
 @OWN_LOSS
 @output_flags
@@ -180,6 +144,7 @@ def predict(
     *,
     out: str,
     also: tuple[str, ...],
+    intervals: float | None,
     prune: bool,
     as_json: bool,
     quiet: bool,
@@ -198,7 +163,7 @@ def predict(
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        scored = run(model, one_or_list(data), out, account=account, also=also, prune=prune, **given)
+        scored = run(model, one_or_list(data), out, account=account, also=also, intervals=intervals, prune=prune, **given)
         reporter.line(f"wrote {scored.files:,} files to {out}, {scored.already_there:,} were there already")
         if scored.pruned:
             reporter.line(f"deleted {scored.pruned:,} files whose input is gone")
@@ -270,5 +235,5 @@ def evaluate(
     print_json(result)
 
 
-for command in (pilot, *PASSES, *ROWS, *LOOKING, *MACHINE):
+for command in (pilot, *PASSES, *UNCERTAIN, *ROWS, *LOOKING, *MACHINE):
     cli.add_command(command)

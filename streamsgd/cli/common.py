@@ -14,7 +14,7 @@ from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import make_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from streamsgd.settings.fields import Settings
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from streamsgd.stream.stats import Account
 
 
-def all_settings(flags: dict[str, Any], config: str | None) -> Settings:
-    """Return the settings of flags, environment and file, checked."""
-    return make_settings(*gather(flags, config=config))
+def all_settings(flags: dict[str, Any], config: str | None, defaults: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings of flags, environment and file, checked, and a command's own defaults of the others."""
+    values, origins = gather(flags, config=config)
+    return make_settings({**(defaults or {}), **values}, origins)
 
 
 def given_settings(flags: dict[str, Any], config: str | None) -> dict[str, Any]:

@@ -30,6 +30,9 @@ SCORED = (
     *("memory", "threads", "executor", "workers", "scheduler", "io_timeout"),
 )
 
+CALIBRATED = ("bad_rows", *(name for name in SCORED if name not in ("workers", "scheduler")))
+"""Settings that calibrate takes."""
+
 EVALUATED = ("weight", "bad_rows", *SCORED)
 
 INSPECTED = (

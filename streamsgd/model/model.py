@@ -23,8 +23,8 @@ from streamsgd.model import store
 from streamsgd.model.card import card, one_line
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.format import folded, packed, unfolded, unpacked
+from streamsgd.model.further import further_arrays, read_further, split_further
 from streamsgd.model.interpret import HashedUse, Value
-from streamsgd.model.memory import Memory, memory_arrays, read_memory, split_memory
 from streamsgd.model.score_stream import score_source
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
 from streamsgd.settings.words import speaks_python
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
+    from streamsgd.model.draws import Draws
+    from streamsgd.model.memory import Memory
+    from streamsgd.model.sketch import ScoreSketch, Spread
 
 
 BATCH_ROWS = 1 << 16
@@ -75,6 +78,10 @@ class Model:
     covariance: np.ndarray | None = None
     memory: Memory | None = None
     """What the optimizer remembers, if it was to be kept."""
+    draws: Draws | None = None
+    conformal: ScoreSketch | None = None
+    spread: Spread | None = None
+    """Of `sample`, from the posterior; of `calibrate`, scores of rows not seen before, and what residuals are divided by."""
     told: list[dict[str, Any]] = field(default_factory=list)
     """What the run printed that this process trained it in; in no file."""
 
@@ -234,14 +241,14 @@ class Model:
         the value it was imputed with; a transformed column is in units of its transform.
         """
         raw = self.weights.astype(np.float64)
-        scale, shift = self._units()
+        scale, shift = self.units()
         weights = raw[: self.encoding.width] * scale[:, None]
         intercepts = raw[-1] - (weights * shift[:, None]).sum(axis=0)
         if self.target.task == "regression":
             return weights / self.target.scale, intercepts / self.target.scale + self.target.shift
         return weights, intercepts
 
-    def _units(self) -> tuple[np.ndarray, np.ndarray]:
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scale and shift of every number, (width,)."""
         numbers = self.encoding.numbers
         scale = np.array([1.0 if number.scale is None else number.scale for number in numbers])
@@ -263,7 +270,7 @@ class Model:
         """
         if self.covariance is None:
             raise ModelError("the model has no standard errors: train it with --standard-errors and --polish, or --average")
-        (scale, shift), width = self._units(), self.encoding.width
+        (scale, shift), width = self.units(), self.encoding.width
         encoded = np.sqrt(np.diagonal(self.covariance)).reshape(self.weights.shape)
         across, intercepts = np.zeros(len(self.weights)), np.zeros(self.n_outputs)
         across[:width], across[-1] = -scale * shift, 1.0
@@ -304,8 +311,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the model file; equal models give equal bytes."""
-        arrays = {**packed(self.weights), **folded(self.covariance), **memory_arrays(self.memory)}
-        return store.pack("model", self.header(), arrays)
+        return store.pack("model", self.header(), packed(self.weights) | folded(self.covariance) | further_arrays(self))
 
     def header(self) -> dict[str, Any]:
         """Return everything but the weights as JSON values."""
@@ -373,17 +379,15 @@ def from_file(
     found = read_model_header(header, name, kinds)
     part = read_loss(found, loss, name)
     n_outputs = int(getattr(part, "classes", 1))
-    arrays, remembered = split_memory(arrays)
+    arrays, others = split_further(arrays)
     check_weights(arrays, found.encoding, n_outputs, name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)
-        memory = read_memory(remembered, found.encoding.n_coordinates * n_outputs, name)
+        further = read_further(others, found.encoding.n_coordinates, n_outputs, len(found.target.classes), name)
     except MemoryError as error:
         raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
-    common = {column: list(pairs) for column, pairs in found.common.items()}
-    return Model(
-        part, found.encoding, found.target, weights, found.settings, found.metrics, found.provenance, common, covariance, memory
-    )
+    said = found.settings, found.metrics, found.provenance, {column: list(pairs) for column, pairs in found.common.items()}
+    return Model(part, found.encoding, found.target, weights, *said, covariance, **further)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

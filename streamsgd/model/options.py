@@ -16,6 +16,8 @@ class ScoringOptions(NamedTuple):
     bad_rows: str | None = None
     unreadable: str | None = None
     infinite: str | None = None
+    intervals: float | None = None
+    """Share of an interval's level; None for no intervals."""
 
     def of(self, model: Predictor, name: str) -> str | None:
         """Return what holds: what was asked for, else what training had."""

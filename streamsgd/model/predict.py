@@ -24,6 +24,7 @@ from streamsgd.data.open import is_by_file
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
 from streamsgd.model.contributions import Contributions
+from streamsgd.model.intervals import IntervalColumns
 from streamsgd.model.manifest import Outputs, enlist
 from streamsgd.model.manifest import prune as prune_outputs
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
@@ -323,6 +324,8 @@ def score_data(
     except NoFilesError as error:
         return _nothing(out, error, prune=prune)
     scores: tuple[Any, ...] = (Contributions(model),) if explained else score_columns(model, also or {})
+    if options.intervals is not None:
+        scores = (IntervalColumns(model, options.intervals), *scores[1:])
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
     if clash := own_names(scores) & set(chosen):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.draws import Draws
+    from streamsgd.model.sketch import ScoreSketch, Spread
 
 
 class Predictor(Protocol):
@@ -38,6 +40,22 @@ class Predictor(Protocol):
     @property
     def classes(self) -> tuple[Any, ...]:
         """Of the target; none of a number."""
+
+    @property
+    def covariance(self) -> np.ndarray | None:
+        """Of the weights, if it is known."""
+
+    @property
+    def draws(self) -> Draws | None:
+        """From the posterior of the weights, if there are any."""
+
+    @property
+    def conformal(self) -> ScoreSketch | None:
+        """Scores of rows that it has not seen, if it was calibrated."""
+
+    @property
+    def spread(self) -> Spread | None:
+        """What residuals are divided by, if they are."""
 
     @property
     def n_outputs(self) -> int:

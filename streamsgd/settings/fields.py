@@ -114,6 +114,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "are the same."
         ),
     ] = False
+    method: Annotated[
+        str | None,
+        Meta(
+            description="Draw weights from their posterior once the rest is done, by sgld-cv, sgld, sghmc, laplace or "
+            "constant-sgd, e.g. sgld-cv:step=0.02,batch=64; default: only sample does, by sgld-cv."
+        ),
+    ] = None
+    prior: Annotated[
+        str, Meta(description="Prior of the encoded weights when sampling, in the place of --penalty, e.g. normal:sd=1.")
+    ] = "none"
+    temperature: Annotated[
+        Positive, Meta(description="Of the posterior that is sampled: its logarithm is divided by this; 1 is the posterior.")
+    ] = 1.0
+    chains: Annotated[int, Meta(ge=1, le=64, description="Independent chains of draws.")] = 4
+    draws: Annotated[
+        Count | Literal["auto"],
+        Meta(description="Draws that are kept in the model, all chains together; auto is up to 4,000, of many weights fewer."),
+    ] = "auto"
+    conformal: Annotated[
+        bool,
+        Meta(
+            description="Keep how far predictions are off on the rows of --validation, in one more pass: predict --intervals "
+            "then holds outcomes."
+        ),
+    ] = False
     categorical: Annotated[Names, Meta(description="Columns of integers or others to take as categories, as strings are.")] = ()
     values: Annotated[
         bool,
@@ -298,6 +323,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = "auto"
 
+
+SAMPLING = ("method", "prior", "temperature", "chains", "draws")
+"""Settings that say nothing of a run that draws no weights."""
+
+SAMPLED = {"method": "sgld-cv", "polish": 50}
+"""What sample sets of its own, unless it is set otherwise."""
 
 RUN_ONLY = frozenset(
     [

@@ -15,7 +15,7 @@ from streamsgd.messages import nearest, parse_bytes
 from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
 from streamsgd.settings.describe import describe
-from streamsgd.settings.fields import RUN_ONLY, Settings
+from streamsgd.settings.fields import RUN_ONLY, SAMPLING, Settings
 from streamsgd.settings.policies import POLICIES, check_policies, split_kind
 
 if TYPE_CHECKING:
@@ -63,10 +63,7 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
             + " ".join(f"{key}={value!r}" for key, value in PORTABLE.items())
             + " in its environment, or use the command line, on an x86-64 machine"
         )
-    if settings.validation_group is not None and (isinstance(settings.validation, str) or not settings.validation):
-        raise SettingsError("--validation-group keeps values together in a share of the rows: pass --validation 0.1 with it")
-    if settings.workers is not None and settings.scheduler is not None:
-        raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
+    _check_pairs(settings)
     return settings
 
 
@@ -86,6 +83,19 @@ def _plain(value: Any, setting: Setting) -> Any:
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
+
+
+def _check_pairs(settings: Settings) -> None:
+    """Refuse settings that mean nothing together."""
+    if settings.prior != "none" and settings.method is None:
+        raise SettingsError(
+            f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights "
+            "in training is --penalty"
+        )
+    if settings.validation_group is not None and (isinstance(settings.validation, str) or not settings.validation):
+        raise SettingsError("--validation-group keeps values together in a share of the rows: pass --validation 0.1 with it")
+    if settings.workers is not None and settings.scheduler is not None:
+        raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
 
 
 def _texts(value: Any) -> Any:
@@ -135,8 +145,8 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    for name in ("start", "keep_memory", "steps", "validation_group"):  # models of runs without them say nothing of them
-        if not found[name]:
-            del found[name]
+    names = ("start", "keep_memory", "steps", "validation_group", "conformal")
+    for name in [*(name for name in names if not found[name]), *([] if settings.method else SAMPLING)]:
+        del found[name]  # models of runs without them say nothing of them
     secret = {name: hide(value) for name in ("valid", "start") if (value := getattr(settings, name)) is not None}
     return found | secret

@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import losses, optimizers, penalties, schedules
+from streamsgd.kernels.parts import losses, methods, optimizers, penalties, priors, schedules
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
@@ -63,6 +63,17 @@ PARTS: dict[str, dict[str, Any]] = {
         "iid": samplers.Independent,
     },
     "batch_size": {"adaptive": batches.Adaptive},
+    "prior": {
+        "none": priors.Flat,
+        "normal": priors.Normal,
+    },
+    "method": {
+        "sgld-cv": methods.ControlledLangevin,
+        "sgld": methods.Langevin,
+        "sghmc": methods.HamiltonianLangevin,
+        "constant-sgd": methods.ConstantRate,
+        "laplace": methods.Laplace,
+    },
 }
 
 

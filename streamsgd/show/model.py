@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.messages import counted
+from streamsgd.model.uncertainty import weights_of
+from streamsgd.show.posterior import posterior_lines
 from streamsgd.show.tables import MOST_ROWS, number, short, table
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 TWO_SIDED = 1.959963984540054
 """Standard errors to either side of a weight that hold 95 % of a normal distribution."""
 
-DOUBTS = ("std. error", "95 % interval")
+DOUBTS = ("std. error", "z", "p", "95 % interval")
 """What stands beside weights that have standard errors."""
 
 
@@ -70,6 +73,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         "classes": list(model.classes),
         "intercept": told(intercepts),
         **{f"intercept_{key}": value for key, value in doubt(intercepts, None if errors is None else errors[2]).items()},
+        "drawn": model.draws is not None,
         "n_columns": len(columns),
         "columns": [columns[j] for j in order[:top]],
         "n_values": len(values),
@@ -85,6 +89,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         ],
         "crosses": [cross.name for cross in model.encoding.crosses],
         "hashed": None if use is None else asdict(use),
+        **({"weights": known} if (known := weights_of(model)) else {}),
         "metrics": model.metrics,
         "settings": model.settings,
         "provenance": model.provenance,
@@ -122,6 +127,8 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
+    if summary["drawn"]:
+        return [*lines, *posterior_lines(summary), *_hashed_lines(summary)]
     return [*lines, *_weight_lines(summary), *_value_lines(summary), *_hashed_lines(summary)]
 
 
@@ -157,15 +164,16 @@ def _value_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _weight_cells(of: dict[str, Any], name: str, key: str = "weight", prefix: str = "") -> list[str]:
-    """Return a weight, that of a class if there are several, and, where there are any, its standard error and interval."""
+    """Return a weight, that of a class if there are several, with its standard error, z, p and interval where there are any."""
     found = [of.get(part) for part in (key, f"{prefix}error", f"{prefix}interval")]
     weight, error, interval = (part[name] if isinstance(part, dict) else part for part in found)
     if f"{prefix}error" not in of:
         return [number(weight)]
     if error is None:
-        return [number(weight), "not determined", ""]
+        return [number(weight), "not determined", "", "", ""]
     low, high = interval or (None, None)
-    return [number(weight), f"{error:.3g}", f"{number(low)} .. {number(high)}"]
+    z = weight / error if error else math.inf
+    return [number(weight), f"{error:.3g}", f"{z:.2f}", f"{math.erfc(abs(z) / 2**0.5):.2g}", f"{number(low)} .. {number(high)}"]
 
 
 def _hashed_lines(summary: dict[str, Any]) -> list[str]:

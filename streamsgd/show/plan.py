@@ -50,6 +50,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         *([] if plan["average_from"] is None else [f"average   of the weights from epoch {plan['average_from']:g} on"]),
         *([f"polish    at most {plan['polish']:,} passes more"] if plan["polish"] else []),
         *(["errors    one pass more"] if plan["standard_errors"] else []),
+        *([f"draws     by {plan['method']}, in about three passes more"] if plan["method"] else []),
         "",
         f"memory    {peak} projected peak of {limit}, {counted(plan['threads'], 'reading thread')}",
         *(f"          {format_bytes(size):>8}  {MEMORY_PARTS.get(name, name)}" for name, size in memory["parts"].items()),

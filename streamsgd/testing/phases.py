@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from streamsgd.training.phases.base import Phase, PhaseKind
 
 
+OUTCOME = ("weights", "tally", "covariance", "draws", "conformal", "metrics", "steps", "passes")
+"""Of an outcome, what must have the same bits."""
+
+
 def check_phase(job: Job, name: str, *backends: Backend) -> None:
     """Check a phase of a job: stopped and restored between any two rounds it ends with the same bits, on any backend.
 
@@ -72,7 +76,7 @@ def _run(job: Job, kinds: Sequence[PhaseKind], name: str, backend: Backend, *, r
         outcome = phase.outcome()
         if kind.name == name:
             break
-    return contents([outcome.weights, outcome.tally, outcome.covariance, outcome.metrics, outcome.steps, outcome.passes])
+    return contents([getattr(outcome, name) for name in OUTCOME])
 
 
 def _checked(kind: PhaseKind, job: Job, saved: Saved) -> Saved:

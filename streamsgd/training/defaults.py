@@ -97,9 +97,14 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     fits = {"margin": "binary"}.get(loss.task, loss.task)
     if fits != target.task:
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
+    if settings.method and not hasattr(loss, "likelihood"):
+        raise SettingsError(
+            f"a posterior needs a loss that is the logarithm of a likelihood, and {type(loss).__name__} is none: leave --loss "
+            "out, or take squared, logistic, poisson or softmax"
+        )
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
-    penalty, spec = make("penalty", settings.penalty), settings.optimizer
+    penalty, spec = penalty_of(settings, n_rows), settings.optimizer
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
     optimizer = scale_rate(choose_optimizer(spec, settings.learning_rate, encoding.width), settings)
@@ -111,6 +116,17 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     steady = settings.steps is not None or is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
+
+
+def penalty_of(settings: Settings, n_rows: int) -> Any:
+    """Return the penalty of training: as set, or the one whose minimum is near the mode of the posterior under the prior.
+
+    Sampling goes on from there to the mode itself.
+    """
+    precision = make("prior", settings.prior).precision if settings.method else 0.0
+    if precision > 0.0 and settings.penalty == "none":
+        return make("penalty", "l2", l2=precision / n_rows)
+    return make("penalty", settings.penalty)
 
 
 def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: bool) -> None:

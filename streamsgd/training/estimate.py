@@ -66,6 +66,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "polish": settings.polish,
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
+        "method": settings.method,
         "measuring": measuring,
         "steps": min((job.epochs - measuring) * steps, settings.steps or (1 << 62)),
         "threads": budget.threads,

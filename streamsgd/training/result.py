@@ -59,6 +59,7 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lin
     job = outcome.job
     model = model_of(job, outcome.weights)
     model.covariance, model.memory = outcome.covariance, outcome.memory
+    model.draws, model.conformal, model.spread = outcome.draws, outcome.conformal, outcome.spread
     model.settings, model.common = identity(job.settings), totals.frequent.best()
     model.metrics = losses_of(outcome)
     model.metrics |= {} if outcome.best_constant is None else {"best_constant_loss": outcome.best_constant}

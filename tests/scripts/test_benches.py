@@ -103,3 +103,9 @@ def test_pilots_find_the_line_of_the_exact_recursion() -> None:
     assert abs(found["c"] - 1.0) < 0.1
     assert 0.5 <= found["size"] <= 2.0
     assert found["covered"] > 0.8
+
+
+def test_chains_in_a_double_well_have_the_law_of_eulers_chain() -> None:
+    """In small, as far as fewer steps can tell; the script exits with 1 if they have not."""
+    found = run("bench_posterior.py", "--small", "--only", "well")["results"]["well"]
+    assert found["0.04"]["euler"] < found["0.04"]["boltzmann"]  # the discretisation is seen, and is Euler's

@@ -119,7 +119,23 @@ PHASES = {
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},
     "polish": {"polish": 4, "validation": 0.1},
     "standard_errors": {"polish": 3, "standard_errors": True, "penalty": "l2:l2=0.01"},
+    "posterior": {"method": "sgld-cv:steps=60,batch=4,burn_in=8,thin=2", "prior": "normal:sd=1", "validation": 0.1},
+    "calibration": {"validation": 0.3, "conformal": True},
+    "residual_scale": {"target": "x0", "validation": 0.3, "conformal": True},
+    "posterior, without chains": {"method": "laplace", "polish": 9},
 }
+
+
+def test_workers_draw_the_same_from_a_posterior(data: Path) -> None:
+    job = job_of(data, **PHASES["posterior"])
+    settings = {**QUIET, "memory_limit": 0}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, **settings) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        backend = DaskBackend(job, client, parse_straggler("again"))
+        check_phase(job, "posterior", backend)
+        backend.close()
 
 
 @pytest.mark.parametrize("case", PHASES)

@@ -27,6 +27,8 @@ steep       True if slopes have no bound and grow faster than scores: `confine` 
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
 shiftable   True if all scores may rise together without any change
+likelihood  "exact" if the loss is the negative logarithm of one, up to a term of y alone, "scaled" if it is one times an
+            unknown variance: what `sample` takes
 """
 
 import math
@@ -44,6 +46,7 @@ class Squared(NamedTuple):
     task = "regression"
     mixing = "squares"
     curvature = 1.0
+    likelihood = "scaled"
     source = "Legendre 1805"
 
     def value(loss, y, score):
@@ -128,6 +131,7 @@ class Logistic(NamedTuple):
     task = "binary"
     mixing = "likelihood"
     curvature = 0.25
+    likelihood = "exact"
     source = "Cox 1958, JRSS B 20"
 
     def value(loss, y, score):
@@ -222,6 +226,7 @@ class Poisson(NamedTuple):
     task = "poisson"
     mixing = "likelihood"
     steep = True
+    likelihood = "exact"
     source = "Nelder and Wedderburn 1972"
 
     def value(loss, y, score):
@@ -255,6 +260,7 @@ class Softmax(NamedTuple):
     task = "multiclass"
     curvature = 0.5
     shiftable = True
+    likelihood = "exact"
     source = "Bridle 1990; the bound is of Boehning 1992, Annals of the Institute of Statistical Mathematics 44"
 
     def value(loss, y, score):

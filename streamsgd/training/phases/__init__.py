@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from streamsgd.errors import SettingsError
 from streamsgd.training.phases.base import PhaseKind
+from streamsgd.training.phases.conformal import CONFORMAL
 from streamsgd.training.phases.epochs import EPOCHS
 from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
+from streamsgd.training.phases.posterior import POSTERIOR
+from streamsgd.training.phases.residual_scale import RESIDUAL_SCALE
 from streamsgd.training.phases.standard_errors import STANDARD_ERRORS
 from streamsgd.training.phases.svrg import SVRG
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
-PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS)
+PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL)
 
 
 def known(settings: Settings) -> tuple[PhaseKind, ...]:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
+    from streamsgd.model.sketch import ScoreSketch, Spread
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Round
@@ -45,6 +47,12 @@ class Outcome:
     """Mean loss of the best constant prediction, where it is known."""
     covariance: np.ndarray | None = None
     """float64 (n_weights, n_weights), if a phase has found it."""
+    draws: Draws | None = None
+    """From the posterior, if there are any."""
+    conformal: ScoreSketch | None = None
+    """Of held-out rows, if there is one."""
+    spread: Spread | None = None
+    """What the residuals of a regression are divided by, if they are."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
     ledger: dict[str, Any] | None = None

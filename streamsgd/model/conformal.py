@@ -1,0 +1,62 @@
+"""Conformal prediction: intervals and sets of labels that hold the outcome with a given chance, whatever the distribution.
+
+Of n rows that the weights have not seen, a score each: how far the outcome is from the prediction. For a row like them, the
+score is within the ceil((n + 1)(1 - a))-th smallest of theirs with a chance of at least 1 - a (Vovk, Gammerman and Shafer 2005;
+Lei et al. 2018, JASA 113). Of classes, each has scores and a quantile of its own, so that this holds for rows of every class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamsgd.model.sketch import LEAST_MEAN, LEAST_OFF, ScoreSketch, Spread
+from streamsgd.settings.registry import make
+
+if TYPE_CHECKING:
+    from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.predictor import Predictor
+
+
+def sketch_rows(model: Predictor, block: Block, start: int, stop: int) -> ScoreSketch:
+    """Return the sketch of the scores of rows start to stop, which have their targets."""
+    raw, means, _ = model.score_block(block, start, stop)
+    y = block.y[start:stop]
+    if not model.classes:
+        outcome, center = (model.in_target_units(values.astype(np.float64)) for values in (y, means[:, 0]))
+        return ScoreSketch.of(
+            np.zeros(len(y), np.int64), np.abs(outcome - center) / spread_of(model, block, start, stop, means)
+        )
+    labels = y.astype(np.int64)
+    off = 1.0 - fits_of(model, raw, means)[np.arange(len(y)), labels]
+    return ScoreSketch.of(labels, np.maximum(off, LEAST_OFF))
+
+
+def spread_of(model: Predictor, block: Block, start: int, stop: int, means: np.ndarray) -> np.ndarray:
+    """Return what residuals of rows start to stop are divided by: what was learned, of counts the root of the mean, or 1."""
+    if model.spread is not None:
+        return _learned_spread(model.spread, model, block, start, stop)
+    if model.target.task != "poisson":
+        return np.ones(len(means))
+    found: np.ndarray = np.sqrt(np.maximum(means[:, 0].astype(np.float64), LEAST_MEAN))
+    return found
+
+
+def fits_of(model: Predictor, scores: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return how well each class fits each row, from 0 to 1, float64 (n, n_classes): the probability, if there are any."""
+    if model.n_outputs > 1:
+        return means.astype(np.float64)
+    right = means[:, 0].astype(np.float64)
+    if not model.has_probabilities:
+        right = 1.0 / (1.0 + np.exp(-np.clip(scores[:, 0].astype(np.float64), -700.0, 700.0)))
+    return np.column_stack([1.0 - right, right])
+
+
+def _learned_spread(spread: Spread, model: Predictor, block: Block, start: int, stop: int) -> np.ndarray:
+    """Return how large residuals of rows start to stop are, float64 (n,)."""
+    linear = replace(model, weights=spread.weights[:, None], loss=make("loss", "squared"))  # type: ignore[type-var]
+    scores, _, _ = linear.score_block(block, start, stop)
+    found: np.ndarray = np.maximum(scores[:, 0], spread.least)
+    return found

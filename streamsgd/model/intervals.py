@@ -1,0 +1,240 @@
+"""Intervals beside predictions: of the mean that a model predicts, as far as its weights are known.
+
+From a covariance V of the weights: the score has the variance x'Vx, and the interval is that of a normal score behind the
+inverse link; the standard error is that of the first order (delta method). From draws: mean, quantiles and standard deviation
+of the predictions of some of them, evenly chosen. Neither holds the outcome of a row, which scatters around its mean.
+
+A model that was calibrated has intervals of the outcome instead, or sets of labels, and those of the mean are called
+`mean_lower` and `mean_upper`.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.errors import ModelError, SettingsError
+from streamsgd.features.layout import most_entries
+from streamsgd.kernels.structs.block import new_scratch
+from streamsgd.kernels.sums.spread import (
+    ERROR,
+    LOWER,
+    MEAN,
+    UPPER,
+    Spread,
+    draw_spread,
+    link,
+    score_covariances,
+    score_variances,
+    touches,
+)
+from streamsgd.model.conformal import fits_of, spread_of
+from streamsgd.model.outputs import ScoreColumns
+
+if TYPE_CHECKING:
+    from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.predictor import Predictor
+
+DRAWS = 64
+"""By which predictions are made, of all that a model keeps."""
+
+NAMES = ("mean", "lower", "upper", "standard_error")
+"""Columns of the output, in the order of the kernel's places."""
+
+ENTROPIES = ("total_entropy", "aleatoric_entropy")
+
+NEAR = 1e-3
+"""Standard errors of the score, over which the slope of the link is taken."""
+
+
+class Intervals:
+    """What works out intervals of one model.
+
+    Parameters
+    ----------
+    model
+        With draws, or else a covariance.
+    level
+        Above 0, below 1.
+
+    """
+
+    def __init__(self, model: Predictor, level: float) -> None:
+        if not 0.0 < level < 1.0:
+            raise SettingsError(f"--intervals {level:g} is no share between 0 and 1 that intervals are to hold, such as 0.9")
+        self._of_mean = model.draws is not None or model.covariance is not None
+        if not self._of_mean and model.conformal is None:
+            raise ModelError(
+                "--intervals needs a model that was calibrated, or whose weights have draws or standard errors: use streamsgd "
+                "calibrate or streamsgd sample, or train it with --standard-errors and --polish 20"
+            )
+        self.model, self.level = model, level
+        self._draws, self._covariance, self._unknown = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, np.bool_)
+        if model.draws is not None:
+            self._draws = _some_draws(model)
+        elif model.covariance is not None:
+            self._unknown = np.isnan(np.diagonal(model.covariance))
+            self._covariance = np.where(np.isnan(model.covariance), 0.0, model.covariance)
+        place = (1.0 - level) / 2.0 * (self._draws.shape[1] - 1)
+        self._ends, self._share = math.floor(max(place, 0.0)) + 2, max(place, 0.0) % 1.0
+
+    @property
+    def fields(self) -> list[Any]:
+        """Columns of the output, as fields of Arrow."""
+        return [*self._outcome_fields, *(pa.field(name, pa.float64()) for name in self._names)]
+
+    @property
+    def _names(self) -> list[str]:
+        """Columns about the mean."""
+        if not self._of_mean:
+            return []
+        names = [f"mean_{name}" if name in ("lower", "upper") and self.model.conformal else name for name in NAMES]
+        classes = self.model.classes if self.model.n_outputs > 1 else None
+        found = names if classes is None else [f"{name}_{c}" for c in classes for name in names]
+        return found + (list(ENTROPIES) if self._has_entropies else [])
+
+    @property
+    def _outcome_fields(self) -> list[Any]:
+        """Columns about the outcome."""
+        if self.model.conformal is None:
+            return []
+        if self.model.classes:
+            return [pa.field("labels", pa.list_(pa.array(np.array(self.model.classes)).type))]
+        return [pa.field("lower", pa.float64()), pa.field("upper", pa.float64())]
+
+    @property
+    def _has_entropies(self) -> bool:
+        return self.model.draws is not None and self.model.has_probabilities
+
+    def of_block(self, block: Block, start: int, stop: int, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+        """Return the columns, as of Arrow, of rows start to stop, given scores and means (n, n_outputs) in block units."""
+        found = self._of_outcome(block, start, stop, scores, means) | (
+            self._about_mean(block, start, stop, scores) if self._of_mean else {}
+        )
+        return {field.name: found[field.name] for field in self.fields}
+
+    def _of_outcome(self, block: Block, start: int, stop: int, scores: np.ndarray, means: np.ndarray) -> dict[str, Any]:
+        """Return what calibration says."""
+        model, sketch = self.model, self.model.conformal
+        if sketch is None:
+            return {}
+        if model.classes:
+            ends = np.array([sketch.quantile(self.level, k).value for k in range(len(model.classes))])
+            inside = 1.0 - fits_of(model, scores, means) <= ends
+            offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
+            labels = pa.array(np.array(model.classes)[np.nonzero(inside)[1]])
+            return {"labels": pa.ListArray.from_arrays(offsets, labels)}
+        width = sketch.quantile(self.level).value * spread_of(model, block, start, stop, means)
+        center = model.in_target_units(means)[:, 0].astype(np.float64)
+        lower = np.maximum(center - width, 0.0) if model.target.task == "poisson" else center - width
+        return {"lower": pa.array(lower), "upper": pa.array(center + width)}
+
+    def _about_mean(self, block: Block, start: int, stop: int, scores: np.ndarray) -> dict[str, Any]:
+        """Return what draws or standard errors say."""
+        layout = self.model.encoding.layout(mixed=hasattr(block.rows, "ids"))
+        part = layout.choose(block, slice(start, stop))
+        scratch = new_scratch(self.model.n_outputs, np.float64, most_entries(part, layout))
+        n, n_outputs = stop - start, self.model.n_outputs
+        out, entropies = np.empty((n, n_outputs, len(NAMES))), np.empty((n, 2 if self._has_entropies else 0))
+        if self.model.draws is not None:
+            size = (n_outputs, self._draws.shape[1])
+            room = Spread(np.empty(size), np.empty(size), np.empty((2, self._ends)), np.empty((2, n_outputs)))
+            draw_spread(self.model.loss, part, 0, n, self._draws, self._share, out, entropies, room, scratch)
+        elif n_outputs == 1:
+            self._fill_one(part, scores.astype(np.float64), out, scratch)
+        else:
+            self._fill_many(part, scores.astype(np.float64), out, scratch)
+        columns = (pa.array(values, from_pandas=True) for values in self._columns(out, entropies))
+        return dict(zip(self._names, columns, strict=True))
+
+    def _columns(self, out: np.ndarray, entropies: np.ndarray) -> list[np.ndarray]:
+        target = self.model.target
+        if target.task == "regression":
+            out[:, :, :ERROR] = out[:, :, :ERROR] / target.scale + target.shift
+            out[:, :, ERROR] /= target.scale
+        values = out.reshape(len(out), -1)
+        return [*(values[:, j] for j in range(values.shape[1])), *(entropies[:, j] for j in range(entropies.shape[1]))]
+
+    def _fill_one(self, block: Block, scores: np.ndarray, out: np.ndarray, scratch: Any) -> None:
+        """Fill in what a covariance says of one output."""
+        variances = np.empty(len(scores))
+        score_variances(block, 0, len(scores), self._covariance, variances, np.empty(len(self._covariance)), scratch)
+        errors = np.sqrt(np.maximum(variances, 0.0))[:, None]
+        width, step = NormalDist().inv_cdf(0.5 + self.level / 2.0) * errors, NEAR * np.maximum(errors, 1e-12)
+        out[:, :, MEAN], out[:, :, LOWER], out[:, :, UPPER] = (self._link(scores + k * width) for k in (0, -1, 1))
+        out[:, :, ERROR] = np.abs(self._link(scores + step) - self._link(scores - step)) / (2.0 * step) * errors
+        self._blank(block, out, scratch)
+
+    def _fill_many(self, block: Block, scores: np.ndarray, out: np.ndarray, scratch: Any) -> None:
+        """Fill in what a covariance says of classes: intervals of probabilities, to first order, within 0 and 1."""
+        n, k = scores.shape
+        covariances, means = np.empty((n, k, k)), np.empty((n, k))
+        score_covariances(block, 0, n, self._covariance, covariances, scratch)
+        link(self.model.loss, scores, means)
+        slopes = means[:, :, None] * (np.eye(k) - means[:, None, :])
+        errors = np.sqrt(np.maximum(np.einsum("nkq,nqr,nkr->nk", slopes, covariances, slopes), 0.0))
+        z = NormalDist().inv_cdf(0.5 + self.level / 2.0)
+        out[:, :, MEAN], out[:, :, ERROR] = means, errors
+        out[:, :, LOWER], out[:, :, UPPER] = np.maximum(means - z * errors, 0.0), np.minimum(means + z * errors, 1.0)
+        self._blank(block, out, scratch)
+
+    def _link(self, scores: np.ndarray) -> np.ndarray:
+        """Return predictions of scores (n, n_outputs)."""
+        out = np.empty_like(scores)
+        link(self.model.loss, scores, out)
+        return out
+
+    def _blank(self, block: Block, out: np.ndarray, scratch: Any) -> None:
+        """Say nothing of rows that have a value whose weight is not determined."""
+        if not self._unknown.any():
+            return
+        found = np.zeros(len(out), np.bool_)
+        marked = self._unknown.reshape(-1, self.model.n_outputs).any(axis=1)
+        touches(block, 0, len(out), marked, found, scratch)
+        out[found, :, LOWER:] = np.nan
+
+
+def _some_draws(model: Predictor) -> np.ndarray:
+    """Return some draws, evenly chosen, as (n_weights, n_draws) in the precision of the model."""
+    assert model.draws is not None, "the caller looks"  # noqa: S101  for the type checker
+    store = model.draws.store.reshape(-1, len(model.draws.mode))
+    places = np.unique(np.linspace(0, len(store) - 1, min(DRAWS, len(store))).round().astype(np.int64))
+    return np.ascontiguousarray((model.draws.mode + store[places].astype(np.float64)).T.astype(model.weights.dtype))
+
+
+class IntervalColumns(NamedTuple):
+    """The columns of a model's scores, and of its intervals beside them; see `outputs.ScoreColumns`."""
+
+    model: Predictor
+    level: float
+    prefix: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What makes its files others than those of other columns."""
+        return f"intervals {self.level!r}"
+
+    def fields(self) -> list[Any]:
+        """Return the Arrow fields of the columns."""
+        return [*ScoreColumns(self.model).fields(), *Intervals(self.model, self.level).fields]
+
+    def score(self, block: Block, start: int, stop: int) -> Any:
+        """Return an Arrow table for rows start to stop of a block of the model's encoding."""
+        scores, means, _ = self.model.score_block(block, start, stop)
+        table = ScoreColumns(self.model).of(scores, means)
+        for name, column in Intervals(self.model, self.level).of_block(block, start, stop, scores, means).items():
+            table = table.append_column(name, column)
+        return table
+
+    @property
+    def names(self) -> set[str]:
+        """Names that no other column may have."""
+        return ScoreColumns(self.model).names | {field.name for field in Intervals(self.model, self.level).fields}
+
+    def with_own_weights(self) -> IntervalColumns:
+        """Return the same with weights that kernels take: what came by wire may not be so."""
+        return self._replace(model=self.model.with_own_weights())
