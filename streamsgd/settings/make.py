@@ -123,8 +123,9 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    for name in ("start", "keep_memory", "validation_group"):  # models of runs without them say nothing of them
-        if not found[name]:
+    # Models of runs without them say nothing of them.
+    for name in ("start", "keep_memory", "validation_group", "class_weight", "keep_weights", "rare"):
+        if found[name] in (None, False, (), [], "none"):
             del found[name]
     secret = {name: hide(value) for name in ("valid", "start") if (value := getattr(settings, name)) is not None}
     return found | secret

@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import losses, optimizers, penalties, schedules
+from streamsgd.kernels.parts import losses, optimizers, penalties, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import samplers
 
@@ -61,6 +61,12 @@ PARTS: dict[str, dict[str, Any]] = {
         "block": samplers.Block,
         "full-chunk": samplers.FullChunk,
         "iid": samplers.Independent,
+    },
+    "rare": {
+        "none": thinned.Everything,
+        "targeted": thinned.Targeted,
+        "uniform": thinned.Uniform,
+        "local-case-control": thinned.LocalCaseControl,
     },
 }
 

@@ -16,6 +16,7 @@ from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.features.arrow import coded
 from streamsgd.features.column import Destination
 from streamsgd.features.conform import conform
 from streamsgd.features.encoder import Encoder
@@ -27,6 +28,7 @@ from streamsgd.features.target import (
     encode_target,
     encode_weight,
     is_labelled,
+    reweighed,
     target_sums,
 )
 from streamsgd.kernels.encode.shuffle import place
@@ -101,6 +103,12 @@ class Loader:
     """Row groups that killed whoever read them; never opened again. See `training.backends.poison`."""
     nulls_for_missing: bool = False
     """Whether a feature that a file lacks is null there."""
+    class_weights: tuple[float, ...] = ()
+    """Of rows to learn from, by class, beside their own; nothing where all count alike."""
+    held_class_weights: tuple[float, ...] = ()
+    """The same of rows held out."""
+    by: str | None = None
+    """Column by whose values rows are told apart."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
@@ -126,6 +134,7 @@ class Loader:
         """Every column that is read."""
         others = [self.target.name] if self.target else []
         others += [self.weight] if self.weight else []
+        others += [self.by] if self.by else []
         return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns, *self.held.columns]))
 
     @property
@@ -190,6 +199,7 @@ class Loader:
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
         dest = np.empty(piece.rows, np.int32)
         held = self.held.rows(self.dataset, piece, control)
+        weight = reweighed(y, weight, held, self.class_weights, self.held_class_weights)
         if self.target and y is not None:
             mine = keep & ~held
             some = slice(None) if mine.all() else mine
@@ -198,6 +208,10 @@ class Loader:
             keep, held, self.tile_rows, piece.rows_before, key, shuffled, dest,
             loaded.starts, loaded.counts, loaded.helds, np.empty(self.tile_rows, np.int32),
         )  # fmt: skip
+        if self.by is not None:
+            loaded.labels, codes = coded(control[self.by])
+            loaded.codes = np.empty(int((dest >= 0).sum()), np.int32)
+            loaded.codes[dest[dest >= 0] - piece.rows_before] = codes[dest >= 0]
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         return loaded
@@ -223,6 +237,7 @@ class Loader:
     def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
         names = {self.target.name} if self.target else set()
         names |= {self.weight} if self.weight else set()
+        names |= {self.by} if self.by else set()
         ordered = tuple(sorted(names | {*self.filter_columns, *self.held.columns}))
         if not ordered:
             return {}

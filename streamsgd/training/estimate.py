@@ -11,6 +11,7 @@ from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.phases import wanted
+from streamsgd.training.rare import plain_loss
 
 if TYPE_CHECKING:
     from streamsgd.data.source import Reader
@@ -35,7 +36,7 @@ def outlook(job: Job) -> dict[str, Any]:
     estimate time.
     """
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
-    kinds = wanted(settings, job.parts)
+    kinds, parts = wanted(settings, job.parts), job.parts._replace(loss=plain_loss(job.parts.loss))
     learned = round(data.n_rows * (1.0 - job.recipe.held.share))
     batch: int | str = "full" if settings.batch_size == "full" else job.batch_size
     steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
@@ -48,7 +49,7 @@ def outlook(job: Job) -> dict[str, Any]:
         },
         "target": {"name": job.target.name, "task": job.target.task, "classes": list(job.target.classes)},
         "columns": columns(job),
-        "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+        "parts": {kind: spec_of(kind, part) for kind, part in zip(parts._fields, parts, strict=True)},
         "shuffle": spec_of("shuffle", plan.sampler),
         "seed": plan.seed,
         "order": job.order,
@@ -65,6 +66,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
         "measuring": measuring,
+        **({"rare": job.thinner.header(), "rare_in_words": job.thinner.line} if job.thinner else {}),
         "steps": (job.epochs - measuring) * steps,
         "threads": budget.threads,
         "memory": {

@@ -114,6 +114,8 @@ def test_every_task_pickles_and_brings_the_same_from_a_copy(data: Path) -> None:
 PHASES = {
     "epochs": {"optimizer": "normalized"},
     "epochs, averaged": {"average": "auto", "validation": 0.1},
+    "rare": {"rare": "targeted:c=0.5", "validation": 0.1},
+    "rare, by weights": {"rare": "uniform:c=0.5,weights=ipw", "optimizer": "normalized"},
     "noise": {"noise": True, "validation": 0.1},
     "noise, row by row": {"noise": True, "optimizer": "normalized"},
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},

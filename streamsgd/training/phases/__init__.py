@@ -10,6 +10,7 @@ from streamsgd.training.phases.base import PhaseKind
 from streamsgd.training.phases.epochs import EPOCHS
 from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
+from streamsgd.training.phases.rare import RARE
 from streamsgd.training.phases.standard_errors import STANDARD_ERRORS
 from streamsgd.training.phases.svrg import SVRG
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
-PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS)
+PHASES: tuple[PhaseKind, ...] = (EPOCHS, RARE, NOISE, SVRG, POLISH, STANDARD_ERRORS)
 
 
 def known(settings: Settings) -> tuple[PhaseKind, ...]:
