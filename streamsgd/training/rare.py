@@ -9,7 +9,7 @@ from streamsgd.features.choose_target import class_counts
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.parts.thinned import Everything, LocalCaseControl, Targeted, Uniform
 from streamsgd.kernels.parts.traits import reduces
-from streamsgd.kernels.sums.offset import OffsetLogistic
+from streamsgd.kernels.sums.offset import offset_loss
 from streamsgd.kernels.sums.thin import LOCAL, TARGETED, UNIFORM, Rule
 from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import make, spec_of
@@ -77,7 +77,7 @@ class Thinner(NamedTuple):
 
 def plain_loss(loss: Any) -> Any:
     """Return the loss by which a model predicts and is judged: without offsets."""
-    return Logistic() if getattr(loss, "offset", False) else loss
+    return make("loss", "logistic") if getattr(loss, "offset", False) else loss
 
 
 def thins(parts: Parts) -> bool:
@@ -117,7 +117,7 @@ def choose_thinner(settings: Settings, look: Sample, target: Target, parts: Part
 
 def with_offsets(parts: Parts) -> Parts:
     """Return the parts by which thinned rows are learned."""
-    return parts._replace(loss=OffsetLogistic())
+    return parts._replace(loss=offset_loss())
 
 
 def _problem(settings: Settings, target: Target, parts: Parts, part: Any) -> str:

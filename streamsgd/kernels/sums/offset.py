@@ -61,3 +61,8 @@ class OffsetLogistic(NamedTuple):
 
     def confine(loss, score, limits):
         return min(max(score, -50.0), 50.0)
+
+
+def offset_loss():
+    """Return the loss of rows with offsets."""
+    return OffsetLogistic()
