@@ -119,7 +119,8 @@ class Evaluation:
                 self.add(scored_rows(model, filled.block, start, stop))
             return
         for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
-            n = int(loaded.counts.sum())
+            if not (n := int(loaded.counts.sum())):
+                continue
             rows = scored_rows(model, filled.block, piece.rows_before, piece.rows_before + n)
             self.add(rows)
             for code, label in enumerate(loaded.labels):

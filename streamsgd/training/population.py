@@ -57,7 +57,7 @@ def shift_to(scores: np.ndarray, weights: np.ndarray, wanted: float) -> float:
     low, high = -FARTHEST, FARTHEST
     for _ in range(60):
         middle = 0.5 * (low + high)
-        total = float(weights @ probabilities(scores + middle))
+        total = float((weights * probabilities(scores + middle)).sum())  # not a product of BLAS, whose threads round
         low, high = (middle, high) if total < wanted else (low, middle)
     return 0.5 * (low + high)
 

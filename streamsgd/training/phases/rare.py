@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 COPIES = 6
 """Of a sample at the same time: of the run, of a round, while two are joined, and in a checkpoint."""
 
+LEAST = 1e-300
+"""What sums are taken for that underflow."""
+
 FEWEST_ROWS = 100
 """Of a sample by which the intercept is set."""
 
@@ -218,18 +221,17 @@ def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights:
     among the rows that were kept, and those with a chance c |y - p| above 1 weigh so much.
     """
     p = probabilities(scores)
+    by = weights * lengths**2
+    information = by * p * (1.0 - p)
     if rule.kind == LOCAL:
         one, zero = rule.c * (1.0 - p), rule.c * p
-        left = rule.c * p * (1.0 - p) / 2.0
-        noise = (p * one * np.maximum(1.0, one) + (1.0 - p) * zero * np.maximum(1.0, zero)) / 4.0
-        by = weights * lengths**2
-        full = float(by @ (p * (1.0 - p)))
-        return full * float(by @ noise) / max(float(by @ left) ** 2, 1e-300)
+        noise = by * (p * one * np.maximum(1.0, one) + (1.0 - p) * zero * np.maximum(1.0, zero)) / 4.0
+        left = float(information.sum()) * rule.c / 2.0
+        return float(information.sum() * noise.sum() / max(left * left, LEAST))
     zero = np.minimum(1.0, rule.c * p * lengths / rule.size if rule.kind == TARGETED else rule.c)
-    information = weights * lengths**2 * p * (1.0 - p)
     if rule.weighs:
-        return float(information @ ((1.0 - p) + p / np.maximum(zero, 1e-300)) / max(information.sum(), 1e-300))
-    return float(information.sum() / max(float(information @ (zero / (p + zero * (1.0 - p)))), 1e-300))
+        return float((information * ((1.0 - p) + p / np.maximum(zero, LEAST))).sum() / max(float(information.sum()), LEAST))
+    return float(information.sum() / max(float((information * zero / (p + zero * (1.0 - p))).sum()), LEAST))
 
 
 def describe(metrics: dict[str, Any]) -> list[str]:
