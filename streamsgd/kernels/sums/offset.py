@@ -6,7 +6,7 @@ Biometrika 66; Fithian and Hastie 2014, Annals of Statistics 42). Target and off
 sign (BASE + offset), positive where the target is 1. Rows that nobody thinned have a target of 0 or 1 as always.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.maths import exp, log1p
@@ -63,6 +63,6 @@ class OffsetLogistic(NamedTuple):
         return min(max(score, -50.0), 50.0)
 
 
-def offset_loss():
+def offset_loss() -> Any:
     """Return the loss of rows with offsets."""
-    return OffsetLogistic()
+    return OffsetLogistic()  # type: ignore[call-arg]  constants of the class, which mypy takes for fields
