@@ -94,6 +94,8 @@ def replicates(n: int, n_rows: int, square: float, cases: list[str]) -> tuple[di
     found: dict[str, list[np.ndarray]] = {case: [] for case in ["all rows", *cases]}
     shares = dict.fromkeys(cases, 0.0)
     for k in range(n):
+        if k and not k % 50:
+            print(f"  {k} replicates", file=sys.stderr, flush=True)
         rng = np.random.default_rng([k, n_rows])
         x = rng.normal(size=(n_rows, COLUMNS))
         y = (rng.random(n_rows) < expit(x @ TRUTH[:-1] + TRUTH[-1] + square * (x[:, 0] ** 2 - 1.0))).astype(float)

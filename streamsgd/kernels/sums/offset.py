@@ -65,4 +65,4 @@ class OffsetLogistic(NamedTuple):
 
 def offset_loss() -> Any:
     """Return the loss of rows with offsets."""
-    return OffsetLogistic()  # type: ignore[call-arg]  constants of the class, which mypy takes for fields
+    return OffsetLogistic()  # type: ignore[call-arg]
