@@ -188,10 +188,8 @@ def evaluate(
         `unseen_classes`.
     by
         Column for each of whose values all is measured apart, too: under `by`, by value.
-    at_precision
-        Precisions whose largest recall is wanted, of a binary target.
-    top
-        How many of the highest scores to look at: shares of the rows, or numbers of rows from 1 on.
+    at_precision, top
+        Precisions whose largest recall is wanted, and how many of the highest scores to look at: shares or numbers of rows.
     client
         A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
