@@ -11,6 +11,7 @@ from streamsgd.compute.context import seceded, task_memory
 from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.shuffling import Shuffled, shuffle_data
+from streamsgd.errors import SettingsError
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluate import evaluate_source
@@ -163,8 +164,11 @@ def evaluate(
     infinite: str | None = None,
     threshold: float | None = None,
     confusion: bool = False,
+    by: str | None = None,
+    at_precision: Sequence[float] = (0.5, 0.9),
+    top: Sequence[float] = (0.001, 0.01, 0.1),
 ) -> dict[str, Any]:
-    """Return the metrics of a model on labelled data; their names are those of `metrics`.
+    """Return the metrics of a model on labelled data; docs/rare.md says what each is.
 
     Parameters
     ----------
@@ -182,6 +186,10 @@ def evaluate(
         As the settings of these names; by default what they were in training. Without the weight column of training every row
         counts alike, and that is said. Rows of a class that training did not see are left out, and counted as
         `unseen_classes`.
+    by
+        Column for each of whose values all is measured apart, too: under `by`, by value.
+    at_precision, top
+        Precisions whose largest recall is wanted, and how many of the highest scores to look at: shares or numbers of rows.
     client
         A `dask.distributed.Client`, whose workers measure; the result has the same bits.
     account
@@ -200,6 +208,9 @@ def evaluate(
     set_io_timeout(io_timeout)
     model = loaded(model, loss, column_kind)
     judge = Judge({"model": model}, threshold, confusion) if confusion or threshold is not None else None
+    if judge is not None and by is not None:
+        raise SettingsError("--by is measured alone: leave --threshold and --confusion out")
+    details: dict[str, Any] = {} if judge else {"by": by, "at_precision": at_precision, "top": top}
     measure = partial(evaluate_source, model) if judge is None else partial(judge_source, judge)
     found: dict[str, Any] = measure(
         source,
@@ -215,6 +226,7 @@ def evaluate(
         bad_rows=bad_rows,
         unreadable=unreadable,
         infinite=infinite,
+        **details,
     )
     return found if judge is None else dict(found["metrics"])
 

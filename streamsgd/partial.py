@@ -68,6 +68,9 @@ class Trainer:
             if getattr(self.settings, name):
                 flag = f"--{name.replace('_', '-')}"
                 raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
+        if self.settings.rare not in ("none", "auto"):
+            raise SettingsError("--rare needs all the data at once, and here it comes table by table: use streamsgd.train")
+        self.settings = msgspec.structs.replace(self.settings, rare="none")
         if self.settings.shuffle == "auto":
             self.settings = msgspec.structs.replace(self.settings, shuffle="corgi")
         if getattr(make("shuffle", self.settings.shuffle), "rewrites", False):

@@ -30,6 +30,7 @@ from streamsgd.cli.flags import (
     DATA,
     EVALUATED,
     MODEL,
+    NUMBERS,
     OWN_LOSS,
     SCORED,
     THRESHOLD,
@@ -43,6 +44,7 @@ from streamsgd.cli.passes import PASSES
 from streamsgd.cli.pilot import pilot
 from streamsgd.cli.rows import ROWS
 from streamsgd.cli.uncertain import UNCERTAIN
+from streamsgd.errors import SettingsError
 from streamsgd.version import __version__
 
 LEARN, USE, LOOK = "Learn", "Use a model", "Look"
@@ -194,6 +196,9 @@ def predict(
 @ALSO
 @THRESHOLD
 @CONFUSION
+@click.option("--by", metavar="COLUMN", help="Measure also for every value of a column.")
+@NUMBERS("--at-precision", default="0.5,0.9", help="Precisions whose largest recall to tell, of a binary target.")
+@NUMBERS("--top", default="0.001,0.01,0.1", help="Highest scores to look at: shares of the rows, or numbers of rows.")
 @output_flags
 @settings_flags(EVALUATED)
 def evaluate(
@@ -203,6 +208,9 @@ def evaluate(
     also: tuple[str, ...],
     threshold: float | None,
     confusion: bool,
+    by: str | None,
+    at_precision: tuple[float, ...],
+    top: tuple[float, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -219,6 +227,9 @@ def evaluate(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         given |= {"account": account, "threshold": threshold, "confusion": confusion}
+        if also and by:
+            raise SettingsError("--by is measured of one model: leave --also out")
+        given |= {} if also else {"by": by, "at_precision": at_precision, "top": top}
         found = (
             compare(model, also, one_or_list(data), **given) if also else {"metrics": run(model, one_or_list(data), **given)}
         )

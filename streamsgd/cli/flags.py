@@ -176,3 +176,17 @@ OWN_KINDS = click.option(
     metavar="TEXT",
     help="Where kinds of columns of MODEL are, if they are of your own: package.module:Class.",
 )
+
+
+def NUMBERS(flag: str, *, default: str, help: str) -> Callable[[Any], Any]:  # noqa: A002, N802  as click has it, and as its neighbours
+    """Return an option of numbers, split at commas."""
+    return click.option(
+        flag, default=default, metavar="NUMBER,...", help=f"{help}  [default: {default}]", callback=_numbers, show_default=False
+    )
+
+
+def _numbers(_context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, split_list(text)))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers, such as 0.5,0.9", param=option) from None

@@ -13,7 +13,7 @@ from streamsgd.data.types import is_number
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.arrow import as_double
 from streamsgd.features.moments import Moments, check_moments
-from streamsgd.features.target import Target
+from streamsgd.features.target import Target, encode_target
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -117,6 +117,15 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
     if not found:
         look.check_filter()
     return tuple(sorted(found))
+
+
+def class_counts(look: Sample, target: Target) -> np.ndarray:
+    """Return the rows of each class, float64 (n_classes,), held-out ones too, reading the target column alone."""
+    counts = np.zeros(len(target.classes))
+    for column in look.scan(target.name):
+        y, usable = encode_target(target, column)
+        counts += np.bincount(y[usable].astype(np.int64), minlength=len(counts))
+    return counts
 
 
 def _classes(name: str, task: str, classes: tuple[Any, ...], *, constant: bool = False) -> Target:

@@ -125,6 +125,26 @@ def encode_weight(column: Any) -> tuple[np.ndarray, np.ndarray]:
         return weight, np.isfinite(weight) & (weight >= 0)
 
 
+def reweighed(
+    y: np.ndarray | None,
+    weight: np.ndarray | None,
+    held: np.ndarray,
+    classes: tuple[float, ...],
+    held_classes: tuple[float, ...],
+) -> np.ndarray | None:
+    """Return row weights times those of classes, of rows to learn from and of rows held out; None where all are 1.
+
+    What is no class, and is left out, gets any.
+    """
+    if y is None or not (classes or held_classes):
+        return weight
+    ones = (1.0,) * max(len(classes), len(held_classes))
+    index = np.clip(y, 0, len(ones) - 1).astype(np.int64)
+    factor = np.where(held, np.array(held_classes or ones)[index], np.array(classes or ones)[index])
+    product: np.ndarray = factor if weight is None else weight * factor
+    return product
+
+
 def describe_bad_target(target: Target) -> str:
     """Return what a usable value of this target is."""
     if target.task == "poisson":

@@ -13,15 +13,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
-from streamsgd.compute.memory import MemorySlots
+from streamsgd.compute.memory import MemorySlots, parse_limit
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
-from streamsgd.errors import DataError
-from streamsgd.model.metrics import Metrics
+from streamsgd.errors import DataError, SchemaError
+from streamsgd.model.evaluation import GROUP_BYTES, MOST_GROUPS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
@@ -30,14 +31,13 @@ from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import read_chunk, sequential_plan, sequential_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
-    from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
+    from streamsgd.model.metrics import Metrics
     from streamsgd.model.predictor import Predictor
-    from streamsgd.stream.chunk import LoadedChunk
 
 
 log = logging.getLogger("streamsgd")
@@ -46,26 +46,9 @@ RANGE_BYTES = 64 << 20
 """Bytes of rows that are measured together: a task of a cluster takes some tenths of a second."""
 
 
-def new_metrics(loss: Any, target: Target) -> Metrics:
-    """Return empty metrics for a loss and a target."""
-    n_outputs = len(target.classes) if target.task == "multiclass" else 1
-    return Metrics.for_task(target.task, n_outputs, quantile=getattr(loss, "level", 0.5))
-
-
 def update_metrics(metrics: Metrics, model: Predictor, block: Block, start: int, stop: int) -> None:
     """Add rows start to stop of a block, scored by the model, in units of the target."""
-    scores, means, losses = model.score_block(block, start, stop)
-    metrics.update(
-        model.in_target_units(block.y[start:stop]),
-        _one(model.in_target_units(means)),
-        _one(model.in_target_units(scores)),
-        block.weight[start:stop],
-        losses,
-    )
-
-
-def _one(values: np.ndarray) -> np.ndarray:
-    return values[:, 0] if values.shape[1] == 1 else values
+    metrics.update(*scored_rows(model, block, start, stop))
 
 
 @dataclass
@@ -80,6 +63,8 @@ class RangeEvaluator:
         Chunks of a range.
     turns
         Lets as many ranges be measured at a time as memory allows.
+    details
+        What is measured beyond the metrics of training.
 
     """
 
@@ -87,6 +72,7 @@ class RangeEvaluator:
     plan: Plan
     per_range: int
     turns: MemorySlots
+    details: Details | None = None
 
     @property
     def ranges(self) -> range:
@@ -105,30 +91,24 @@ class RangeEvaluator:
         """Name the beginning of a range."""
         return f"what begins with {self.recipe.dataset.source.where(self.plan.chunk(0, self.chunks(number)[0]).pieces[0])}"
 
-    def measure(self, model: Predictor, number: int) -> tuple[Metrics, Account]:
-        """Return the metrics of a range, and the account of it."""
-        metrics, account = new_metrics(model.loss, model.target), Account()
+    def measure(self, model: Predictor, number: int) -> tuple[Evaluation, Account]:
+        """Return what a range comes to, and the account of it."""
+        found, account = Evaluation(model.loss, model.target, self.details), Account()
         with self.turns:
             most = min(self.plan.chunk_rows, self.plan.n_rows)
             block, room = self.recipe.allocate(most), np.empty(most, np.int32)
             for k in self.chunks(number):
                 filled = read_chunk(self.recipe, self.plan, self.plan.chunk(0, k), block, room)
-                update_with(metrics, model, filled)
+                found.update_with(model, filled)
                 account.add(filled)
-        return metrics, account
+        return found, account
 
 
-def measure_on_worker(measurer: RangeEvaluator, model: Predictor, number: int, *tables: Any) -> tuple[Metrics, Account]:
+def measure_on_worker(measurer: RangeEvaluator, model: Predictor, number: int, *tables: Any) -> tuple[Evaluation, Account]:
     """Measure a range, lending it the partitions that it reads, if the data is made of such."""
     model = model.with_own_weights()
     with measurer.recipe.dataset.source.lending(tables):
         return measurer.measure(model, number)
-
-
-def update_with(metrics: Metrics, model: Predictor, filled: LoadedChunk) -> None:
-    """Add the rows of a chunk."""
-    for start, stop in filled.learned_runs():
-        update_metrics(metrics, model, filled.block, start, stop)
 
 
 @dataclass
@@ -143,6 +123,8 @@ class Evaluator:
     """Of distributed, whose workers measure; None for this process."""
     memory: str | None = None
     """Limit of a worker."""
+    details: Details | None = None
+    """What is measured beyond the metrics of training."""
 
     @classmethod
     def for_model(
@@ -157,6 +139,7 @@ class Evaluator:
         client: Any = None,
         memory: str | None = None,
         options: ScoringOptions = NO_OPTIONS,
+        details: Details | None = None,
     ) -> Evaluator:
         """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
         nulls = model.settings.get("missing_columns") == "null"
@@ -175,19 +158,24 @@ class Evaluator:
             counts_unseen=True,
             precision=str(model.weights.dtype),
             nulls_for_missing=nulls,
+            by=details.by if details else None,
         )
-        return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory)
+        if recipe.by is not None:
+            require(dataset, [recipe.by])
+            if pa.types.is_nested(dataset.schema.field(recipe.by).type):
+                raise SchemaError(f"--by {recipe.by}: lists and maps are no groups; name a column of single values")
+        return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory, details)
 
-    def evaluate(self, model: Predictor) -> dict[str, float]:
-        """Return the metrics of a model; see `metrics`."""
-        total, before = new_metrics(model.loss, model.target), self.account.unseen
+    def evaluate(self, model: Predictor) -> dict[str, Any]:
+        """Return the metrics of a model; see `metrics` and `evaluation`."""
+        total, before = Evaluation(model.loss, model.target, self.details), self.account.unseen
         n_rows, left_out = self.recipe.dataset.n_rows, self.account.skipped + self.account.filtered
         self.account.start(n_rows)
-        for metrics in self._here(model) if self.client is None else self._there(model):
-            total.merge(metrics)
+        for part in self._here(model) if self.client is None else self._there(model):
+            total.merge(part)
         self.account.settle()
         self.check_rows(left_out)
-        found = named(total, model.loss)
+        found = total.result()
         if unseen := self.account.unseen - before:
             log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
             found["unseen_classes"] = float(unseen)
@@ -214,22 +202,22 @@ class Evaluator:
     def _per_range(self) -> int:
         return max(1, RANGE_BYTES // self.block_bytes)
 
-    def _here(self, model: Predictor) -> Iterator[Metrics]:
+    def _here(self, model: Predictor) -> Iterator[Evaluation]:
         chunks = sequential_stream(self.recipe, self.executor, self.block_bytes).chunks()
         for _, some in groupby(chunks, key=lambda filled: filled.chunk.number // self._per_range):
-            metrics = new_metrics(model.loss, model.target)
+            part = Evaluation(model.loss, model.target, self.details)
             for filled in some:
-                update_with(metrics, model, filled)
+                part.update_with(model, filled)
                 self.account.add(filled)
-            yield metrics
+            yield part
 
-    def _there(self, model: Predictor) -> Iterator[Metrics]:
+    def _there(self, model: Predictor) -> Iterator[Evaluation]:
         from streamsgd.compute.task_map import TaskMap, TaskSpec  # noqa: PLC0415
 
         recipe = self.recipe
         plan = sequential_plan(recipe, self.block_bytes)
         each = self.block_bytes + recipe.dataset.source.cost(recipe.encoding.sources, recipe.at_once).per_thread
-        measurer = RangeEvaluator(recipe, plan, self._per_range, MemorySlots(self.memory, each))
+        measurer = RangeEvaluator(recipe, plan, self._per_range, MemorySlots(self.memory, each), self.details)
         feed = recipe.dataset.source.feed(recipe.columns, self.client)
         kind = TaskSpec(
             "evaluate",
@@ -240,9 +228,9 @@ class Evaluator:
             blame=feed.blame,
         )
         with closing(TaskMap(self.client, kind, (measurer, model)).each(measurer.ranges)) as answers:
-            for metrics, account in answers:
+            for part, account in answers:
                 self.account.take(account)
-                yield metrics
+                yield part
 
 
 def weight_for(model: Predictor, dataset: Dataset, asked: str | None) -> str | None:
@@ -264,15 +252,6 @@ def weight_for(model: Predictor, dataset: Dataset, asked: str | None) -> str | N
     return trained
 
 
-def named(metrics: Metrics, loss: Any) -> dict[str, float]:
-    """Return the metrics that mean something for this loss: margins are not probabilities."""
-    found = metrics.result()
-    if loss.task == "margin":
-        for key in ("log_loss", "best_constant_log_loss"):
-            found.pop(key, None)
-    return found
-
-
 def evaluate_source(
     model: Predictor,
     source: Any,
@@ -289,8 +268,13 @@ def evaluate_source(
     bad_rows: str | None = None,
     unreadable: str | None = None,
     infinite: str | None = None,
-) -> dict[str, float]:
+    by: str | None = None,
+    at_precision: Sequence[float] = Details().at_precision,
+    top: Sequence[float] = Details().top,
+) -> dict[str, Any]:
     """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
+    most = min(MOST_GROUPS, max(8, parse_limit(memory) // (8 * GROUP_BYTES)))
+    details = check_details(Details(tuple(at_precision), tuple(top), by, most))
     with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
         block_bytes = scoring_block_bytes(memory)
         data = Evaluator.for_model(
@@ -303,5 +287,6 @@ def evaluate_source(
             client=found,
             memory=memory,
             options=ScoringOptions(weight, bad_rows, unreadable, infinite),
+            details=details,
         )
         return data.evaluate(model)

@@ -19,7 +19,8 @@ from streamsgd.data.dask_tables import lazily
 from streamsgd.errors import SettingsError
 from streamsgd.messages import few
 from streamsgd.model.confusion import Confusion
-from streamsgd.model.evaluate import Evaluator, RangeEvaluator, measure_on_worker, named, new_metrics
+from streamsgd.model.evaluate import Evaluator, RangeEvaluator, measure_on_worker
+from streamsgd.model.evaluation import named, new_metrics
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.paired import LOSSES, OF_TASK, PairedDifference
 from streamsgd.model.score_stream import scoring_block_bytes

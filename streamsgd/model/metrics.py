@@ -211,6 +211,11 @@ class Metrics:
             result |= _TASKS[self.task].report(self, sums)
         return result
 
+    @property
+    def histogram(self) -> tuple[Floats, Any]:
+        """Bins and span of the scores, of a binary task; see `kernels.sums.metrics`."""
+        return self._arrays["bins"], self._arrays["span"]
+
     def _sum(self, name: str) -> float:
         return float(self._arrays["sums"][_TASKS[self.task].sums.index(name)].sum())
 

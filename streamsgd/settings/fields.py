@@ -38,6 +38,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "auto"
     classes: Annotated[Names, Meta(description="Classes of the target, so that the data is not scanned for them.")] = ()
     loss: Annotated[str, Meta(description="Loss, e.g. huber:delta=2; auto follows the task.")] = "auto"
+    class_weight: Annotated[
+        Names,
+        Meta(
+            description="Weights of classes while learning: balanced, or CLASS=WEIGHT,... (1 for a class that is not named); "
+            "the intercept undoes them at the end, so that probabilities are of the data as it is."
+        ),
+    ] = ()
+    keep_weights: Annotated[
+        bool, Meta(description="Leave --class-weight in the probabilities, as if there were so many more rows of a class.")
+    ] = False
+    rare: Annotated[
+        str,
+        Meta(
+            description="Learn from the rows that matter where positives are rare: targeted:c=20, uniform:c=20, "
+            "local-case-control:c=1, or auto, which is targeted for large data with few positives."
+        ),
+    ] = "none"
     penalty: Annotated[str, Meta(description="Penalty, e.g. l2:l2=1e-4; the intercept is free.")] = "none"
     optimizer: Annotated[
         str,

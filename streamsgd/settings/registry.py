@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import losses, methods, optimizers, penalties, priors, schedules
+from streamsgd.kernels.parts import losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
@@ -73,6 +73,12 @@ PARTS: dict[str, dict[str, Any]] = {
         "sghmc": methods.HamiltonianLangevin,
         "constant-sgd": methods.ConstantRate,
         "laplace": methods.Laplace,
+    },
+    "rare": {
+        "none": thinned.Everything,
+        "targeted": thinned.Targeted,
+        "uniform": thinned.Uniform,
+        "local-case-control": thinned.LocalCaseControl,
     },
 }
 

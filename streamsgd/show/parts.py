@@ -6,7 +6,7 @@ from typing import Any
 
 
 def list_parts() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return every loss, penalty, optimizer, schedule and sampler: title, fields with defaults, source."""
+    """Return every loss, penalty, optimizer, schedule, sampler and way to thin rows: title, fields with defaults, source."""
     from streamsgd.settings.registry import PARTS  # noqa: PLC0415
 
     return {
@@ -28,9 +28,8 @@ def parts_text(parts: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
     for kind, named in parts.items():
         lines += [f"--{kind.replace('_', '-')}"]
         for name, part in named.items():
-            fields = ",".join(
-                f"{key}={value}" if isinstance(value, str) else f"{key}={value:g}" for key, value in part["fields"].items()
-            )
+            values = {key: value if isinstance(value, str) else f"{value:g}" for key, value in part["fields"].items()}
+            fields = ",".join(f"{key}={value}" for key, value in values.items())
             lines.append(f"  {name}{':' if fields else ''}{fields}")
             lines.append(f"      {part['title']}")
             if part["source"]:

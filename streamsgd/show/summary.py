@@ -34,6 +34,7 @@ def describe_job(job: Job) -> list[str]:
             f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
+        *([job.thinner.line] if job.thinner else []),
         *job.decided_by_memory,
     ]
 

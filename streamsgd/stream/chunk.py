@@ -49,6 +49,10 @@ class LoadedPiece:
     """Memory that its rows point to."""
     common: dict[str, list[tuple[str, int]]] = field(default_factory=dict, repr=False)
     """Its most frequent values, by hashed column."""
+    labels: list[str] = field(default_factory=list, repr=False)
+    """Values of the column by which rows are told apart, if they are, ..."""
+    codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
+    """... and which of them each row of the block has, int32."""
 
 
 def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
@@ -66,6 +70,8 @@ def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
     total = FrequentValues()
     for part in parts:
         whole.spent.add(part.spent)
+        whole.codes = np.append(whole.codes, part.codes + np.int32(len(whole.labels)))
+        whole.labels += part.labels
         whole.pools += part.pools
         total.add(part.common)
         if part.targets is not None:
@@ -98,6 +104,8 @@ class LoadedChunk:
     waited: float = 0.0
     """Seconds that the consumer waited for it."""
     drawn: bool = False
+    thinned: bool = False
+    """Whether rows were left out by their class; see `training.tasks.thinned`."""
 
     @property
     def at_once(self) -> int:
@@ -118,6 +126,15 @@ class LoadedChunk:
         if not self.drawn:
             return self.order[first:last], heads
         return np.arange(last - first, dtype=np.int32), self.order[first:last].astype(np.int64)
+
+    def head(self, n: int) -> LoadedChunk:
+        """Return the first n rows of the order, of the same block."""
+        return replace(self, order=self.order[:n])
+
+    def drop(self, n: int) -> None:
+        """Leave out the first n rows of the order, which were learned."""
+        taken = np.bincount(self.order[:n], minlength=len(self.starts))
+        self.starts, self.counts, self.order = self.starts + taken, self.counts - taken, self.order[n:]
 
     @property
     def spent(self) -> Timings:

@@ -18,6 +18,7 @@ from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
+from streamsgd.features.arrow import coded
 from streamsgd.features.column import Destination
 from streamsgd.features.conform import conform
 from streamsgd.features.encoder import Encoder
@@ -29,6 +30,7 @@ from streamsgd.features.target import (
     encode_target,
     encode_weight,
     is_labelled,
+    reweighed,
     target_sums,
 )
 from streamsgd.kernels.encode.shuffle import place
@@ -108,6 +110,12 @@ class Loader:
     """Whether a feature that a file lacks is null there."""
     cache: RowCache | None = None
     """Of encoded rows, for later passes."""
+    class_weights: tuple[float, ...] = ()
+    """Of rows to learn from, by class, beside their own; nothing where all count alike."""
+    held_class_weights: tuple[float, ...] = ()
+    """The same of rows held out."""
+    by: str | None = None
+    """Column by whose values rows are told apart."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what every process makes for itself."""
@@ -134,6 +142,7 @@ class Loader:
         data, own = self.dataset, uuid.uuid4().hex if self.encoding.custom else ""  # code of one's own leaves no trace
         choices = [self.weight, self.filter, self.held, self.skip_bad_rows, self.skip_unreadable, self.missing]
         choices += [self.infinite_is_missing, self.counts_unseen, self.precision, self.names_values, self.by_entries]
+        choices += [self.class_weights, self.held_class_weights]
         words = [own, data.fingerprint, str(data.schema), *map(str, [*choices, self.nulls_for_missing, self.target])]
         words += [f"{ref.name} {ref.size} {ref.stamp}" for ref in data.source.files]
         words.append("" if own else msgspec.json.encode(self.encoding).decode())
@@ -144,6 +153,7 @@ class Loader:
         """Every column that is read."""
         others = [self.target.name] if self.target else []
         others += [self.weight] if self.weight else []
+        others += [self.by] if self.by else []
         return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns, *self.held.columns]))
 
     @property
@@ -206,10 +216,15 @@ class Loader:
         loaded.filtered = piece.rows - int(wanted.sum())
         loaded.unseen = int(unseen.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
+        weight = reweighed(y, weight, held, self.class_weights, self.held_class_weights)
         if self.target and y is not None:
             mine = keep & ~held
             some = slice(None) if mine.all() else mine
             loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
+        if self.by is not None:
+            loaded.labels, codes = coded(control[self.by])
+            loaded.codes = np.empty(int((dest >= 0).sum()), np.int32)
+            loaded.codes[dest[dest >= 0] - piece.rows_before] = codes[dest >= 0]
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         if self.cache is not None:
@@ -230,7 +245,7 @@ class Loader:
     def _known(self, piece: Piece, block: Block, key: np.uint64, spent: Timings, *, shuffled: bool) -> LoadedPiece | None:
         """Return a piece from the cache, as reading it would; None if it is not there, or damaged."""
         began = time.perf_counter()
-        if self.cache is None or (rows := self.cache.find(self.digest, piece, block)) is None:
+        if self.cache is None or self.by is not None or (rows := self.cache.find(self.digest, piece, block)) is None:
             return None
         keep = np.ones(piece.rows, np.bool_) if rows.keep is None else rows.keep
         held = np.zeros(piece.rows, np.bool_) if rows.held is None else rows.held
@@ -267,6 +282,7 @@ class Loader:
     def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
         names = {self.target.name} if self.target else set()
         names |= {self.weight} if self.weight else set()
+        names |= {self.by} if self.by else set()
         ordered = tuple(sorted(names | {*self.filter_columns, *self.held.columns}))
         if not ordered:
             return {}

@@ -65,7 +65,8 @@ def _run(job: Job, kinds: Sequence[PhaseKind], name: str, backend: Backend, *, r
         engine._begun.append(phase)  # noqa: SLF001
         rounds = 0
         while not phase.done:
-            share, reports = backend.run(phase.next())
+            work = phase.next()
+            share, reports = backend.run(work if outcome.view is None else outcome.view[1].refine(work))
             told = list(phase.take(share, reports))
             rounds += 1
             true(rounds < 10_000, f"{kind.name} does not end")

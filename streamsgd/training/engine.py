@@ -20,7 +20,7 @@ from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.events import Event, Report
 from streamsgd.training.learner import next_mark
 from streamsgd.training.phases.base import Outcome, PhaseEvent, Saved, prefixed, under
-from streamsgd.training.result import header_of, losses_of
+from streamsgd.training.result import header_of, losses_of, settled
 from streamsgd.training.totals import Totals
 from streamsgd.training.validation import make_validator
 
@@ -106,15 +106,15 @@ class Engine:
                 phase.begin(outcome)
                 self._begun.append(phase)
                 self.validator.renew_patience()
-            self._drive(phase)
+            self._drive(phase, outcome)
             outcome = self._outcome(phase)
-        return outcome
+        return settled(outcome)
 
-    def _drive(self, phase: Phase) -> None:
+    def _drive(self, phase: Phase, before: Outcome) -> None:
         """Run the rounds of a phase."""
         while not phase.done:
             try:
-                share, reports = self._round(phase)
+                share, reports = self._round(phase, before)
             except Abandoned:  # nothing of the round was taken: the phase stands where it stood before
                 self._save_if_due(phase)
                 continue
@@ -128,10 +128,13 @@ class Engine:
             if told and not phase.done:  # a phase that says nothing is in the middle of a step
                 self._save_if_due(phase)
 
-    def _round(self, phase: Phase) -> Any:
+    def _round(self, phase: Phase, before: Outcome) -> Any:
+        work = phase.next()
+        if before.view is not None:
+            work = before.view[1].refine(work)
         try:
             # Not for a time limit, or a run of many short starts would begin the same round again and again.
-            return self.backend.run(phase.next(), self.stop.is_set)
+            return self.backend.run(work, self.stop.is_set)
         except DivergedError as error:
             if not (self.checkpoints and self.checkpoints.names()):
                 raise

@@ -13,6 +13,7 @@ from streamsgd.settings.registry import spec_of
 from streamsgd.training.caching import cache_facts
 from streamsgd.training.job import size_in_words
 from streamsgd.training.phases import wanted
+from streamsgd.training.rare import plain_loss
 
 if TYPE_CHECKING:
     from streamsgd.data.source import Reader
@@ -37,7 +38,7 @@ def outlook(job: Job) -> dict[str, Any]:
     estimate time.
     """
     data, plan, budget, settings = job.dataset, job.plan, job.budget, job.settings
-    kinds = wanted(settings, job.parts)
+    kinds, parts = wanted(settings, job.parts), job.parts._replace(loss=plain_loss(job.parts.loss))
     learned = round(data.n_rows * (1.0 - job.recipe.held.share))
     batch = size_in_words(job)
     steps, measuring = -(-learned // job.batch_size), job.epochs - sum(kind.learns(job) for kind in kinds)
@@ -50,7 +51,7 @@ def outlook(job: Job) -> dict[str, Any]:
         },
         "target": {"name": job.target.name, "task": job.target.task, "classes": list(job.target.classes)},
         "columns": columns(job),
-        "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+        "parts": {kind: spec_of(kind, part) for kind, part in zip(parts._fields, parts, strict=True)},
         "shuffle": spec_of("shuffle", plan.sampler),
         "seed": plan.seed,
         "order": job.order,
@@ -69,6 +70,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "method": settings.method,
         "measuring": measuring,
         "steps": min((job.epochs - measuring) * steps, settings.steps or (1 << 62)),
+        **({"rare": job.thinner.header(), "rare_in_words": job.thinner.line} if job.thinner else {}),
         "threads": budget.threads,
         "memory": {
             "limit": budget.limit,

@@ -23,6 +23,9 @@ def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
         return
     look = Sample(job.dataset, job.settings, job.recipe.filter, job.recipe.filter_columns)
     shares = target_shares(look, job.target)
+    if job.class_weights:
+        shares = shares * np.array(job.class_weights)
+        shares /= shares.sum()
     if job.target.task == "multiclass":
         weights[-1] = np.log(np.maximum(shares, 1e-9))
     elif job.parts.loss.task == "binary":

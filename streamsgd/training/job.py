@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamsgd.planning.lanes import Lanes
     from streamsgd.settings.fields import Settings
     from streamsgd.stream.loader import Loader
+    from streamsgd.training.rare import Thinner
 
 
 WHOLE_EPOCH = 1 << 62
@@ -73,6 +74,16 @@ class Job:
     """Of the rows on disk, where they are to be shuffled there first, or were."""
     original: Dataset | None = None
     """The data as it was given, where it was shuffled on disk."""
+    class_weights: tuple[float, ...] = ()
+    """By class, in the order of the target's; nothing where all count alike."""
+    thinner: Thinner | None = None
+    """How rows are thinned by their class, if they are."""
+
+    @property
+    def known_thinner(self) -> Thinner:
+        """How rows are thinned, where they are."""
+        assert self.thinner is not None, "its phase is wanted"  # noqa: S101  for the type checker
+        return self.thinner
 
     @property
     def data(self) -> Dataset:
@@ -126,6 +137,11 @@ class Job:
     def average_from(self) -> float:
         """The epoch, as a fraction, from which on the weights are averaged."""
         return average_from(self.settings, self.epochs)
+
+    @property
+    def undoes_weights(self) -> bool:
+        """Whether the intercept of the model undoes weights of classes: not of margins, which are no probabilities."""
+        return bool(self.class_weights) and not self.settings.keep_weights and self.parts.loss.task in ("binary", "multiclass")
 
     @property
     def n_outputs(self) -> int:

@@ -24,7 +24,9 @@ from streamsgd.training.averaging import begin
 from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, new_state
 from streamsgd.training.job import WHOLE_EPOCH, Job
+from streamsgd.training.population import PopulationLoss
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
+from streamsgd.training.rare import plain_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,27 +83,38 @@ class Learner:
         self.totals = np.zeros(3)
         """What the tallies of the state came to before it was last cleared."""
 
-    def fit(self, filled: LoadedChunk, reached: Callable[[float], None] | None = None) -> None:
-        """Learn the rows of a chunk; call `reached` with the passes done at 1024, 2048, 4096 ... rows."""
+    def fit(
+        self, filled: LoadedChunk, reached: Callable[[float], None] | None = None, part: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
+        """Learn the rows of a chunk; call `reached` with the passes done at 1024, 2048, 4096 ... rows.
+
+        `part` is from where to where in the chunk the rows of its order are: of some they are all that is there.
+        """
         job, n = self.job, len(filled.order)
         heads = filled.heads()
         entries = most_entries(filled.block, filled.layout)
         if entries > self.entries:
             self.entries = entries
             self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
-        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number)
-        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows
+        before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number) + filled.chunk.rows * part[0]
+        per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows * (part[1] - part[0])
         first, mark, n = 0, next_mark(self.rows), min(n, self.rows_left)
+        judge = PopulationLoss(job, self.scratch) if job.thinner else None
         while first < n:
             # Also where nobody looks, or the losses would be added up in another order there.
             last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
+            if judge:
+                last = min(last, first + judge.most_rows)
             epoch = filled.chunk.epoch + before / job.plan.n_rows + per_row * first
             last = first + begin(self.state, job.average_from, epoch, per_row, last - first)
             pace = StepContext(self.batch_rows, self.n_penalised, epoch, per_row, job.span, *job.clips)
+            found = judge.of(self.weights(), self.state, filled.block, filled.order[first:last], heads) if judge else None
             # Not job.parts: the end of a race is another optimizer's beginning.
             self.learn(filled.block, *filled.turn(first, last, heads), pace)
+            if found is not None:
+                self.state.tally[: len(found)] = found
             epoch += per_row * (last - first)
             first = last
             if self.racing and self.rows >= RACE_ROWS:
@@ -147,7 +160,7 @@ class Learner:
     def own_tally(self) -> np.ndarray:
         """The tally of the weights that are kept: while a race lasts, of its leader."""
         tally = self.tally
-        tally[LOSS] += unmixed(self.state) if self.racing else 0.0
+        tally[LOSS] += unmixed(self.state) if self.racing and not self.job.thinner else 0.0
         return tally
 
     @property
@@ -234,9 +247,10 @@ class Learner:
         """Go on with the learner that predicted best; from now on the tally is its own, not that of the mixture."""
         rate, mixing = self.job.parts.optimizer.learning_rate, getattr(self.job.parts.loss, "mixing", "")
         check_mixture(self.state, mixing)
-        self.race = describe(rate, self.state, mixing, float(self.tally[WEIGHT]))
+        thins = self.job.thinner is not None  # the tally is that of the leader then
+        self.race = describe(rate, self.state, mixing, float(self.tally[ROWS if thins else WEIGHT]))
         k = leader(self.state)
-        self.totals[LOSS] += unmixed(self.state)
+        self.totals[LOSS] += 0.0 if thins else unmixed(self.state)
         self._go_on_with(rates(rate)[k])
         self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
         log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
@@ -288,4 +302,4 @@ class Learner:
 
 def model_of(job: Job, weights: np.ndarray) -> Model:
     """Return the model of these weights, in any shape."""
-    return Model(job.parts.loss, job.encoding, job.target, weights.reshape(-1, job.n_outputs))
+    return Model(plain_loss(job.parts.loss), job.encoding, job.target, weights.reshape(-1, job.n_outputs))

@@ -36,6 +36,7 @@ from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
 from streamsgd.training.caching import with_cache
+from streamsgd.training.class_weights import class_weights
 from streamsgd.training.defaults import (
     MOST_EPOCHS,
     MOST_PASSES,
@@ -52,6 +53,7 @@ from streamsgd.training.job import Job, batch_size
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.phases import wanted
+from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
+    from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
 log = logging.getLogger("streamsgd")
@@ -119,16 +122,22 @@ def prepare(
     if frozen:
         encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]
         dataset, looked = conform(encoding, dataset, nulls=settings.missing_columns == "null"), 0
+        of_classes = tuple(frozen.get("class_weights", ()))
     else:
         look = Sample(dataset, settings, expression, columns)
         with stage("looking at some rows of every column"):
             target = choose_target(look, roles.target, task_of(settings), constant=constant)
+            of_classes = class_weights(settings, look, target)
             encoding, _ = choose_encoding(look, roles)
         encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
         chunk_rows, looked = settings.chunk_rows, look.peak_bytes
-        look.release()
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
+    thinner = frozen.get("rare") if frozen else choose_thinner(settings, look, target, parts)
+    if not frozen:
+        look.release()
+    if thinner:
+        parts = with_offsets(parts)
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
     for kind in wanted(settings, parts):
         kind.check(settings, parts, encoding)
@@ -154,12 +163,11 @@ def prepare(
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
         poisoned=frozenset(frozen["poisoned"]) if frozen else frozenset(),
+        # Blocks of thinned rows change weights, so that each row must bring its own.
+        class_weights=(1.0, 1.0) if thinner else of_classes,
     )
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
-    alone = "svrg learns in one" if reduces(parts.optimizer) else ""
-    alone = "batches grow in one" if adaptive(settings) else "steps are counted in one" if settings.steps else alone
-    alone = "the mean of the weights is kept in one" if settings.average != "none" and settings.combine != "sync" else alone
-    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, alone)
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
     check_lanes(lanes, settings, parts, encoding)
     check_steps(settings, parts, lanes)
     check_growing(settings, parts, lanes.number, dataset.n_rows)
@@ -185,7 +193,20 @@ def prepare(
     job = Job(
         settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, (), order.facts, order.layout
     )
+    job = replace(job, class_weights=of_classes, thinner=thinner)
+    job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
     return with_cache(job if frozen else replace(job, decided_by_memory=decided_by_memory(job)))
+
+
+def _why_alone(settings: Settings, parts: Parts) -> str:
+    """Return why there is one lane, if nobody says; '' if there may be several."""
+    if settings.average != "none" and settings.combine != "sync":
+        return "the mean of the weights is kept in one"
+    if adaptive(settings):
+        return "batches grow in one"
+    if settings.steps:
+        return "steps are counted in one"
+    return "svrg learns in one" if reduces(parts.optimizer) else ""
 
 
 def check_draws(plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
+from streamsgd.training.class_weights import of_population
 from streamsgd.training.learner import model_of
+from streamsgd.training.rare import plain_loss
 from streamsgd.training.saved import stamps_of
 from streamsgd.version import __version__
 
@@ -38,7 +41,23 @@ def header_of(job: Job) -> dict[str, Any]:
         "optimizer": spec_of("optimizer", job.parts.optimizer),
         "order": job.order,
         "external": job.external is not None,
+        **weights_of(job),
     }
+
+
+def settled(outcome: Outcome) -> Outcome:
+    """Return what a run came to with its final weights, where a phase that chose among the rows has a last word."""
+    if outcome.view is None:
+        return outcome
+    name, view = outcome.view
+    weights, told = view.settle(outcome.weights)
+    return replace(outcome, weights=weights, metrics={**outcome.metrics, name: {**outcome.metrics[name], **told}})
+
+
+def weights_of(job: Job) -> dict[str, Any]:
+    """Return weights and thinning of classes as JSON, for those who have some."""
+    found: dict[str, Any] = {"class_weights": list(job.class_weights)} if job.class_weights else {}
+    return found | ({"rare": job.thinner.header()} if job.thinner else {})
 
 
 def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lineage: Sequence[dict[str, Any]] = ()) -> Model:
@@ -57,7 +76,7 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lin
 
     """
     job = outcome.job
-    model = model_of(job, outcome.weights)
+    model = of_population(job, model_of(job, outcome.weights))
     model.covariance, model.memory = outcome.covariance, outcome.memory
     model.draws, model.conformal, model.spread = outcome.draws, outcome.conformal, outcome.spread
     model.settings, model.common = identity(job.settings), totals.frequent.best()
@@ -81,6 +100,7 @@ def _mean(tally: np.ndarray) -> float | None:
 
 def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     job = outcome.job
+    parts = job.parts._replace(loss=plain_loss(job.parts.loss))
     return {
         "fingerprint": job.dataset.fingerprint,
         "files": job.data.n_files,
@@ -93,11 +113,12 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "chunk_rows": job.plan.chunk_rows,
         "counts": {**totals.counts, "lost": totals.counts["lost"] + outcome.lost},
         "left_out": totals.problems[:100],
-        "parts": {kind: spec_of(kind, part) for kind, part in zip(job.parts._fields, job.parts, strict=True)},
+        "parts": {kind: spec_of(kind, part) for kind, part in zip(parts._fields, parts, strict=True)},
         "epochs": min(job.epochs, outcome.epochs),
         **({} if outcome.ledger is None else {"ledger": outcome.ledger}),
         "lanes": job.lanes._asdict(),
         "race": outcome.race,
+        **weights_of(job),
         "versions": {
             "streamsgd": __version__,
             **{name: version(name) for name in ("numpy", "numba", "pyarrow")},

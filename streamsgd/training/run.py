@@ -215,7 +215,8 @@ def _run(
             check_learned(model.provenance)
             if settings.validation and not engine.totals.counts["held"]:
                 log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
-            check_useful(model.metrics, model.provenance["rows_learned"], strict=settings.strict)
+            rows = model.provenance["rows_learned"]
+            check_useful(model.metrics, rows, strict=settings.strict, undone=job.undoes_weights)
     finally:
         executor.close()
         if job.recipe.cache is not None:
@@ -272,10 +273,11 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
     )
 
 
-def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool) -> None:
+def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone: bool = False) -> None:
     """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
 
-    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there.
+    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there. Where weights of
+    classes were `undone`, held-out rows are judged without them, as is the constant then.
 
     Raises
     ------
@@ -285,6 +287,8 @@ def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool) -> None
     """
     best = metrics.get("best_constant_loss")
     held = metrics.get("held_out", {}).get("loss")
+    if undone and held is not None:
+        best = metrics["held_out"].get("best_constant_log_loss")
     found = next(
         (value for value in (held, metrics.get("training_loss"), metrics["progressive_loss"]) if value is not None), None
     )

@@ -12,6 +12,7 @@ from msgspec import Meta
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model.validate import check_arrays, check_values, converted, read_encoding, read_target, refuse, spec_like
 from streamsgd.settings.registry import PARTS
+from streamsgd.training.rare import Thinner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,14 @@ class TotalsHeader(msgspec.Struct):
     common: dict[str, list[tuple[str, int]]]
 
 
+class ThinnerHeader(msgspec.Struct):
+    """How a run thins its rows."""
+
+    spec: str
+    negatives: Annotated[float, Meta(ge=0.0)]
+    positives: Annotated[float, Meta(ge=0.0)]
+
+
 class CheckpointHeader(msgspec.Struct):
     """What every checkpoint says, whatever phases it is of."""
 
@@ -67,6 +76,8 @@ class CheckpointHeader(msgspec.Struct):
     stamps: list[str] = []
     order: dict[str, Any] | None = None
     external: bool = False
+    class_weights: list[Annotated[float, Meta(gt=0.0)]] = []
+    rare: ThinnerHeader | None = None
 
 
 def stamps_of(files: Sequence[FileRef]) -> list[str]:
@@ -112,7 +123,15 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "poisoned": found.poisoned,
         "order": found.order,
         "external": found.external,
+        "class_weights": tuple(found.class_weights),
+        "rare": found.rare and _thinner(found.rare, name),
     }
+
+
+def _thinner(said: ThinnerHeader, name: str) -> Thinner:
+    if said.spec.partition(":")[0] not in PARTS["rare"]:
+        refuse(name, "rare.spec", f"is {said.spec[:80]!r}, none of streamsgd's")
+    return Thinner(said.spec, said.negatives, said.positives)
 
 
 def _check_fields(said: Any, name: str, field: str) -> None:

@@ -40,6 +40,7 @@ class Start(NamedTuple):
             "chunk_rows": settings.chunk_rows,
             "optimizer": self.spec,
             "poisoned": (),
+            "class_weights": tuple(self.model.provenance.get("class_weights", ())),
         }
 
     @property

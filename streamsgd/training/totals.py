@@ -11,6 +11,7 @@ from streamsgd.data.sizes import row_width
 from streamsgd.features.frequent import FrequentValues
 from streamsgd.features.target import join_target_sums
 from streamsgd.model.baseline import best_constant_loss
+from streamsgd.training.rare import plain_loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ class Totals:
         self._n_classes, self._row_bytes = len(job.target.classes), row_width(job.dataset, job.roles.read)
         self._all_new = all_new
         self.counts = {"filtered": 0, "skipped": 0, "missing": 0, "held": 0, "lost": 0}
+        self.counts |= {"thinned": 0} if job.thinner else {}
         self.problems: list[str] = []
         self.frequent = FrequentValues()
         self.targets = np.zeros(self._n_classes or 3)
@@ -50,6 +52,8 @@ class Totals:
             report.fit_seconds += chunk.fit_seconds
             report.spent.add(chunk.spent)
             report.bytes += chunk.chunk.rows * self._row_bytes
+            if counts and chunk.thinned and not chunk.chunk.epoch:
+                self.counts["thinned"] += chunk.thinned
             for piece in chunk.pieces:
                 if counts and piece.targets is not None:
                     self.targets = join_target_sums(self.targets, piece.targets, self._n_classes)
@@ -79,7 +83,7 @@ class Totals:
 
     def best_constant(self, loss: Any) -> float | None:
         """Return the mean loss of the best constant prediction of the targets so far; None where it is not known."""
-        return best_constant_loss(loss, self.targets)
+        return best_constant_loss(plain_loss(loss), self.targets)
 
     # --- checkpoints
 

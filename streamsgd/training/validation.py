@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.data.open import open_data
-from streamsgd.model.evaluate import Evaluator, named, new_metrics
+from streamsgd.model.evaluate import Evaluator
+from streamsgd.model.evaluation import named, new_metrics
 from streamsgd.stream.held import NOTHING_HELD
 from streamsgd.stream.loader import check_loader
+from streamsgd.training.class_weights import of_population
 from streamsgd.training.memory import VALID_BLOCK_BYTES
 from streamsgd.training.tasks.base import held_metrics
 
@@ -76,7 +78,7 @@ class Validator:
         if not self.active:
             return ""
         if self.evaluator is not None:
-            found = self.evaluator.evaluate(model())
+            found = self.evaluator.evaluate(of_population(self.job, model()))
         else:
             found = named(self.epoch_metrics if end_of_epoch else self.window, self.job.parts.loss)
             self.window = new_metrics(self.job.parts.loss, self.job.target)
@@ -172,4 +174,5 @@ def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -
         filter_columns=columns,
         cache=cache,
     )
+    recipe = replace(recipe, class_weights=recipe.held_class_weights)
     return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)

@@ -109,3 +109,13 @@ def test_chains_in_a_double_well_have_the_law_of_eulers_chain() -> None:
     """In small, as far as fewer steps can tell; the script exits with 1 if they have not."""
     found = run("bench_posterior.py", "--small", "--only", "well")["results"]["well"]
     assert found["0.04"]["euler"] < found["0.04"]["boltzmann"]  # the discretisation is seen, and is Euler's
+
+
+def test_rare_rows_are_chosen_as_their_rules_promise() -> None:
+    """As far as 12 small replicates can tell: the same rows say more where the pilot chose them; offsets miss a square."""
+    found = run("bench_rare.py", "--small", "--parts", "variance,wrong")
+    ratios = {case: result["ratio"] for case, result in found["variance"].items() if "ratio" in result}
+    assert 0.8 < ratios["targeted c=20"] < 1.5 < ratios["targeted c=1"]
+    assert ratios["targeted c=5"] < ratios["uniform c=5"]
+    assert all(result["bias_in_errors"] < 6.0 for result in found["variance"].values() if "kept" in result)
+    assert found["wrong"]["uniform c=5"]["errors_from_minimum"] > found["wrong"]["local case-control"]["errors_from_minimum"]

@@ -105,6 +105,19 @@ def test_workers_give_the_bits_of_the_plain_backend(data: Path) -> None:
         backend.close()
 
 
+def test_workers_thin_with_the_bits_of_the_plain_backend(data: Path) -> None:
+    """The pilot's learner travels, then what it says; lanes thin their chunks apart."""
+    job = job_of(data, rare="targeted:c=0.5", lanes=2, validation=0.1)
+    settings = {**QUIET, "memory_limit": 0}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, **settings) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        backend = DaskBackend(job, client, parse_straggler("again"))
+        check_phase(job, "rare", backend)
+        backend.close()
+
+
 def test_every_task_pickles_and_brings_the_same_from_a_copy(data: Path) -> None:
     job = job_of(data)
     for task in tasks_of(job):
@@ -114,6 +127,8 @@ def test_every_task_pickles_and_brings_the_same_from_a_copy(data: Path) -> None:
 PHASES = {
     "epochs": {"optimizer": "normalized"},
     "epochs, averaged": {"average": "auto", "validation": 0.1},
+    "rare": {"rare": "targeted:c=0.5", "validation": 0.1},
+    "rare, by weights": {"rare": "uniform:c=0.5,weights=ipw", "optimizer": "normalized"},
     "noise": {"noise": True, "validation": 0.1},
     "noise, row by row": {"noise": True, "optimizer": "normalized"},
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},

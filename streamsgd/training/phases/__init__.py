@@ -12,6 +12,7 @@ from streamsgd.training.phases.epochs import EPOCHS
 from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
 from streamsgd.training.phases.posterior import POSTERIOR
+from streamsgd.training.phases.rare import RARE
 from streamsgd.training.phases.residual_scale import RESIDUAL_SCALE
 from streamsgd.training.phases.standard_errors import STANDARD_ERRORS
 from streamsgd.training.phases.svrg import SVRG
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
-PHASES: tuple[PhaseKind, ...] = (EPOCHS, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL)
+PHASES: tuple[PhaseKind, ...] = (
+    EPOCHS, RARE, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
+)  # fmt: skip
 
 
 def known(settings: Settings) -> tuple[PhaseKind, ...]:

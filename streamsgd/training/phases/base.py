@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from streamsgd.training.tasks.base import ChunkReport, Round
 
 
+class View(Protocol):
+    """How later phases see the rows, and what is done when all are over: of a phase that chose among the rows."""
+
+    def refine(self, work: Round) -> Round:
+        """Return a round of a later phase as it is to be run."""
+
+    def settle(self, weights: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the final weights, (n_coordinates, n_outputs), as they are to be saved, and metrics about it."""
+
+
 @dataclass
 class Outcome:
     """What a run has come to after some phases."""
@@ -59,6 +69,8 @@ class Outcome:
     """Decisions of the steps, where they decide something: of bounded length, for the report and the model's provenance."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By phase, what it has to say of itself: for the model file and the report."""
+    view: tuple[str, View] | None = None
+    """A phase that chose among the rows, and how later ones see them."""
 
 
 class PhaseEvent(NamedTuple):

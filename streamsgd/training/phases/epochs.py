@@ -15,6 +15,7 @@ from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
 from streamsgd.training.tasks.learn import Learn, LearnApart
@@ -112,7 +113,11 @@ class Epochs:
 
     def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
         """Move by what was learned."""
-        n = self._width()
+        yield from self.take_width(share, reports)
+
+    def take_width(self, share: Any, reports: Sequence[ChunkReport], n: int | None = None) -> Iterator[PhaseEvent]:
+        """Move by what was learned of n chunks; None for as many as `next` asked for."""
+        n = self._width() if n is None else n
         if self.job.lanes.combine == "sync":
             if self._step(share, reports, n):
                 return
@@ -216,7 +221,7 @@ class Epochs:
         learner = self.learner.after_race() if keeps else self.learner
         return Outcome(
             learner.job,
-            self.learner.model().weights,
+            self.learner.weights().reshape(-1, self.job.n_outputs),
             self.learner.own_tally,
             first=self._passes[0].copy(),
             latest=self._passes[1].copy(),
@@ -253,7 +258,7 @@ class Epochs:
 
 EPOCHS = PhaseKind(
     "epochs",
-    wanted=lambda settings, parts: not (reduces(parts.optimizer) or settings.noise),
+    wanted=lambda settings, parts: not (reduces(parts.optimizer) or settings.noise or thins(parts)),
     check=lambda _settings, _parts, _encoding: None,
     memory=lambda _weights, _coordinates, _settings: 0,
     passes=lambda job: job.epochs,

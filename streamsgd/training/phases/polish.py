@@ -106,7 +106,8 @@ class Polishing:
     def begin(self, before: Outcome) -> None:
         """Start from the weights that were learned."""
         self.first_epoch = before.passes
-        self._before, self._best_constant = before, before.best_constant
+        self._before = before
+        self._best_constant = None if before.view else before.best_constant  # of rows that were chosen it is another
         self._start(before.weights.astype(np.float64).ravel())
 
     def _start(self, weights: np.ndarray) -> None:

@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from streamsgd.model.evaluate import new_metrics, update_metrics
+from streamsgd.model.evaluate import update_metrics
+from streamsgd.model.evaluation import new_metrics
 from streamsgd.stream.chunk import without_rows
+from streamsgd.training.class_weights import of_population
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,8 @@ class ChunkReport:
     fit_seconds: float = 0.0
     rows: int = 0
     """That the task took in."""
+    thinned: int = 0
+    """That were left out by their class."""
     worker: str = ""
     """Address of the worker that ran the task; empty for this process."""
     bytes_sent: int = 0
@@ -110,7 +114,7 @@ def held_metrics(job: Job, filled: LoadedChunk, model: Callable[[], Model]) -> M
     """Return the metrics of a chunk's held-out rows."""
     if not job.settings.validation:
         return None
-    found, now = new_metrics(job.parts.loss, job.target), model()
+    found, now = new_metrics(job.parts.loss, job.target), of_population(job, model())
     for block in filled.held_blocks():
         update_metrics(found, now, block, 0, len(block.y))
     return found

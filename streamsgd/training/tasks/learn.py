@@ -136,12 +136,17 @@ def learn_chunk(learner: Learner, filled: LoadedChunk, reached: Callable[[float]
     """
     began, before = time.perf_counter(), learner.rows
     learner.fit(filled, reached)
-    chunk, plan = filled.chunk, learner.job.plan
-    if learner.job.lanes.number > 1:
-        learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
+    end_lane(learner, filled)
     report = report_on(learner.job, filled, began, learner.rows - before, learner.model)
     learner.check_finite(filled)
     return report
+
+
+def end_lane(learner: Learner, filled: LoadedChunk) -> None:
+    """End the running batch with a chunk, where the next one may be another lane's."""
+    chunk, plan = filled.chunk, learner.job.plan
+    if learner.job.lanes.number > 1:
+        learner.end_batch(chunk.epoch + (plan.rows_before(chunk.epoch, chunk.number) + chunk.rows) / plan.n_rows)
 
 
 def learn_apart(job: Job, before: State, filled: LoadedChunk) -> tuple[Delta, ChunkReport]:

@@ -1,0 +1,207 @@
+"""The pilot: rows are learned as they come until enough of them were positive; the weights of then say which rows matter."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT
+from streamsgd.training.population import shift_to
+from streamsgd.training.tasks.base import report_on
+from streamsgd.training.tasks.learn import Learned, end_lane, restored
+from streamsgd.training.tasks.thinned import SAMPLE_ROWS, Sample, Thinning, ThinSums, listed, thin_chunk, thinned_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.stream.chunk import LoadedChunk
+    from streamsgd.training.job import Job
+    from streamsgd.training.learner import Learner, LearnerState
+    from streamsgd.training.tasks.base import ChunkReport
+
+PILOT_POSITIVES = 500
+"""Positives after which the pilot is good enough, ..."""
+
+PILOT_SHARE = 0.1
+"""... or this share of the data, ..."""
+
+FEWEST_POSITIVES = 100
+"""... but never after fewer than these."""
+
+SPAN = 1 << 16
+"""Rows that are looked at together."""
+
+MEASURED_ROWS = 4096
+"""Rows by which mean length and mean prediction are measured."""
+
+
+class Seen(NamedTuple):
+    """What the pilot has seen."""
+
+    rows: int = 0
+    positives: int = 0
+
+
+class Piloted(NamedTuple):
+    """What a chunk brought while the pilot was learned; one learner learns one chunk after another, so it has none to merge."""
+
+    learned: Learned
+    seen: Seen
+    thinning: Thinning | None
+    """Once the pilot is ready."""
+    found: ThinSums
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return self.learned.nbytes + self.found.nbytes + (0 if self.thinning is None else self.thinning.pilot.nbytes)
+
+    def merge(self, other: Piloted) -> Piloted:
+        """Raise: one learner learns one chunk after another."""
+        raise ValueError(f"one learner cannot have learned two chunks at once, {self.seen} and {other.seen}")
+
+
+class LearnPilot:
+    """Go on with the one learner there is until the pilot is ready, then thin the rest of the chunk and learn it.
+
+    Parameters
+    ----------
+    learner
+        Changed where it is.
+    seen
+        By the pilot so far.
+    reached
+        As of `Learn`.
+
+    """
+
+    name = "learn"
+    exact = False
+
+    def __init__(self, learner: Learner, seen: Seen, reached: Callable[[float], None] | None = None) -> None:
+        self._learner: Learner | None = learner
+        self._seen, self._reached = seen, reached
+        self._state = learner.packed()
+
+    def __getstate__(self) -> tuple[LearnerState, Seen]:
+        return self._state, self._seen
+
+    def __setstate__(self, state: tuple[LearnerState, Seen]) -> None:
+        self._learner, self._reached = None, None
+        self._state, self._seen = state
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the learner's state."""
+        return self._state.nbytes
+
+    def open(self, job: Job) -> Callable[[LoadedChunk], tuple[Piloted, ChunkReport]]:
+        """Return what learns a chunk."""
+        return self._here if self._learner is not None else partial(self._there, job)
+
+    def _here(self, filled: LoadedChunk) -> tuple[Piloted, ChunkReport]:
+        assert self._learner is not None, "open sees to that"  # noqa: S101  for the type checker
+        share, report = learn_pilot(self._learner, filled, self._seen, self._reached)
+        self._learner.clear_tally()
+        return share, report
+
+    def _there(self, job: Job, filled: LoadedChunk) -> tuple[Piloted, ChunkReport]:
+        learner = restored(job, self._state)
+        share, report = learn_pilot(learner, filled, self._seen)
+        learner.clear_tally()
+        return share._replace(learned=Learned(learner.packed())), report
+
+
+def learn_pilot(
+    learner: Learner, filled: LoadedChunk, seen: Seen, reached: Callable[[float], None] | None = None
+) -> tuple[Piloted, ChunkReport]:
+    """Learn a chunk, the pilot's part of it as it is and the rest thinned; then score its held-out rows."""
+    began, job, n = time.perf_counter(), learner.job, len(filled.order)
+    cut, seen = cut_of(job, filled, seen)
+    sample, share = _first_rows(job, filled), cut / max(n, 1)
+    learner.fit(filled.head(cut), reached, part=(0.0, share))
+    thinning, found, rest = None, ThinSums(), 0
+    own = _weighed(filled, cut)
+    if cut < n or _is_ready(job, seen):
+        thinning = piloted(job, learner.weights(), sample)
+        filled.drop(cut)
+        found = thin_chunk(job, filled, thinning, samples=not filled.chunk.epoch)
+        rest = len(filled.order)
+        learner.fit(filled, reached, part=(share, 1.0))
+    found.sums[[PILOT_WEIGHT, PILOT_POSITIVE]] = own
+    end_lane(learner, filled)
+    report = report_on(job, filled, began, cut + rest, learner.model)
+    report.thinned = thinned_rows(found)
+    learner.check_finite(filled)
+    return Piloted(Learned(None), seen, thinning, found), report
+
+
+def cut_of(job: Job, filled: LoadedChunk, seen: Seen) -> tuple[int, Seen]:
+    """Return how many rows of the chunk's order are the pilot's, and what it has seen then."""
+    heads, at = filled.heads(), 0
+    while at < len(filled.order):
+        order = filled.order[at : at + SPAN]
+        positives = seen.positives + np.cumsum(filled.block.y[next_rows(order, heads)] > 0.5)
+        enough = int(np.searchsorted(positives, PILOT_POSITIVES)) + 1
+        some = max(most_rows(job) - seen.rows, int(np.searchsorted(positives, FEWEST_POSITIVES)) + 1)
+        cut = max(1, min(enough, some, len(order)))
+        at, seen = at + cut, Seen(seen.rows + cut, int(positives[cut - 1]))
+        if cut < len(order) or _is_ready(job, seen):
+            break
+    return at, seen
+
+
+def _weighed(filled: LoadedChunk, n: int) -> tuple[float, float]:
+    """Return the weight of the first n rows of the order, and that of the positives among them."""
+    heads, total, positive = filled.heads(), 0.0, 0.0
+    for at in range(0, n, SPAN):
+        rows = next_rows(filled.order[at : min(at + SPAN, n)], heads)
+        weight = filled.block.weight[rows].astype(np.float64)
+        total, positive = total + float(weight.sum()), positive + float(weight[filled.block.y[rows] > 0.5].sum())
+    return total, positive
+
+
+def _is_ready(job: Job, seen: Seen) -> bool:
+    return seen.positives >= (FEWEST_POSITIVES if seen.rows >= most_rows(job) else PILOT_POSITIVES)
+
+
+def most_rows(job: Job) -> int:
+    """Return the rows after which a pilot need not have all its positives."""
+    return max(1, round(PILOT_SHARE * job.plan.n_rows))
+
+
+def sample_share(job: Job) -> float:
+    """Return the share of the kept rows by which a sample is about as large as it may be."""
+    return min(1.0, SAMPLE_ROWS / max(1, job.known_thinner.expected_rows))
+
+
+def _first_rows(job: Job, filled: LoadedChunk) -> Sample:
+    """Return the first rows of the chunk's order, all of them."""
+    rows = next_rows(filled.order[:MEASURED_ROWS], filled.heads())
+    numbers = np.arange(len(rows)) / max(len(rows), 1)
+    return listed(job, filled, rows, job.known_thinner.rule, share=1.0, numbers=numbers)
+
+
+def piloted(job: Job, weights: np.ndarray, sample: Sample) -> Thinning:
+    """Return how to thin by these weights, with an intercept that predicts as many positives as there are.
+
+    So as many negatives are kept as the rule says, however far the pilot has come.
+    """
+    scores, lengths = sample.scores(weights)
+    thinner, pilot = job.known_thinner, weights.copy()
+    share = thinner.positives / (thinner.positives + thinner.negatives)
+    pilot[-1] += shift_to(scores, np.ones(len(scores)), share * len(scores))
+    return Thinning(thinner.rule._replace(size=float(lengths.mean())), pilot, sample_share(job))
+
+
+def next_rows(order: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """Return the rows of the block that tiles give in this order, int64, and advance their heads."""
+    by_tile = np.argsort(order, kind="stable")
+    counts = np.bincount(order, minlength=len(heads))
+    rows = np.empty(len(order), np.int64)
+    rows[by_tile] = np.repeat(heads - (np.cumsum(counts) - counts), counts) + np.arange(len(order))
+    heads += counts
+    return rows
