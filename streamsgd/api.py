@@ -176,10 +176,8 @@ def evaluate(
         A model or the path of one.
     source
         As in training.
-    loss
-        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    column_kind
-        Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
+    loss, column_kind
+        Where the loss and kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names.
     weight, bad_rows, unreadable, infinite
@@ -267,10 +265,8 @@ def predict(
         Folder for the outputs, or one file's name for one input file.
     id
         Columns to copy beside the predictions, names or globs; by default those named in training.
-    loss
-        Where the loss of a model file is, if it is not streamsgd's: package.module:Class.
-    column_kind
-        Where kinds of columns of a model file are that are not streamsgd's: package.module:Class.
+    loss, column_kind
+        Where the loss and kinds of columns of a model file are that are not streamsgd's: package.module:Class.
     filter, memory, threads, executor, workers, scheduler, io_timeout
         As the settings of these names.
     unreadable, infinite

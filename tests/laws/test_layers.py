@@ -110,9 +110,8 @@ def test_no_chain_of_packages_is_longer_than_the_layers_allow() -> None:
 
 
 def test_files_are_short_and_so_are_functions() -> None:
-    allowed = {"training.backends.dask": 540, "training.engine": 560}  # until rounds and phases have taken most of them
     long = {
-        module: n for module, path in MODULES.items() if (n := len(path.read_text().splitlines())) > allowed.get(module, ROOM)
+        module: n for module, path in MODULES.items() if (n := len(path.read_text().splitlines())) > ROOM
     }
     assert not long
     lengths = []
