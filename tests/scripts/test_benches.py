@@ -46,9 +46,8 @@ def test_speed_is_measured_against_decoding_and_peers() -> None:
 
 def test_later_passes_are_the_same_from_memory_and_disk() -> None:
     """The script exits with 1 if a byte of a block or of a model differs."""
-    found = run("bench_passes.py", "--small")
-    for case in (found["dense"], found["clicks"]):
-        assert all(min(seconds) > 0.0 for kind in ("blocks", "passes", "runs") for seconds in case[kind].values())
+    found = run("bench_passes.py", "--small", "--cases", "dense")["dense"]
+    assert all(min(seconds) > 0.0 for kind in ("blocks", "passes", "runs") for seconds in found[kind].values())
 
 
 def test_help_is_quick_and_plans_of_many_row_groups_are_small() -> None:
