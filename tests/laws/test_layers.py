@@ -110,9 +110,7 @@ def test_no_chain_of_packages_is_longer_than_the_layers_allow() -> None:
 
 
 def test_files_are_short_and_so_are_functions() -> None:
-    long = {
-        module: n for module, path in MODULES.items() if (n := len(path.read_text().splitlines())) > ROOM
-    }
+    long = {module: n for module, path in MODULES.items() if (n := len(path.read_text().splitlines())) > ROOM}
     assert not long
     lengths = []
     for tree in TREES.values():
