@@ -25,6 +25,7 @@ def test_a_library_that_is_missing_is_named_with_what_to_install() -> None:
         library("no_such_library.inside", "Nothing")
 
 
+@pytest.mark.filterwarnings("ignore")  # of its own libraries
 def test_mlflow_has_settings_metrics_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
@@ -41,6 +42,7 @@ def test_mlflow_has_settings_metrics_and_the_model(tmp_path: Path, monkeypatch: 
     assert streamsgd.load(saved).to_bytes() == model.to_bytes()
 
 
+@pytest.mark.filterwarnings("ignore")  # of its own libraries
 def test_mlflow_logs_to_a_run_that_is_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
