@@ -161,7 +161,7 @@ def predict(
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
-        from streamsgd.api import predict as run  # noqa: PLC0415
+        from streamsgd import predict as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
@@ -220,7 +220,7 @@ def evaluate(
     """Measure MODEL on DATA, which must have its target."""
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
-        from streamsgd.api import evaluate as run  # noqa: PLC0415
+        from streamsgd import evaluate as run  # noqa: PLC0415
         from streamsgd.model.compare import compare  # noqa: PLC0415
         from streamsgd.show.compare import comparison_text  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415

@@ -115,7 +115,7 @@ def shuffle(
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
-        from streamsgd.api import shuffle as run  # noqa: PLC0415
+        from streamsgd import shuffle as run  # noqa: PLC0415
 
         began = time.monotonic()
         done = run(one_or_list(data), out, on_progress=lambda rows, total: reporter.scored(rows, total, "shuffling"), **given)
