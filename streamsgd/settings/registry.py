@@ -126,7 +126,8 @@ def make_own(kind: str, spec: str) -> Any:
 def spec_of(kind: str, part: Any) -> str:
     """Return the spec that builds this part again, every field written out."""
     names = {cls: name for name, cls in PARTS[kind].items()}
-    fields = ",".join(f"{key}={value!r}" for key, value in part._asdict().items())
+    values = {key: value if isinstance(value, str) else repr(value) for key, value in part._asdict().items()}
+    fields = ",".join(f"{key}={value}" for key, value in values.items())
     if type(part) in names:
         return f"{names[type(part)]}:{fields}" if fields else names[type(part)]
     own = f"{type(part).__module__}:{type(part).__qualname__}"
