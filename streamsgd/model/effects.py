@@ -57,7 +57,7 @@ def _effect(model: Model, config: NumberColumn, kinds: dict[str, Any]) -> Effect
         x = np.unique(np.round(x))
     table = pa.table(
         {
-            name: pa.array(x).cast(kind, safe=False) if name == config.column else pa.nulls(len(x), kinds[name])
+            name: pa.array(x).cast(kind) if name == config.column else pa.nulls(len(x), kinds[name])
             for name in model.encoding.sources
         }
     )

@@ -163,7 +163,7 @@ def test_rows_that_an_earlier_pass_could_read_are_counted_as_lost(
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
             done.append(event.rows)
 
-    model = train(data, executor=executor, unreadable="skip", emit=damage, threads=1, **later)
+    model = train(data, executor=executor, unreadable="skip", emit=damage, threads=1, cache="none", **later)
     assert done
     counts = model.provenance["counts"]
     assert counts["skipped"] == 0
@@ -241,7 +241,7 @@ def test_a_streamed_row_group_whose_file_changes(data: Path, change: Callable[[P
     """A file that is open goes on or fails by name, and the next epoch finds the change at the latest."""
     path = put(data, table(9000), row_group_size=9000)
     with pytest.raises(DataError, match=r"part\.parquet"):
-        train(data, emit=lambda event: event.rows > 2000 and change(path), chunk_rows=300, epochs=5)
+        train(data, emit=lambda event: event.rows > 2000 and change(path), chunk_rows=300, epochs=5, cache="none")
 
 
 # --- targets

@@ -40,6 +40,8 @@ OTHERS = {
     ("data/normalise.py", "--exclude"),
     ("data/schemas.py", "--missing-columns"),
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says
+    ("model/intervals.py", "--polish"),  # these two say "train it with ..."
+    ("model/intervals.py", "--standard-errors"),
     ("training/phases/noisy.py", "--at"),  # of `streamsgd noise`, which it says
     ("kernels/parts/optimizers.py", "--coin"),  # of Vowpal Wabbit
 }

@@ -159,14 +159,15 @@ def test_parts_lists_fields_defaults_and_sources(capsys: pytest.CaptureFixture[s
     assert main(["parts"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for kind, parts in PARTS.items():
-        assert f"--{kind}" in lines
+        assert f"--{kind.replace('_', '-')}" in lines
         for name, part in parts.items():
             told = found[kind][name]
             assert tuple(told["fields"]) == part._fields
             assert part(**told["fields"]) == part()
             assert told["title"].endswith(".")
             assert told["source"] or name == "none"
-            fields = ",".join(f"{key}={value:g}" for key, value in told["fields"].items())
+            values = {key: value if isinstance(value, str) else f"{value:g}" for key, value in told["fields"].items()}
+            fields = ",".join(f"{key}={value}" for key, value in values.items())
             assert f"  {name}:{fields}".rstrip(":") in lines
             assert f"      {told['title']}" in lines
             assert not told["source"] or f"      {told['source']}" in lines

@@ -200,7 +200,7 @@ def test_single_precision_ends_within_its_rounding() -> None:
 PENALTIES = {"l1:l1=0.002": (0.002, 0.0), "elastic-net:l1=0.001,l2=0.01": (0.001, 0.01)}
 
 
-@pytest.mark.parametrize(("loss", "penalty"), zip(TARGETS, cycle(PENALTIES), strict=False))
+@pytest.mark.parametrize(("loss", "penalty"), [*zip(TARGETS, cycle(PENALTIES), strict=False)])
 def test_the_conditions_of_optimality_hold(loss: str, penalty: str) -> None:
     """|g| <= l1 where w = 0, g = -l1 sign(w) elsewhere (Karush, Kuhn and Tucker)."""
     l1, l2 = PENALTIES[penalty]
