@@ -123,7 +123,7 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
             *_race_lines(origin.get("race")),
             f"  {'shuffle':10} {origin.get('shuffle') or settings.get('shuffle', '')}",
-            *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) is not None),
+            *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) not in (None, [])),
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
