@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, parse_type
+from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, parse_type
 from streamsgd.errors import DataError
 from streamsgd.features.encoding import check_columns
 
@@ -125,6 +125,8 @@ def _compared(trained: ColumnType, kind: Any, what: str, where: Callable[[str], 
             f"column {trained.name!r} of {place} is of type {kind}, which has {'a' if found.zone else 'no'} time zone; in "
             f"training it had {trained.zone or 'none'} ({trained.stored})"
         )
+    if found.category and not trained.category and not is_text(kind):  # numbers that a writer keeps once each
+        kind = kind.value_type
     return kind if found.means == trained.means else _READ_AS.get(trained.means, lambda kind, _: kind)(kind, trained)
 
 
