@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wide import encoding_of, random_model
 
@@ -87,6 +87,7 @@ forms = st.sampled_from([(family, k) for family, (_, kinds) in FORMS.items() for
 
 
 @given(forms, forms, st.booleans(), st.booleans())
+@example(("numbers", 0), ("numbers", 12), False, False)
 @settings(max_examples=100, deadline=None)
 def test_any_pair_of_types_gives_the_same_scores_or_a_named_refusal(
     tmp_path_factory: pytest.TempPathFactory, first: tuple[str, int], second: tuple[str, int], categorical: bool, in_file: bool
