@@ -14,8 +14,8 @@ from streamsgd.planning.samplers import replaces
 from streamsgd.planning.variance import design_effect
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.gradient_noise import Ratio, ratio_of
+from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
-from streamsgd.training.phases.epochs import Epochs
 from streamsgd.training.phases.noise import in_words, usual_batch, worth
 from streamsgd.training.tasks.noise import GROUPS, PLACES
 from streamsgd.training.tasks.with_noise import (
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import PhaseEvent
@@ -50,7 +49,7 @@ COPIES = 4
 """Of the weights in float64: those to measure at, the lengths of steps, what is made of them, and room for a row."""
 
 
-class NoisyEpochs:
+class NoisyEpochs(AroundEpochs):
     """Epochs, and what was measured in them.
 
     Parameters
@@ -61,36 +60,10 @@ class NoisyEpochs:
     """
 
     name = "noise"
-    counts = True
-    validated = True
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        self.learning = Epochs(job, reached)
+        super().__init__(job, reached)
         self._path = no_path()
-
-    @property
-    def job(self) -> Job:
-        """What is done."""
-        return self.learning.job
-
-    @property
-    def done(self) -> bool:
-        """As of the epochs."""
-        return self.learning.done
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """Epoch and number of the next chunk."""
-        return self.learning.cursor
-
-    @property
-    def tally(self) -> np.ndarray:
-        """As of the learner."""
-        return self.learning.tally
-
-    def begin(self, before: Outcome) -> None:
-        """Start as the epochs do."""
-        self.learning.begin(before)
 
     def next(self) -> Round:
         """Return the next round of the epochs, whose chunks are measured when they are met first, if it is time to."""
@@ -125,14 +98,6 @@ class NoisyEpochs:
         yield from self.learning.take(share, reports)
 
     # --- what comes out
-
-    def model(self) -> Model:
-        """Return the model as it is."""
-        return self.learning.model()
-
-    def stop(self, why: str) -> None:
-        """End with the weights as they are."""
-        self.learning.stop(why)
 
     def result(self) -> dict[str, Any]:
         """Return what was found, as JSON values."""

@@ -20,8 +20,8 @@ from streamsgd.kernels.sums.thin import (
     WEIGHT,
     Rule,
 )
+from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
-from streamsgd.training.phases.epochs import Epochs
 from streamsgd.training.population import probabilities, shift_to
 from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
@@ -31,7 +31,6 @@ from streamsgd.training.tasks.thinned import SAMPLE_BYTES, Sample, Thinned, Thin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import PhaseEvent
     from streamsgd.training.tasks.base import ChunkReport
@@ -46,7 +45,7 @@ FEWEST_ROWS = 100
 """Of a sample by which the intercept is set."""
 
 
-class RareEpochs:
+class RareEpochs(AroundEpochs):
     """Epochs that begin with a pilot, and go on with what is thinned by it.
 
     Parameters
@@ -57,40 +56,14 @@ class RareEpochs:
     """
 
     name = "rare"
-    counts = True
-    validated = True
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        self.learning = Epochs(job, reached)
+        super().__init__(job, reached)
         self._reached = reached
         self._seen = Seen()
         self._thinning: Thinning | None = None
         self._found = ThinSums()
         """Of the first pass."""
-
-    @property
-    def job(self) -> Job:
-        """What is done."""
-        return self.learning.job
-
-    @property
-    def done(self) -> bool:
-        """As of the epochs."""
-        return self.learning.done
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """Epoch and number of the next chunk."""
-        return self.learning.cursor
-
-    @property
-    def tally(self) -> np.ndarray:
-        """As of the learner: losses of the population, and the rows that were learned."""
-        return self.learning.tally
-
-    def begin(self, before: Outcome) -> None:
-        """Start as the epochs do."""
-        self.learning.begin(before)
 
     def next(self) -> Round:
         """Return one chunk for the pilot, else the next round of the epochs, whose chunks are thinned first."""
@@ -113,14 +86,6 @@ class RareEpochs:
         yield from self.learning.take_width(share, reports, n)
 
     # --- what comes out
-
-    def model(self) -> Model:
-        """Return the model as it is."""
-        return self.learning.model()
-
-    def stop(self, why: str) -> None:
-        """End with the weights as they are."""
-        self.learning.stop(why)
 
     def outcome(self) -> Outcome:
         """Return what was learned, how later phases are to see the rows, and what is to be done at the end."""

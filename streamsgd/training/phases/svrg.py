@@ -38,8 +38,8 @@ from streamsgd.kernels.structs.state import ETA
 from streamsgd.kernels.sums.bounds import COUNTED, LARGEST, ROWS, SUM
 from streamsgd.planning.tree import FAN
 from streamsgd.settings.registry import PARTS
+from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, prefixed, under
-from streamsgd.training.phases.epochs import Epochs
 from streamsgd.training.phases.smooth import TOLERANCE
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.bounds import MOST_PRODUCTS, AddBounds, Bounds, no_bounds
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
     from streamsgd.training.learner import Learner
@@ -91,7 +90,7 @@ def passes(job: Job) -> list[bool]:
     return measuring(job.settings.seed, job.parts.optimizer.renewal, job.epochs)
 
 
-class VarianceReduction:
+class VarianceReduction(AroundEpochs):
     """Passes that measure, and between them passes that learn.
 
     Attributes
@@ -112,11 +111,9 @@ class VarianceReduction:
     """
 
     name = "svrg"
-    counts = True
-    validated = True
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        self.learning = Epochs(job, reached)
+        super().__init__(job, reached)
         self._measuring = passes(job)
         self.rate: float | None = None
         self.objective: float | None = None
@@ -133,11 +130,6 @@ class VarianceReduction:
     # --- rounds
 
     @property
-    def job(self) -> Job:
-        """What is done."""
-        return self.learning.job
-
-    @property
     def learner(self) -> Learner:
         """Whose weights are measured and learn."""
         return self.learning.learner
@@ -146,16 +138,6 @@ class VarianceReduction:
     def done(self) -> bool:
         """Whether all passes are over, or the gradient is within the tolerance."""
         return self.learning.done or bool(self.stopped)
-
-    @property
-    def cursor(self) -> tuple[int, int]:
-        """Pass and number of the next chunk."""
-        return self.learning.cursor
-
-    @property
-    def tally(self) -> np.ndarray:
-        """As of the learner."""
-        return self.learning.tally
 
     @property
     def measures(self) -> bool:
@@ -263,14 +245,6 @@ class VarianceReduction:
         return float(max(c * (within * mean + alone * bounds[LARGEST]) + l2, 1e-300))
 
     # --- what comes out
-
-    def model(self) -> Model:
-        """Return the model as it is."""
-        return self.learning.model()
-
-    def stop(self, why: str) -> None:
-        """End with the weights as they are."""
-        self.learning.stop(why)
 
     def metrics(self) -> dict[str, Any]:
         """Return what came of it, for the model file."""
