@@ -499,5 +499,6 @@ def test_workers_and_their_driver_stay_within_their_budget(tmp_path: Path) -> No
                     peaks[one.pid] = max(peaks.get(one.pid, 0), one.memory_info().rss)
             time.sleep(0.02)
     assert process.returncode == 0
-    assert len(peaks) == 3
+    # A library may ask the system something by a program that lives for a moment (`ldconfig`): a megabyte or two.
+    assert sum(peak > 100e6 for peak in peaks.values()) == 3
     assert max(peaks.values()) <= limit
