@@ -70,7 +70,8 @@ class Trainer:
                 raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
         if self.settings.rare not in ("none", "auto"):
             raise SettingsError("--rare needs all the data at once, and here it comes table by table: use streamsgd.train")
-        self.settings = msgspec.structs.replace(self.settings, rare="none")
+        known = 0.0 if self.settings.validation == "auto" else self.settings.validation  # every table is new
+        self.settings = msgspec.structs.replace(self.settings, rare="none", validation=known)
         if self.settings.shuffle == "auto":
             self.settings = msgspec.structs.replace(self.settings, shuffle="corgi")
         if getattr(make("shuffle", self.settings.shuffle), "rewrites", False):

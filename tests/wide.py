@@ -19,7 +19,7 @@ from streamsgd.stream.stream import Stream
 from streamsgd.training.job import Job
 from streamsgd.training.prepare import prepare
 
-USUAL = {"target": "y", "executor": "inline", "memory": "2GB", "shuffle": "none"}
+USUAL = {"target": "y", "executor": "inline", "memory": "2GB", "shuffle": "none", "validation": "none"}
 
 
 def hash32(value: bytes, seed: int) -> int:

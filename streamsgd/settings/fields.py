@@ -248,10 +248,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validation: Annotated[
         Share | str,
         Meta(
-            description="Rows held out and scored as they stream by: a share of them, by a stable hash, or a condition, e.g. "
-            "\"ts >= '2026-01-01'\"."
+            description="Rows held out and scored as they stream by: a share of them, by a stable hash, a condition, e.g. "
+            "\"ts >= '2026-01-01'\", or none; auto is 0.05 of several passes, at most about 100,000 rows, and none of one "
+            "pass, below 1,000 rows, beside --valid, and where a minimum is asked for (--polish, svrg, draws)."
         ),
-    ] = 0.0
+    ] = "auto"
     validation_group: Annotated[
         str | None, Meta(description="Column whose values are held out as wholes, e.g. user_id; with a share as --validation.")
     ] = None

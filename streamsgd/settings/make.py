@@ -77,7 +77,7 @@ def _plain(value: Any, setting: Setting) -> Any:
         return os.fspath(value)
     if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
         with suppress(ValueError):
-            return float(value)
+            return 0.0 if value == "none" else float(value)
     if setting.name == "batch_size" and isinstance(value, str) and value.strip("+-").isdigit():
         return int(value)  # of a text or a number, msgspec would take a text
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):

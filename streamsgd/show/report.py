@@ -98,7 +98,7 @@ class HtmlReport:
         assert job is not None, "the run began"  # noqa: S101  for the type checker
         if job.settings.valid is not None:
             rows, of = sample_scores(evaluator_for(job, job.settings.valid, Inline()).recipe, model), "the validation set"
-        elif job.settings.validation:
+        elif job.recipe.held:
             rows, of = sample_scores(job.recipe, model, held=True), "rows held out"
         sections = [*_of_model(model, rows, of), _resources(report, job), _order(job.order)]
         _write(self.out, model, sections)

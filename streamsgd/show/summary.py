@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def describe_job(job: Job) -> list[str]:
     """Return lines about the data and the plan of a job."""
-    from streamsgd.training.job import size_in_words  # noqa: PLC0415  kernels, as below
+    from streamsgd.training.holding import held_in_words  # noqa: PLC0415  kernels, as below
+    from streamsgd.training.job import size_in_words  # noqa: PLC0415
 
     data, target, budget = job.data, job.target, job.budget
     classes = f" ({few(target.classes)})" if target.classes else ""
@@ -35,6 +36,7 @@ def describe_job(job: Job) -> list[str]:
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
         *([job.thinner.line] if job.thinner else []),
+        *filter(None, [held_in_words(job)]),
         *job.decided_by_memory,
     ]
 
@@ -48,14 +50,8 @@ def describe_report(report: Report, settings: Settings, memory: int) -> list[str
     best = report.best_constant_loss
     names = {"progressive_loss": "progressive loss of the first pass", "training_loss": "training loss of the last one"}
     told = ", ".join(f"{names[key]} {value:.6f}" for key, value in report.losses.items() if value is not None)
-    judged = settings.validation or settings.valid
     return [
         *([told] if told else []),
-        *(
-            ["nothing was held out: --validation 0.05 would judge passes over known rows"]
-            if ", " in told and not judged
-            else []
-        ),
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
         *(line for kind in known(settings) if kind.name in report.phases for line in kind.describe(report.phases[kind.name])),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),

@@ -66,6 +66,7 @@ class TableModel(NamedTuple):
     def stream(cls, parts: Parts, epochs: Any, source: Any, target: str, settings: dict[str, Any]) -> TableModel:
         """Learn what `streamsgd.train` takes."""
         asked = {"loss": _loss_of(parts.loss), "penalty": spec_of("penalty", parts.penalty), "epochs": epochs}
+        asked["validation"] = 0.0  # scikit-learn fits all rows
         if hasattr(parts.loss, "epsilon"):
             raise ValueError("an epsilon-insensitive loss is for rows of numbers; of other tables take huber or quantile")
         made = make_settings({**asked, "target": target, **settings})

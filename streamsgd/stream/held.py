@@ -40,6 +40,12 @@ class HeldOut:
     share: float = 0.0
     group: str = ""
     condition: RowFilter | None = None
+    by_number: bool = False
+    """Whether rows are known by their number in the data, not by file and row group: a table is then split as its file is."""
+
+    def __bool__(self) -> bool:
+        """Whether any row may be held out."""
+        return bool(self.share) or self.condition is not None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,12 +86,17 @@ class HeldOut:
         at, row = 0, piece.start
         for group in range(piece.first, piece.last):
             n = min(int(dataset.rows[group]) - row, piece.rows - at)
-            hold_out(_group_key(dataset, group), row, threshold, held[at : at + n])
+            first = int(dataset.rows[:group].sum()) if self.by_number else 0
+            key = BY_NUMBER if self.by_number else _group_key(dataset, group)
+            hold_out(key, first + row, threshold, held[at : at + n])
             at, row = at + n, 0
         return held
 
 
 NOTHING_HELD = HeldOut()
+
+BY_NUMBER = np.uint64(0x5EED)
+"""In the place of the key of a row group."""
 
 
 def _group_key(dataset: Dataset, group: int) -> np.uint64:
@@ -94,8 +105,8 @@ def _group_key(dataset: Dataset, group: int) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
 
-def held_out(settings: Settings, schema: Any) -> HeldOut:
-    """Return which rows of a data set the settings hold out.
+def held_out(settings: Settings, schema: Any, share: float) -> HeldOut:
+    """Return which rows of a data set the settings hold out: those of a condition, or a share of the rows.
 
     Raises
     ------
@@ -103,7 +114,7 @@ def held_out(settings: Settings, schema: Any) -> HeldOut:
         The condition is none, or the column of the groups is not there or has no values that can be compared.
 
     """
-    if isinstance(settings.validation, str):
+    if isinstance(settings.validation, str) and settings.validation != "auto":
         return HeldOut(condition=row_filter(settings.validation, schema, "--validation"))
     group = settings.validation_group or ""
     if group and group not in schema.names:
@@ -112,4 +123,4 @@ def held_out(settings: Settings, schema: Any) -> HeldOut:
         raise SettingsError(
             f"--validation-group {group}: is of type {schema.field(group).type}; name a column of single values"
         )
-    return HeldOut(settings.validation, group)
+    return HeldOut(share, group, by_number=settings.validation == "auto")

@@ -45,12 +45,11 @@ RACE_ROOM = 64 * 10**6
 """... and bytes that it leaves to reading, beside what the interpreter takes."""
 
 
-def choose_epochs(settings: Settings, n_rows: int, most: int) -> int:
-    """Return the passes: as set, or enough for a million row visits, but no more than so many."""
+def choose_epochs(settings: Settings, n_rows: int, most: int, held: float = 0.0) -> int:
+    """Return the passes: as set, or enough for a million row visits, but no more than so many; `held` is not learned."""
     if settings.epochs != "auto":
         return int(settings.epochs)
     if settings.steps is not None:
-        held = 0.0 if isinstance(settings.validation, str) else settings.validation  # nobody knows what a condition holds out
         return max(1, math.ceil(settings.steps * _as_number(settings) / max(1.0, n_rows * (1.0 - held))))
     return max(1, min(most, -(-ENOUGH_ROWS // n_rows)))
 

@@ -11,6 +11,7 @@ from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.caching import cache_facts
+from streamsgd.training.holding import held_in_words
 from streamsgd.training.job import size_in_words
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import plain_loss
@@ -64,6 +65,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "epochs": job.epochs,
         "batch_size": batch,
         "lanes": job.lanes._asdict(),
+        "held_out": held_in_words(job),
         "polish": settings.polish,
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,

@@ -208,7 +208,7 @@ def run_seed(data: Any, settings: Settings, branches: Sequence[Branch]) -> tuple
         own, alike = settings_of(settings, branch), (branch.batch_size, branch.learning_rate)
         if alike not in known:  # of another number of steps nothing else is decided
             known[alike] = _prepared(data, own, next(iter(known.values()), None))
-        jobs.append(replace(known[alike], settings=own, epochs=choose_epochs(own, known[alike].dataset.n_rows, 1)))
+        jobs.append(replace(known[alike], settings=own, epochs=_passes(own, known[alike])))
     _check_together(jobs)
     job = jobs[0]
     executor = EXECUTORS[reader_for(settings, job)](job.budget.threads)
@@ -232,6 +232,11 @@ def _prepared(data: Any, own: Settings, like: Job | None) -> Job:
     if like is None or own.shuffle == "auto":
         return prepare(data, own)
     return replace(like, settings=own, parts=choose_parts(own, like.target, like.encoding, like.dataset.n_rows))
+
+
+def _passes(own: Settings, job: Job) -> int:
+    """Return the passes that the steps of a branch take over the rows that are learned."""
+    return choose_epochs(own, job.dataset.n_rows, 1, job.recipe.held.share)
 
 
 def settings_of(settings: Settings, branch: Branch) -> Settings:

@@ -38,17 +38,15 @@ from streamsgd.training.averaging import check_average
 from streamsgd.training.caching import with_cache
 from streamsgd.training.class_weights import class_weights
 from streamsgd.training.defaults import (
-    MOST_EPOCHS,
-    MOST_PASSES,
     check_lanes,
     check_steps,
-    choose_epochs,
     choose_lanes,
     choose_parts,
     decided_by_memory,
     task_of,
 )
 from streamsgd.training.growing import check_growing
+from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, choose_order
@@ -141,9 +139,7 @@ def prepare(
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
     for kind in wanted(settings, parts):
         kind.check(settings, parts, encoding)
-    epochs = choose_epochs(settings, dataset.n_rows, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
-    if settings.epochs == "auto" and reduces(parts.optimizer):
-        epochs *= 2  # before every pass that learns there is one that measures
+    epochs, share = choose_passes(settings, parts, dataset.n_rows)
     recipe = Loader(
         dataset,
         encoding,
@@ -151,7 +147,7 @@ def prepare(
         roles.weight,
         expression,
         columns,
-        held=held_out(settings, dataset.schema),
+        held=held_out(settings, dataset.schema, share),
         skip_bad_rows=settings.bad_rows == "skip",
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",

@@ -25,6 +25,7 @@ from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
+from streamsgd.training.holding import held_in_words
 from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import check_places, reserved
 from streamsgd.training.phases import wanted
@@ -201,6 +202,8 @@ def _run(
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
+    if not told.on_job and (line := held_in_words(job)):
+        log.info(line)
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
@@ -213,7 +216,7 @@ def _run(
             engine.report.compile_seconds = compiling.seconds
             model = model_from(outcome, engine.totals, engine.validator.metrics(), start.lineage if start else ())
             check_learned(model.provenance)
-            if settings.validation and not engine.totals.counts["held"]:
+            if job.recipe.held and not engine.totals.counts["held"]:
                 log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
             rows = model.provenance["rows_learned"]
             check_useful(model.metrics, rows, strict=settings.strict, undone=job.undoes_weights)
@@ -287,6 +290,7 @@ def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone:
     """
     best = metrics.get("best_constant_loss")
     held = metrics.get("held_out", {}).get("loss")
+    rows = rows if held is None else metrics["held_out"]["rows"]
     if undone and held is not None:
         best = metrics["held_out"].get("best_constant_log_loss")
     found = next(

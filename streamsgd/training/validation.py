@@ -53,7 +53,7 @@ class Validator:
     @property
     def active(self) -> bool:
         """Whether there is anything to judge by."""
-        return self.evaluator is not None or bool(self.job.settings.validation)
+        return self.evaluator is not None or bool(self.job.recipe.held)
 
     def watch(self, filled: LoadedChunk, model: Callable[[], Model]) -> None:
         """Score the held-out rows of a chunk."""

@@ -110,6 +110,7 @@ COMMON: dict[str, Any] = {
     "bad_rows": "skip",
     "epochs": 2,
     "bits": 10,
+    "validation": 0.0,  # the same rows in one pass and in several
 }
 DENSE: dict[str, Any] = {"features": NUMBERS, "transform": ["none"]}
 WIDE: dict[str, Any] = {"features": STRINGS, "cross": ["colour*device"]}

@@ -12,7 +12,14 @@ from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model
 
 N, D, GROUPS = 20_000, 10, 100
-SETTINGS = {"batch_size": 32, "epochs": 3, "learning_rate": 0.05, "chunk_rows": N // 10, "loss": "logistic"}
+SETTINGS = {
+    "batch_size": 32,
+    "epochs": 3,
+    "learning_rate": 0.05,
+    "chunk_rows": N // 10,
+    "loss": "logistic",
+    "validation": "none",
+}
 
 
 def gaussians(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

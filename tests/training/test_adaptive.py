@@ -52,6 +52,7 @@ def test_equal_rows_never_make_a_step_grow(test: str) -> None:
         "y",
         **{**PLAIN, "batch_size": f"adaptive:start=16,test={test}", "epochs": 2, "scale": ["none"], "shuffle": "none"},
         transform="none",
+        validation="none",
     )
     said = found(model)
     assert (said["largest"], said["judgements"], said["steps"]) == (16, 250, 252)

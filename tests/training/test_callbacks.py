@@ -13,6 +13,7 @@ RNG = np.random.default_rng(1)
 X = RNG.normal(size=(4000, 2))
 TABLE = pa.table({"a": X[:, 0], "b": X[:, 1], "y": X.sum(axis=1) + RNG.normal(size=4000) > 0})
 SETTINGS: dict[str, Any] = {"optimizer": "adam", "epochs": 4, "chunk_rows": 500, "memory": "2GB", "executor": "inline"}
+SETTINGS["validation"] = "none"
 
 
 class Sink:

@@ -73,7 +73,7 @@ def test_groups_stay_together_whatever_order_and_type_they_come_in(column: str) 
     settings = make_settings({"target": "y", "validation": 0.3, "validation_group": column})
 
     def held_values(table: pa.Table) -> set[Any]:
-        held = held_out(settings, table.schema).rows(None, None, {column: table[column].combine_chunks()})  # type: ignore[arg-type]
+        held = held_out(settings, table.schema, 0.3).rows(None, None, {column: table[column].combine_chunks()})  # type: ignore[arg-type]
         values = {value for value, out in zip(table[column].to_pylist(), held, strict=True) if out}
         assert not values & {value for value, out in zip(table[column].to_pylist(), held, strict=True) if not out}
         return values

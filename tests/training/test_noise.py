@@ -27,7 +27,7 @@ from streamsgd.training.tasks.noise import GROUPS, Group, NoiseSums, as_arrays, 
 from streamsgd.training.tasks.with_noise import sample_of
 
 N = len(WEIGHTS)
-EXACT: dict[str, Any] = {"memory": "2GB", "executor": "inline", "precision": "float64"}
+EXACT: dict[str, Any] = {"memory": "2GB", "executor": "inline", "precision": "float64", "validation": "none"}
 LEARNED = {"epochs": 1, "optimizer": "adam", "transform": "none", "bits": 8, **EXACT}
 
 

@@ -15,6 +15,7 @@ import streamsgd
 from streamsgd.errors import SettingsError
 
 PLAIN: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.01, "executor": "inline", "precision": "float64"}
+PLAIN["validation"] = "none"
 
 
 def rows_of(n: int) -> pa.Table:

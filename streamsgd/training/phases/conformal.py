@@ -140,7 +140,7 @@ def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> N
         That is what was asked for.
 
     """
-    if not settings.validation:
+    if settings.validation in ("auto", 0.0):
         raise SettingsError(
             "--conformal calibrates on rows that are held out: pass --validation 0.1 too, or use streamsgd calibrate"
         )

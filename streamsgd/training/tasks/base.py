@@ -112,7 +112,7 @@ def report_on(job: Job, filled: LoadedChunk, began: float, rows: int, model: Cal
 
 def held_metrics(job: Job, filled: LoadedChunk, model: Callable[[], Model]) -> Metrics | None:
     """Return the metrics of a chunk's held-out rows."""
-    if not job.settings.validation:
+    if not job.recipe.held:
         return None
     found, now = new_metrics(job.parts.loss, job.target), of_population(job, model())
     for block in filled.held_blocks():

@@ -78,7 +78,7 @@ class MeasureLosses:
 
 def _ranges(job: Job, filled: LoadedChunk) -> Iterator[tuple[Block, int, int]]:
     """Yield blocks with the rows to score."""
-    if job.settings.validation:
+    if job.recipe.held:
         for block in filled.held_blocks():
             yield block, 0, len(block.y)
         return

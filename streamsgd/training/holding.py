@@ -1,0 +1,67 @@
+"""Rows that are held out if nobody says: of runs of several passes, whose losses of known rows judge nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.training.defaults import MOST_EPOCHS, MOST_PASSES, choose_epochs
+
+if TYPE_CHECKING:
+    from streamsgd.kernels.structs.block import Parts
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.job import Job
+
+SHARE = 0.05
+"""Of the rows, ..."""
+
+MOST_ROWS = 100_000
+"""... or the share that makes about so many."""
+
+LEAST_ROWS = 1_000
+"""Rows of data below which nothing is held out: a twentieth of fewer would judge too little."""
+
+
+def held_share(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> float:
+    """Return the share of the rows to hold out: as set, or by default; 0 where a condition chooses.
+
+    By default it is a twentieth, at most about 100,000 rows, of runs of several passes. It is nothing where there is a
+    validation set already, where every row counts because the minimum itself is asked for (`--polish`, `--standard-errors`,
+    svrg, draws from a posterior), and of fewer than 1,000 rows.
+    """
+    if settings.validation != "auto":
+        return 0.0 if isinstance(settings.validation, str) else settings.validation
+    return 0.0 if _why_nothing(settings, parts, n_rows, epochs) else min(SHARE, MOST_ROWS / n_rows)
+
+
+def choose_passes(settings: Settings, parts: Parts, n_rows: int) -> tuple[int, float]:
+    """Return the passes over so many rows of data, and the share of them that is held out."""
+    most = MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS
+    epochs = choose_epochs(settings, n_rows, most)
+    share = held_share(settings, parts, n_rows, epochs)
+    epochs = choose_epochs(settings, n_rows, most, share)
+    # Before every pass of svrg that learns there is one that measures.
+    return epochs * (2 if settings.epochs == "auto" and reduces(parts.optimizer) else 1), share
+
+
+def _why_nothing(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> str:
+    if epochs == 1 or settings.valid is not None:
+        return "it is judged without"
+    if settings.polish or settings.standard_errors or settings.method or reduces(parts.optimizer):
+        return "a minimum is of all rows"
+    return "they are fewer than 1,000" if n_rows < LEAST_ROWS else ""
+
+
+def held_in_words(job: Job) -> str:
+    """Return what is held out or is not, where nobody said and it is worth a line; else nothing."""
+    settings, n_rows, share = job.settings, job.data.n_rows, job.recipe.held.share
+    if settings.validation != "auto":
+        return ""
+    if share:
+        return (
+            f"held out: about {round(share * n_rows):,} of {n_rows:,} rows, which are not learned and judge every pass; "
+            "--validation none learns them too"
+        )
+    if _why_nothing(settings, job.parts, n_rows, job.epochs).startswith("they are"):
+        return f"held out: nothing, for {n_rows:,} rows are fewer than {LEAST_ROWS:,}; --validation 0.1 would judge every pass"
+    return ""
