@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from streamsgd.features.ragged import RaggedColumn
 from streamsgd.settings.policies import check_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.features.column import ColumnKind
     from streamsgd.features.roles import Roles
@@ -41,8 +42,12 @@ LEAST_BITS, MOST_BITS = 18, 22
 """... within these powers of two (docs/defaults.md has the losses by `bits`)."""
 
 
-def choose_encoding(look: Sample, roles: Roles) -> tuple[Encoding, dict[str, str]]:
+def choose_encoding(
+    look: Sample, roles: Roles, bins_pay: Callable[[list[Any]], bool] | None = None
+) -> tuple[Encoding, dict[str, str]]:
     """Decide how every feature is encoded, and say why, by column.
+
+    `bins_pay` is asked about numbers alone: it is given what they become with their bins, and says whether that is better.
 
     Raises
     ------
@@ -64,6 +69,10 @@ def choose_encoding(look: Sample, roles: Roles) -> tuple[Encoding, dict[str, str
     taken = {name: _taken(candidate(name, mixed=False), _own(roles, name), profiles[name]) for name in roles.kinds}
     mixed = any(_is_mixed(roles, name, chosen) for name, chosen in taken.items())
     empty = []
+    if not mixed and bins_pay is not None:
+        with suppress(NoValuesError):  # said below
+            binned = [_taken(candidate(name, mixed=True), roles.kinds[name], profiles[name]) for name in roles.kinds]
+            mixed = bins_pay([config for chosen in filter(None, binned) for config in chosen[1]])
     for name in roles.kinds:
         try:
             taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])

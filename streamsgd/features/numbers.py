@@ -119,7 +119,7 @@ class NumberProfile:
 def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile) -> Iterator[NumberColumn]:
     """Yield a column of numbers, or one number of a vector, as itself, as its logarithm, or as both.
 
-    `auto` is itself, and its logarithm too if its tail is heavy.
+    `auto` and `tails` are itself, and its logarithm too if its tail is heavy.
 
     Raises
     ------
@@ -136,9 +136,10 @@ def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile)
         )
     check_moments(seen.raw, f"feature {name!r}")
     policy = policy_of("transform", settings.transform, *names)
-    heavy = policy == "auto" and scaling != "none" and seen.is_heavy
+    usual = policy in ("auto", "tails")
+    heavy = usual and scaling != "none" and seen.is_heavy
     for transform in ("none", "log1p"):
-        if transform == policy or heavy or (transform == "none" and policy == "auto"):
+        if transform == policy or heavy or (transform == "none" and usual):
             own = name if transform in (policy, "none") else f"{transform}({name})"
             moments = seen.logs if transform == "log1p" else seen.raw
             shift, scale = _scaling(scaling, moments, seen, transform)
@@ -150,9 +151,9 @@ def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile)
 
 
 def _bins(column: Candidate, seen: NumberProfile) -> Iterator[CategoryColumn]:
-    """Yield the quantile bins of a column: by default only where rows are lists of entries anyway.
+    """Yield the quantile bins of a column: by default where rows are lists of entries anyway, or bins pay (`bins_pay`).
 
-    Data of numbers alone keeps the speed of dense rows.
+    Other data of numbers alone keeps the speed of dense rows.
     """
     settings = column.settings
     scaling = policy_of("scale", settings.scale, column.name)

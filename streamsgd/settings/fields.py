@@ -193,7 +193,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     transform: Annotated[
         Names,
-        Meta(description="auto (the default), none, log1p or bins, or COLUMN=one: what is done to numbers before scaling."),
+        Meta(
+            description="auto (the default), tails, none, log1p or bins, or COLUMN=one: what is done to numbers before "
+            "scaling; tails is auto without bins."
+        ),
     ] = ()
     missing: Annotated[
         Names,

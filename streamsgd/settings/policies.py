@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POLICIES: dict[str, tuple[str, ...]] = {
     "missing": ("mean", "median", "zero", "indicator", "error"),
     "scale": ("standard", "none", "max-abs", "robust"),
-    "transform": ("auto", "none", "log1p", "bins"),
+    "transform": ("auto", "tails", "none", "log1p", "bins"),
 }
 """What can be chosen, by setting; the first is the default."""
 

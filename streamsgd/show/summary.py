@@ -36,7 +36,7 @@ def describe_job(job: Job) -> list[str]:
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
         *([job.thinner.line] if job.thinner else []),
-        *filter(None, [held_in_words(job)]),
+        *filter(None, [job.chosen, held_in_words(job)]),
         *job.decided_by_memory,
     ]
 

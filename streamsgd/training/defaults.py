@@ -38,6 +38,10 @@ MOST_EPOCHS, MOST_PASSES = 10, 3
 UNLIMITED = 1 << 62
 """Bytes that hold any job."""
 
+ROWS_PER_WEIGHT = 50
+"""Rows of data per weight from which on numbers and their bins are learned in batches: several passes row by row, which stop
+short of the optimum, are ahead of it on fewer (docs/defaults.md)."""
+
 RACE_SHARE = 0.25
 """Share of the memory limit that a race may take ..."""
 
@@ -173,8 +177,16 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     of_batches |= settings.average != "none" and bool(penalty._fields)
     if of_batches or not (wide or (once and free and plain)):
         return "adam"
+    if not once and _in_bins(encoding) and n_rows >= ROWS_PER_WEIGHT * encoding.n_coordinates:
+        return "adam"
     fits = race_limit(settings, encoding) <= parse_limit(settings.memory)
     return "race" if free and plain and fits else "normalized"
+
+
+def _in_bins(encoding: Encoding) -> bool:
+    """Whether rows are of numbers and the bins of numbers alone."""
+    others = encoding.crosses or encoding.tails or encoding.custom
+    return bool(encoding.columns and encoding.categories) and not others and all(c.edges for c in encoding.categories)
 
 
 def race_limit(settings: Settings, encoding: Encoding) -> int:

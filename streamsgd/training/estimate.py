@@ -66,6 +66,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "batch_size": batch,
         "lanes": job.lanes._asdict(),
         "held_out": held_in_words(job),
+        "chosen": job.chosen,
         "polish": settings.polish,
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,

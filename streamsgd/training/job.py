@@ -76,6 +76,8 @@ class Job:
     """The data as it was given, where it was shuffled on disk."""
     class_weights: tuple[float, ...] = ()
     """By class, in the order of the target's; nothing where all count alike."""
+    chosen: str = ""
+    """What the first look chose that is worth a line, and why; nothing where a run goes on."""
     thinner: Thinner | None = None
     """How rows are thinned by their class, if they are."""
 

@@ -16,6 +16,7 @@ from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError, SettingsError
+from streamsgd.features.bins_pay import BinsPay
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.conform import conform, with_types
@@ -126,7 +127,8 @@ def prepare(
         with stage("looking at some rows of every column"):
             target = choose_target(look, roles.target, task_of(settings), constant=constant)
             of_classes = class_weights(settings, look, target)
-            encoding, _ = choose_encoding(look, roles)
+            asked = BinsPay(look, target)
+            encoding, _ = choose_encoding(look, roles, asked)
         encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
         chunk_rows, looked = settings.chunk_rows, look.peak_bytes
     spec = frozen["optimizer"] if frozen else settings.optimizer
@@ -189,7 +191,7 @@ def prepare(
     job = Job(
         settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, (), order.facts, order.layout
     )
-    job = replace(job, class_weights=of_classes, thinner=thinner)
+    job = replace(job, class_weights=of_classes, thinner=thinner, chosen="" if frozen else asked.line)
     job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
     return with_cache(job if frozen else replace(job, decided_by_memory=decided_by_memory(job)))
 

@@ -202,7 +202,7 @@ def _run(
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
-    if not told.on_job and (line := held_in_words(job)):
+    for line in filter(None, () if told.on_job else (job.chosen, held_in_words(job))):
         log.info(line)
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
