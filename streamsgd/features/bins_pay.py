@@ -93,8 +93,8 @@ class BinsPay:
         """Whether the bins among the configs of all columns are worth it."""
         settings, default = self.look.settings, Settings(target="")
         free = all(getattr(settings, name) == getattr(default, name) for name in UNSET)
-        if not free or settings.epochs == 1 or self.look.dataset.n_rows >= LARGE:
-            return False
+        if not free or settings.epochs == 1 or self.look.dataset.n_rows >= LARGE or self.target.task == "poisson":
+            return False  # of counts with far values bins lose what the logarithms of counts seem to gain
         numbers = [config for config in configs if isinstance(config, NumberColumn)]
         bins = [config for config in configs if isinstance(config, CategoryColumn)]
         if len(numbers) + len(bins) < len(configs):
@@ -227,15 +227,16 @@ def _solve(rows: Rows, right: np.ndarray, by: np.ndarray, steps: int) -> np.ndar
         residual -= step * moved
         size, before = float(np.einsum("i,i->", residual, residual)), size
         direction = residual + size / before * direction
-    return scale * found
+    solved: np.ndarray = scale * found
+    return solved
 
 
 def _targets(target: Target, y: np.ndarray, n: int) -> list[np.ndarray]:
-    """Return what is fitted: whether rows are of a class, or numbers, of counts the logarithms, of variance 1."""
+    """Return what is fitted: whether rows are of a class, or numbers, less what is far out, of variance 1."""
     if target.classes:
         counts = np.bincount(y.astype(np.int64), minlength=len(target.classes))
         return [(y == k).astype(float) for k in np.argsort(-counts, kind="stable")[:n]]
-    column = np.log(y + 0.5) if target.task == "poisson" else np.clip(y, *np.quantile(y, [0.001, 0.999]))
+    column = np.clip(y, *np.quantile(y, [0.001, 0.999]))
     return [(column - column.mean()) / max(float(column.std()), 1e-12)]
 
 

@@ -59,8 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     optimizer: Annotated[
         str,
         Meta(
-            description="Optimizer, e.g. adam:beta1=0.8; auto is race in one pass and where there are categories or text, "
-            "else adam."
+            description="Optimizer, e.g. adam:beta1=0.8; auto is race in one pass, of counts, and where there are categories "
+            "or text, else adam."
         ),
     ] = "auto"
     learning_rate: Annotated[

@@ -175,7 +175,9 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
         or settings.clip_value is not None
     )
     of_batches |= settings.average != "none" and bool(penalty._fields)
-    if of_batches or not (wide or (once and free and plain)):
+    # Row by row no step goes beyond what its row asks for; a mean of exponentials does, and far rows then decide the weights.
+    steep = getattr(loss, "steep", False)
+    if of_batches or not (wide or ((once or steep) and free and plain)):
         return "adam"
     if not once and _in_bins(encoding) and n_rows >= ROWS_PER_WEIGHT * encoding.n_coordinates:
         return "adam"

@@ -82,6 +82,21 @@ def test_poisson_losses_do_not_blow_up_on_one_row(seed: int, epochs: Any) -> Non
     assert metrics["progressive_loss"] < 0.9 * metrics["best_constant_loss"] < 0.0
 
 
+def deviance(y: Any, predicted: Any) -> float:
+    """Mean Poisson deviance, of counts (n,)."""
+    return float(2.0 * np.mean(np.where(y > 0, y * np.log(np.maximum(y, 1) / predicted), 0.0) - (y - predicted)))
+
+
+@pytest.mark.parametrize("seed", [4, 5, 7])
+def test_counts_of_rows_that_nobody_saw_are_not_far_off(seed: int) -> None:
+    """Seeds on which adam came to 339, 13,186 and 80: a log link has no bound."""
+    data = counts(16_000, seed)
+    old, new = data.slice(0, 8_000), data.slice(8_000)
+    predicted = np.asarray(train(old, task="poisson").predict(new.drop(["y"])))
+    y = new["y"].to_numpy()
+    assert deviance(y, predicted) < deviance(y, np.full(len(y), old["y"].to_numpy().mean()))
+
+
 def test_calm_counts_end_where_statsmodels_does() -> None:
     sm = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(0)
