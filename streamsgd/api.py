@@ -15,6 +15,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluate import evaluate_source
+from streamsgd.model.evaluation import NO_DETAILS, Details, check_details
 from streamsgd.model.export import export_model
 from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model, load
@@ -165,8 +166,8 @@ def evaluate(
     threshold: float | None = None,
     confusion: bool = False,
     by: str | None = None,
-    at_precision: Sequence[float] = (0.5, 0.9),
-    top: Sequence[float] = (0.001, 0.01, 0.1),
+    at_precision: Sequence[float] = NO_DETAILS.at_precision,
+    top: Sequence[float] = NO_DETAILS.top,
 ) -> dict[str, Any]:
     """Return the metrics of a model on labelled data; docs/rare.md says what each is.
 
@@ -205,13 +206,11 @@ def evaluate(
     """
     set_io_timeout(io_timeout)
     model = loaded(model, loss, column_kind)
-    judge = Judge({"model": model}, threshold, confusion) if confusion or threshold is not None else None
-    if judge is not None and by is not None:
-        raise SettingsError("--by is measured alone: leave --threshold and --confusion out")
-    details: dict[str, Any] = {} if judge else {"by": by, "at_precision": at_precision, "top": top}
-    measure = partial(evaluate_source, model) if judge is None else partial(judge_source, judge)
-    found: dict[str, Any] = measure(
-        source,
+    options = ScoringOptions(
+        weight=weight,
+        bad_rows=bad_rows,
+        unreadable=unreadable,
+        infinite=infinite,
         filter=filter,
         memory=memory,
         threads=threads,
@@ -220,13 +219,14 @@ def evaluate(
         scheduler=scheduler,
         client=client,
         account=account,
-        weight=weight,
-        bad_rows=bad_rows,
-        unreadable=unreadable,
-        infinite=infinite,
-        **details,
     )
-    return found if judge is None else dict(found["metrics"])
+    details = Details(tuple(at_precision), tuple(top), by)
+    if not confusion and threshold is None:
+        return evaluate_source(model, source, options, details)
+    if by is not None:
+        raise SettingsError("--by is measured alone: leave --threshold and --confusion out")
+    judge = Judge(model, {}, threshold, confusion, check_details(details))
+    return dict(judge_source(judge, source, options)["metrics"])
 
 
 @speaks_python
@@ -306,7 +306,8 @@ def predict(
             account=account,
             client=found,
             memory=memory,
-            options=ScoringOptions(unreadable=unreadable, infinite=infinite, intervals=intervals),
+            options=ScoringOptions(unreadable=unreadable, infinite=infinite),
+            intervals=intervals,
             also={name: loaded(one, loss, column_kind) for name, one in named_models(also).items()},
             prune=prune,
         )

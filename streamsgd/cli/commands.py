@@ -26,14 +26,12 @@ from streamsgd.cli.common import (
 )
 from streamsgd.cli.flags import (
     ALSO,
-    CONFUSION,
     DATA,
     EVALUATED,
     MODEL,
-    NUMBERS,
     OWN_LOSS,
     SCORED,
-    THRESHOLD,
+    measured_flags,
     output_flags,
     settings_flags,
 )
@@ -42,7 +40,7 @@ from streamsgd.cli.machine import MACHINE
 from streamsgd.cli.pages import Program, Sectioned
 from streamsgd.cli.passes import PASSES
 from streamsgd.cli.pilot import pilot
-from streamsgd.cli.rows import ROWS
+from streamsgd.cli.rows import ROWS, judged, pop_measures
 from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.errors import SettingsError
 from streamsgd.version import __version__
@@ -194,11 +192,8 @@ def predict(
 @DATA
 @OWN_LOSS
 @ALSO
-@THRESHOLD
-@CONFUSION
 @click.option("--by", metavar="COLUMN", help="Measure also for every value of a column.")
-@NUMBERS("--at-precision", default="0.5,0.9", help="Precisions whose largest recall to tell, of a binary target.")
-@NUMBERS("--top", default="0.001,0.01,0.1", help="Highest scores to look at: shares of the rows, or numbers of rows.")
+@measured_flags
 @output_flags
 @settings_flags(EVALUATED)
 def evaluate(
@@ -206,11 +201,7 @@ def evaluate(
     data: tuple[str, ...],
     *,
     also: tuple[str, ...],
-    threshold: float | None,
-    confusion: bool,
     by: str | None,
-    at_precision: tuple[float, ...],
-    top: tuple[float, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -219,30 +210,10 @@ def evaluate(
 ) -> None:
     """Measure MODEL on DATA, which must have its target."""
     with open_reporter(as_json, quiet, verbose) as reporter:
-        given = given_settings(flags, config)
-        from streamsgd import evaluate as run  # noqa: PLC0415
-        from streamsgd.model.compare import compare  # noqa: PLC0415
-        from streamsgd.show.compare import comparison_text  # noqa: PLC0415
-        from streamsgd.stream.stats import Account  # noqa: PLC0415
-
-        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        given |= {"account": account, "threshold": threshold, "confusion": confusion}
+        given = {**pop_measures(flags), **given_settings(flags, config)}
         if also and by:
             raise SettingsError("--by is measured of one model: leave --also out")
-        given |= {} if also else {"by": by, "at_precision": at_precision, "top": top}
-        found = (
-            compare(model, also, one_or_list(data), **given) if also else {"metrics": run(model, one_or_list(data), **given)}
-        )
-        for line in comparison_text(found):
-            reporter.line(line)
-        result = {
-            "command": "evaluate",
-            "model": model,
-            **found,
-            "rows": account.rows,
-            "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
-            **account_of(account, reporter),
-        }
+        result = judged("evaluate", model, also, data, reporter=reporter, given=given if also else {**given, "by": by})
     print_json(result)
 
 

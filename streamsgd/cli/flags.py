@@ -166,6 +166,18 @@ THRESHOLD = click.option(
 
 CONFUSION = click.option("--confusion", is_flag=True, help="Add which classes are taken for which.")
 
+AT_PRECISION = ("0.5,0.9", "Precisions whose largest recall to tell, of a binary target.")
+
+TOP = ("0.001,0.01,0.1", "Highest scores to look at: shares of the rows, or numbers of rows.")
+
+
+def measured_flags(function: Any) -> Any:
+    """Add the flags of what is measured beside the metrics of training, whether of one model or of several."""
+    function = NUMBERS("--top", default=TOP[0], help=TOP[1])(function)
+    function = NUMBERS("--at-precision", default=AT_PRECISION[0], help=AT_PRECISION[1])(function)
+    return THRESHOLD(CONFUSION(function))
+
+
 OWN_LOSS = click.option(
     "--loss", metavar="TEXT", help="Where the loss of MODEL is, if it is one of your own: package.module:Class."
 )

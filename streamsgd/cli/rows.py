@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamsgd.cli.common import account_of, given_settings, one_or_list, open_reporter, print_json
 from streamsgd.cli.flags import (
-    CONFUSION,
     DATA,
     EVALUATED,
     MODEL,
     OWN_LOSS,
     SCORED,
-    THRESHOLD,
     complete_path,
+    measured_flags,
     output_flags,
     settings_flags,
 )
 from streamsgd.cli.pages import Sectioned
+
+if TYPE_CHECKING:
+    from streamsgd.show.reporters import Reporter
+
+
+def judged(
+    command: str, model: str, also: tuple[str, ...], data: tuple[str, ...], *, reporter: Reporter, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure a model, with others beside it if there are any; show it, and return the result for the last line."""
+    from streamsgd import evaluate as run  # noqa: PLC0415
+    from streamsgd.model.compare import compare as run_all  # noqa: PLC0415
+    from streamsgd.show.compare import comparison_text  # noqa: PLC0415
+    from streamsgd.stream.stats import Account  # noqa: PLC0415
+
+    account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
+    given = {**given, "account": account}
+    found = run_all(model, also, one_or_list(data), **given) if also else {"metrics": run(model, one_or_list(data), **given)}
+    for line in comparison_text(found):
+        reporter.line(line)
+    return {
+        "command": command,
+        "model": model,
+        **found,
+        "rows": account.rows,
+        "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
+        **account_of(account, reporter),
+    }
 
 
 @click.command(cls=Sectioned, section="Use a model", examples=("old.sgd new.sgd holdout/",))
@@ -27,8 +53,7 @@ from streamsgd.cli.pages import Sectioned
 @click.argument("other", shell_complete=complete_path)
 @DATA
 @OWN_LOSS
-@THRESHOLD
-@CONFUSION
+@measured_flags
 @output_flags
 @settings_flags(EVALUATED)
 def compare(
@@ -36,8 +61,6 @@ def compare(
     other: str,
     data: tuple[str, ...],
     *,
-    threshold: float | None,
-    confusion: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -46,30 +69,17 @@ def compare(
 ) -> None:
     """Measure OTHER beside MODEL on the same rows of DATA, and say how surely their losses differ.
 
-    The difference is that of OTHER less that of MODEL: negative where OTHER is better.
+    The difference is that of OTHER less that of MODEL: negative where OTHER is better. It is evaluate MODEL DATA --also OTHER.
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
-        given = given_settings(flags, config)
-        from streamsgd.model.compare import compare as run  # noqa: PLC0415
-        from streamsgd.show.compare import comparison_text  # noqa: PLC0415
-        from streamsgd.stream.stats import Account  # noqa: PLC0415
-
-        account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
-        found = run(
-            model, {"other": other}, one_or_list(data), account=account, threshold=threshold, confusion=confusion, **given
-        )
-        for line in comparison_text(found):
-            reporter.line(line)
-        result = {
-            "command": "compare",
-            "model": model,
-            "other": other,
-            **found,
-            "rows": account.rows,
-            "counts": {"filtered": account.filtered, "skipped": account.skipped, "unseen": account.unseen},
-            **account_of(account, reporter),
-        }
+        given = {**pop_measures(flags), **given_settings(flags, config)}
+        result = judged("compare", model, (other,), data, reporter=reporter, given=given)
     print_json(result)
+
+
+def pop_measures(flags: dict[str, Any]) -> dict[str, Any]:
+    """Take the flags out that say what is measured, which are no settings."""
+    return {name: flags.pop(name) for name in ("threshold", "confusion", "at_precision", "top")}
 
 
 @click.command(cls=Sectioned, section="Use a model", examples=("late.sgd flights/ -o why/ --id flight_id",))

@@ -75,11 +75,12 @@ def calibrate(
     """
     set_io_timeout(io_timeout)
     known = load(model, loss=loss, column_kind=column_kind) if not isinstance(model, Model) else model
-    options, block_bytes = ScoringOptions(None, bad_rows, unreadable, infinite), scoring_block_bytes(memory)
+    options, block_bytes = (
+        ScoringOptions(None, bad_rows, unreadable, infinite, filter, memory, account=account),
+        scoring_block_bytes(memory),
+    )
     with reading(executor, threads) as reader:
-        data = Evaluator.for_model(
-            known, source, reader, block_bytes=block_bytes, filter_text=filter, account=account, options=options
-        )
+        data = Evaluator.for_model(known, source, reader, block_bytes=block_bytes, options=options)
         made = with_sketch(known, _sketch_all(known, data))
     if out is not None:
         made.save(out)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.model.evaluation import NO_DETAILS, Details, check_details
 from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model, load
 from streamsgd.model.options import ScoringOptions
@@ -38,6 +39,8 @@ def compare(
     io_timeout: float = IO_TIMEOUT,
     threshold: float | None = None,
     confusion: bool = False,
+    at_precision: Sequence[float] = NO_DETAILS.at_precision,
+    top: Sequence[float] = NO_DETAILS.top,
     **options: Any,
 ) -> dict[str, Any]:
     """Measure models on the same rows of labelled data, decoded once, and say how surely their losses differ.
@@ -56,6 +59,8 @@ def compare(
         Of two classes: the probability from which on a row counts as of the second one, for precision, recall and the like.
     confusion
         Whether to return which classes are taken for which.
+    at_precision, top
+        As of `streamsgd.evaluate`.
 
     Returns
     -------
@@ -71,9 +76,10 @@ def compare(
 
     """
     set_io_timeout(io_timeout)
-    models = {"model": loaded(model, loss, column_kind)}
-    models |= {name: loaded(other, loss, column_kind) for name, other in named_models(others).items()}
-    return judge_source(Judge(models, threshold, confusion), source, **options)
+    known = {name: loaded(other, loss, column_kind) for name, other in named_models(others).items()}
+    details = check_details(Details(tuple(at_precision), tuple(top)))
+    judge = Judge(loaded(model, loss, column_kind), known, threshold, confusion, details)
+    return judge_source(judge, source, ScoringOptions(**options))
 
 
 @speaks_python

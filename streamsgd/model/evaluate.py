@@ -7,7 +7,7 @@ ranges apart, gets the same bits as one process.
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from streamsgd.data.dask_tables import lazily
 from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
 from streamsgd.errors import DataError, SchemaError
-from streamsgd.model.evaluation import GROUP_BYTES, MOST_GROUPS, Details, Evaluation, check_details, scored_rows
+from streamsgd.model.evaluation import GROUP_BYTES, MOST_GROUPS, NO_DETAILS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
@@ -31,7 +31,7 @@ from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import read_chunk, sequential_plan, sequential_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
@@ -134,16 +134,13 @@ class Evaluator:
         executor: Executor,
         *,
         block_bytes: int,
-        filter_text: str | None = None,
-        account: Account | None = None,
         client: Any = None,
-        memory: str | None = None,
         options: ScoringOptions = NO_OPTIONS,
         details: Details | None = None,
     ) -> Evaluator:
         """Return the evaluator of a saved model on labelled data; what is skipped or missing is so as in training."""
         nulls = model.settings.get("missing_columns") == "null"
-        dataset, expression, columns = open_data(data, filter_text, trained=model.encoding.types, nulls=nulls)
+        dataset, expression, columns = open_data(data, options.filter, trained=model.encoding.types, nulls=nulls)
         recipe = Loader(
             dataset,
             model.encoding,
@@ -164,7 +161,8 @@ class Evaluator:
             require(dataset, [recipe.by])
             if pa.types.is_nested(dataset.schema.field(recipe.by).type):
                 raise SchemaError(f"--by {recipe.by}: lists and maps are no groups; name a column of single values")
-        return cls(check_loader(recipe), executor, block_bytes, account or Account(), client, memory, details)
+        account = options.account or Account()
+        return cls(check_loader(recipe), executor, block_bytes, account, client, options.memory, details)
 
     def evaluate(self, model: Predictor) -> dict[str, Any]:
         """Return the metrics of a model; see `metrics` and `evaluation`."""
@@ -175,11 +173,15 @@ class Evaluator:
             total.merge(part)
         self.account.settle()
         self.check_rows(left_out)
-        found = total.result()
-        if unseen := self.account.unseen - before:
-            log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
-            found["unseen_classes"] = float(unseen)
-        return found
+        return total.result() | self.unseen_classes(before)
+
+    def unseen_classes(self, before: int) -> dict[str, float]:
+        """Return how many rows are of a class that the model does not know, beyond those of before; nothing if none is."""
+        unseen = self.account.unseen - before
+        if not unseen:
+            return {}
+        log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
+        return {"unseen_classes": float(unseen)}
 
     def check_rows(self, left_out: int) -> None:
         """Make sure that a row is left, given how many were left out before.
@@ -252,41 +254,33 @@ def weight_for(model: Predictor, dataset: Dataset, asked: str | None) -> str | N
     return trained
 
 
+@contextmanager
+def evaluating(model: Predictor, source: Any, options: ScoringOptions, details: Details | None = None) -> Iterator[Evaluator]:
+    """Give the evaluator of a model on labelled data, with the client and the executor that the options ask for.
+
+    Raises
+    ------
+    StreamSGDError
+        The data cannot be used, or the workers cannot be reached.
+
+    """
+    client = client_of(options.client, options.scheduler, options.workers)
+    with client as found, reading("inline" if found else options.executor, options.threads) as reader:
+        data, block_bytes = lazily(source, found), scoring_block_bytes(options.memory)
+        yield Evaluator.for_model(model, data, reader, block_bytes=block_bytes, client=found, options=options, details=details)
+
+
 def evaluate_source(
-    model: Predictor,
-    source: Any,
-    *,
-    filter: str | None = None,  # noqa: A002  the name of the setting
-    memory: str | None = None,
-    threads: int | None = None,
-    executor: str = "auto",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    client: Any = None,
-    account: Account | None = None,
-    weight: str | None = None,
-    bad_rows: str | None = None,
-    unreadable: str | None = None,
-    infinite: str | None = None,
-    by: str | None = None,
-    at_precision: Sequence[float] = Details().at_precision,
-    top: Sequence[float] = Details().top,
+    model: Predictor, source: Any, options: ScoringOptions = NO_OPTIONS, details: Details = NO_DETAILS
 ) -> dict[str, Any]:
     """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
-    most = min(MOST_GROUPS, max(8, parse_limit(memory) // (8 * GROUP_BYTES)))
-    details = check_details(Details(tuple(at_precision), tuple(top), by, most))
-    with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
-        block_bytes = scoring_block_bytes(memory)
-        data = Evaluator.for_model(
-            model,
-            lazily(source, found),
-            reader,
-            block_bytes=block_bytes,
-            filter_text=filter,
-            account=account,
-            client=found,
-            memory=memory,
-            options=ScoringOptions(weight, bad_rows, unreadable, infinite),
-            details=details,
-        )
-        return data.evaluate(model)
+    most = min(MOST_GROUPS, max(8, parse_limit(options.memory) // (8 * GROUP_BYTES)))
+    with evaluating(model, source, options, check_details(details._replace(most_groups=most))) as evaluator:
+        return evaluator.evaluate(model)
+
+
+def evaluate_with(model: Predictor, source: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a model on labelled data, by options as `streamsgd.evaluate` has them."""
+    details = {name: given[name] for name in Details._fields if name in given}
+    options = {name: value for name, value in given.items() if name not in details}
+    return evaluate_source(model, source, ScoringOptions(**options), Details(**details))

@@ -41,6 +41,10 @@ class Details(NamedTuple):
     """Values that there is memory for."""
 
 
+NO_DETAILS = Details()
+"""What is measured if nobody says."""
+
+
 def check_details(details: Details) -> Details:
     """Return the details, if they make sense.
 

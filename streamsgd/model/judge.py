@@ -8,22 +8,17 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.compute.client import client_of
-from streamsgd.compute.executors import reading
 from streamsgd.compute.memory import MemorySlots
-from streamsgd.data.dask_tables import lazily
 from streamsgd.errors import SettingsError
 from streamsgd.messages import few
 from streamsgd.model.confusion import Confusion
-from streamsgd.model.evaluate import Evaluator, RangeEvaluator, measure_on_worker
-from streamsgd.model.evaluation import named, new_metrics
-from streamsgd.model.options import ScoringOptions
+from streamsgd.model.evaluate import Evaluator, RangeEvaluator, evaluating, measure_on_worker
+from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, ScoredRows, scored_rows
 from streamsgd.model.paired import LOSSES, OF_TASK, PairedDifference
-from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.stream.joint import joint_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import read_chunk, sequential_plan, sequential_stream
@@ -31,24 +26,18 @@ from streamsgd.stream.stream import read_chunk, sequential_plan, sequential_stre
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from streamsgd.model.metrics import Metrics
+    from streamsgd.model.options import ScoringOptions
     from streamsgd.model.predictor import Predictor
     from streamsgd.stream.chunk import LoadedChunk
-
-
-class Scores(NamedTuple):
-    """Rows scored by one model, in units of the target."""
-
-    y: np.ndarray
-    mean: np.ndarray
-    """(n,) or (n, n_classes)."""
-    loss: np.ndarray
+    from streamsgd.stream.loader import Loader
 
 
 class Judgement:
     """What is added up of some rows: metrics of each model, differences to the first, and its confusion if wanted."""
 
-    def __init__(self, metrics: list[Metrics], pairs: list[dict[str, PairedDifference]], confusion: Confusion | None) -> None:
+    def __init__(
+        self, metrics: list[Evaluation], pairs: list[dict[str, PairedDifference]], confusion: Confusion | None
+    ) -> None:
         self.metrics, self.pairs, self.confusion = metrics, pairs, confusion
 
     def merge(self, other: Judgement) -> None:
@@ -68,56 +57,65 @@ class Judge:
 
     Parameters
     ----------
-    models
-        By name; the first one is what the others are compared with.
+    model
+        What the others are compared with.
+    others
+        By name.
     threshold
         Probability from which on a row counts as of the second class; None for no confusion, unless `confusion`.
+    details
+        What is measured of each beyond the metrics of training; not by group.
 
     """
 
-    models: Mapping[str, Predictor]
+    model: Predictor
+    others: Mapping[str, Predictor]
     threshold: float | None = None
     confusion: bool = False
+    details: Details = NO_DETAILS
+
+    @property
+    def models(self) -> list[Predictor]:
+        """All of them, in order."""
+        return [self.model, *self.others.values()]
 
     def new(self) -> Judgement:
         """Return empty sums."""
-        first, *others = self.models.values()
-        pairs = [{name: PairedDifference() for name in _compared(first, other)} for other in others]
+        pairs = [{name: PairedDifference() for name in _compared(self.model, other)} for other in self.others.values()]
         wanted = self.confusion or self.threshold is not None
-        table = Confusion.of(first.target, self.threshold) if wanted else None
-        return Judgement([new_metrics(model.loss, model.target) for model in self.models.values()], pairs, table)
+        table = Confusion.of(self.model.target, self.threshold) if wanted else None
+        return Judgement([Evaluation(model.loss, model.target, self.details) for model in self.models], pairs, table)
 
     def update(self, total: Judgement, filled: LoadedChunk) -> None:
         """Add the rows of a chunk."""
-        blocks = filled.block if len(self.models) > 1 else (filled.block,)
+        blocks = filled.block if self.others else (filled.block,)
         for start, stop in filled.learned_runs():
-            weight = blocks[0].weight[start:stop].astype(np.float64)
-            scored = []
-            for model, metrics, block in zip(self.models.values(), total.metrics, blocks, strict=True):
-                scores, means, losses = model.score_block(block, start, stop)
-                y, mean, score = (model.in_target_units(some) for some in (block.y[start:stop], means, scores))
-                metrics.update(y, _one(mean), _one(score), weight, losses)
-                scored.append(Scores(y.astype(np.float64), _one(mean).astype(np.float64), losses.astype(np.float64)))
-            self._pair(total, scored, weight)
+            scored = [scored_rows(model, block, start, stop) for model, block in zip(self.models, blocks, strict=True)]
+            for metrics, rows in zip(total.metrics, scored, strict=True):
+                metrics.add(rows)
+            exact = [_exactly(rows) for rows in scored]
+            self._pair(total, exact)
             if total.confusion is not None:
-                total.confusion.add(scored[0].y, scored[0].mean, weight)
+                total.confusion.add(exact[0].y, exact[0].mean, exact[0].weight)
 
-    def _pair(self, total: Judgement, scored: list[Scores], weight: np.ndarray) -> None:
+    def _pair(self, total: Judgement, scored: list[ScoredRows]) -> None:
         first = scored[0]
         for pairs, other in zip(total.pairs, scored[1:], strict=True):
             for name, pair in pairs.items():
                 if name == "loss":
-                    pair.add(other.loss - first.loss, weight)
+                    pair.add(other.loss - first.loss, first.weight)
                 else:
-                    pair.add(LOSSES[name](first.y, other.mean) - LOSSES[name](first.y, first.mean), weight)
+                    pair.add(LOSSES[name](first.y, other.mean) - LOSSES[name](first.y, first.mean), first.weight)
 
     def with_own_weights(self) -> Judge:
         """Return the same with weights that kernels take: what came by wire may not be so."""
-        return replace(self, models={name: model.with_own_weights() for name, model in self.models.items()})
+        others = {name: model.with_own_weights() for name, model in self.others.items()}
+        return replace(self, model=self.model.with_own_weights(), others=others)
 
 
-def _one(values: np.ndarray) -> np.ndarray:
-    return values[:, 0] if values.shape[1] == 1 else values
+def _exactly(rows: ScoredRows) -> ScoredRows:
+    """Return rows in float64, in which differences are taken."""
+    return ScoredRows(*(np.asarray(column, np.float64) for column in rows))
 
 
 def _compared(first: Predictor, other: Predictor) -> list[str]:
@@ -132,7 +130,7 @@ def _compared(first: Predictor, other: Predictor) -> list[str]:
     return [*names, *(["loss"] if first.loss == other.loss and type(first.loss) is type(other.loss) and alike else [])]
 
 
-def check_comparable(models: Mapping[str, Predictor]) -> None:
+def check_comparable(first: Predictor, others: Mapping[str, Predictor]) -> None:
     """Refuse models that do not predict the same.
 
     Raises
@@ -141,16 +139,16 @@ def check_comparable(models: Mapping[str, Predictor]) -> None:
         Their targets, tasks or classes differ.
 
     """
-    first, *others = models.items()
-    for name, model in others:
+    for name, model in others.items():
         for what, mine, theirs in (
-            ("target", first[1].target.name, model.target.name),
-            ("task", first[1].target.task, model.target.task),
-            ("classes", few(first[1].classes), few(model.classes)),
+            ("target", first.target.name, model.target.name),
+            ("task", first.target.task, model.target.task),
+            ("classes", few(first.classes), few(model.classes)),
         ):
             if mine != theirs:
                 raise SettingsError(
-                    f"--also {name}: its {what} is {theirs!r}, that of {first[0]} is {mine!r}: their losses cannot be compared"
+                    f"--also {name}: its {what} is {theirs!r}, that of the first model is {mine!r}: their losses cannot be "
+                    "compared"
                 )
 
 
@@ -216,15 +214,8 @@ class JointEvaluator(Evaluator):
                 yield total
 
 
-def judge_models(evaluator: Evaluator, judge: Judge) -> dict[str, Any]:
+def judge_source(judge: Judge, source: Any, options: ScoringOptions) -> dict[str, Any]:
     """Return metrics by model, the confusion of the first among its own, and differences of the others to it, as plain values.
-
-    Parameters
-    ----------
-    evaluator
-        Of the first model, on the data.
-    judge
-        Of all models.
 
     Raises
     ------
@@ -232,68 +223,39 @@ def judge_models(evaluator: Evaluator, judge: Judge) -> dict[str, Any]:
         The data lacks a column of one of them, or they do not predict the same.
 
     """
-    check_comparable(judge.models)
-    _first, *others = judge.models.items()
-    recipe = evaluator.recipe
-    if others:
-        features = [
-            replace(
-                recipe,
-                encoding=model.encoding,
-                target=model.target,
-                filter=None,
-                filter_columns=(),
-                missing=tuple(model.settings.get("missing", ())),
-                precision=str(model.weights.dtype),
-            )
-            for _, model in others
-        ]
-        recipe = joint_loader(recipe, features)
-    joint = JointEvaluator(
-        recipe, evaluator.executor, evaluator.block_bytes, evaluator.account, evaluator.client, evaluator.memory
-    )
-    total = joint.judge(judge)
-    results = [named(metrics, model.loss) for metrics, model in zip(total.metrics, judge.models.values(), strict=True)]
+    check_comparable(judge.model, judge.others)
+    with evaluating(judge.model, source, options) as evaluator:
+        joint = JointEvaluator(**{**vars(evaluator), "recipe": _recipe(judge, evaluator.recipe)})
+        before = joint.account.unseen
+        total = joint.judge(judge)
+        told = joint.unseen_classes(before)
+    results = [metrics.result() | told for metrics in total.metrics]
     differences = [{name: pair.result() for name, pair in pairs.items()} for pairs in total.pairs]
     found: dict[str, Any] = {"metrics": results[0]}
     if total.confusion is not None:
         found["metrics"] = {**results[0], **total.confusion.result(), "confusion": total.confusion.table()}
-    if others:
+    if judge.others:
         found["also"] = {
             name: {"metrics": metrics, "differences": difference}
-            for (name, _), metrics, difference in zip(others, results[1:], differences, strict=True)
+            for name, metrics, difference in zip(judge.others, results[1:], differences, strict=True)
         }
     return found
 
 
-def judge_source(
-    judge: Judge,
-    source: Any,
-    *,
-    filter: str | None = None,  # noqa: A002  the name of the setting
-    memory: str | None = None,
-    threads: int | None = None,
-    executor: str = "auto",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    client: Any = None,
-    account: Account | None = None,
-    weight: str | None = None,
-    bad_rows: str | None = None,
-    unreadable: str | None = None,
-    infinite: str | None = None,
-) -> dict[str, Any]:
-    """Return what `judge_models` does of labelled data; the options are those of `streamsgd.evaluate`."""
-    with client_of(client, scheduler, workers) as found, reading("inline" if found else executor, threads) as reader:
-        evaluator = Evaluator.for_model(
-            next(iter(judge.models.values())),
-            lazily(source, found),
-            reader,
-            block_bytes=scoring_block_bytes(memory),
-            filter_text=filter,
-            account=account,
-            client=found,
-            memory=memory,
-            options=ScoringOptions(weight, bad_rows, unreadable, infinite),
+def _recipe(judge: Judge, recipe: Loader) -> Loader:
+    """Return what encodes the rows of the first model's loader for all models."""
+    if not judge.others:
+        return recipe
+    features = [
+        replace(
+            recipe,
+            encoding=model.encoding,
+            target=model.target,
+            filter=None,
+            filter_columns=(),
+            missing=tuple(model.settings.get("missing", ())),
+            precision=str(model.weights.dtype),
         )
-        return judge_models(evaluator, judge)
+        for model in judge.others.values()
+    ]
+    return joint_loader(recipe, features)

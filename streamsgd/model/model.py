@@ -21,7 +21,7 @@ from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model import store
 from streamsgd.model.card import card, one_line
-from streamsgd.model.evaluate import evaluate_source
+from streamsgd.model.evaluate import evaluate_with
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.further import further_arrays, read_further, split_further
 from streamsgd.model.interpret import HashedUse, Value
@@ -192,7 +192,7 @@ class Model:
     @speaks_python
     def evaluate(self, data: Any, **options: Any) -> dict[str, float]:
         """Return the metrics of the model on labelled data; see `streamsgd.evaluate`."""
-        return evaluate_source(self, data, **options)
+        return evaluate_with(self, data, options)
 
     @property
     def has_probabilities(self) -> bool:

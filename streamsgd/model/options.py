@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from streamsgd.model.predictor import Predictor
+    from streamsgd.stream.stats import Account
 
 
 class ScoringOptions(NamedTuple):
-    """Settings of a scoring run; None for what they were in training."""
+    """Settings of a scoring run: how rows are taken, None for as in training, and who reads them in how much memory."""
 
     weight: str | None = None
     """Column of row weights."""
     bad_rows: str | None = None
     unreadable: str | None = None
     infinite: str | None = None
-    intervals: float | None = None
-    """Share of an interval's level; None for no intervals."""
+    filter: str | None = None
+    memory: str | None = None
+    threads: int | None = None
+    executor: str = "auto"
+    workers: int | None = None
+    scheduler: str | None = None
+    client: Any = None
+    """Of distributed, whose workers score."""
+    account: Account | None = None
+    """Filled meanwhile."""
 
     def of(self, model: Predictor, name: str) -> str | None:
         """Return what holds: what was asked for, else what training had."""

@@ -302,6 +302,7 @@ def score_data(
     client: Any = None,
     memory: str | None = None,
     options: ScoringOptions = NO_OPTIONS,
+    intervals: float | None = None,
     also: Mapping[str, Predictor] | None = None,
     prune: bool = False,
     explained: bool = False,
@@ -312,7 +313,7 @@ def score_data(
 
     Infinite features are what they were in training: an error, or missing. The models of `also` score the same rows as they are
     decoded, into columns with their names before them. With `prune`, outputs whose input is gone are deleted. What is
-    `explained` says of every row what each column adds to its score.
+    `explained` says of every row what each column adds to its score; `intervals` is the level of those of the first model.
     """
     if not is_by_file(data):
         raise SettingsError(
@@ -324,8 +325,8 @@ def score_data(
     except NoFilesError as error:
         return _nothing(out, error, prune=prune)
     scores: tuple[Any, ...] = (Contributions(model),) if explained else score_columns(model, also or {})
-    if options.intervals is not None:
-        scores = (IntervalColumns(model, options.intervals), *scores[1:])
+    if intervals is not None:
+        scores = (IntervalColumns(model, intervals), *scores[1:])
     trained = [name for name in model.settings.get("id", ()) if name in dataset.schema.names]
     chosen = expand(tuple(trained) if ids is None else ids, list(dataset.schema.names))
     if clash := own_names(scores) & set(chosen):

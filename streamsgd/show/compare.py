@@ -19,7 +19,7 @@ def _metrics(found: dict[str, Any]) -> list[str]:
     columns = [found["metrics"], *(other["metrics"] for other in also.values())]
     names = [name for name, value in columns[0].items() if "error" not in name and not isinstance(value, dict)]
     rows = [(name, *(number(metrics.get(name)) for metrics in columns)) for name in names]
-    return table(("", "model", *also), rows)
+    return table(("", "MODEL", *also), rows)
 
 
 def _differences(found: dict[str, Any]) -> list[str]:
@@ -30,14 +30,14 @@ def _differences(found: dict[str, Any]) -> list[str]:
             low, high = pair["interval"] or (None, None)
             cells = (number(pair["difference"]), "" if pair["standard_error"] is None else f"{pair['standard_error']:.3g}")
             rows.append((loss, *cells, "" if low is None else f"{number(low)} .. {number(high)}", _verdict(low, high, name)))
-        lines += ["", *table((f"{name} less model", "difference", "std. error", "95 % interval", ""), rows)]
+        lines += ["", *table((f"{name} less MODEL", "difference", "std. error", "95 % interval", ""), rows)]
     return lines
 
 
 def _verdict(low: float | None, high: float | None, name: str) -> str:
     if low is None or high is None or low <= 0.0 <= high:
         return "no difference is certain"
-    return f"{name} is better" if high < 0.0 else "model is better"
+    return f"{name} is better" if high < 0.0 else "MODEL is better"
 
 
 def _confusion(found: dict[str, Any]) -> list[str]:

@@ -143,9 +143,7 @@ def report(
             data,
             Inline(),
             block_bytes=scoring_block_bytes(memory),
-            filter_text=filter,
-            memory=memory,
-            options=ScoringOptions(),
+            options=ScoringOptions(filter=filter, memory=memory),
         )
         metrics = evaluator.evaluate(model)
         rows = sample_scores(evaluator.recipe, model)

@@ -26,6 +26,7 @@ from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.model import manifest
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model
+from streamsgd.model.options import ScoringOptions
 from streamsgd.model.predict import Scored, score_data
 from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model
@@ -377,7 +378,9 @@ def test_evaluation_of_numbers_is_that_of_scikit_learn(number_model: Model, tmp_
 def test_evaluation_of_labels_is_that_of_scikit_learn(label_model: Model, tmp_path: Path) -> None:
     table = rows(3000, seed=22)
     data = write(table, tmp_path / "d.parquet")
-    evaluator = Evaluator.for_model(label_model, str(data), Inline(), block_bytes=20_000, filter_text="key >= 100")
+    evaluator = Evaluator.for_model(
+        label_model, str(data), Inline(), block_bytes=20_000, options=ScoringOptions(filter="key >= 100")
+    )
     got, table = evaluator.evaluate(label_model), table.slice(100)
     truth = np.array(table["label"].to_pylist()) == "yes"
     probability = label_model.predict_proba(table)[:, 1]
