@@ -14,7 +14,7 @@ from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
 from streamsgd.errors import SettingsError, Stopped
 from streamsgd.inspection.risk import RISKY, UNIT_ROWS, OrderLook, look_at_order
-from streamsgd.messages import format_bytes
+from streamsgd.messages import format_bytes, stage
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.settings.registry import make
 from streamsgd.training.output import local_path
@@ -47,11 +47,35 @@ class Order(NamedTuple):
     """Of the rows on disk, where they are shuffled there first."""
 
 
+class OrderLooks:
+    """Looks at the order of one data set, each made once, and what was said about it."""
+
+    def __init__(self) -> None:
+        self._looks: dict[int, OrderLook | None] = {}
+        self._said: set[str] = set()
+
+    def of(self, recipe: Loader, reference: Plan, threads: int) -> OrderLook | None:
+        """Return the look at the target in chunks of a plan, if there is anything to see."""
+        assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
+        if reference.chunk_rows not in self._looks:
+            with stage("looking at how rows are ordered"):
+                self._looks[reference.chunk_rows] = look_at_order(
+                    recipe.dataset, recipe.target, reference, recipe.filter, recipe.filter_columns, threads=threads
+                )
+        return self._looks[reference.chunk_rows]
+
+    def new(self, what: str) -> bool:
+        """Whether something is to be said for the first time."""
+        first = what not in self._said
+        self._said.add(what)
+        return first
+
+
 DECODED_BYTES = 8
 """Bytes that a value of the target takes while it is decoded."""
 
 
-def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan, batch: int) -> Order:
+def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan, batch: int, *, looks: OrderLooks) -> Order:
     """Look at the target and choose the sampler; say what is a risk.
 
     Parameters
@@ -64,6 +88,8 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
         The same data in chunks as large as are of use, by which the choice is made, so that no limit has a part in it.
     batch
         Rows per update.
+    looks
+        Those of the data so far.
 
     Raises
     ------
@@ -71,11 +97,9 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
         The sampler that was asked for cannot be.
 
     """
-    assert recipe.target is not None, "training has one"  # noqa: S101  for the type checker
     auto, look = settings.shuffle == "auto", None
     if settings.batch_size != "full":
-        threads = _threads(settings, recipe)
-        look = look_at_order(recipe.dataset, recipe.target, reference, recipe.filter, recipe.filter_columns, threads=threads)
+        look = looks.of(recipe, reference, _threads(settings, recipe))
     risky = look is not None and look.drift(reference.chunk_rows) > RISKY
     external = auto and risky and settings.unreadable == "error"
     sampler = make("shuffle", "external" if external else "corgi" if auto else settings.shuffle)
@@ -87,7 +111,7 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
         return Order(sampler, None, layout)
     facts = look.to_dict(plan.chunk_rows, batch, mixed=sampler.mixes_rows and sampler.side_by_side)
     facts["shuffled_on_disk"] = rewrites
-    if facts["risk"]:
+    if facts["risk"] and looks.new(sampler.__class__.__name__):
         log.warning(_warning(facts, look, settings, layout))
     return Order(sampler, facts, layout)
 

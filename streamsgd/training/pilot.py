@@ -6,8 +6,6 @@ makes it alone, byte for byte. Two comparisons are made: after the same number o
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -21,26 +19,20 @@ from streamsgd.messages import format_bytes
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.backends.choose import choose_backend
-from streamsgd.training.backends.shared import SharedStream
-from streamsgd.training.defaults import choose_epochs, choose_parts
-from streamsgd.training.engine import Engine
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import Learner
-from streamsgd.training.memory import model_bytes
-from streamsgd.training.phases import wanted
 from streamsgd.training.pilot_fit import as_dict, critical, fit_losses, least_time, recommended, step_times
-from streamsgd.training.prepare import prepare
-from streamsgd.training.result import model_from
+from streamsgd.training.prepare import prepare, prepare_many
 from streamsgd.training.run import reader_for
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.losses import MeasureLosses
+from streamsgd.training.together import check_alone, check_together, group_key, learn_together, sharing, together_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
-    from streamsgd.training.backends.base import Backend
     from streamsgd.training.events import Report
     from streamsgd.training.job import Job
 
@@ -149,7 +141,7 @@ def run_pilot(
     sizes, tried = sorted(set(sizes)), list[float | None](dict.fromkeys(rates)) or [None]
     check_sizes(sizes, seeds)
     settings = make_settings({"validation": HELD, **given, "batch_size": sizes[-1], "steps": given.get("steps") or 1})
-    check_alone(settings)
+    check_alone(settings, further=("patience",))  # every branch runs to its end
     set_io_timeout(settings.io_timeout)
     first = prepare(data, settings, progress=footers)
     n_rows = int(first.plan.n_rows * (1.0 - first.recipe.held.share))
@@ -187,56 +179,18 @@ def check_sizes(sizes: Sequence[int], seeds: int) -> None:
         raise SettingsError(f"--seeds {seeds}: pass 1 or more; with 3 the error of what is found is known")
 
 
-def check_alone(settings: Settings) -> None:
-    """Refuse what branches of one decode cannot do.
-
-    Raises
-    ------
-    SettingsError
-        Something of it was asked for.
-
-    """
-    for name, plain in {"workers": None, "scheduler": None, "valid": None, "patience": None, "start": None}.items():
-        if getattr(settings, name) != plain:
-            raise SettingsError(f"a pilot runs in this process, and every branch to its end: leave --{name} out")
-
-
 def run_seed(data: Any, settings: Settings, branches: Sequence[Branch]) -> tuple[list[Made], Model]:
     """Run the branches of a seed; return what came of them, and the model that they start with."""
-    jobs, known = list[Any](), dict[tuple[int, float | None], Any]()
-    for branch in branches:
-        own, alike = settings_of(settings, branch), (branch.batch_size, branch.learning_rate)
-        if alike not in known:  # of another number of steps nothing else is decided
-            known[alike] = _prepared(data, own, next(iter(known.values()), None))
-        jobs.append(replace(known[alike], settings=own, epochs=_passes(own, known[alike])))
+    jobs = prepare_many(data, [settings_of(settings, branch) for branch in branches])
     _check_together(jobs)
-    job = jobs[0]
-    executor = EXECUTORS[reader_for(settings, job)](job.budget.threads)
-    try:
-        with choose_backend(job, executor) as backend:
-            shared = SharedStream(backend, jobs, min(job.budget.threads, len(jobs)))
-            found = shared.run_all([partial(_alone, job, executor) for job in jobs])
-    finally:
-        executor.close()
+    found = learn_together(sharing(jobs))
     made = []
     for branch, outcome in zip(branches, found, strict=True):
         if isinstance(outcome, BaseException) and not isinstance(outcome, DivergedError):
             raise outcome
         model, report = (None, None) if isinstance(outcome, DivergedError) else outcome
         made.append(Made(branch, model, report))
-    return made, Learner(job).model()
-
-
-def _prepared(data: Any, own: Settings, like: Job | None) -> Job:
-    """Return the job of a branch; like another one of its seed but for the parts, where the size does not decide the order."""
-    if like is None or own.shuffle == "auto":
-        return prepare(data, own)
-    return replace(like, settings=own, parts=choose_parts(own, like.target, like.encoding, like.dataset.n_rows))
-
-
-def _passes(own: Settings, job: Job) -> int:
-    """Return the passes that the steps of a branch take over the rows that are learned."""
-    return choose_epochs(own, job.dataset.n_rows, 1, job.recipe.held.share)
+    return made, Learner(jobs[0]).model()
 
 
 def settings_of(settings: Settings, branch: Branch) -> Settings:
@@ -245,14 +199,6 @@ def settings_of(settings: Settings, branch: Branch) -> Settings:
     return msgspec.structs.replace(
         settings, batch_size=branch.batch_size, learning_rate=rate, steps=branch.steps, seed=branch.seed
     )
-
-
-def _alone(job: Job, executor: Any, backend: Backend) -> tuple[Model, Report]:
-    """Run a branch as `train` runs."""
-    engine = Engine(job, wanted(job.settings, job.parts), backend, executor)
-    outcome = engine.run()
-    engine.finish(outcome)
-    return model_from(outcome, engine.totals, engine.validator.metrics()), engine.report
 
 
 def _check_together(jobs: Sequence[Job]) -> None:
@@ -267,15 +213,15 @@ def _check_together(jobs: Sequence[Job]) -> None:
 
     """
     first = jobs[0]
-    if any((job.plan.chunk_rows, job.plan.sampler) != (first.plan.chunk_rows, first.plan.sampler) for job in jobs):
+    if any(group_key(job) != group_key(first) for job in jobs):
         raise SettingsError("branches of these sizes would be shuffled otherwise: pass --shuffle corgi, and --chunk-rows")
-    if first.external is not None:
-        raise SettingsError("the order of the rows asks for a shuffle on disk: pilot data that `streamsgd shuffle` wrote")
-    each = [model_bytes(job.n_weights, job.parts.optimizer, job.settings.precision) for job in jobs]
-    all_ = first.budget.projected + sum(each[1:])
+    for job in jobs:
+        check_together(job)
+    all_ = together_bytes(jobs)
     if all_ > first.budget.limit:
+        each = sum(job.budget.model for job in jobs)
         raise BudgetError(
-            f"{len(jobs)} branches learn at once and take {format_bytes(sum(each))} beside the rows: give --memory "
+            f"{len(jobs)} branches learn at once and take {format_bytes(each)} beside the rows: give --memory "
             f"{-(-all_ // 10**6)}MB, pass --chunk-rows {max(1, first.plan.chunk_rows // 2)}, or try fewer sizes and rates"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -50,13 +50,13 @@ from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.memory import size_budget
-from streamsgd.training.ordering import Order, choose_order
+from streamsgd.training.ordering import Order, OrderLooks, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
@@ -85,6 +85,27 @@ def survey(
     if roles.weight:
         check_weight(roles.weight, dataset.schema.field(roles.weight).type)
     return dataset, roles, expression, columns
+
+
+class Look(NamedTuple):
+    """What a look at the data came to: of all settings that say the same of its columns and rows."""
+
+    dataset: Dataset
+    roles: Roles
+    expression: Any
+    columns: tuple[str, ...]
+    """Of the filter."""
+    encoding: Encoding
+    target: Target
+    class_weights: tuple[float, ...]
+    sample: Sample | None
+    """Rows that were looked at, until they are released; None where a run that is resumed says all."""
+    peak_bytes: int
+    chosen: str
+    """Why numbers got bins or did not, in a line; empty where nobody asked."""
+    orders: OrderLooks
+    plans: dict[tuple[int, int, int], Plan]
+    """By the rows of a chunk, bytes of a row, rows of a tile: of very many row groups a plan takes seconds."""
 
 
 def prepare(
@@ -116,40 +137,141 @@ def prepare(
         The job cannot be done; nothing was started.
 
     """
+    look = look_at(data, settings, frozen=frozen, progress=progress, constant=constant)
+    parts, thinner = _parts(look, settings, frozen)
+    if look.sample:
+        look.sample.release()
+    return with_cache(_job(look, settings, parts, thinner, frozen))
+
+
+def prepare_many(
+    data: Any,
+    settings: Sequence[Settings],
+    *,
+    frozen: Sequence[dict[str, Any]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Job]:
+    """Return the jobs of settings that say the same of columns and rows, from one look: each as `prepare` makes it alone.
+
+    Parameters
+    ----------
+    data, progress
+        As of `prepare`.
+    settings
+        Of each job; they share what is read, and how it is encoded.
+    frozen
+        Of each, where they are resumed.
+
+    Raises
+    ------
+    DataError, SettingsError, BudgetError
+        One of them cannot be done.
+
+    """
+    before: list[dict[str, Any] | None] = list(frozen) if frozen else [None for _ in settings]
+    look = look_at(data, settings[0], frozen=before[0], progress=progress)
+    decided = [_parts(look, own, then) for own, then in zip(settings, before, strict=True)]
+    if look.sample:
+        look.sample.release()
+    return [
+        _job(look, own, parts, thinner, then) for own, (parts, thinner), then in zip(settings, decided, before, strict=True)
+    ]
+
+
+def look_at(
+    data: Any,
+    settings: Settings,
+    *,
+    frozen: dict[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    constant: bool = False,
+) -> Look:
+    """Read the footers, and decide of the columns and the target by some rows, or as a run that is resumed did.
+
+    Raises
+    ------
+    DataError, SettingsError
+        The data cannot be used as the settings say.
+
+    """
     set_io_timeout(settings.io_timeout)
     dataset, roles, expression, columns = survey(data, settings, progress)
     if frozen:
-        encoding, target, chunk_rows = frozen["encoding"], frozen["target"], frozen["chunk_rows"]
-        dataset, looked = conform(encoding, dataset, nulls=settings.missing_columns == "null"), 0
-        of_classes = tuple(frozen.get("class_weights", ()))
-    else:
-        look = Sample(dataset, settings, expression, columns)
-        with stage("looking at some rows of every column"):
-            target = choose_target(look, roles.target, task_of(settings), constant=constant)
-            of_classes = class_weights(settings, look, target)
-            asked = BinsPay(look, target)
-            encoding, _ = choose_encoding(look, roles, asked)
-        encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
-        chunk_rows, looked = settings.chunk_rows, look.peak_bytes
+        dataset = conform(frozen["encoding"], dataset, nulls=settings.missing_columns == "null")
+        known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
+        return Look(dataset, roles, expression, columns, *known, None, 0, "", OrderLooks(), {})
+    look = Sample(dataset, settings, expression, columns)
+    with stage("looking at some rows of every column"):
+        target = choose_target(look, roles.target, task_of(settings), constant=constant)
+        of_classes = class_weights(settings, look, target)
+        asked = BinsPay(look, target)
+        encoding, _ = choose_encoding(look, roles, asked)
+    encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
+    found = (dataset, roles, expression, columns, encoding, target, of_classes)
+    return Look(*found, look, look.peak_bytes, asked.line, OrderLooks(), {})
+
+
+def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:
+    """Return what learns, and how rows are thinned if they are."""
     spec = frozen["optimizer"] if frozen else settings.optimizer
-    parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), target, encoding, dataset.n_rows)
-    thinner = frozen.get("rare") if frozen else choose_thinner(settings, look, target, parts)
-    if not frozen:
-        look.release()
-    if thinner:
-        parts = with_offsets(parts)
+    parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), look.target, look.encoding, look.dataset.n_rows)
+    thinner = choose_thinner(settings, look.sample, look.target, parts) if look.sample else (frozen or {}).get("rare")
+    return with_offsets(parts) if thinner else parts, thinner
+
+
+def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dict[str, Any] | None) -> Job:
+    """Return the job of a look, without a cache."""
+    dataset, encoding, target, of_classes = look.dataset, look.encoding, look.target, look.class_weights
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
     for kind in wanted(settings, parts):
         kind.check(settings, parts, encoding)
     epochs, share = choose_passes(settings, parts, dataset.n_rows)
+    recipe = _recipe(look, settings, parts, share, frozen)
+    # Blocks of thinned rows change weights, so that each row must bring its own.
+    recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner else of_classes)
+    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
+    check_lanes(lanes, settings, parts, encoding)
+    check_steps(settings, parts, lanes)
+    check_growing(settings, parts, lanes.number, dataset.n_rows)
+    if lanes.combine == "sync":
+        parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
+    chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
+    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=look.peak_bytes)
+    plan = _known_plan(look, settings, recipe, budget.chunk_rows)
+    if frozen and "external" in frozen:
+        order = _order_before(settings, recipe, frozen)
+    else:
+        reference = _known_plan(look, settings, recipe, budget.useful_rows or budget.chunk_rows)
+        order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts), looks=look.orders)
+    plan = replace(plan, sampler=order.sampler)
+    check_draws(plan)
+    if plan.sliced.any() and not order.layout and look.orders.new("slices"):
+        log.warning(
+            "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
+            "--memory, or smaller row groups, would shuffle better",
+            int(plan.sliced.sum()),
+            f"{budget.chunk_rows:,}",
+        )
+    job = Job(
+        *(settings, dataset, look.roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, ()),
+        order.facts,
+        order.layout,
+    )
+    job = replace(job, class_weights=of_classes, thinner=thinner, chosen=look.chosen)
+    job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
+    return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
+
+
+def _recipe(look: Look, settings: Settings, parts: Parts, share: float, frozen: dict[str, Any] | None) -> Loader:
+    """Return what reads and encodes the rows, of which a share is held out."""
     recipe = Loader(
-        dataset,
-        encoding,
-        target,
-        roles.weight,
-        expression,
-        columns,
-        held=held_out(settings, dataset.schema, share),
+        look.dataset,
+        look.encoding,
+        look.target,
+        look.roles.weight,
+        look.expression,
+        look.columns,
+        held=held_out(settings, look.dataset.schema, share),
         skip_bad_rows=settings.bad_rows == "skip",
         skip_unreadable=settings.unreadable == "skip",
         infinite_is_missing=settings.infinite == "missing",
@@ -161,39 +283,16 @@ def prepare(
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
         by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
         poisoned=frozenset(frozen["poisoned"]) if frozen else frozenset(),
-        # Blocks of thinned rows change weights, so that each row must bring its own.
-        class_weights=(1.0, 1.0) if thinner else of_classes,
     )
-    recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
-    lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
-    check_lanes(lanes, settings, parts, encoding)
-    check_steps(settings, parts, lanes)
-    check_growing(settings, parts, lanes.number, dataset.n_rows)
-    if lanes.combine == "sync":
-        parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
-    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=looked)
-    plan = _plan(settings, recipe, budget.chunk_rows)
-    if frozen and "external" in frozen:
-        order = _order_before(settings, recipe, frozen)
-    else:
-        reference = _plan(settings, recipe, budget.useful_rows or budget.chunk_rows)
-        with stage("looking at how rows are ordered"):
-            order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts))
-    plan = replace(plan, sampler=order.sampler)
-    check_draws(plan)
-    if plan.sliced.any() and not order.layout:
-        log.warning(
-            "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
-            "--memory, or smaller row groups, would shuffle better",
-            int(plan.sliced.sum()),
-            f"{budget.chunk_rows:,}",
-        )
-    job = Job(
-        settings, dataset, roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, (), order.facts, order.layout
-    )
-    job = replace(job, class_weights=of_classes, thinner=thinner, chosen="" if frozen else asked.line)
-    job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
-    return with_cache(job if frozen else replace(job, decided_by_memory=decided_by_memory(job)))
+    return replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
+
+
+def _known_plan(look: Look, settings: Settings, recipe: Loader, chunk_rows: int) -> Plan:
+    """Return the plan in chunks of so many rows, made once."""
+    key = (chunk_rows, recipe.row_bytes, recipe.tile_rows)
+    if key not in look.plans:
+        look.plans[key] = _plan(settings, recipe, chunk_rows)
+    return look.plans[key]
 
 
 def _why_alone(settings: Settings, parts: Parts) -> str:

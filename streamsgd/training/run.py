@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +31,7 @@ from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 from streamsgd.training.start import check_keeps, read_start
+from streamsgd.training.stopping import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +113,7 @@ def _train(
     ends: float,
 ) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
-    saved = _saved(checkpoints, settings)
+    saved = saved_in(checkpoints, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     job = _prepared(data, settings, saved, start, told.footers)
     with ExitStack() as stack:
@@ -130,21 +129,35 @@ def _prepared(
 ) -> Job:
     """Return the job, of which a checkpoint must be, if there is one."""
     job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers)
-    if saved and saved[0]["fingerprint"] != job.dataset.fingerprint:
+    if saved:
+        check_same_data(saved[0], job)
+    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
+        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
+    return job
+
+
+def check_same_data(header: Mapping[str, Any], job: Job) -> None:
+    """Refuse to go on from a checkpoint of other data; warn of files that were written since.
+
+    Raises
+    ------
+    ModelError
+        The data changed.
+
+    """
+    folder = job.settings.checkpoint
+    if header["fingerprint"] != job.dataset.fingerprint:
         raise ModelError(
-            f"the data changed since the checkpoint in {settings.checkpoint} was saved (files, sizes or footers differ); "
+            f"the data changed since the checkpoint in {folder} was saved (files, sizes or footers differ); "
             "pass --resume never to start anew, or bring the data back"
         )
-    if saved and (name := written_since(job.dataset.source.files, saved[0].get("stamps", []))):
+    if name := written_since(job.dataset.source.files, header.get("stamps", [])):
         log.warning(
             "%s was written since the checkpoint in %s was saved, though its size and footer are the same: if its values are "
             "others now, the model will be of both; pass --resume never to start anew",
             name,
-            settings.checkpoint,
+            folder,
         )
-    if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
-        raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
-    return job
 
 
 def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], None] | None = None) -> Job:
@@ -181,7 +194,7 @@ def dry_run(
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     check_places(out, str(settings.checkpoint))
     checkpoints = Checkpoints(str(settings.checkpoint), settings.checkpoint_keep)
-    saved = None if settings.resume == "never" else _saved(checkpoints, settings)
+    saved = None if settings.resume == "never" else saved_in(checkpoints, settings)
     return _prepared(data, settings, saved, start, footers), str(settings.checkpoint) if saved else None
 
 
@@ -210,7 +223,7 @@ def _run(
             kinds = wanted(settings, job.parts)
             engine = Engine(job, kinds, backend, executor, checkpoints=checkpoints, callbacks=told.callbacks, ends=ends)
             _set_out(engine, saved, start)
-            with _signals(engine), CompileClock() as compiling:
+            with stopping(engine.stop), CompileClock() as compiling:
                 outcome = engine.run()
             engine.finish(outcome)
             engine.report.compile_seconds = compiling.seconds
@@ -247,7 +260,7 @@ def _set_out(engine: Engine, saved: Any, start: Start | None) -> None:
 def _frozen_by(saved: Any, start: Start | None, settings: Settings) -> dict[str, Any] | None:
     """Return what is not decided anew: by a checkpoint, else by the model that the run goes on from."""
     if saved:
-        return _frozen(saved[0], settings)
+        return frozen_of(saved[0], settings)
     return start.frozen(settings) if start else None
 
 
@@ -316,7 +329,15 @@ def reader_for(settings: Settings, job: Job) -> str:
     return "dask" if job.dataset.compressed_bytes > SMALL_BYTES else "threads"
 
 
-def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
+def saved_in(checkpoints: Checkpoints | None, settings: Settings) -> Any:
+    """Return header and arrays of the checkpoint to go on from, None if there is none, as --resume says.
+
+    Raises
+    ------
+    ModelError
+        There has to be one, and is none.
+
+    """
     if checkpoints is None:
         if settings.resume == "always":
             raise ModelError("--resume always needs --checkpoint FOLDER")
@@ -330,7 +351,19 @@ def _saved(checkpoints: Checkpoints | None, settings: Settings) -> Any:
     return saved
 
 
-def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def frozen_of(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return what the header of a checkpoint decides, of a run of these settings.
+
+    Raises
+    ------
+    ModelError
+        It is of others, or says what cannot be.
+
+    """
+    if "runs" in header:
+        raise ModelError(
+            f"{settings.checkpoint} holds checkpoints of several runs that shared a decode: pass --resume never to start anew"
+        )
     frozen = read_frozen(header, settings, str(settings.checkpoint))
     before = header.get("cpu", cpu_target())
     if before != cpu_target():
@@ -351,26 +384,3 @@ def _frozen(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
             "pass the same settings to go on, or --resume never to start anew"
         )
     return frozen
-
-
-class _signals:  # noqa: N801  reads as a verb
-    """Turn SIGTERM and SIGINT into a checkpoint at the next chunk; only where Python allows handlers."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.before[number] = signal.signal(number, self._handle)
-
-    def _handle(self, number: int, _frame: Any) -> None:
-        if self.engine.stop.is_set():
-            raise KeyboardInterrupt
-        self.engine.stop.set()
-        log.warning("signal %d: saving a checkpoint after this chunk; send it again to stop at once", number)
-
-    def __exit__(self, *_error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

@@ -143,6 +143,6 @@ def test_bad_input_says_what_to_do(sizes: list[int], settings: dict[str, Any], w
 
 
 def test_branches_that_memory_does_not_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsgd.training.pilot.model_bytes", lambda *_: 10**9)
+    monkeypatch.setattr("streamsgd.training.pilot.together_bytes", lambda *_: 10**12)
     with pytest.raises(BudgetError, match="branches learn at once and take"):
         run_pilot(rows_of(500), {**SETTINGS, "exclude": []}, [4, 16], rates=[0.1], seeds=1)

@@ -93,8 +93,23 @@ class SharedStream:
         self._going = set(range(len(jobs)))
         self._changed = Condition()
 
-    def run_all(self, runs: Sequence[Callable[[Backend], Any]]) -> list[Any]:
-        """Run all to their end; return what each of them returned or raised."""
+    def seat(self, number: int) -> Seat:
+        """Return the stream as one of its runs sees it."""
+        return Seat(self, number)
+
+    def run_all(self, runs: Sequence[Callable[[], Any]], between: Callable[[list[int]], dict[int, BaseException]]) -> list[Any]:
+        """Run all to their end; return what each of them returned or raised.
+
+        Parameters
+        ----------
+        runs
+            Of each, by its seat.
+        between
+            Called in this thread, with the numbers of the runs that go on, whenever all of them stand between two rounds.
+            It returns what is to be raised in which of them; what it raises itself is raised in all.
+
+        """
+        self._between = between
         with (
             ThreadPoolExecutor(len(runs), "streamsgd-run") as runners,
             ThreadPoolExecutor(self._n_threads, "streamsgd-work") as workers,
@@ -108,9 +123,9 @@ class SharedStream:
                 raise
             return [one.exception() or one.result() for one in running]
 
-    def _run(self, number: int, run: Callable[[Backend], Any]) -> Any:
+    def _run(self, number: int, run: Callable[[], Any]) -> Any:
         try:
-            return run(_Seat(self, number))
+            return run()
         finally:
             with self._changed:
                 self._going.discard(number)
@@ -122,6 +137,9 @@ class SharedStream:
             self._changed.wait_for(lambda: self._going <= self._asked.keys())
             if not self._going:
                 return False
+            if ended := self._between(sorted(self._going)):
+                self._give(ended)
+                return True
             first = min(self._asked.values(), key=lambda work: (work.epoch, work.first))
             mine = sorted(k for k, work in self._asked.items() if (work.epoch, work.first) == (first.epoch, first.first))
             works = [self._asked.pop(k) for k in mine]
@@ -132,6 +150,14 @@ class SharedStream:
             self._given |= dict(zip(mine, shares.found, strict=True))
             self._changed.notify_all()
         return True
+
+    def _give(self, ended: dict[int, BaseException]) -> None:
+        """Raise in runs that wait, which go on no more."""
+        for number in ended:
+            del self._asked[number]
+        self._going -= ended.keys()
+        self._given |= ended
+        self._changed.notify_all()
 
     def _fail(self, error: BaseException) -> None:
         """Raise in every run that waits, or will."""
@@ -152,7 +178,7 @@ class SharedStream:
         return share, [report] if report else []
 
 
-class _Seat:
+class Seat:
     """The stream as one of its runs sees it: a `Backend`."""
 
     client = None

@@ -1,0 +1,194 @@
+"""Several runs that learn from one decode, each to the byte as it learns alone: what pilots and `train_many` stand on.
+
+Each is an engine of its own in a thread of its own (`backends.shared`). What goes wrong in one of them alone, such as
+divergence, ends it alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from streamsgd.compute.executors import EXECUTORS
+from streamsgd.errors import BudgetError, SettingsError
+from streamsgd.kernels.parts.traits import reduces
+from streamsgd.messages import format_bytes
+from streamsgd.training.backends.choose import choose_backend
+from streamsgd.training.backends.shared import SharedStream
+from streamsgd.training.caching import with_cache
+from streamsgd.training.callbacks import Callbacks
+from streamsgd.training.engine import Engine
+from streamsgd.training.history import History
+from streamsgd.training.phases import wanted
+from streamsgd.training.result import model_from
+from streamsgd.training.run import reader_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
+    from streamsgd.training.events import Report
+    from streamsgd.training.job import Job
+
+ALONE: dict[str, Any] = {
+    **dict.fromkeys(("workers", "scheduler", "valid", "start", "method")),
+    **dict.fromkeys(("standard_errors", "conformal", "noise"), False),
+    "polish": 0,
+    "rare": "none",
+    "phases": (),
+}
+"""Settings that runs of one decode cannot have, and what they are then."""
+
+
+def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
+    """Refuse what runs of one decode cannot do, and settings that are `further` to be left out.
+
+    Raises
+    ------
+    SettingsError
+        Something of it was asked for.
+
+    """
+    for name, plain in {**ALONE, **dict.fromkeys(further)}.items():
+        if getattr(settings, name) != plain:
+            flag = "--from" if name == "start" else f"--{name.replace('_', '-')}"
+            raise SettingsError(f"runs that share a decode learn in this process, in epochs alone: leave {flag} out")
+
+
+def check_together(job: Job) -> None:
+    """Refuse a job that cannot learn from a stream that it shares.
+
+    Raises
+    ------
+    SettingsError
+        It has several lanes, measures gradients in passes of its own, or wants rows that are shuffled on disk.
+
+    """
+    if job.lanes.number > 1:
+        raise SettingsError(
+            f"runs that share a decode take one chunk at a time, and this one has {job.lanes.number} lanes: pass --lanes 1"
+        )
+    if reduces(job.parts.optimizer):
+        raise SettingsError("--optimizer svrg makes passes that no other run makes: train it alone, or take another one")
+    if job.external is not None:
+        raise SettingsError(
+            "the order of the rows asks for a shuffle on disk: take what 'streamsgd shuffle' wrote, or pass --shuffle corgi"
+        )
+
+
+def group_key(job: Job) -> tuple[Any, ...]:
+    """Return what must be the same of jobs that share a stream, beside the data and its encoding."""
+    return job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.share
+
+
+def together_bytes(jobs: Sequence[Job]) -> int:
+    """Return the bytes that jobs of one stream take without a cache: the rows once, and each its model."""
+    return jobs[0].budget.needed + sum(job.budget.model for job in jobs[1:])
+
+
+def groups_of(jobs: Sequence[Job], *, best_only: bool = False) -> list[list[int]]:
+    """Return the numbers of jobs that learn together: of one stream, and as many as memory holds.
+
+    Raises
+    ------
+    BudgetError
+        What is kept of others leaves no room for one.
+
+    """
+    each = sorted((job.n_weights * 8 for job in jobs), reverse=True)
+    kept = sum(each[: 1 if best_only else None]) if len(jobs) > 1 else 0
+    groups: list[list[int]] = []
+    last: dict[Any, list[int]] = {}
+    for number, job in enumerate(jobs):
+        group = last.get(key := group_key(job))
+        if group is not None and together_bytes([*(jobs[k] for k in group), job]) + kept <= job.budget.limit:
+            group.append(number)
+        else:
+            last[key] = group = [number]
+            groups.append(group)
+    if len(groups) > 1:
+        for group in groups:
+            check_room([jobs[k] for k in group], kept)
+    return groups
+
+
+def check_room(jobs: Sequence[Job], kept: int = 0) -> None:
+    """Refuse jobs of one stream that memory does not hold beside so many bytes of models.
+
+    Raises
+    ------
+    BudgetError
+        It does not.
+
+    """
+    needed, limit = together_bytes(jobs) + kept, jobs[0].budget.limit
+    if needed > limit:
+        raise BudgetError(
+            f"{len(jobs)} runs that learn at once, and {format_bytes(kept)} of models that are kept, take "
+            f"{format_bytes(needed)}: give --memory {-(-needed // 10**6)}MB"
+        )
+
+
+def sharing(jobs: Sequence[Job], kept: int = 0) -> list[Job]:
+    """Return jobs with one recipe, and one cache in what all of them, and bytes that are kept, leave of the memory."""
+    longest = max(jobs, key=lambda job: job.epochs)
+    budget = replace(longest.budget, model=kept + sum(job.budget.model for job in jobs))
+    leader = with_cache(replace(longest, budget=budget))
+    return [replace(job, recipe=leader.recipe, plan=leader.plan, budget=leader.budget) for job in jobs]
+
+
+def nothing(_engines: Sequence[Engine], _going: list[int]) -> dict[int, BaseException]:
+    """Let all go on."""
+    return {}
+
+
+def learn_together(
+    jobs: Sequence[Job],
+    *,
+    begin: Callable[[Sequence[Engine]], None] = lambda _engines: None,
+    between: Callable[[Sequence[Engine], list[int]], dict[int, BaseException]] = nothing,
+) -> list[Any]:
+    """Run jobs of one stream to their ends.
+
+    Parameters
+    ----------
+    jobs
+        Of one data set, plan and recipe.
+    begin
+        Called with the engines before they run.
+    between
+        Called with them, and the numbers of those that go on, whenever these stand between two rounds; it returns what is to
+        be raised in which.
+
+    Returns
+    -------
+    list
+        Of each job the model and the report, or what it raised.
+
+    """
+    first = jobs[0]
+    executor = EXECUTORS[reader_for(first.settings, first)](first.budget.threads)
+    try:
+        with choose_backend(first, executor) as backend:
+            shared = SharedStream(backend, jobs, min(first.budget.threads, len(jobs)))
+            engines = [
+                Engine(job, wanted(job.settings, job.parts), shared.seat(number), executor, callbacks=Callbacks([History()]))
+                for number, job in enumerate(jobs)
+            ]
+            begin(engines)
+            return shared.run_all([partial(_run, engine) for engine in engines], partial(between, engines))
+    finally:
+        executor.close()
+        if first.recipe.cache is not None:
+            first.recipe.cache.close()
+
+
+def _run(engine: Engine) -> tuple[Model, Report]:
+    """Run as `train` runs."""
+    outcome = engine.run()
+    engine.finish(outcome)
+    model = model_from(outcome, engine.totals, engine.validator.metrics())
+    engine.callbacks.on_end(engine.report, model)
+    return model, engine.report
