@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model, load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
+    from streamsgd.training.many import train_many
     from streamsgd.training.pilot import pilot
     from streamsgd.training.sampling import sample
+    from streamsgd.training.tuning import tune
 
 
 _HOMES = {
@@ -43,6 +45,8 @@ _HOMES = {
     "sample": "training.sampling",
     "report": "show.report",
     "shuffle": "api",
+    "train_many": "training.many",
+    "tune": "training.tuning",
     "Trainer": "partial",
     "Model": "model.model",
     "load": "model.model",
@@ -68,6 +72,8 @@ __all__ = [
     "sample",
     "shuffle",
     "train",
+    "train_many",
+    "tune",
 ]
 
 logging.getLogger("streamsgd").addHandler(Redactor())

@@ -31,6 +31,25 @@ def stage(what: str) -> Iterator[None]:
         STAGES.info("%s: %.1f s", what, seconds, extra={"stage": what, "seconds": seconds})
 
 
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Let what several runs log in the same words be logged once."""
+    said = set[tuple[int, str]]()
+
+    def first(record: logging.LogRecord) -> bool:
+        key = record.levelno, record.getMessage()
+        new = key not in said
+        said.add(key)
+        return new
+
+    logger = logging.getLogger("streamsgd")
+    logger.addFilter(first)
+    try:
+        yield
+    finally:
+        logger.removeFilter(first)
+
+
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -41,6 +41,7 @@ from streamsgd.cli.pages import Program, Sectioned
 from streamsgd.cli.passes import PASSES
 from streamsgd.cli.pilot import pilot
 from streamsgd.cli.rows import ROWS, judged, pop_measures
+from streamsgd.cli.tune import tune
 from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.errors import SettingsError
 from streamsgd.version import __version__
@@ -217,5 +218,5 @@ def evaluate(
     print_json(result)
 
 
-for command in (pilot, *PASSES, *UNCERTAIN, *ROWS, *LOOKING, *MACHINE):
+for command in (pilot, tune, *PASSES, *UNCERTAIN, *ROWS, *LOOKING, *MACHINE):
     cli.add_command(command)

@@ -54,6 +54,17 @@ PILOTED = (
 )
 """Settings that pilot takes, beside those that it varies."""
 
+TUNABLE = tuple(
+    setting.name
+    for setting in describe()
+    if setting.name
+    not in {
+        *("workers", "scheduler", "straggler", "lanes", "combine", "valid", "valid_filter", "start", "polish"),
+        *("standard_errors", "noise", "rare", "conformal", "phases", "method", "prior", "temperature", "chains", "draws"),
+    }
+)
+"""Settings that tune takes: of runs in this process, in epochs alone."""
+
 SHUFFLED = ("seed", "memory", "io_timeout")
 """Settings that shuffle takes."""
 

@@ -71,7 +71,7 @@ class Checkpoints:
             except ModelError as error:
                 log.warning("passing over a checkpoint: %s", error)
                 continue
-            if "phases" not in header:
+            if not {"phases", "runs"} & header.keys():
                 raise ModelError(
                     f"{self.folder}/{name} was saved by an older version of streamsgd, whose runs this one cannot go on with: "
                     "pass --resume never to start anew, or finish the run with that version"

@@ -86,6 +86,11 @@ class Engine:
         self._shown = np.zeros(3)
         self._rows_restored, self._next_mark = 0, next_mark(0)
 
+    @property
+    def phase(self) -> Phase:
+        """The phase under way, or that ended last."""
+        return self._begun[-1]
+
     def run(self) -> Outcome:
         """Run all phases to their end, or to a stop.
 

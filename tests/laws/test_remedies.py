@@ -31,6 +31,10 @@ PRINTED_BY = {
     "stream/held.py": ("train",),
     "training/measure.py": ("noise",),
     "training/pilot.py": ("pilot",),
+    "training/many.py": ("tune",),
+    "training/tuning.py": ("tune",),
+    "settings/grid.py": ("tune",),
+    "model/lines.py": ("tune",),
 }
 """Which commands print what a package or module says; what is not here, `train` alone does."""
 

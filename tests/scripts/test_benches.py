@@ -104,6 +104,13 @@ def test_pilots_find_the_line_of_the_exact_recursion() -> None:
     assert found["covered"] > 0.8
 
 
+def test_tuning_comes_to_the_bytes_of_solo_runs() -> None:
+    """The script exits with 1 if it does not."""
+    found = run("bench_tune.py", "--small")
+    assert found["same"] == [True, True, True]
+    assert found["rows_learned"] < 10 * 40_000
+
+
 def test_chains_in_a_double_well_have_the_law_of_eulers_chain() -> None:
     """In small, as far as fewer steps can tell; the script exits with 1 if they have not."""
     found = run("bench_posterior.py", "--small", "--only", "well")["results"]["well"]
