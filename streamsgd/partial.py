@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from streamsgd.compute.executors import Inline
-from streamsgd.data.tables import table_dataset
+from streamsgd.data.tables import KnownTable, table_dataset
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.model.model import load
@@ -22,17 +22,20 @@ from streamsgd.stream.loader import check_loader
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.engine import Engine
+from streamsgd.training.initial import empty_state
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.start import check_keeps, read_start
+from streamsgd.training.start import check_keeps, read_start, start_from
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
-    from streamsgd.training.phases.base import Outcome
+    from streamsgd.training.phases.base import Outcome, PhaseKind
     from streamsgd.training.start import Start
 
 TABLES = EPOCHS._replace(make=partial(Epochs, all_new=True))
@@ -44,7 +47,8 @@ class Trainer:
 
     The first table decides the encoding (and the classes, unless `classes` is given); the rows of each later one are learned
     once more, shuffled. The learning rate of batches falls as 1/sqrt(t) unless a schedule is set, because nobody knows how many
-    tables will come; learning row by row sees to that itself.
+    tables will come; learning row by row sees to that itself. A trainer pickles, without the rows of its tables, and goes on
+    with the same bits.
 
     Parameters
     ----------
@@ -62,31 +66,32 @@ class Trainer:
 
     @speaks_python
     def __init__(self, target: str, **settings: Any) -> None:
-        # A table is a pass of its own: nothing in it was seen before.
-        self.settings = make_settings({"epochs": 1, **settings, "target": target, "cache": "none"})
-        for name in ("polish", "standard_errors", "noise", "method", "conformal"):
-            if getattr(self.settings, name):
-                flag = f"--{name.replace('_', '-')}"
-                raise SettingsError(f"{flag} needs all the data at once, and here it comes table by table: use streamsgd.train")
-        if self.settings.rare not in ("none", "auto"):
-            raise SettingsError("--rare needs all the data at once, and here it comes table by table: use streamsgd.train")
-        known = 0.0 if self.settings.validation == "auto" else self.settings.validation  # every table is new
-        self.settings = msgspec.structs.replace(self.settings, rare="none", validation=known)
-        if self.settings.shuffle == "auto":
-            self.settings = msgspec.structs.replace(self.settings, shuffle="corgi")
-        if getattr(make("shuffle", self.settings.shuffle), "rewrites", False):
-            what = f"--shuffle {self.settings.shuffle} needs all the data at once"
-            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
-        spec = self.settings.optimizer
-        if spec != "auto" and reduces(make("optimizer", spec)):
-            what = f"--optimizer {spec} needs all the data at once"
-            raise SettingsError(f"{what}, and here it comes table by table: use streamsgd.train")
+        self._begin(_settings_of_tables(target, settings), None)
+
+    def _begin(self, settings: Settings, model: Model | None) -> None:
         self._start: Start | None = None
-        if self.settings.start is not None:
-            self.settings, self._start = read_start(self.settings.start, self.settings)
-        check_keeps(self.settings)
+        if model is not None:
+            settings, self._start = start_from(model, settings, "the model")
+        elif settings.start is not None:
+            settings, self._start = read_start(settings.start, settings)
+        check_keeps(settings)
+        self.settings = settings
         self._engine: Engine | None = None
         self._outcome: Outcome | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        engine = self._engine
+        kept = None if engine is None else (_without_rows(engine.job), *engine.state())
+        return {"settings": self.settings, "start": self._start, "engine": kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.settings, self._start = state["settings"], state["start"]
+        self._engine = self._outcome = None
+        if state["engine"] is not None:
+            job, header, arrays = state["engine"]
+            self._engine = _engine_of(job, TABLES._replace(make=_yet_to_be_restored))
+            self._engine.restore(header, arrays)
+            self._outcome = self._engine.run()  # of what was learned: there is nothing to run
 
     @speaks_python
     def partial_fit(self, table: Any) -> Trainer:
@@ -102,7 +107,7 @@ class Trainer:
             start = self._start
             job = _open_ended(prepare(table, self.settings, frozen=start.frozen(self.settings) if start else None))
             _check_rows(job)
-            engine = Engine(job, [TABLES], InlineBackend(job), Inline(), all_new=True)
+            engine = _engine_of(job)
             if start:
                 engine.go_on_from(start.memory, start.race)
         else:
@@ -129,6 +134,21 @@ class Trainer:
         """
         return cls(load(path).target.name, start=str(path), **settings)
 
+    @classmethod
+    @speaks_python
+    def of(cls, model: Model, **settings: Any) -> Trainer:
+        """Return a trainer that goes on from a model in memory that was trained with `keep_memory=True`.
+
+        Raises
+        ------
+        ModelError, SettingsError
+            As `load`.
+
+        """
+        trainer = cls.__new__(cls)
+        trainer._begin(_settings_of_tables(model.target.name, settings), model)  # noqa: SLF001  its own
+        return trainer
+
     @property
     @speaks_python
     def model(self) -> Model:
@@ -149,6 +169,49 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the model as it is now."""
         self.model.save(path)
+
+
+def _settings_of_tables(target: str, given: dict[str, Any]) -> Settings:
+    """Return checked settings of learning table by table.
+
+    Raises
+    ------
+    SettingsError
+        One is unknown or out of range, or needs all the data at once.
+
+    """
+    # A table is a pass of its own: nothing in it was seen before.
+    settings = make_settings({"epochs": 1, **given, "target": target, "cache": "none"})
+    for name in ("polish", "standard_errors", "noise", "method", "conformal"):
+        if getattr(settings, name):
+            raise _all_at_once(f"--{name.replace('_', '-')}")
+    if settings.rare not in ("none", "auto"):
+        raise _all_at_once("--rare")
+    shuffle = "corgi" if settings.shuffle == "auto" else settings.shuffle
+    if getattr(make("shuffle", shuffle), "rewrites", False):
+        raise _all_at_once(f"--shuffle {shuffle}")
+    if settings.optimizer != "auto" and reduces(make("optimizer", settings.optimizer)):
+        raise _all_at_once(f"--optimizer {settings.optimizer}")
+    share = 0.0 if settings.validation == "auto" else settings.validation  # every table is new
+    return msgspec.structs.replace(settings, rare="none", shuffle=shuffle, validation=share)
+
+
+def _all_at_once(what: str) -> SettingsError:
+    return SettingsError(f"{what} needs all the data at once, and here it comes table by table: use streamsgd.train")
+
+
+def _yet_to_be_restored(job: Job, reached: Callable[[float], None]) -> Epochs:
+    return Epochs(job, reached, all_new=True, state=empty_state(job))
+
+
+def _engine_of(job: Job, kind: PhaseKind = TABLES) -> Engine:
+    return Engine(job, [kind], InlineBackend(job), Inline(), all_new=True)
+
+
+def _without_rows(job: Job) -> Job:
+    """Return a job of which all is known but the rows of its table."""
+    dataset = replace(job.dataset, source=KnownTable(job.dataset.source))
+    return replace(job, dataset=dataset, recipe=replace(job.recipe, dataset=dataset))
 
 
 def learning_of(engine: Engine) -> Epochs:

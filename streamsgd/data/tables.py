@@ -17,6 +17,7 @@ from streamsgd.data.source import BaseSource, Groups
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
+    from streamsgd.data.source import Source
     from streamsgd.planning.chunks import Piece
 
 
@@ -72,6 +73,19 @@ class ArrowTable(BaseSource):
         ends = np.cumsum([part.stop - part.start for part in self.parts(piece)])
         k = int(np.searchsorted(ends, row, side="right"))
         return f"row {numbers[k] + row - (int(ends[k - 1]) if k else 0):,}"
+
+
+class KnownTable(BaseSource):
+    """What is known of a table whose rows are not kept: its schema, its size and its fingerprint."""
+
+    def __init__(self, source: Source) -> None:
+        self.schema, self.groups, self.fingerprint = source.schema, source.groups, source.fingerprint
+        self._files = source.files
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """As they were."""
+        return self._files
 
 
 def table_dataset(stream: Any) -> Dataset:

@@ -25,6 +25,7 @@ from streamsgd.model.evaluate import evaluate_with
 from streamsgd.model.format import folded, packed, unfolded, unpacked
 from streamsgd.model.further import further_arrays, read_further, split_further
 from streamsgd.model.interpret import HashedUse, Value
+from streamsgd.model.learning import LearnsOn
 from streamsgd.model.score_stream import score_source
 from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
 from streamsgd.settings.words import speaks_python
@@ -45,7 +46,7 @@ BATCH_ROWS = 1 << 16
 
 
 @dataclass
-class Model:
+class Model(LearnsOn):
     """A trained linear model.
 
     Attributes
@@ -223,8 +224,7 @@ class Model:
             parts = list(self._score_table(as_table(data, "the table")))
         else:
             parts = list(score_source(self, data))
-        empty = np.zeros((0, self.n_outputs), self.weights.dtype)
-        scores, means = (np.concatenate([empty, *(part[k] for part in parts)]) for k in (0, 1))
+        scores, means = (np.concatenate([self.weights[:0], *(part[k] for part in parts)]) for k in (0, 1))
         return self.in_target_units(scores), self.in_target_units(means)
 
     def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

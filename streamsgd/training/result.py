@@ -15,7 +15,7 @@ from streamsgd.settings.registry import spec_of
 from streamsgd.training.class_weights import of_population
 from streamsgd.training.learner import model_of
 from streamsgd.training.rare import plain_loss
-from streamsgd.training.saved import stamps_of
+from streamsgd.training.saved import paths_of, stamps_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def header_of(job: Job) -> dict[str, Any]:
         "settings": identity(job.settings),
         "fingerprint": job.dataset.fingerprint,
         "stamps": stamps_of(job.data.source.files),
+        "paths": paths_of(job.data.source.files),
         "encoding": msgspec.to_builtins(job.encoding),
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,

@@ -26,6 +26,7 @@ from streamsgd.training.history import History
 from streamsgd.training.holding import held_in_words
 from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import check_places, reserved
+from streamsgd.training.partition import of_this
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
@@ -115,6 +116,9 @@ def _train(
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
     saved = saved_in(checkpoints, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
+    found, (data, saved) = saved, of_this(data, saved, settings, told.footers)
+    if checkpoints and saved is not found:
+        checkpoints.clear()
     job = _prepared(data, settings, saved, start, told.footers)
     with ExitStack() as stack:
         if job.external is not None:
@@ -195,6 +199,7 @@ def dry_run(
     check_places(out, str(settings.checkpoint))
     checkpoints = Checkpoints(str(settings.checkpoint), settings.checkpoint_keep)
     saved = None if settings.resume == "never" else saved_in(checkpoints, settings)
+    data, saved = of_this(data, saved, settings, footers)
     return _prepared(data, settings, saved, start, footers), str(settings.checkpoint) if saved else None
 
 

@@ -42,6 +42,9 @@ TEXTS = frozenset(["stopped"])
 MOST_STAMPS = 4096
 """Digests of stamps in a checkpoint; of more files, each is of several."""
 
+DIGITS = 12
+"""Of the digest of a path: a million files with another million share one by chance in a run of 300."""
+
 
 class TotalsHeader(msgspec.Struct):
     """What a run has counted."""
@@ -74,6 +77,7 @@ class CheckpointHeader(msgspec.Struct):
     poisoned: list[int]
     validation: dict[str, Any]
     stamps: list[str] = []
+    paths: str = ""
     order: dict[str, Any] | None = None
     external: bool = False
     class_weights: list[Annotated[float, Meta(gt=0.0)]] = []
@@ -92,6 +96,22 @@ def written_since(files: Sequence[FileRef], stamps: Sequence[str]) -> str:
         return ""
     some = next((some for some, a, b in zip(_together(files), now, stamps, strict=True) if a != b), ())
     return f"{some[0].name}{' or one of the files after it' if len(some) > 1 else ''}" if some else ""
+
+
+def paths_of(files: Sequence[FileRef]) -> str:
+    """Return digests of the paths of files, one behind the other, in order; of what has no path nothing."""
+    return "".join(sorted(_digest_of(ref.path) for ref in files if ref.path))
+
+
+def shares_none(files: Sequence[FileRef], paths: str) -> bool:
+    """Whether a checkpoint was of files, and none of these is one of them."""
+    known = {paths[k : k + DIGITS] for k in range(0, len(paths), DIGITS)}
+    now = {_digest_of(ref.path) for ref in files if ref.path}
+    return bool(known and now) and known.isdisjoint(now)
+
+
+def _digest_of(path: str) -> str:
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
 
 
 def _together(files: Sequence[FileRef]) -> list[Sequence[FileRef]]:
@@ -214,7 +234,7 @@ def check_restored(saved: tuple[Any, Mapping[str, np.ndarray]], again: tuple[Any
             refuse(name, f"array {key!r}", "is not what the restored run has in its place")
     now = msgspec.json.decode(msgspec.json.encode(again[0]))
     for key, value in now.items():
-        if key == "stamps":  # a warning was said
+        if key in ("stamps", "paths"):  # of the first a warning was said; files may have been moved
             continue
         if key not in saved[0] or not _same(value, saved[0][key]):
             refuse(name, key, "is not what the restored run has in its place")

@@ -76,13 +76,24 @@ def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settin
 
     """
     own_loss = settings.loss if _is_own("loss", settings.loss) else None
-    model = load(path, loss=own_loss, column_kind=settings.column_kind)
+    return start_from(load(path, loss=own_loss, column_kind=settings.column_kind), settings, str(path))
+
+
+def start_from(model: Model, settings: Settings, path: str) -> tuple[Settings, Start]:
+    """Return the settings of a run that goes on from a model, which messages call `path`, and where it starts.
+
+    Raises
+    ------
+    ModelError, SettingsError
+        As `read_start`.
+
+    """
     if model.memory is None:
         raise ModelError(f"{path}: does not hold what its optimizer remembers: train it with --keep-memory to go on from it")
-    before = _settings_of(model, str(path))
+    before = _settings_of(model, path)
     if settings.target != before.target:
         raise SettingsError(f"--from {path}: that model predicts {before.target!r}, and this run {settings.target!r}")
-    _check_imports(before, settings, str(path))
+    _check_imports(before, settings, path)
     default, taken = Settings(target=""), {}
     for name in Settings.__struct_fields__:
         asked, was = getattr(settings, name), getattr(before, name)
@@ -94,7 +105,7 @@ def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settin
         taken[name] = was
     parts, race = model.provenance["parts"], model.provenance.get("race")
     spec = "race" if race and before.optimizer == "auto" else before.optimizer if race else parts["optimizer"]
-    check_optimizer(spec, settings, str(path))
+    check_optimizer(spec, settings, path)
     made = msgspec.structs.replace(settings, **taken, keep_memory=True)
     return made, Start(model, model.memory, spec)
 

@@ -125,3 +125,9 @@ def test_rare_rows_are_chosen_as_their_rules_promise() -> None:
     assert ratios["targeted c=5"] < ratios["uniform c=5"]
     assert all(result["bias_in_errors"] < 6.0 for result in found["variance"].values() if "kept" in result)
     assert found["wrong"]["uniform c=5"]["errors_from_minimum"] > found["wrong"]["local case-control"]["errors_from_minimum"]
+
+
+def test_days_one_by_one_are_days_in_one_run() -> None:
+    """In small; the script exits with 1 where bytes or losses differ, or a day that was killed is not made up for."""
+    found = run("prove_days.py", "--days", "5", "--rows", "4000", "--kills", "2")
+    assert found["kills"]["of_another_day"] == found["kills"]["went_on"] == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,99 @@ def test_a_daily_job(days: list[str], tmp_path: Path) -> None:
     assert len(lines) == 4
     found = json.loads(run("show", str(tmp_path / "2.sgd"), "--lineage", "--json"))["lineage"]
     assert [one["rows"] for one in found] == [ROWS] * 3
+
+
+def job_of_the_day(day: str, folder: Path, **settings: Any) -> streamsgd.Model:
+    """Train as a daily job does, whose output has one name."""
+    return streamsgd.train(day, "y", out=folder / "model.sgd", optimizer="normalized", **{**FIXED, **settings})
+
+
+def stop_early(day: str, folder: Path, **settings: Any) -> None:
+    with pytest.raises(Stopped):
+        job_of_the_day(day, folder, time_limit=1e-6, **settings)
+
+
+def test_a_checkpoint_of_another_day_is_dropped_and_that_is_said(
+    days: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the run goes on from another model now, and where the file has the same name in another folder."""
+    alone = job_of_the_day(days[1], tmp_path)
+    stop_early(days[0], tmp_path, keep_memory=True)
+    with caplog.at_level("WARNING", "streamsgd"):
+        assert np.array_equal(job_of_the_day(days[1], tmp_path).weights, alone.weights)
+    assert "is of other files, none of which is among the 1 of this run: the run starts anew" in caplog.text
+    other = tmp_path / "other" / Path(days[0]).name
+    other.parent.mkdir()
+    pq.write_table(day(1), other, row_group_size=500)
+    stop_early(days[0], tmp_path)
+    assert np.array_equal(job_of_the_day(str(other), tmp_path).weights, alone.weights)
+    assert not (tmp_path / "model.sgd.ckpt").exists()
+
+
+def test_a_checkpoint_that_shares_a_file_is_refused_if_one_changed_or_is_gone(days: list[str], tmp_path: Path) -> None:
+    stop_early(days[:2], tmp_path)
+    for others in (days[1:3], days[:3], days[1]):
+        with pytest.raises(ModelError, match="the data changed since the checkpoint"):
+            job_of_the_day(others, tmp_path)
+    pq.write_table(day(7), days[0], row_group_size=500)
+    with pytest.raises(ModelError, match="the data changed since the checkpoint"):
+        job_of_the_day(days[:2], tmp_path)
+    with pytest.raises(ModelError, match="the data changed since the checkpoint"):
+        job_of_the_day(days[3], tmp_path, resume="always")
+    assert (tmp_path / "model.sgd.ckpt").exists()
+
+
+def test_tables_have_no_names_to_tell_days_by(tmp_path: Path) -> None:
+    stop_early(day(0), tmp_path)
+    with pytest.raises(ModelError, match="the data changed since the checkpoint"):
+        job_of_the_day(day(1, ROWS + 1), tmp_path)
+
+
+def test_files_that_were_moved_go_on(days: list[str], tmp_path: Path) -> None:
+    alone = job_of_the_day(days[0], tmp_path)
+    stop_early(days[0], tmp_path)
+    moved = tmp_path / "moved" / Path(days[0]).name
+    moved.parent.mkdir()
+    Path(days[0]).rename(moved)
+    assert job_of_the_day(str(moved), tmp_path).to_bytes() == alone.to_bytes()
+
+
+# --- law: in memory
+
+
+def test_a_model_learns_on_as_a_trainer_does(days: list[str], tmp_path: Path) -> None:
+    for settings in ({"optimizer": "normalized"}, {"penalty": "l2:l2=1e-4"}):
+        model = streamsgd.train(days[0], "y", keep_memory=True, **settings, **FIXED)
+        model.save(tmp_path / "0")
+        trainer = streamsgd.Trainer.load(tmp_path / "0", shuffle="none")
+        assert model.partial_fit(day(1), shuffle="none") is model
+        assert bits(model) == bits(trainer.partial_fit(day(1)).model)
+        assert [run["rows_learned"] for run in lineage_of(model)] == [ROWS] * 2
+        model.partial_fit(day(2), shuffle="none").save(tmp_path / "2")
+        assert bits(streamsgd.load(tmp_path / "2")) == bits(trainer.partial_fit(day(2)).model)
+
+
+def test_a_model_that_cannot_learn_on_says_why_and_stays(days: list[str]) -> None:
+    with pytest.raises(ModelError, match="--keep-memory"):
+        streamsgd.train(days[0], "y", **FIXED).partial_fit(day(1))
+    model = streamsgd.train(days[0], "y", keep_memory=True, **FIXED)
+    before = model.to_bytes()
+    with pytest.raises(DataError, match="'site'"):
+        model.partial_fit(day(1).drop(["site"]))
+    with pytest.raises(SettingsError, match="--loss"):
+        model.partial_fit(day(1), loss="hinge")
+    assert model.to_bytes() == before
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "normalized", "keep_memory": True}, {"validation": 0.2}], ids=str)
+def test_a_trainer_pickles_without_rows_and_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
+    """Between all tables, also while a race is on, which ends within the third table here."""
+    trainer = streamsgd.Trainer("y", **settings)
+    again = pickle.loads(pickle.dumps(trainer))
+    for k in range(4):
+        trainer.partial_fit(day(k))
+        again.partial_fit(day(k))
+        raw = pickle.dumps(again)
+        again = pickle.loads(raw)
+        assert again.model.to_bytes() == trainer.model.to_bytes()
+    assert day(3)["x"].chunk(0).buffers()[1].to_pybytes()[:800] not in raw

@@ -24,6 +24,7 @@ from streamsgd.training.tasks.merge import move_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from streamsgd.kernels.structs.state import State
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
     from streamsgd.training.job import Job
@@ -43,6 +44,8 @@ class Epochs:
         Called with the passes done at 1024, 2048, 4096 ... rows within a chunk, where it is learned in this process.
     all_new
         Whether every epoch brings rows of its own, as tables of `Trainer.partial_fit` do.
+    state
+        Of a learner that is yet to be restored; None to begin, for which the target is looked at.
 
     """
 
@@ -50,8 +53,15 @@ class Epochs:
     counts = True
     validated = True
 
-    def __init__(self, job: Job, reached: Callable[[float], None] | None = None, *, all_new: bool = False) -> None:
-        self.learner = Learner(job)
+    def __init__(
+        self,
+        job: Job,
+        reached: Callable[[float], None] | None = None,
+        *,
+        all_new: bool = False,
+        state: State | None = None,
+    ) -> None:
+        self.learner = Learner(job, state)
         self.epoch, self.chunk = 0, 0
         # Nobody knows how many rows a filter leaves, so that steps alone end a run whose epochs nobody set.
         self.epochs = WHOLE_EPOCH if job.settings.steps is not None and job.settings.epochs == "auto" else job.epochs
