@@ -36,6 +36,8 @@ _LIVE_FILES = {
     "Hudi": "hudi.HudiTable(path).get_file_slices()",
 }
 
+_EXTRAS = {"Delta": "; or name the folder of the table itself after pip install 'streamsgd[delta]'"}
+
 
 class NoFilesError(DataError):
     """A folder holds no file, as one that a job with nothing to write leaves behind."""
@@ -43,6 +45,17 @@ class NoFilesError(DataError):
     def __init__(self, place: str) -> None:
         super().__init__(f"{place}: no Parquet files in this folder; it is empty")
         self.place = place
+
+
+class TableFolderError(DataError):
+    """A folder holds a table whose log alone says which of its files count."""
+
+    def __init__(self, item: str, kind: str, mark: str) -> None:
+        super().__init__(
+            f"{item}: holds a {kind} table ({mark}), whose folder also keeps files that no longer belong to it; "
+            f"pass the list of its live files instead, such as {_LIVE_FILES[kind]}{_EXTRAS.get(kind, '')}"
+        )
+        self.kind, self.mark = kind, mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +208,7 @@ def _list(filesystem: Any, path: str, item: str, *, recursive: bool) -> list[Any
 
 
 def _refuse_table(item: str, kind: str, mark: str) -> NoReturn:
-    raise DataError(
-        f"{item}: holds a {kind} table ({mark}), whose folder also keeps files that no longer belong to it; "
-        f"pass the list of its live files instead, such as {_LIVE_FILES[kind]}"
-    )
+    raise TableFolderError(item, kind, mark)
 
 
 def _check_above(filesystem: Any, folder: str, item: str) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+from posixpath import dirname
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.data import filters, streams
 from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
 from streamsgd.data.dataset import Dataset, require
+from streamsgd.data.delta import dataset_of_delta, is_delta
+from streamsgd.data.files import TableFolderError
+from streamsgd.data.filesystems import locate
 from streamsgd.data.parquet_files import open_files
 from streamsgd.data.source import Source
 from streamsgd.data.tables import table_dataset
@@ -17,6 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from streamsgd.data.types import ColumnType
+
+
+def open_paths(data: Any, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """Open files, or the table whose folder alone was named, where what reads its log is installed.
+
+    Raises
+    ------
+    DataError
+        The files are not there or damaged; or are a part of a table, or of one that nobody here can read.
+
+    """
+    try:
+        return open_files(data, progress)
+    except TableFolderError as error:
+        root = dirname(error.mark)
+        item = data[0] if isinstance(data, list | tuple) and len(data) == 1 else data
+        whole = isinstance(item, str | os.PathLike) and locate(os.fspath(item)).path.rstrip("/") == root
+        if error.kind != "Delta" or not whole or find_spec("deltalake") is None:
+            raise
+        return dataset_of_delta(os.fspath(item), progress)
 
 
 class Opener(NamedTuple):
@@ -31,9 +57,11 @@ class Opener(NamedTuple):
 
 
 OPENERS = (
-    Opener(lambda data: isinstance(data, Source), lambda data, _: Dataset(data), "the source", by_file=True),
-    Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
+    # First: of a LazyFrame others would ask for its schema, which is slow, and Polars warns of it.
     Opener(streams.is_stream, lambda data, _: streams.dataset_of_stream(data), "the stream"),
+    Opener(lambda data: isinstance(data, Source), lambda data, _: Dataset(data), "the source", by_file=True),
+    Opener(is_delta, dataset_of_delta, "the Delta table", by_file=True),
+    Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
     Opener(streams.is_arrow_dataset, lambda data, _: streams.dataset_of_arrow(data), "the pyarrow.dataset"),
     Opener(lambda data: hasattr(data, "__arrow_c_stream__"), lambda data, _: table_dataset(data), "the table"),
     Opener(streams.is_rows, lambda data, _: table_dataset(streams.table_of_rows(data)), "the rows"),
@@ -41,7 +69,7 @@ OPENERS = (
 )
 """The one list of what data may be, tried in order ..."""
 
-FILES = Opener(lambda _: True, open_files, "", by_file=True)
+FILES = Opener(lambda _: True, open_paths, "", by_file=True)
 """... and the last resort: paths."""
 
 

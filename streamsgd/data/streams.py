@@ -126,8 +126,15 @@ def _fitted(table: Any, schema: Any, what: str) -> Any:
 
 
 def is_stream(data: Any) -> bool:
-    """Whether data can be read once only: a reader of batches, a generator of tables, or a LazyFrame of Polars."""
-    return isinstance(data, pa.RecordBatchReader) or _is_lazy_frame(data) or (hasattr(data, "__next__") and iter(data) is data)
+    """Whether data comes batch by batch: a reader of batches, a generator of tables, a LazyFrame, a relation of DuckDB."""
+    if isinstance(data, pa.RecordBatchReader) or _is_lazy_frame(data) or _is_relation(data):
+        return True
+    return hasattr(data, "__next__") and iter(data) is data
+
+
+def _is_relation(data: Any) -> bool:
+    duckdb = sys.modules.get("duckdb")
+    return duckdb is not None and isinstance(data, duckdb.DuckDBPyRelation)
 
 
 def _is_lazy_frame(data: Any) -> bool:
@@ -152,7 +159,7 @@ def dataset_of_stream(data: Any) -> Dataset:
         if _is_lazy_frame(data):
             data.sink_parquet(path, row_group_size=SPOOLED_ROWS)
         else:
-            _write(iter(data), path)
+            _write(iter(pa.RecordBatchReader.from_stream(data) if _is_relation(data) else data), path)
         inventory = read_dataset(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -120,6 +120,7 @@ def model_text(summary: dict[str, Any]) -> list[str]:
                 f"trained on {origin['rows']:,} rows in {files}, {epochs}, {origin['steps']:,} steps, "
                 f"batch size {settings['batch_size']}, chunks of up to {mixed:,} rows"
             ),
+            *([f"  {'data':10} {origin['version']}"] if origin.get("version") else []),
             *(f"  {kind:10} {spec}" for kind, spec in origin["parts"].items()),
             *_race_lines(origin.get("race")),
             f"  {'shuffle':10} {origin.get('shuffle') or settings.get('shuffle', '')}",

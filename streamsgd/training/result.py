@@ -104,6 +104,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     parts = job.parts._replace(loss=plain_loss(job.parts.loss))
     return {
         "fingerprint": job.dataset.fingerprint,
+        **({"version": version_of} if (version_of := getattr(job.data.source, "version", "")) else {}),
         "files": job.data.n_files,
         "row_groups": job.data.n_row_groups,
         "rows": job.data.n_rows,

@@ -59,6 +59,7 @@ def lineage_of(model: Model) -> list[dict[str, Any]]:
     """Return what a model was learned from, run by run, the first one first."""
     origin = model.provenance
     now = {key: origin.get(key) for key in ("fingerprint", "files", "rows", "rows_learned", "epochs")}
+    now |= {"version": origin["version"]} if "version" in origin else {}
     return [*origin.get("lineage", []), now]
 
 

@@ -23,6 +23,7 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.planning.chunks import Piece
 from streamsgd.testing import check_source
 
+duckdb = pytest.importorskip("duckdb")
 polars = pytest.importorskip("polars")
 
 N = 500
@@ -51,6 +52,7 @@ WAYS: dict[str, Callable[[], Any]] = {
     "map": lambda: map(polars.from_arrow, parts()),
     "reader": lambda: WHOLE.to_reader(max_chunksize=70),
     "lazy frame": lambda: polars.from_arrow(WHOLE).lazy().filter(polars.col("x") >= 0),
+    "relation": lambda: duckdb.from_arrow(WHOLE).filter("x >= 0"),
     "dict of columns": lambda: {name: WHOLE[name].to_pylist() for name in WHOLE.column_names},
     "list of dicts": WHOLE.to_pylist,
     "data set in memory": lambda: pads.dataset(parts()),
