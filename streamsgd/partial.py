@@ -12,7 +12,7 @@ import numpy as np
 from streamsgd.compute.executors import Inline
 from streamsgd.data.tables import KnownTable, table_dataset
 from streamsgd.errors import DataError, SettingsError
-from streamsgd.kernels.parts.traits import reduces
+from streamsgd.kernels.parts.traits import judges, reduces
 from streamsgd.model.model import load
 from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
@@ -190,7 +190,7 @@ def _settings_of_tables(target: str, given: dict[str, Any]) -> Settings:
     shuffle = "corgi" if settings.shuffle == "auto" else settings.shuffle
     if getattr(make("shuffle", shuffle), "rewrites", False):
         raise _all_at_once(f"--shuffle {shuffle}")
-    if settings.optimizer != "auto" and reduces(make("optimizer", settings.optimizer)):
+    if settings.optimizer != "auto" and (reduces(part := make("optimizer", settings.optimizer)) or judges(part)):
         raise _all_at_once(f"--optimizer {settings.optimizer}")
     share = 0.0 if settings.validation == "auto" else settings.validation  # every table is new
     return msgspec.structs.replace(settings, rare="none", shuffle=shuffle, validation=share)

@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import losses, methods, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.parts import judged, losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
@@ -46,6 +46,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "normalized": optimizers.Normalized,
         "race": optimizers.Race,
         "coin": optimizers.Coin,
+        "trust-region": judged.TrustRegion,
+        "armijo": judged.Armijo,
     },
     "schedule": {
         "constant": schedules.Constant,

@@ -10,7 +10,7 @@ import numpy as np
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn import coin
 from streamsgd.kernels.learn.fit import fit, settled, update
-from streamsgd.kernels.parts.traits import bets, is_sequential, reduces
+from streamsgd.kernels.parts.traits import bets, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.settings.registry import make
@@ -53,6 +53,12 @@ def check_optimizer(optimizer: Any) -> None:
         have a gradient at the snapshot itself; a kernel gives other numbers; it does not survive pickling.
 
     """
+    if judges(optimizer):
+        has(optimizer, ("prepare",), ("n_slots",))
+        lacking = {"learning_rate", "accept", "alpha", "start"} - {*optimizer._fields}
+        true(not lacking, f"{optimizer!r} lacks the fields {', '.join(sorted(lacking))} of what judges its steps")
+        pickles(optimizer)
+        return
     corrects = reduces(optimizer)
     if corrects and not optimizer.learning_rate:  # which the data says
         optimizer = optimizer._replace(learning_rate=0.1)

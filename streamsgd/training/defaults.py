@@ -10,7 +10,7 @@ import msgspec
 from streamsgd.compute.memory import parse_limit
 from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import TASK_LOSS
-from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
+from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import Parts
 from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
@@ -74,7 +74,7 @@ def check_steps(settings: Settings, parts: Parts, lanes: Lanes) -> None:
     """
     if settings.steps is None:
         return
-    if is_sequential(parts.optimizer) or reduces(parts.optimizer):
+    if is_sequential(parts.optimizer) or reduces(parts.optimizer) or judges(parts.optimizer):
         name = type(parts.optimizer).__name__.lower()
         raise SettingsError(
             f"--steps counts updates by batches, and --optimizer {name} makes none: take adam or sgd, or --epochs"
@@ -116,7 +116,8 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
             f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer normalized"
         )
     _check_together(optimizer, penalty, settings, wide=encoding.is_wide)
-    steady = settings.steps is not None or is_sequential(optimizer) or reduces(optimizer) or type(optimizer).__name__ == "FTRL"
+    steady = settings.steps is not None or is_sequential(optimizer) or reduces(optimizer) or judges(optimizer)
+    steady |= type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec))
 
@@ -147,8 +148,8 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         return
     if {"l1", "l2"} & set(optimizer._fields):
         raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
-    if reduces(optimizer):
-        return  # `check_svrg` knows what it needs
+    if reduces(optimizer) or judges(optimizer):
+        return  # `check_svrg` and `check_judged` know what they need
     if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
         lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
         raise SettingsError(
@@ -232,7 +233,7 @@ def choose_optimizer(spec: str, learning_rate: float | None, width: int) -> Any:
     if learning_rate is not None:
         return make("optimizer", spec, learning_rate=learning_rate)
     optimizer = make("optimizer", spec)
-    if "learning_rate=" in spec or is_sequential(optimizer):
+    if "learning_rate=" in spec or is_sequential(optimizer) or judges(optimizer):
         return optimizer
     return optimizer._replace(learning_rate=optimizer.learning_rate * RATE_WIDTH / max(width, RATE_WIDTH))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.training.defaults import MOST_EPOCHS, MOST_PASSES, choose_epochs
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def choose_passes(settings: Settings, parts: Parts, n_rows: int) -> tuple[int, f
     epochs = choose_epochs(settings, n_rows, most)
     share = held_share(settings, parts, n_rows, epochs)
     epochs = choose_epochs(settings, n_rows, most, share)
-    # Before every pass of svrg that learns there is one that measures.
-    return epochs * (2 if settings.epochs == "auto" and reduces(parts.optimizer) else 1), share
+    # Before every pass of svrg that learns there is one that measures, and rows that judge a step do not make it.
+    twice = settings.epochs == "auto" and (reduces(parts.optimizer) or judges(parts.optimizer))
+    return epochs * (2 if twice else 1), share
 
 
 def _why_nothing(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> str:

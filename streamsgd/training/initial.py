@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamsgd.features.sample import Sample
-from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
+from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import State, make_state
 from streamsgd.settings.policies import policy_of
 from streamsgd.training.race import start_race
@@ -70,13 +70,14 @@ def new_state(job: Job) -> State:
 
 def alone(job: Job, weights: np.ndarray) -> State:
     """Return the state of one learner that starts from weights (n,)."""
-    kind, lag = weights.dtype, job.settings.average != "none"
-    lazy, batches = bool(job.parts.penalty._fields) or reduces(job.parts.optimizer), not is_sequential(job.parts.optimizer)
+    kind, lag, optimizer = weights.dtype, job.settings.average != "none", job.parts.optimizer
+    lazy = (bool(job.parts.penalty._fields) and not judges(optimizer)) or reduces(optimizer)
+    batches = not is_sequential(optimizer)
     eager = lag and lazy  # the mean is of what weights are after every step, penalty paid
     large = job.settings.batch_size == "full" or job.grows or job.batch_size > WIDE_BATCH
     return make_state(
         weights,
-        job.parts.optimizer.n_slots,
+        optimizer.n_slots,
         np.float64 if large else kind,
         few=job.recipe.layout.mixed,
         lazy=lazy and not eager,

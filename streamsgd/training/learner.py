@@ -14,7 +14,7 @@ from streamsgd.features.layout import most_entries
 from streamsgd.kernels.learn.averaging import average
 from streamsgd.kernels.learn.fit import fit, settled
 from streamsgd.kernels.learn.growing import fit_growing
-from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
+from streamsgd.kernels.parts.traits import bets, is_race, is_sequential, judges
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import FILLED, LOSS, RACE, ROWS, STEPS, WEIGHT, State
 from streamsgd.kernels.structs.step import StepContext
@@ -24,6 +24,7 @@ from streamsgd.training.averaging import begin
 from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, new_state
 from streamsgd.training.job import WHOLE_EPOCH, Job
+from streamsgd.training.judged import Judge
 from streamsgd.training.population import PopulationLoss
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
 from streamsgd.training.rare import plain_loss
@@ -76,6 +77,7 @@ class Learner:
         self.state = new_state(job) if state is None else state
         self.scratch = new_scratch(job.n_outputs, job.settings.precision)
         self.growth = new_growth(job)
+        self.judge = Judge(job, self.state) if judges(job.parts.optimizer) else None
         self.entries = 0
         """Entries per row that there is room for."""
         self.race: dict[str, Any] | None = None
@@ -127,13 +129,17 @@ class Learner:
     def learn(self, block: Block, order: np.ndarray, heads: np.ndarray, pace: StepContext) -> None:
         """Learn the rows that an order names, or end the running batch if it names none."""
         parts = self.job.parts
-        if self.growth is None:
+        if self.judge is not None:
+            self.judge.learn(block, order, heads, self.entries)
+        elif self.growth is None:
             fit(parts, block, order, heads, self.state, pace, self.scratch)
         else:
             fit_growing(parts, block, order, heads, self.state, pace, self.scratch, self.growth)
 
     def end_batch(self, epoch: float) -> None:
         """Move by the rows of a batch that is not full, if there are any, as after so many passes."""
+        if self.judge is not None:
+            self.judge.end_epoch()
         filled = int(self.state.clock[FILLED])
         if not filled or is_sequential(self.job.parts.optimizer):
             return
@@ -172,6 +178,8 @@ class Learner:
     def rows_left(self) -> int:
         """Rows to learn until as many steps are made as were asked for."""
         clock, most = self.state.clock, self.job.settings.steps
+        if self.judge is not None and self.judge.now.at_rest:
+            return 0
         return WHOLE_EPOCH if most is None else int((most - clock[STEPS]) * self.job.batch_size - clock[FILLED])
 
     @property
@@ -223,6 +231,7 @@ class Learner:
     def packed(self) -> LearnerState:
         """Return what another process needs to go on, or a checkpoint."""
         arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
+        arrays |= self.judge.arrays() if self.judge is not None else {}
         return LearnerState({**arrays, **packed(self.growth), "totals": self.totals.copy()}, self.race)
 
     def restore(self, saved: LearnerState) -> None:
@@ -234,6 +243,8 @@ class Learner:
         for key, value in self.state._asdict().items():
             value[...] = saved.arrays[key]
         unpack(self.growth, saved.arrays)
+        if self.judge is not None:
+            self.judge.restore(saved.arrays)
         self.totals[...] = saved.arrays["totals"]
 
     # --- races

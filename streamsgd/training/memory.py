@@ -17,6 +17,7 @@ from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
 from streamsgd.training.growing import growth_bytes
+from streamsgd.training.judged_settings import judged_bytes
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _budget(
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
     further = sum(kind.memory(weights, recipe.encoding.n_coordinates, settings) for kind in wanted(settings, parts))
     further += 2 * 8 * weights if settings.average != "none" else 0
-    further += growth_bytes(settings, recipe.encoding, weights)
+    further += growth_bytes(settings, recipe.encoding, weights) + judged_bytes(parts, weights)
     at_once = recipe.at_once if limit == given else max(recipe.at_once, whole_bytes(limit))
     cost = dataset.source.cost(recipe.encoding.sources, at_once)
     return budgets.make_budget(

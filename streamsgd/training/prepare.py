@@ -26,7 +26,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
-from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
@@ -49,6 +49,7 @@ from streamsgd.training.defaults import (
 from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
+from streamsgd.training.judged_settings import check_judged
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, OrderLooks, choose_order
 from streamsgd.training.phases import wanted
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Parts
+    from streamsgd.planning.lanes import Lanes
     from streamsgd.settings.fields import Settings
 
 log = logging.getLogger("streamsgd")
@@ -231,8 +233,7 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner else of_classes)
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
     check_lanes(lanes, settings, parts, encoding)
-    check_steps(settings, parts, lanes)
-    check_growing(settings, parts, lanes.number, dataset.n_rows)
+    _check_steps(settings, parts, lanes, dataset.n_rows)
     if lanes.combine == "sync":
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
@@ -295,6 +296,13 @@ def _known_plan(look: Look, settings: Settings, recipe: Loader, chunk_rows: int)
     return look.plans[key]
 
 
+def _check_steps(settings: Settings, parts: Parts, lanes: Lanes, n_rows: int) -> None:
+    """Refuse steps that cannot be counted, cannot grow or cannot be judged."""
+    check_steps(settings, parts, lanes)
+    check_growing(settings, parts, lanes.number, n_rows)
+    check_judged(settings, parts, lanes.number)
+
+
 def _why_alone(settings: Settings, parts: Parts) -> str:
     """Return why there is one lane, if nobody says; '' if there may be several."""
     if settings.average != "none" and settings.combine != "sync":
@@ -303,6 +311,8 @@ def _why_alone(settings: Settings, parts: Parts) -> str:
         return "batches grow in one"
     if settings.steps:
         return "steps are counted in one"
+    if judges(parts.optimizer):
+        return "steps are judged in one"
     return "svrg learns in one" if reduces(parts.optimizer) else ""
 
 

@@ -8,7 +8,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import class_counts
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.parts.thinned import Everything, LocalCaseControl, Targeted, Uniform
-from streamsgd.kernels.parts.traits import reduces
+from streamsgd.kernels.parts.traits import judges, reduces
 from streamsgd.kernels.sums.offset import offset_loss
 from streamsgd.kernels.sums.thin import LOCAL, TARGETED, UNIFORM, Rule
 from streamsgd.planning.samplers import replaces
@@ -146,6 +146,7 @@ def _problems(settings: Settings, target: Target, parts: Parts, part: Any, weigh
             "a penalty weighs against rows, of which most are left out: leave --penalty out, or --rare",
         ),
         (reduces(parts.optimizer), "svrg corrects by the gradient of all rows: take another --optimizer"),
+        (judges(parts.optimizer), f"--optimizer {settings.optimizer} judges steps by all rows: take another one, such as adam"),
         (settings.noise, "--noise is that of all rows: leave it out"),
         (settings.combine == "sync", "lanes that step together take the same rows of each: pass --combine average"),
         (

@@ -75,7 +75,9 @@ OPTIMIZERS = {
 
 
 def test_one_optimizer_has_penalties_of_its_own_and_some_make_no_updates() -> None:
-    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {"ftrl", "normalized", "coin", "race", "svrg"}
+    assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {
+        *("ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo"),
+    }
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

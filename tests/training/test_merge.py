@@ -26,7 +26,7 @@ from streamsgd.training.tasks.merge import Delta, delta_of, kinds, move_by
 
 N = 4000
 BASE: dict[str, Any] = {**EXACT, "loss": "logistic", "chunk_rows": 500, "lanes": 4, "batch_size": "auto", "schedule": "auto"}
-ONES = [name for name in PARTS["optimizer"] if name not in ("race", "svrg")]
+ONES = [name for name in PARTS["optimizer"] if name not in ("race", "svrg", "trust-region", "armijo")]
 """Those that several lanes can have."""
 
 

@@ -49,7 +49,7 @@ def test_rules_are_those_of_the_field() -> None:
         rules.setdefault(part.rate_scaling, set()).add(name)
     assert rules["linear"] == {"sgd", "momentum", "nesterov"}
     assert rules["sqrt"] == {"rmsprop", "adam", "adamw", "amsgrad"}
-    assert rules["none"] == {"adagrad", "ftrl", "normalized", "coin", "race", "svrg"}
+    assert rules["none"] == {"adagrad", "ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo"}
 
 
 def test_a_run_says_the_rate_that_it_takes() -> None:

@@ -28,6 +28,11 @@ def bets(optimizer: Any) -> bool:
     return rule_of(optimizer) == "coin"
 
 
+def judges(optimizer: Any) -> bool:
+    """Whether an optimizer judges its steps on rows of their own before it takes them."""
+    return rule_of(optimizer) == "judged"
+
+
 def reduces(optimizer: Any) -> bool:
     """Whether an optimizer corrects its gradients by those at a snapshot."""
     return rule_of(optimizer) == "svrg"

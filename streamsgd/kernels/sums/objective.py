@@ -40,20 +40,23 @@ class Curvature(NamedTuple):
     """int64 (1,): of how many rows one is in the block."""
     room: Any
     """float64 (3 + n_outputs, at least n_members and n_outputs): for what is worked out per row."""
+    caution: Any = np.ones(1)
+    """float64 (1,): times which the square of a slope counts as curvature, where that is more."""
 
 
-def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int) -> Curvature:
+def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int, caution: float = 1.0) -> Curvature:
     """Return zeros for all of the weights and a block of some coordinates."""
     place = np.full(n_weights // n_outputs, -1, np.int32)
     place[members] = np.arange(len(members))
     size = len(members) * n_outputs
     room = np.zeros((3 + n_outputs, max(len(members), n_outputs)))
-    return Curvature(np.zeros(n_weights), place, members, np.zeros((size, size)), np.array([every]), room)
+    block = np.zeros((size, size))
+    return Curvature(np.zeros(n_weights), place, members, block, np.array([every]), room, np.array([caution]))
 
 
 @lean
-def safe_curvature(loss, y, score):
-    """Return the second derivative of a loss, or what the slope's square says where that is more.
+def safe_curvature(loss, y, score, caution):
+    """Return the second derivative of a loss, or `caution` times what the slope's square says where that is more.
 
     In expectation the two are the same for the right model; the square also sees a row that is far on the wrong side, where a
     logistic loss is straight.
@@ -62,11 +65,11 @@ def safe_curvature(loss, y, score):
     below, here, above = 0.0, 0.0, 0.0
     for side in range(-1, 2):  # one call of the verb, because Numba warns of names where it is written several times
         below, here, above = here, above, slope(loss, y, score + side * step)
-    return max((above - below) / (2.0 * step), here * here)
+    return max((above - below) / (2.0 * step), caution * here * here)
 
 
 @lean
-def safe_curvatures(loss, y, weight, scores, gradient, room):
+def safe_curvatures(loss, y, weight, scores, gradient, room, caution):
     """Fill rows 3 and on of `room` with second derivatives by every two outputs, times the row's weight.
 
     As with one output, what the slopes' products say is added as far as their trace is more. `gradient` has the weight already.
@@ -86,10 +89,10 @@ def safe_curvatures(loss, y, weight, scores, gradient, room):
                 room[3 + q, k] = weight * (room[1, q] - room[0, q]) / (2.0 * step)
             trace += room[3 + k, k]
     for k in range(n):
-        squares += gradient[k] * gradient[k]
+        squares += caution * gradient[k] * gradient[k]
     if squares <= trace * weight:
         return
-    share = (1.0 - trace * weight / squares) / weight
+    share = caution * (1.0 - trace * weight / squares) / weight
     for k in range(n):
         if n <= MOST_OUTPUTS:
             for q in range(n):
@@ -133,7 +136,7 @@ def _add_one(loss, block, first, n, weights, grad, curvature, sums, scratch):
         add(rows, first + k, gradient[k], grad)
     if curvature.diagonal.shape[0] > 0:
         for k in range(n):
-            c = row_weights[k] * safe_curvature(loss, targets[k], scores[k])
+            c = row_weights[k] * safe_curvature(loss, targets[k], scores[k], curvature.caution[0])
             _bend_dense_one(rows.values, first + k, c, curvature)
 
 
@@ -174,7 +177,7 @@ def _add_many(loss, block, first, n, weights, grad, curvature, sums, scratch):
         _judge_row(loss, block.y[i], block.weight[i], scores, gradient, sums)
         adds(rows, i, gradient, grad)
         if curvature.diagonal.shape[0] > 0:
-            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room, curvature.caution[0])
             _bend_dense_many(rows.values, i, scores.shape[0], curvature)
 
 
@@ -232,7 +235,7 @@ def _add_entries_one(loss, block, first, n, weights, grad, curvature, sums, scra
             grad[index[e]] += gradient[r] * x[e]
     if curvature.diagonal.shape[0] > 0:
         for r in range(n):
-            curvature.room[3, 0] = row_weights[r] * safe_curvature(loss, targets[r], scores[r])
+            curvature.room[3, 0] = row_weights[r] * safe_curvature(loss, targets[r], scores[r], curvature.caution[0])
             _bend_entries(first + r, scratch.index[r], scratch.x[r], scratch.counts[r], 1, curvature)
 
 
@@ -251,7 +254,7 @@ def _add_entries_many(loss, block, first, n, weights, grad, curvature, sums, scr
             for k in range(n_outputs):
                 grad[index[e] * n_outputs + k] += gradient[k] * x[e]
         if curvature.diagonal.shape[0] > 0:
-            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room, curvature.caution[0])
             _bend_entries(i, index, x, count, n_outputs, curvature)
 
 

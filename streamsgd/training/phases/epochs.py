@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
+from streamsgd.training import judged
 from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.learner import Learner, LearnerState
@@ -245,8 +246,10 @@ class Epochs:
         )
 
     def _grown(self) -> dict[str, Any]:
-        """Return what came of batches that grow, if they do."""
-        growth, job = self.learner.growth, self.job
+        """Return what came of batches that grow, or of steps that are judged, if there are such."""
+        growth, job, judge = self.learner.growth, self.job, self.learner.judge
+        if judge is not None:
+            return {"ledger": judge.ledger_lines(), "metrics": {self.name: judge.result(int(self.tally[ROWS]))}}
         if growth is None:
             return {}
         steps, rows = int(self.learner.state.clock[STEPS]), int(self.tally[ROWS])
@@ -274,5 +277,5 @@ EPOCHS = PhaseKind(
     passes=lambda job: job.epochs,
     make=Epochs,
     learns=lambda job: job.epochs,
-    describe=lambda metrics: [in_words(metrics)],
+    describe=lambda metrics: [judged.in_words(metrics) if "proposals" in metrics else in_words(metrics)],
 )
