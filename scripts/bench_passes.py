@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.compute.executors import Threads
-from streamsgd.model.model import load
+from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.cache import CacheSpec, RowCache
 from streamsgd.stream.stream import Stream

@@ -31,7 +31,8 @@ from safetensors.numpy import save as pack_arrays
 
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model import store
-from streamsgd.model.model import Model, from_file
+from streamsgd.model.model import Model
+from streamsgd.model.read import from_file
 from streamsgd.settings.make import identity, make_settings
 from streamsgd.show.model import model_summary, model_text
 from streamsgd.training.prepare import prepare

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.calibrate import calibrate
     from streamsgd.model.compare import compare, explain
-    from streamsgd.model.model import Model, load
+    from streamsgd.model.model import Model
+    from streamsgd.model.read import load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
     from streamsgd.training.many import train_many
@@ -49,7 +50,7 @@ _HOMES = {
     "tune": "training.tuning",
     "Trainer": "partial",
     "Model": "model.model",
-    "load": "model.model",
+    "load": "model.read",
     "StreamSGDError": "errors",
 }
 

@@ -13,7 +13,7 @@ from streamsgd.compute.executors import Inline
 from streamsgd.data.tables import KnownTable, table_dataset
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.parts.traits import judges, reduces
-from streamsgd.model.model import load
+from streamsgd.model.read import load
 from streamsgd.planning.chunks import make_plan
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import make

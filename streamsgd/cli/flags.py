@@ -93,13 +93,14 @@ def completer(setting: Setting) -> Callable[[click.Context, click.Parameter, str
     """Return what completes the values of a setting in a shell: those that have names."""
     if setting.choices:
         return lambda _context, _option, begun: [choice for choice in setting.choices if choice.startswith(begun)]
-    if setting.name not in ("loss", "penalty", "optimizer", "schedule", "shuffle"):
+    if setting.name not in ("model", "loss", "penalty", "optimizer", "schedule", "shuffle"):
         return None
 
     def parts(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
         from streamsgd.settings.registry import PARTS  # noqa: PLC0415  what --help need not pay
 
-        return [name for name in ("auto", *PARTS[setting.name]) if name.startswith(begun)]
+        auto = () if setting.name == "model" else ("auto",)
+        return [name for name in (*auto, *PARTS[setting.name]) if name.startswith(begun)]
 
     return parts
 

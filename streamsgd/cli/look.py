@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Show MODEL: what it was trained on, its metrics, and its weights in the units of the columns."""
     with open_reporter(as_json, quiet, verbose):
-        from streamsgd.model.model import load  # noqa: PLC0415
+        from streamsgd.model.read import load  # noqa: PLC0415
         from streamsgd.show.model import lineage_text, model_summary, model_text  # noqa: PLC0415
         from streamsgd.training.start import lineage_of  # noqa: PLC0415
 
@@ -51,7 +51,7 @@ def export(model: str, *, to: str, out: str, as_json: bool, quiet: bool, verbose
     """Write what scoring needs of MODEL for other programs, and for streamsgd.serving."""
     with open_reporter(as_json, quiet, verbose):
         from streamsgd.model.export import export_model  # noqa: PLC0415
-        from streamsgd.model.model import load  # noqa: PLC0415
+        from streamsgd.model.read import load  # noqa: PLC0415
 
         export_model(load(model), out, to)
         print_json({"command": "export", "model": model, "out": out, "to": to})

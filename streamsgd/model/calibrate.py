@@ -12,8 +12,9 @@ from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import DataError
 from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
 from streamsgd.model.options import ScoringOptions
+from streamsgd.model.read import load
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.model.sketch import new_sketch, said_of
 from streamsgd.settings.words import speaks_python

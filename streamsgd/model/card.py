@@ -37,6 +37,7 @@ def one_line(model: Any) -> str:
     facts = [
         f"{model.target.task} of {model.target.name}",
         type(model.loss).__name__,
+        *([] if model.is_linear else [type(model.structure).__name__]),
         f"{counted(len(model.encoding.sources), 'column')} ({model.encoding.sizes})",
         *([f"{rows:,} rows learned"] if rows is not None else []),
         *([f"{judged[0]} {judged[1]:.6g}"] if judged else []),
@@ -46,7 +47,7 @@ def one_line(model: Any) -> str:
 
 def card(model: Any) -> str:
     """Return HTML: the line, metrics, and the numbers of the largest standardised weights."""
-    encoded = model.weights[: model.encoding.width].astype(float)
+    encoded = model.weights[: model.encoding.width if model.is_linear else 0].astype(float)
     sizes = np.abs(encoded).max(axis=1, initial=0.0)
     order = np.argsort(-sizes, kind="stable")[:SHOWN]
     names = [number.name for number in model.encoding.numbers]

@@ -9,10 +9,11 @@ from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.model.evaluation import NO_DETAILS, Details, check_details
 from streamsgd.model.judge import Judge, judge_source
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.outputs import named_models
 from streamsgd.model.predict import Scored, score_data
+from streamsgd.model.read import load
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.settings.words import speaks_python
 

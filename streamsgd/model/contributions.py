@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import OWN, Mixed
 from streamsgd.kernels.sums.score import score
+from streamsgd.model.structure import need_linear
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding, Group
@@ -32,6 +33,7 @@ class Contributions:
     """What makes its files others than those of predictions."""
 
     def __init__(self, model: Predictor) -> None:
+        need_linear(model.structure, "contribution of each column", "leave --explain out, or train with --model linear")
         self.model = model
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
+from streamsgd.model.structure import need_linear
 from streamsgd.settings.registry import PARTS
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     """
     if to not in FORMS:
         raise SettingsError(f"--to {to}: models are exported to {' or '.join(FORMS)}{nearest(to, FORMS)}")
+    need_linear(model.structure, "form for other programs", "save it, and load it with streamsgd")
     if type(model.loss) not in PARTS["loss"].values():
         raise ModelError(
             f"the model's loss {type(model.loss).__name__} is not streamsgd's, so nobody else can know what it does"

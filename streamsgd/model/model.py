@@ -16,23 +16,25 @@ from streamsgd.errors import ModelError
 from streamsgd.features.conform import column_types
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.layout import most_entries
+from streamsgd.kernels.parts.models import LINEAR, compiled, is_linear
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
-from streamsgd.kernels.sums.score import score
+from streamsgd.kernels.sums.score import score, score_modelled
 from streamsgd.model import store
 from streamsgd.model.card import card, one_line
 from streamsgd.model.evaluate import evaluate_with
-from streamsgd.model.format import folded, packed, unfolded, unpacked
-from streamsgd.model.further import further_arrays, read_further, split_further
+from streamsgd.model.format import folded, packed
+from streamsgd.model.further import further_arrays
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.learning import LearnsOn
 from streamsgd.model.score_stream import score_source
-from streamsgd.model.validate import check_weights, loss_name, read_loss, read_model_header
+from streamsgd.model.structure import need_linear, said
+from streamsgd.model.validate import loss_name
 from streamsgd.settings.words import speaks_python
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
@@ -47,7 +49,7 @@ BATCH_ROWS = 1 << 16
 
 @dataclass
 class Model(LearnsOn):
-    """A trained linear model.
+    """A trained model: linear, or of another structure.
 
     Attributes
     ----------
@@ -57,7 +59,8 @@ class Model(LearnsOn):
         How columns become numbers, frozen in training.
     weights
         float32 or float64, shape (encoding.n_coordinates, n_outputs): of the encoded numbers, of categories, of the hashed
-        space; the last row is the intercept.
+        space; the last row is the intercept. Of a model that is not linear (its width of parameters in the columns), with what
+        belongs to no coordinate in further rows.
     settings, metrics, provenance
         As trained, as measured, and of what: plain JSON values.
     covariance
@@ -83,6 +86,8 @@ class Model(LearnsOn):
     conformal: ScoreSketch | None = None
     spread: Spread | None = None
     """Of `sample`, from the posterior; of `calibrate`, scores of rows not seen before, and what residuals are divided by."""
+    structure: Any = LINEAR
+    """What makes a score of a row's values and these weights: a model of `kernels.parts.models`, as people name it."""
     told: list[dict[str, Any]] = field(default_factory=list)
     """What the run printed that this process trained it in; in no file."""
 
@@ -106,7 +111,12 @@ class Model(LearnsOn):
     @property
     def n_outputs(self) -> int:
         """Scores per row: the number of classes of a multinomial model, else 1."""
-        return int(self.weights.shape[1])
+        return int(self.weights.shape[1]) if self.is_linear else 1
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether scores are sums of weights."""
+        return bool(is_linear(self.structure))
 
     @property
     def classes(self) -> tuple[Any, ...]:
@@ -119,10 +129,12 @@ class Model(LearnsOn):
         """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
         layout = self.encoding.layout(mixed=isinstance(block.rows, Mixed))
         part = layout.choose(block, slice(start, stop))
-        scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout))
+        form = compiled(self.structure)
+        scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout), form)
         scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
         means, losses = np.empty_like(scores), np.empty(stop - start)
-        score(self.loss, part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch)
+        rest = part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch
+        score(self.loss, *rest) if self.is_linear else score_modelled(self.loss, form, *rest)
         return scores, means, losses
 
     @speaks_python
@@ -239,7 +251,14 @@ class Model(LearnsOn):
 
         Of the encoded z = (x - shift) * scale:  w z + b = (w scale) x + (b - w scale shift). A missing value counts as
         the value it was imputed with; a transformed column is in units of its transform.
+
+        Raises
+        ------
+        ModelError
+            Scores are no sums of weights.
+
         """
+        need_linear(self.structure, "weight for each column", "its parameters are in `weights`")
         raw = self.weights.astype(np.float64)
         scale, shift = self.units()
         weights = raw[: self.encoding.width] * scale[:, None]
@@ -285,7 +304,14 @@ class Model(LearnsOn):
         """Return the weights of categories and of the values, words and keys of hashed columns that were kept while training.
 
         A hashed weight is also that of any other value with the same hash; see `collisions`.
+
+        Raises
+        ------
+        ModelError
+            Scores are no sums of weights.
+
         """
+        need_linear(self.structure, "weight for each value", "its parameters are in `weights`")
         # Of a regression in units of its target, of others of the score.
         raw, found = self.weights.astype(np.float64) / self.target.scale, []
         errors = None if self.covariance is None else self.standard_errors()[0] / self.target.scale
@@ -317,6 +343,7 @@ class Model(LearnsOn):
         """Return everything but the weights as JSON values."""
         return {
             "loss": {"name": loss_name(self.loss), "fields": self.loss._asdict()},
+            **({} if self.is_linear else {"model": said(self.structure)}),
             "encoding": msgspec.to_builtins(self.encoding),
             "target": msgspec.to_builtins(self.target),
             "settings": self.settings,
@@ -336,58 +363,6 @@ class Model(LearnsOn):
 
         """
         store.write(path, self.to_bytes())
-
-
-@speaks_python
-def load(path: str | os.PathLike[str], *, loss: Any = None, column_kind: Any = ()) -> Model:
-    """Read a model file. No code in it is run.
-
-    Parameters
-    ----------
-    path
-        Of the file.
-    loss
-        A loss that is not streamsgd's: itself, or where it is, package.module:Class, its fields being those of the model.
-    column_kind
-        Kinds of columns that are not streamsgd's: classes, or where they are, their fields being those of the model.
-
-    Raises
-    ------
-    ModelError
-        There is no such file, it is damaged, or from a newer version; its loss or a kind of column is not streamsgd's and was
-        not given, or is another one.
-    SettingsError
-        The loss or the kind cannot be imported.
-
-    """
-    header, arrays = store.unpack("model", store.read(path), str(path))
-    return from_file(header, arrays, loss, str(path), (column_kind,) if isinstance(column_kind, str) else column_kind)
-
-
-def from_file(
-    header: dict[str, Any], arrays: dict[str, np.ndarray], loss: Any = None, name: str = "the model", kinds: Sequence[Any] = ()
-) -> Model:
-    """Build a model from what a file held, all of which is checked before any of it is used.
-
-    Raises
-    ------
-    ModelError
-        The header or an array is none that `Model.save` writes, or too large for this machine; the loss is not one of
-        streamsgd's and was not given, or is another one: loading a file imports no code by name.
-
-    """
-    found = read_model_header(header, name, kinds)
-    part = read_loss(found, loss, name)
-    n_outputs = int(getattr(part, "classes", 1))
-    arrays, others = split_further(arrays)
-    check_weights(arrays, found.encoding, n_outputs, name)
-    try:
-        weights, covariance = unpacked(arrays), unfolded(arrays)
-        further = read_further(others, found.encoding.n_coordinates, n_outputs, len(found.target.classes), name)
-    except MemoryError as error:
-        raise ModelError(f"{name}: its {found.encoding.n_coordinates:,} weights per output do not fit this machine") from error
-    said = found.settings, found.metrics, found.provenance, {column: list(pairs) for column, pairs in found.common.items()}
-    return Model(part, found.encoding, found.target, weights, *said, covariance, **further)
 
 
 def _delivered(table: Any, name: str, kind: Any) -> Any:

@@ -22,6 +22,10 @@ class Predictor(Protocol):
         """A loss of `kernels.parts.losses`, or a user's."""
 
     @property
+    def structure(self) -> Any:
+        """What makes a score of a row: a model of `kernels.parts.models`, as people name it."""
+
+    @property
     def target(self) -> Target:
         """What is predicted."""
 
@@ -31,7 +35,7 @@ class Predictor(Protocol):
 
     @property
     def weights(self) -> np.ndarray:
-        """(n_coordinates, n_outputs)."""
+        """(n_coordinates, n_outputs), or as the structure has them."""
 
     @property
     def settings(self) -> dict[str, Any]:

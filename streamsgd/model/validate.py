@@ -42,8 +42,8 @@ class ArraySpec(NamedTuple):
     """None for any length."""
 
 
-class LossHeader(msgspec.Struct):
-    """The loss of a model file."""
+class PartHeader(msgspec.Struct):
+    """The loss of a model file, or what makes a score of a row."""
 
     name: str
     fields: dict[str, bool | int | float | str]
@@ -74,13 +74,15 @@ class Origin(msgspec.Struct):
 class ModelHeader(msgspec.Struct):
     """Everything of a model file but its arrays."""
 
-    loss: LossHeader
+    loss: PartHeader
     encoding: Encoding
     target: Target
     settings: dict[str, Any]
     metrics: dict[str, Any]
     provenance: dict[str, Any]
     common: dict[str, list[tuple[str, int]]] = {}
+    model: PartHeader | None = None
+    """What makes a score of a row; None where it is a sum of weights."""
 
 
 def refuse(name: str, field: str, what: str) -> NoReturn:
@@ -290,8 +292,8 @@ def loss_name(loss: Any) -> str:
     return names.get(type(loss), f"{type(loss).__module__}:{type(loss).__qualname__}")
 
 
-def check_weights(arrays: Mapping[str, np.ndarray], encoding: Encoding, n_outputs: int, name: str) -> None:
-    """Refuse arrays that are not the weights of an encoding, whole or those that are not zero, with or without covariance.
+def check_weights(arrays: Mapping[str, np.ndarray], shape: tuple[int, int], name: str) -> None:
+    """Refuse arrays that are not weights of this shape, whole or those that are not zero, with or without covariance.
 
     Raises
     ------
@@ -299,8 +301,8 @@ def check_weights(arrays: Mapping[str, np.ndarray], encoding: Encoding, n_output
         They are not; the message names the file and the array.
 
     """
-    n = encoding.n_coordinates
-    wanted = {"weights": ArraySpec(FLOATS, (n, n_outputs))}
+    n, n_outputs = shape
+    wanted = {"weights": ArraySpec(FLOATS, shape)}
     if "used" in arrays:
         used = {"used": ArraySpec(("int64",), (None,)), "shape": ArraySpec(("int64",), (2,))}
         wanted = {**used, "used_weights": ArraySpec(FLOATS, (len(arrays["used"]) if arrays["used"].ndim else None, n_outputs))}

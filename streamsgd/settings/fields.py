@@ -37,6 +37,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Kind of target; auto looks at its type and values."),
     ] = "auto"
     classes: Annotated[Names, Meta(description="Classes of the target, so that the data is not scanned for them.")] = ()
+    model: Annotated[
+        str,
+        Meta(
+            description="What makes a score of a row: linear, a weight per value; fm, a factorization machine, which learns "
+            "what two values say only together, e.g. fm:k=8; mlp, a small network, e.g. mlp:hidden=64-32."
+        ),
+    ] = "linear"
     loss: Annotated[str, Meta(description="Loss, e.g. huber:delta=2; auto follows the task.")] = "auto"
     class_weight: Annotated[
         Names,

@@ -11,11 +11,16 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import judged, losses, methods, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.parts import judged, losses, methods, models, networks, optimizers, penalties, priors, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
 PARTS: dict[str, dict[str, Any]] = {
+    "model": {
+        "linear": models.Linear,
+        "fm": models.FM,
+        "mlp": networks.MLP,
+    },
     "loss": {
         "squared": losses.Squared,
         "huber": losses.Huber,
@@ -127,6 +132,7 @@ def make_own(kind: str, spec: str) -> Any:
 
 def spec_of(kind: str, part: Any) -> str:
     """Return the spec that builds this part again, every field written out."""
+    part = getattr(part, "named", part)  # what kernels take of a part may be another
     names = {cls: name for name, cls in PARTS[kind].items()}
     values = {key: value if isinstance(value, str) else repr(value) for key, value in part._asdict().items()}
     fields = ",".join(f"{key}={value}" for key, value in values.items())

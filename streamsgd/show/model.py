@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.messages import counted
 from streamsgd.model.uncertainty import weights_of
 from streamsgd.show.posterior import posterior_lines
+from streamsgd.show.structure import structure_lines, structure_summary
 from streamsgd.show.tables import MOST_ROWS, number, short, table
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
     the data does not determine it. Weights are per unit of the column (days of dates, seconds of times), standardised ones per
     standard deviation of it; columns come by the largest standardised weight, the `top` first.
     """
+    if not model.is_linear:
+        return structure_summary(model)
     weights, intercepts = model.coefficients()
     errors = None if model.covariance is None else model.standard_errors()
     encoded = model.weights[: model.encoding.width].astype(float)
@@ -128,6 +131,8 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
+    if "model" in summary:
+        return [*lines, *structure_lines(summary), *_hashed_lines(summary)]
     if summary["drawn"]:
         return [*lines, *posterior_lines(summary), *_hashed_lines(summary)]
     return [*lines, *_weight_lines(summary), *_value_lines(summary), *_hashed_lines(summary)]

@@ -222,6 +222,8 @@ def _judged(model: Model, rows: Sampled, of: str) -> Section:
 
 def _weights(model: Model) -> Section:
     """Return the heaviest weights of numbers and of values; of several classes those of the first ones."""
+    if not model.is_linear:
+        return Section("Weights")
     section = Section("Weights", "Of numbers per standard deviation of the column, of values as they are.")
     outputs = [str(c) for c in model.classes][:4] if model.n_outputs > 1 else [""]
     numbers = model.weights[: model.encoding.width].astype(float)
@@ -238,6 +240,8 @@ def _weights(model: Model) -> Section:
 
 
 def _effects(model: Model) -> Section:
+    if not model.is_linear:
+        return Section("Effects of numbers")
     names = [str(c) for c in model.classes] if model.n_outputs > 1 else [""]
     pictures = [
         (

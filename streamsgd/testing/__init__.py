@@ -12,6 +12,7 @@ from streamsgd.testing.backends import check_backend as check_backend
 from streamsgd.testing.backends import check_task as check_task
 from streamsgd.testing.column_kinds import check_column_kind as check_column_kind
 from streamsgd.testing.losses import check_loss as check_loss
+from streamsgd.testing.models import check_model as check_model
 from streamsgd.testing.optimizers import check_optimizer as check_optimizer
 from streamsgd.testing.penalties import check_penalty as check_penalty
 from streamsgd.testing.phases import check_phase as check_phase

@@ -127,7 +127,7 @@ def check_soon(penalty: Any, weights: np.ndarray) -> None:
 def parts_with(**own: Any) -> Parts:
     """Return plain parts but for those given."""
     usual = {"loss": "squared", "penalty": "none", "optimizer": "sgd", "schedule": "constant"}
-    return Parts(**{kind: own[kind] if kind in own else make(kind, name) for kind, name in usual.items()})
+    return Parts(**{kind: make(kind, name) for kind, name in usual.items()} | own)
 
 
 def check_updates(parts: Parts, part: Any) -> None:

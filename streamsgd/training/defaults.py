@@ -10,6 +10,7 @@ import msgspec
 from streamsgd.compute.memory import parse_limit
 from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import TASK_LOSS
+from streamsgd.kernels.parts.models import is_linear
 from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import Parts
 from streamsgd.messages import format_bytes
@@ -18,6 +19,7 @@ from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.rates import USUAL_BATCH, scale_rate
+from streamsgd.training.structure import model_of_kernels, usual_optimizer, usual_rate, with_factors
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
@@ -108,9 +110,12 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
     penalty, spec = penalty_of(settings, n_rows), settings.optimizer
+    model = model_of_kernels(settings)
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
-    optimizer = scale_rate(choose_optimizer(spec, settings.learning_rate, encoding.width), settings)
+    rate = usual_rate(settings, spec) if settings.learning_rate is None else settings.learning_rate
+    optimizer = scale_rate(choose_optimizer(spec, rate, encoding.width), settings)
+    optimizer = with_factors(settings, model, optimizer, penalty)
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(
             f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer normalized"
@@ -119,7 +124,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     steady = settings.steps is not None or is_sequential(optimizer) or reduces(optimizer) or judges(optimizer)
     steady |= type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
-    return Parts(loss, penalty, optimizer, make("schedule", spec))
+    return Parts(loss, penalty, optimizer, make("schedule", spec), model)
 
 
 def penalty_of(settings: Settings, n_rows: int) -> Any:
@@ -176,6 +181,9 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
         or settings.clip_value is not None
     )
     of_batches |= settings.average != "none" and bool(penalty._fields)
+    model = model_of_kernels(settings)
+    if not is_linear(model):
+        return usual_optimizer(model, of_batches=of_batches or bool(penalty._fields) or settings.average != "none")
     # Row by row no step goes beyond what its row asks for; a mean of exponentials does, and far rows then decide the weights.
     steep = getattr(loss, "steep", False)
     if of_batches or not (wide or ((once or steep) and free and plain)):

@@ -146,7 +146,7 @@ class Engine:
             raise DivergedError(f"{error} The last checkpoint is from before.") from error
 
     def _nothing(self) -> Outcome:
-        return Outcome(self.job, np.zeros((self.job.encoding.n_coordinates, self.job.n_outputs)))
+        return Outcome(self.job, np.zeros(self.job.shape))
 
     def _outcome(self, phase: Phase) -> Outcome:
         """Return what the run has come to, with the weights that validation chose."""

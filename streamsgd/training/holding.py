@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.training.defaults import MOST_EPOCHS, MOST_PASSES, choose_epochs
+from streamsgd.training.structure import most_passes
 
 if TYPE_CHECKING:
+    from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
@@ -34,9 +36,9 @@ def held_share(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> fl
     return 0.0 if _why_nothing(settings, parts, n_rows, epochs) else min(SHARE, MOST_ROWS / n_rows)
 
 
-def choose_passes(settings: Settings, parts: Parts, n_rows: int) -> tuple[int, float]:
+def choose_passes(settings: Settings, parts: Parts, encoding: Encoding, n_rows: int) -> tuple[int, float]:
     """Return the passes over so many rows of data, and the share of them that is held out."""
-    most = MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS
+    most = most_passes(settings, encoding, MOST_PASSES if is_sequential(parts.optimizer) else MOST_EPOCHS)
     epochs = choose_epochs(settings, n_rows, most)
     share = held_share(settings, parts, n_rows, epochs)
     epochs = choose_epochs(settings, n_rows, most, share)

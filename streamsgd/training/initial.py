@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.features.sample import Sample
-from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
+from streamsgd.kernels.learn.factors import FACTORS
+from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.parts.traits import holds_factors, is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import State, make_state
 from streamsgd.settings.policies import policy_of
 from streamsgd.training.race import start_race
@@ -61,11 +63,32 @@ def empty_state(job: Job) -> State:
 def new_state(job: Job) -> State:
     """Return zero weights, or intercepts at the best constant, with room for the optimizer and one gradient."""
     kind = np.dtype(job.settings.precision)
+    if not is_linear(job.parts.model):
+        return alone(job, start_of_model(job, kind))
     weights = np.zeros((job.encoding.n_coordinates, job.n_outputs), kind)
     start_at_best_constant(job, weights)
     if is_race(job.parts.optimizer):
         return start_race(weights.ravel())
     return alone(job, weights.ravel())
+
+
+def start_of_model(job: Job, kind: np.dtype[Any]) -> np.ndarray:
+    """Return what a model that is not linear begins with, flat: factors that are memories are born later."""
+    n, apart = job.encoding.n_coordinates, holds_factors(job.parts.optimizer)
+    weights = np.zeros((n, 1) if apart else job.shape, kind)
+    start_at_best_constant(job, weights[:n, :1])
+    if apart:
+        weights *= job.parts.model.linear
+    else:
+        job.parts.model.begin(weights, n, job.settings.seed)
+    return weights.ravel()
+
+
+def parameters(job: Job, state: State, weights: np.ndarray) -> np.ndarray:
+    """Return all parameters of the model, flat, given its settled weights: factors may be memories of the optimizer."""
+    if not holds_factors(job.parts.optimizer):
+        return weights
+    return np.column_stack([weights, state.slots[FACTORS : FACTORS + job.width - 1].T]).ravel()
 
 
 def alone(job: Job, weights: np.ndarray) -> State:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.kernels.parts.traits import is_sequential, reduces
+from streamsgd.kernels.parts.models import rows_of, width_of
+from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
 from streamsgd.settings.batches import adaptive
+from streamsgd.settings.registry import make
 from streamsgd.training.averaging import average_from
 from streamsgd.training.rates import SVRG_BATCH, USUAL_BATCH
 
@@ -150,7 +152,28 @@ class Job:
         """Scores per row."""
         return int(getattr(self.parts.loss, "classes", 1))
 
+    @cached_property
+    def structure(self) -> Any:
+        """The model as people name it; `parts.model` is what kernels take of it."""
+        return make("model", self.settings.model)
+
+    @property
+    def width(self) -> int:
+        """Parameters per coordinate: the columns of weights."""
+        return width_of(self.parts.model, self.n_outputs)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weights of the model: a row per coordinate, and what belongs to none below."""
+        return rows_of(self.parts.model, self.encoding.n_coordinates), self.width
+
     @property
     def n_weights(self) -> int:
-        """Weights of the model, intercepts included."""
-        return self.encoding.n_coordinates * self.n_outputs
+        """Weights of the learner, intercepts included; where factors are memories of an optimizer, of the linear part."""
+        rows, width = self.shape
+        return rows if holds_factors(self.parts.optimizer) else rows * width
+
+    @property
+    def n_penalised(self) -> int:
+        """Leading weights that the penalty sees: those of all coordinates but the intercept's."""
+        return (self.encoding.n_coordinates - 1) * (1 if holds_factors(self.parts.optimizer) else self.width)

@@ -22,7 +22,7 @@ from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
 from streamsgd.training.growing import new_growth, packed, unpack
-from streamsgd.training.initial import alone, new_state
+from streamsgd.training.initial import alone, new_state, parameters
 from streamsgd.training.job import WHOLE_EPOCH, Job
 from streamsgd.training.judged import Judge
 from streamsgd.training.population import PopulationLoss
@@ -75,7 +75,7 @@ class Learner:
     def __init__(self, job: Job, state: State | None = None) -> None:
         self.job = job
         self.state = new_state(job) if state is None else state
-        self.scratch = new_scratch(job.n_outputs, job.settings.precision)
+        self.scratch = new_scratch(job.n_outputs, job.settings.precision, 0, job.parts.model)
         self.growth = new_growth(job)
         self.judge = Judge(job, self.state) if judges(job.parts.optimizer) else None
         self.entries = 0
@@ -97,7 +97,7 @@ class Learner:
         entries = most_entries(filled.block, filled.layout)
         if entries > self.entries:
             self.entries = entries
-            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries)
+            self.scratch = new_scratch(job.n_outputs, job.settings.precision, entries, job.parts.model)
         before = job.plan.rows_before(filled.chunk.epoch, filled.chunk.number) + filled.chunk.rows * part[0]
         per_row = filled.chunk.rows / max(1, n) / job.plan.n_rows * (part[1] - part[0])
         first, mark, n = 0, next_mark(self.rows), min(n, self.rows_left)
@@ -190,7 +190,7 @@ class Learner:
     @property
     def n_penalised(self) -> int:
         """Weights that the penalty sees."""
-        return int(self.state.weights.size) - self.job.n_outputs
+        return self.job.n_penalised
 
     def after_race(self) -> Learner:
         """Return this learner, or, while a race is on, what would go on if it were over."""
@@ -287,7 +287,7 @@ class Learner:
             settled(self.job.parts, self.state, self.n_penalised, weights)
         if self.state.lag.size:
             average(self.state, weights)
-        return weights
+        return parameters(self.job, self.state, weights)
 
     def model(self) -> Model:
         """Return the model as it is."""
@@ -313,4 +313,4 @@ class Learner:
 
 def model_of(job: Job, weights: np.ndarray) -> Model:
     """Return the model of these weights, in any shape."""
-    return Model(plain_loss(job.parts.loss), job.encoding, job.target, weights.reshape(-1, job.n_outputs))
+    return Model(plain_loss(job.parts.loss), job.encoding, job.target, weights.reshape(job.shape), structure=job.structure)

@@ -11,7 +11,8 @@ from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import SettingsError
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
+from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callbacks, OnEvent

@@ -12,7 +12,8 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.parts.traits import is_race
+from streamsgd.kernels.parts.models import rows_of, width_of
+from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
@@ -84,7 +85,9 @@ def _budget(
     given: int,
     limit: int,
 ) -> budgets.Budget:
-    weights = recipe.encoding.n_coordinates * int(getattr(parts.loss, "classes", 1))
+    rows = rows_of(parts.model, recipe.encoding.n_coordinates)
+    width = width_of(parts.model, int(getattr(parts.loss, "classes", 1)))
+    weights = rows * (1 if holds_factors(parts.optimizer) else width)
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     useful = None
     if lanes.number > 1:
@@ -103,6 +106,7 @@ def _budget(
         threads=usual_threads(settings.threads),
         footers=cost.kept,
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes)
+        + (8 * rows * width if holds_factors(parts.optimizer) else 0)  # of a model in a file's layout
         + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer))
         + valid
         + further,

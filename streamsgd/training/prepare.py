@@ -26,6 +26,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
+from streamsgd.kernels.parts.models import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets
@@ -55,6 +56,7 @@ from streamsgd.training.ordering import Order, OrderLooks, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
+from streamsgd.training.structure import check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -217,6 +219,7 @@ def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tup
     """Return what learns, and how rows are thinned if they are."""
     spec = frozen["optimizer"] if frozen else settings.optimizer
     parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), look.target, look.encoding, look.dataset.n_rows)
+    check_structure(settings, parts, look.encoding)
     thinner = choose_thinner(settings, look.sample, look.target, parts) if look.sample else (frozen or {}).get("rare")
     return with_offsets(parts) if thinner else parts, thinner
 
@@ -227,7 +230,7 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
     for kind in wanted(settings, parts):
         kind.check(settings, parts, encoding)
-    epochs, share = choose_passes(settings, parts, dataset.n_rows)
+    epochs, share = choose_passes(settings, parts, encoding, dataset.n_rows)
     recipe = _recipe(look, settings, parts, share, frozen)
     # Blocks of thinned rows change weights, so that each row must bring its own.
     recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner else of_classes)
@@ -282,7 +285,7 @@ def _recipe(look: Look, settings: Settings, parts: Parts, share: float, frozen: 
         nulls_for_missing=settings.missing_columns == "null",
         at_once=whole_bytes(parse_limit(settings.memory)),
         # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
-        by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields),
+        by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields or not is_linear(parts.model)),
         poisoned=frozenset(frozen["poisoned"]) if frozen else frozenset(),
     )
     return replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamsgd.kernels.compile.jit import cpu_target
+from streamsgd.kernels.parts.models import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
@@ -101,7 +102,9 @@ def _mean(tally: np.ndarray) -> float | None:
 
 def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     job = outcome.job
-    parts = job.parts._replace(loss=plain_loss(job.parts.loss))
+    parts = job.parts._replace(loss=plain_loss(job.parts.loss), model=job.structure)._asdict()
+    if is_linear(job.structure):
+        del parts["model"]  # models of before there were others say nothing of it
     return {
         "fingerprint": job.dataset.fingerprint,
         **({"version": version_of} if (version_of := getattr(job.data.source, "version", "")) else {}),
@@ -115,7 +118,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "chunk_rows": job.plan.chunk_rows,
         "counts": {**totals.counts, "lost": totals.counts["lost"] + outcome.lost},
         "left_out": totals.problems[:100],
-        "parts": {kind: spec_of(kind, part) for kind, part in zip(parts._fields, parts, strict=True)},
+        "parts": {kind: spec_of(kind, part) for kind, part in parts.items()},
         "epochs": min(job.epochs, outcome.epochs),
         **({} if outcome.ledger is None else {"ledger": outcome.ledger}),
         "lanes": job.lanes._asdict(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from streamsgd.errors import ModelError, SettingsError
-from streamsgd.model.model import Model, load
+from streamsgd.model.read import load
 from streamsgd.settings.fields import RUN_ONLY, Settings
 from streamsgd.settings.registry import ALIASES, PARTS
 from streamsgd.training.saved import check_optimizer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
 
     from streamsgd.model.memory import Memory
+    from streamsgd.model.model import Model
 
 OF_THE_RUN = frozenset([*RUN_ONLY, *("start", "keep_memory", "target", "filter", "seed", "shuffle", "epochs", "id")]) | {
     *("validation", "validation_group", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),

@@ -18,8 +18,9 @@ import streamsgd
 from streamsgd.compute.executors import Inline
 from streamsgd.errors import DataError, ModelError, SchemaError, SettingsError, StreamSGDError
 from streamsgd.model import store
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
 from streamsgd.model.predict import score_data
+from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model
 

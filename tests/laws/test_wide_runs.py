@@ -22,7 +22,8 @@ from streamsgd.data import row_stream, sizes
 from streamsgd.errors import DataError
 from streamsgd.features import sample as look
 from streamsgd.features.hashing import NULL
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
+from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.show.model import model_summary
 from streamsgd.training.run import train_model

@@ -314,7 +314,8 @@ def test_finished_outputs_are_kept_until_model_data_or_columns_change(
 DRIVER = """
 import sys, time
 from streamsgd.compute.executors import Inline
-from streamsgd.model.model import Model, load
+from streamsgd.model.model import Model
+from streamsgd.model.read import load
 from streamsgd.model.predict import score_data
 model, data, out, pause = sys.argv[1:]
 class Slow(Model):

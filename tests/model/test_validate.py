@@ -12,7 +12,7 @@ import pytest
 
 from streamsgd.errors import ModelError
 from streamsgd.model import store
-from streamsgd.model.model import from_file, load
+from streamsgd.model.read import from_file, load
 from streamsgd.model.validate import ArraySpec, check_arrays, spec_like
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz_models.py"

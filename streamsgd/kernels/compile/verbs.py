@@ -152,6 +152,42 @@ def _(rows, i, index, x):
     return rows.instance_class.entries
 
 
+def width(model):
+    return model.width()
+
+
+@dispatch(width)
+def _(model):
+    return model.instance_class.width
+
+
+def beyond(model):
+    return model.beyond()
+
+
+@dispatch(beyond)
+def _(model):
+    return model.instance_class.beyond
+
+
+def output(model, index, x, count, weights, room):
+    return model.output(index, x, count, weights, room)
+
+
+@dispatch(output)
+def _(model, index, x, count, weights, room):
+    return model.instance_class.output
+
+
+def derive(model, index, x, count, weights, room, out):
+    return model.derive(index, x, count, weights, room, out)
+
+
+@dispatch(derive)
+def _(model, index, x, count, weights, room, out):
+    return model.instance_class.derive
+
+
 def settle(penalty, w, duration):
     return _settle(type(penalty))(penalty, w, duration)
 

@@ -25,6 +25,8 @@ from streamsgd.kernels.compile.verbs import (
 from streamsgd.kernels.learn.averaging import arrive, leave, weigh
 from streamsgd.kernels.learn.clipping import clip
 from streamsgd.kernels.learn.coin import bet_rows_many, bet_rows_one, settle_bets
+from streamsgd.kernels.learn.factors import learn_rows_factored
+from streamsgd.kernels.learn.modelled import learn_modelled
 from streamsgd.kernels.learn.nag import learn_rows_dense, learn_rows_many, learn_rows_one
 from streamsgd.kernels.learn.race import learn_rows_race
 from streamsgd.kernels.learn.sparse import learn_entries_many, learn_entries_one, move_touched, settle_all
@@ -36,6 +38,7 @@ from streamsgd.kernels.learn.svrg import (
     reduce_one,
     settle_drifts,
 )
+from streamsgd.kernels.parts.models import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHED, WEIGHT
@@ -65,7 +68,7 @@ def learn(parts, block, members, n, state, pace, epoch, shared, scratch):
         Sums over the rows, of weighted losses before learning from them, and of weights.
 
     """
-    return _learner(type(parts.optimizer), type(block.rows), type(parts.loss))(
+    return _learner(type(parts.optimizer), type(block.rows), type(parts.loss), type(parts.model))(
         parts, block, members, n, state, pace, epoch, shared, scratch
     )
 
@@ -116,8 +119,13 @@ RULES = {
 }
 """How each rule learns rows: dense ones of one score and of several, then lists of entries likewise."""
 
+RULES_OF_MODELS = {"batch": learn_modelled, "factors": learn_rows_factored}
+"""How each rule learns rows of models that are not linear."""
 
-def _learner(optimizer, rows, loss):
+
+def _learner(optimizer, rows, loss, model):
+    if not is_linear(model):
+        return RULES_OF_MODELS[rule_of(optimizer)]
     return RULES[rule_of(optimizer)][2 * (not hasattr(rows, "dot")) + hasattr(loss, "slopes")]
 
 
@@ -125,7 +133,8 @@ def _learner(optimizer, rows, loss):
 def _(parts, block, members, n, state, pace, epoch, shared, scratch):
     kinds = dict(zip(parts.fields, parts.types, strict=True))
     rows = block.types[block.fields.index("rows")]
-    return _learner(kinds["optimizer"].instance_class, rows.instance_class, kinds["loss"].instance_class)
+    classes = (kinds[kind].instance_class for kind in ("loss", "model"))
+    return _learner(kinds["optimizer"].instance_class, rows.instance_class, *classes)
 
 
 def _update(parts, state, pace, n_rows, epoch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-ROW_BY_ROW = frozenset(["nag", "coin", "race"])
+ROW_BY_ROW = frozenset(["nag", "coin", "race", "factors"])
 """Rules that move after every row."""
 
 
@@ -36,3 +36,8 @@ def judges(optimizer: Any) -> bool:
 def reduces(optimizer: Any) -> bool:
     """Whether an optimizer corrects its gradients by those at a snapshot."""
     return rule_of(optimizer) == "svrg"
+
+
+def holds_factors(optimizer: Any) -> bool:
+    """Whether the factors of a machine are memories of an optimizer, so that all of a value is in one line of memory."""
+    return rule_of(optimizer) == "factors"

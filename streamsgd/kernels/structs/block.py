@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.memory import SIDE
+from streamsgd.kernels.parts.models import LINEAR, is_linear
 
 SPAN = 16
 """Rows of a batch whose scores are worked out side by side."""
@@ -17,6 +18,8 @@ class Parts(NamedTuple):
     penalty: Any
     optimizer: Any
     schedule: Any
+    model: Any = LINEAR
+    """As `kernels.parts.models.compiled` returns it."""
 
 
 class Block(NamedTuple):
@@ -51,11 +54,16 @@ class Scratch(NamedTuple):
     """Shape (entries, MOST_LEARNERS): by entry and learner."""
     sides: Any
     """Shape (entries,): factors in units of their largest."""
+    out: Any = np.zeros(0)
+    """Derivatives of a score by its parameters, (entries * width + beyond,), of models that are not linear."""
+    kept: Any = np.zeros(0)
+    """What such a model keeps of a row between its score and them."""
 
 
-def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
-    """Return room for rows of up to so many entries; batches of rows that meet all weights need none."""
+def new_scratch(n_outputs: int, kind: Any, entries: int = 0, model: Any = LINEAR) -> Scratch:
+    """Return room for rows of up to so many entries; batches of rows that meet all weights of a linear model need none."""
     room = -(-entries // SIDE) * SIDE
+    sizes = (0, 0) if is_linear(model) else (room * model.width() + model.beyond(), room * model.width() + model.room())
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
         np.zeros((SPAN, room), np.uint32),
@@ -66,6 +74,7 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0) -> Scratch:
         np.zeros((3, MOST_LEARNERS), kind),
         np.zeros((room, MOST_LEARNERS), kind),
         np.zeros(room, kind),
+        *(np.zeros(size, kind) for size in sizes),
     )
 
 

@@ -232,7 +232,7 @@ class Epochs:
         learner = self.learner.after_race() if keeps else self.learner
         return Outcome(
             learner.job,
-            self.learner.weights().reshape(-1, self.job.n_outputs),
+            self.learner.weights().reshape(self.job.shape),
             self.learner.own_tally,
             first=self._passes[0].copy(),
             latest=self._passes[1].copy(),

@@ -14,6 +14,7 @@ import numpy as np
 
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.algebra.whiten import invert_factor
+from streamsgd.kernels.parts.models import is_linear
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.sandwich import lay_chunk, new_sandwich
 from streamsgd.model.sketch import Spread
@@ -160,7 +161,7 @@ def solved(sums: ResidualSums, scale: float) -> Spread | None:
 
 def is_wanted(settings: Settings, parts: Parts) -> bool:
     """Whether intervals are to follow the size of residuals."""
-    return settings.conformal and parts.loss.task == "regression"
+    return settings.conformal and parts.loss.task == "regression" and is_linear(parts.model)
 
 
 def scale_bytes(n_weights: int, _coordinates: int, _settings: Settings) -> int:

@@ -112,7 +112,8 @@ def gradient_of(learner: Learner, filled: LoadedChunk, first: int, last: int) ->
     job, common = learner.job, learner.state
     order, heads = filled.turn(first, last, filled.heads(first))
     own = _own(common)
-    scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
+    entries = most_entries(filled.block, filled.layout)
+    scratch = new_scratch(job.n_outputs, job.settings.precision, entries, job.parts.model)
     pace = StepContext(WHOLE_EPOCH, learner.n_penalised, 0.0, 0.0, float(job.epochs), *job.clips)
     if len(order):  # of none it would end the batch
         fit(job.parts, filled.block, order, heads, own, pace, scratch)

@@ -1,0 +1,44 @@
+"""Batches of a model that is not linear: the gradient of a row is its slope times what the model derives."""
+
+import numpy as np
+
+from streamsgd.kernels.compile.memory import touch_item
+from streamsgd.kernels.compile.verbs import beyond, bounded, derive, entries, output, slope, value, width
+from streamsgd.kernels.learn.sparse import pay_all, remember
+from streamsgd.kernels.structs.state import TOUCHED
+
+
+def learn_modelled(parts, block, members, n, state, pace, epoch, shared, scratch):
+    """Add the gradients of rows, of any layout; see `kernels.parts.models` for the verbs."""
+    loss, model, weights, grad = parts.loss, parts.model, state.weights, state.grad
+    touched, n_touched, across, further = state.touched, state.clock[TOUCHED], width(model), beyond(model)
+    out, kept = scratch.out, scratch.kept
+    total_loss, total_weight = 0.0, 0.0
+    for r in range(n):
+        scratch.counts[r] = entries(block.rows, members[r], scratch.index[r], scratch.x[r])
+        for e in range(scratch.counts[r]):
+            touch_item(weights, np.int64(scratch.index[r, e]) * across)
+    for r in range(n):
+        i, index, x, count = members[r], scratch.index[r], scratch.x[r], scratch.counts[r]
+        if state.paid.shape[0] > 0:
+            pay_all(parts, state, index, count, across, shared)
+        y, h = block.y[i], block.weight[i]
+        score = bounded(loss, y, output(model, index, x, count, weights, kept), state.sums)
+        total_loss += h * value(loss, y, score)
+        total_weight += h
+        g = h * slope(loss, y, score)
+        if g == 0.0:
+            continue
+        derive(model, index, x, count, weights, kept, out)
+        first = (np.int64(index[count - 1]) + 1) * across
+        for e in range(count + 1):
+            # Behind the entries stands what belongs to no coordinate.
+            at, size = (np.int64(index[e]) * across, across) if e < count else (first, further)
+            for f in range(size):
+                j, part = at + f, g * out[e * across + f]
+                if part != 0.0:
+                    if grad[j] == 0.0 and n_touched >= 0:
+                        n_touched = remember(touched, n_touched, j)
+                    grad[j] += part
+    state.clock[TOUCHED] = n_touched
+    return total_loss, total_weight

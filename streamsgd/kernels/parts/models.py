@@ -1,0 +1,176 @@
+"""Models: how the entries of a row become a score, and how the score changes with each parameter, as plain Python.
+
+Every coordinate has `width` parameters, in a run of memory; the last coordinate is the intercept's, and it is the last entry of
+every row. Behind it there are `beyond` parameters that belong to no coordinate, the layers of a network: of the flat array of
+parameters those from `(index[count - 1] + 1) * width` on.
+
+width(model), beyond(model)                       how many there are
+room(model)                                       numbers that `output` keeps for `derive`
+output(model, index, x, count, weights, room)     the score of a row of `count` entries (coordinate, factor)
+derive(model, index, x, count, weights, room, out)   after `output` of the row: fills out[e * width + f] with the derivative of
+                                                  the score by parameter f of entry e, then `beyond` further ones
+begin(model, weights, n_coordinates, seed)        in Python alone: fills parameters, zeros of (rows, width), with what learning
+                                                  starts from; the best constant score stands in weights[n_coordinates - 1, 0]
+
+What people name is a NamedTuple of its fields, whose `compiled(seed)` returns the NamedTuple of numbers that has these verbs;
+without it, it has them itself. `usual_rates` are learning rates by optimizer that suit it, where nobody says.
+A model is linear if it says so (`is_linear`); it has none of these verbs, for every kernel knows sums of weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Linear(NamedTuple):
+    """A weight for every number, category and value: their sum is the score."""
+
+    is_linear = True
+    source = "Nelder and Wedderburn 1972, JRSS A (generalised linear models)"
+
+
+_linear: Any = Linear
+
+LINEAR = _linear()
+"""The one linear model."""
+
+
+class FM(NamedTuple):
+    """Factorization machine: a weight and k factors for every value; each pair of a row adds the product of their factors.
+
+    score = w0 + sum w_i x_i + sum_{i<j} <v_i, v_j> x_i x_j, the intercept being in no pair. `rate` is that of the factors where
+    rows are learned one by one, `start` the standard deviation that factors begin with; linear=none leaves out intercept and
+    weights.
+    """
+
+    k: int = 8
+    linear: str = "with"
+    rate: float = 0.07
+    start: float = 0.05
+
+    usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
+    source = "Rendle 2010, ICDM"
+
+    def compiled(self, seed: int = 0) -> Factored:
+        """Return what kernels take.
+
+        Raises
+        ------
+        ValueError
+            A field is out of range.
+
+        """
+        if not 1 <= self.k <= MOST_FACTORS:
+            raise ValueError(f"k={self.k} is not within 1 and {MOST_FACTORS}")
+        if self.linear not in ("with", "none"):
+            raise ValueError(f"linear={self.linear!r} is neither with nor none")
+        if not (self.rate > 0.0 and self.start >= 0.0):
+            raise ValueError(f"rate={self.rate:g} must be above 0, start={self.start:g} at least 0")
+        form: Any = Factored
+        found: Factored = form(self.k, int(self.linear == "with"), self.rate, self.start, key_of(seed))
+        return found
+
+
+MOST_FACTORS = 256
+"""Factors of a value, at most."""
+
+
+class Factored(NamedTuple):
+    """A factorization machine in numbers."""
+
+    k: int
+    linear: int
+    """1 with intercept and weights, 0 without."""
+    rate: float
+    start: float
+    key: int
+    """What random numbers are addressed by."""
+
+    factored = True
+
+    def width(model):
+        return 1 + model.k
+
+    def beyond(model):
+        return 0
+
+    def room(model):
+        return 2 * model.k
+
+    def output(model, index, x, count, weights, room):
+        k, across, score = model.k, 1 + model.k, 0.0
+        for f in range(2 * k):
+            room[f] = 0.0
+        for e in range(count):
+            score += model.linear * weights[index[e] * across] * x[e]
+        for e in range(count - 1):
+            at = index[e] * across + 1
+            for f in range(k):
+                part = weights[at + f] * x[e]
+                room[f] += part
+                room[k + f] += part * part
+        for f in range(k):
+            score += 0.5 * (room[f] * room[f] - room[k + f])
+        return score
+
+    def derive(model, index, x, count, weights, room, out):
+        k, across = model.k, 1 + model.k
+        for e in range(count):
+            out[e * across] = model.linear * x[e]
+            at, inner = index[e] * across + 1, e < count - 1
+            for f in range(k):
+                out[e * across + 1 + f] = x[e] * (room[f] - weights[at + f] * x[e]) if inner else 0.0
+
+    def begin(model, weights: np.ndarray, n_coordinates: int, seed: int) -> None:
+        """Fill factors with small numbers around 0; the intercept has none."""
+        n = n_coordinates - 1
+        for first in range(0, n, AT_ONCE):
+            some = np.arange(first * model.k, min(n, first + AT_ONCE) * model.k)
+            weights[first : min(n, first + AT_ONCE), 1:] = spread(model.key, some, model.start).reshape(-1, model.k)
+        weights[:, 0] *= model.linear
+
+
+AT_ONCE = 1 << 16
+"""Coordinates that are filled at a time."""
+
+GAMMA, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+"""Of SplitMix64."""
+
+ROOT_OF_3 = 3.0**0.5
+
+
+def key_of(seed: int) -> int:
+    """Return the address of a model's random numbers, below 2^63 so that every seed is of one type."""
+    return int(np.random.SeedSequence([seed, 0xFAC7]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def spread(key: int, places: np.ndarray, deviation: float) -> np.ndarray:
+    """Return numbers of this standard deviation around 0, uniform, float64, addressed by key and places (n,)."""
+    z = np.uint64(key) + (places.astype(np.uint64) + np.uint64(1)) * GAMMA
+    z = (z ^ (z >> np.uint64(30))) * MIX1
+    z = (z ^ (z >> np.uint64(27))) * MIX2
+    z ^= z >> np.uint64(31)
+    unit: np.ndarray = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return deviation * ROOT_OF_3 * (2.0 * unit - 1.0)
+
+
+def compiled(model: Any, seed: int = 0) -> Any:
+    """Return the model that kernels take of one that a person named."""
+    return model.compiled(seed) if hasattr(model, "compiled") else model
+
+
+def is_linear(model: Any) -> bool:
+    """Whether scores are sums of weights."""
+    return bool(getattr(model, "is_linear", False))
+
+
+def width_of(model: Any, n_outputs: int) -> int:
+    """Return the parameters of a coordinate."""
+    return n_outputs if is_linear(model) else int(model.width())
+
+
+def rows_of(model: Any, n_coordinates: int) -> int:
+    """Return the rows of `width_of` parameters that a model has: one per coordinate, then those that belong to none."""
+    return n_coordinates if is_linear(model) else n_coordinates - int(-model.beyond() // model.width())

@@ -1,0 +1,111 @@
+"""Models that are not linear: scores are the sums of their definition, gradients are torch's, and broken ones are found out."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from streamsgd.kernels.learn.factors import born
+from streamsgd.kernels.parts.models import FM, Factored, Linear, compiled, spread
+from streamsgd.settings.registry import PARTS, make
+from streamsgd.testing import check_model
+
+torch = pytest.importorskip("torch")
+
+MODELS = [name for name in PARTS["model"] if name != "linear"]
+
+
+# --- law: every model conforms
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_conforms(name: str) -> None:
+    check_model(make("model", name))
+
+
+def test_a_machine_without_its_linear_part_conforms() -> None:
+    check_model(FM(k=1, linear="none"))
+
+
+class Wrong(Factored):
+    def derive(model, index, x, count, weights, room, out):  # type: ignore[no-untyped-def]  # as kernels are
+        for e in range(count):
+            for f in range(1 + model.k):
+                out[e * (1 + model.k) + f] = x[e]
+
+
+class Restless(Factored):
+    def begin(model, weights: np.ndarray, n_coordinates: int, seed: int) -> None:
+        weights[:] = np.random.default_rng().normal(size=weights.shape)
+
+
+class Short(NamedTuple):
+    def width(model):  # type: ignore[no-untyped-def]
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Wrong(*compiled(FM(2))), "differences of scores"),
+        (Restless(*compiled(FM(2))), "other numbers the second time"),
+        (Short(), "lacks beyond"),
+        (Linear(), "says that it is linear"),
+    ],
+)
+def test_broken_models_are_found_out(model: Any, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_model(model)
+
+
+# --- law: a machine is its definition
+
+
+def rows(rng: np.random.Generator, n: int) -> Any:
+    """Yield rows of up to 12 entries of n coordinates, the intercept's last."""
+    for _ in range(20):
+        count = int(rng.integers(1, 13))
+        index = np.append(rng.choice(n - 1, count - 1, replace=False), n - 1)
+        yield index, np.append(rng.normal(size=count - 1), 1.0)
+
+
+@pytest.mark.parametrize("k", [1, 8, 13])
+def test_the_score_is_the_sum_over_all_pairs(k: int) -> None:
+    rng, n, form = np.random.default_rng(k), 30, compiled(FM(k))
+    weights = rng.normal(size=(n, 1 + k))
+    for index, x in rows(rng, n):
+        expected = float(weights[index, 0] @ x)
+        for i in range(len(index) - 1):
+            for j in range(i):
+                expected += float(weights[index[i], 1:] @ weights[index[j], 1:]) * x[i] * x[j]
+        got = form.output(index, x, len(index), weights.ravel(), np.zeros(2 * k))
+        assert abs(got - expected) <= 1e-12 * max(1.0, abs(expected))
+
+
+def test_gradients_are_those_of_torch() -> None:
+    rng, n, k = np.random.default_rng(0), 30, 8
+    form, weights = compiled(FM(k)), rng.normal(size=(n, 1 + k))
+    for index, x in rows(rng, n):
+        parameters = torch.tensor(weights, requires_grad=True)
+        used, factors = parameters[torch.tensor(index)], torch.tensor(x)
+        products = used[:-1, 1:] * factors[:-1, None]
+        score = (used[:, 0] * factors).sum() + 0.5 * (products.sum(0) ** 2 - (products**2).sum(0)).sum()
+        score.backward()
+        room, out = np.zeros(2 * k), np.zeros((len(index), 1 + k))
+        form.output(index, x, len(index), weights.ravel(), room)
+        form.derive(index, x, len(index), weights.ravel(), room, out.reshape(-1))
+        assert np.abs(out - parameters.grad.numpy()[index]).max() <= 1e-10
+
+
+def test_factors_are_born_as_they_begin_in_batches() -> None:
+    form = compiled(FM(3, start=0.2), seed=5)
+    at_once = spread(form.key, np.arange(300), form.start)
+    assert np.array_equal(at_once, [born(form, c // 3, c % 3) for c in range(300)])
+    assert abs(at_once.mean()) < 0.03
+    assert abs(at_once.std() - 0.2) < 0.02
+
+
+@pytest.mark.parametrize("spec", ["fm:k=0", "fm:k=999", "fm:linear=maybe", "fm:rate=0", "fm:start=-1"])
+def test_fields_out_of_range_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match=spec.partition(":")[2].partition("=")[0]):
+        compiled(make("model", spec))

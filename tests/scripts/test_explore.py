@@ -1,0 +1,23 @@
+"""The experiments about noise as exploration, in small: what the theory says comes out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def run(name: str) -> Any:
+    done = subprocess.run([sys.executable, str(SCRIPTS / name), "--quick"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_batches_leave_a_saddle_that_full_batches_never_leave() -> None:
+    found = run("explore_saddle.py")
+    assert found["stuck"]
+    assert found["zero"]["stuck"], "where every row's gradient is zero there is no noise either"
+    for size in (8, 64):
+        assert found[f"b{size}"]["escaped"] == found[f"b{size}"]["of"] == 3
