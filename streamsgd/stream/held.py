@@ -84,11 +84,12 @@ class HeldOut:
             return held
         threshold = np.uint64(min(self.share * 2.0**64, 2.0**64 - 2048))
         at, row = 0, piece.start
+        first = int(dataset.rows[: piece.first].sum()) if self.by_number else 0
         for group in range(piece.first, piece.last):
             n = min(int(dataset.rows[group]) - row, piece.rows - at)
-            first = int(dataset.rows[:group].sum()) if self.by_number else 0
             key = BY_NUMBER if self.by_number else _group_key(dataset, group)
             hold_out(key, first + row, threshold, held[at : at + n])
+            first += int(dataset.rows[group]) if self.by_number else 0
             at, row = at + n, 0
         return held
 

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from streamsgd.errors import ModelError
 from streamsgd.model import store
-from streamsgd.model.model import from_file
+from streamsgd.model.read import from_file
 from streamsgd.model.validate import converted
-from streamsgd.settings.registry import PARTS
+from streamsgd.settings.registry import PARTS, make
 from streamsgd.training.phases.base import prefixed, under
 from streamsgd.training.result import header_of
 from streamsgd.training.run import frozen_of
@@ -116,8 +116,10 @@ class SavedRuns:
         data = self.arrays.get(f"model{number}")
         if data is None:
             return None
-        own = None if type(job.parts.loss) in PARTS["loss"].values() else job.parts.loss
-        return from_file(*store.unpack("model", data.tobytes(), self.name), own, self.name, job.settings.column_kind)
+        loss = _if_own("loss", job.parts.loss)
+        structure = _if_own("model", make("model", job.settings.model))
+        packed = store.unpack("model", data.tobytes(), self.name)
+        return from_file(*packed, loss, self.name, job.settings.column_kind, structure=structure)
 
     def of(self, number: int) -> dict[str, Any]:
         """Return the header of a run, as of a checkpoint of its own."""
@@ -231,3 +233,8 @@ def restore_run(saved: SavedRuns, number: int, engine: Engine) -> None:
     with restoring(name):
         engine.restore(header, arrays)
     check_restored((header, arrays), engine.state(), name)
+
+
+def _if_own(kind: str, part: Any) -> Any:
+    """Return a part that is not streamsgd's, which a file cannot bring with it; else None."""
+    return None if type(part) in PARTS[kind].values() else part
