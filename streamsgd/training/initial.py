@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from streamsgd.training.job import Job
 
 
+RARE = 0.05
+"""Share of the rarer of two classes below which values are given room ..."""
+
+HALF = 0.5
+"""... by a start at this share of the log odds: at all of them slopes of negatives are so small that the weights of values
+that no positive has hardly move in one pass."""
+
+
 def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
-    """Set the intercepts to the score of the best constant prediction of the first look."""
+    """Set the intercepts to the score of the best constant prediction of the first look.
+
+    Where one class is rare and a race learns rows of a few of many weights, it is half of it (docs/defaults.md).
+    """
     if policy_of("scale", job.settings.scale) == "none":
         return
     look = Sample(job.dataset, job.settings, job.recipe.filter, job.recipe.filter_columns)
@@ -31,7 +42,8 @@ def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
     if job.target.task == "multiclass":
         weights[-1] = np.log(np.maximum(shares, 1e-9))
     elif job.parts.loss.task == "binary":
-        weights[-1, 0] = np.log(shares[1] / shares[0])
+        rare = shares.min() < RARE and job.encoding.is_wide and is_race(job.parts.optimizer)
+        weights[-1, 0] = np.log(shares[1] / shares[0]) * (HALF if rare else 1.0)
     elif job.target.task == "poisson":
         weights[-1, 0] = np.log(max(shares[0], 1e-9))
 
