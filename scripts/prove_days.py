@@ -46,7 +46,7 @@ streamsgd.train(sys.argv[1], "y", out=sys.argv[2], checkpoint_chunks=1, **json.l
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--rows", type=int, default=8000, help="of a day")
+    parser.add_argument("--rows", type=int, default=25_000, help="of a day")
     parser.add_argument("--kills", type=int, default=10, help="days that are killed in their middle")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="prove_days_") as folder:

@@ -60,8 +60,9 @@ def train(
     source
         Path, folder, glob, URL, or a list of them; or a table (anything with `__arrow_c_stream__`), a list of tables or of
         dicts, or a `pyarrow.dataset`; or a stream (a generator of tables, a `RecordBatchReader`, a LazyFrame of Polars, a
-        relation of DuckDB), which is written to a temporary file first; or a `deltalake.DeltaTable`; or a Dask DataFrame, a
-        list of delayed tables, or of futures of tables; or a source of your own (`data.source.BaseSource`).
+        relation of DuckDB), which is written to a temporary file first; or a table of Delta or Iceberg (`deltalake`,
+        `pyiceberg`); or a Dask DataFrame, a list of delayed tables, or of futures of tables; or a source of your own
+        (`data.source.BaseSource`).
     target
         Column to predict.
     out
@@ -325,7 +326,7 @@ def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *
     out
         Path or URL of the file.
     to
-        json or numpy.
+        json, numpy or onnx.
 
     Raises
     ------

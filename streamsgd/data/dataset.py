@@ -25,7 +25,7 @@ from streamsgd.data.folders import PartitionColumns, partition_columns
 from streamsgd.data.footers import footer_in, split_footer
 from streamsgd.data.normalise import aside_of, noted, plain_type
 from streamsgd.data.reading import TypedReader
-from streamsgd.data.schemas import Conflict, bare, column_problem, unify
+from streamsgd.data.schemas import Conflict, bare, column_problem, field_ids, unify
 from streamsgd.data.source import Source
 from streamsgd.errors import DataError, SchemaError
 
@@ -54,6 +54,7 @@ class Inventory:
     `missing` (column -> a file without it), `conflicts` and `duplicates` (column -> a file that has it twice)
     are raised by `require`. A column that is also a partition folder is taken from the folder; `partition_texts`
     has its values as the folders' names say them. `aside` (column -> why) names columns that are no features unless asked for.
+    `ids` are those of the columns of each of `file_schemas`.
     """
 
     source: Files
@@ -72,6 +73,7 @@ class Inventory:
     duplicates: Mapping[str, str]
     partition_texts: tuple[tuple[str | None, ...], ...] = ()
     aside: Mapping[str, str] = field(default_factory=dict)
+    ids: tuple[tuple[int, ...], ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -179,6 +181,7 @@ def read_dataset(
         duplicates={name: value for name, value in unified.duplicates.items() if name not in names} | twice,
         partition_texts=folders.texts,
         aside=aside | folders.aside(types),
+        ids=tuple(map(field_ids, written)),
     )
 
 

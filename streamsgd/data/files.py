@@ -36,7 +36,10 @@ _LIVE_FILES = {
     "Hudi": "hudi.HudiTable(path).get_file_slices()",
 }
 
-_EXTRAS = {"Delta": "; or name the folder of the table itself after pip install 'streamsgd[delta]'"}
+_EXTRAS = {
+    "Delta": "; or name the folder of the table itself after pip install 'streamsgd[delta]'",
+    "Iceberg": "; or name the newest of its metadata/*.metadata.json after pip install 'streamsgd[iceberg]'",
+}
 
 
 class NoFilesError(DataError):

@@ -13,6 +13,7 @@ from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.delta import dataset_of_delta, is_delta
 from streamsgd.data.files import TableFolderError
 from streamsgd.data.filesystems import locate
+from streamsgd.data.iceberg import dataset_of_iceberg, is_iceberg
 from streamsgd.data.parquet_files import open_files
 from streamsgd.data.source import Source
 from streamsgd.data.tables import table_dataset
@@ -61,6 +62,7 @@ OPENERS = (
     Opener(streams.is_stream, lambda data, _: streams.dataset_of_stream(data), "the stream"),
     Opener(lambda data: isinstance(data, Source), lambda data, _: Dataset(data), "the source", by_file=True),
     Opener(is_delta, dataset_of_delta, "the Delta table", by_file=True),
+    Opener(is_iceberg, dataset_of_iceberg, "the Iceberg table", by_file=True),
     Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
     Opener(streams.is_arrow_dataset, lambda data, _: streams.dataset_of_arrow(data), "the pyarrow.dataset"),
     Opener(lambda data: hasattr(data, "__arrow_c_stream__"), lambda data, _: table_dataset(data), "the table"),

@@ -37,6 +37,11 @@ def bare(schema: Any) -> Any:
     return pa.schema([field.remove_metadata() for field in schema])
 
 
+def field_ids(schema: Any) -> tuple[int, ...]:
+    """Return the ids that a writer gave to the columns of a file, -1 where it gave none."""
+    return tuple(int((field.metadata or {}).get(b"PARQUET:field_id", -1)) for field in schema)
+
+
 def unify(schemas: Sequence[Any], files: Sequence[str]) -> Unified:
     """Unify distinct schemas, each with the name of a file that has it.
 
