@@ -44,7 +44,9 @@ def show(
 
 @click.command(cls=Sectioned, section="Use a model", examples=("late.sgd --to json -o late.json",))
 @MODEL
-@click.option("--to", required=True, type=click.Choice(["json", "numpy"]), help="JSON, or arrays of NumPy (.npz).")
+@click.option(
+    "--to", required=True, type=click.Choice(["json", "numpy", "onnx"]), help="JSON, arrays of NumPy (.npz), or ONNX."
+)
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write it.")
 @output_flags
 def export(model: str, *, to: str, out: str, as_json: bool, quiet: bool, verbose: bool) -> None:

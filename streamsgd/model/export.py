@@ -1,4 +1,4 @@
-"""Models as other programs read them: JSON, or arrays of NumPy. `streamsgd.serving` loads both."""
+"""Models as other programs read them: JSON, arrays of NumPy, both of which `streamsgd.serving` loads, or ONNX."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
+from streamsgd.model.onnx import onnx_bytes
 from streamsgd.model.structure import need_linear
 from streamsgd.settings.registry import PARTS
 
@@ -37,14 +38,15 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     to
         json: one object with `loss`, `encoding`, `target`, `settings` and `weights`: the shape, the rows that are not zero
         (`used`) and their `values`. numpy: an .npz of `weights`, (n_coordinates, n_outputs), and `header`, the rest as JSON.
+        onnx: a graph, of what ONNX can say; see `model.onnx`.
 
     Raises
     ------
     SettingsError
         There is no such form.
     ModelError
-        The loss or a kind of column is not streamsgd's, so that no other program could know what it does; or the storage
-        refused.
+        The loss or a kind of column is not streamsgd's, so that no other program could know what it does, or a column is none
+        that ONNX can say; or the storage refused.
 
     """
     if to not in FORMS:
@@ -57,13 +59,19 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     if model.encoding.custom:
         kind = model.encoding.custom[0]
         raise ModelError(f"columns of the kind {kind.name!r}, {kind.place}, are not streamsgd's: leave them out of the model")
+    store.write(out, FORMS[to](model))
+
+
+def _kept(model: Model) -> dict[str, Any]:
+    """Return what scoring needs beside the weights, as JSON values."""
     header = model.header()
     kept = {"format": store.FORMAT, **{key: header[key] for key in KEPT}}
     kept["settings"] = {key: model.settings[key] for key in SETTINGS if key in model.settings}
-    store.write(out, FORMS[to](kept, model.weights))
+    return kept
 
 
-def _json(header: dict[str, Any], weights: np.ndarray) -> bytes:
+def _json(model: Model) -> bytes:
+    weights = model.weights
     used = np.flatnonzero((weights != 0.0).any(axis=1))
     given = {
         "shape": list(weights.shape),
@@ -71,14 +79,14 @@ def _json(header: dict[str, Any], weights: np.ndarray) -> bytes:
         "used": used.tolist(),
         "values": weights[used].ravel().tolist(),
     }
-    return json.dumps({**header, "weights": given}, sort_keys=True).encode()
+    return json.dumps({**_kept(model), "weights": given}, sort_keys=True).encode()
 
 
-def _numpy(header: dict[str, Any], weights: np.ndarray) -> bytes:
+def _numpy(model: Model) -> bytes:
     out = io.BytesIO()
-    np.savez(out, weights=weights, header=np.array(json.dumps(header, sort_keys=True)))
+    np.savez(out, weights=model.weights, header=np.array(json.dumps(_kept(model), sort_keys=True)))
     return out.getvalue()
 
 
-FORMS = {"json": _json, "numpy": _numpy}
+FORMS = {"json": _json, "numpy": _numpy, "onnx": onnx_bytes}
 """What makes the bytes of each form."""
