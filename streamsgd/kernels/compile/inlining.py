@@ -63,7 +63,21 @@ class _Block(Block):
         scope.redefined = copy(scope.redefined)
         scope.var_redefinitions = deepcopy(scope.var_redefinitions)
         memo[id(self.scope)] = scope
-        made = Block(scope, self.loc)
+        made = _Copied(scope, self.loc)
+        made.body = deepcopy(self.body, memo)
+        return made
+
+
+class _Copied(Block):
+    """A copy. Numba's `inline_ir` copies it at once a second time, to return what nobody asks for: that one is not made."""
+
+    copied = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Block:
+        if not self.copied:
+            self.copied = True
+            return self
+        made = Block(deepcopy(self.scope, memo), self.loc)
         made.body = deepcopy(self.body, memo)
         return made
 

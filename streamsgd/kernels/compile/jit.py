@@ -28,6 +28,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 
+from streamsgd.kernels.compile.frontend import forget, remember
 from streamsgd.kernels.compile.inlining import compiled_once, inlined
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def _say_uncached(reason: str) -> None:
 _said_uncached: list[str] = []
 
 
-class _NoCollecting:
-    """Keeps Python's collector of garbage from running while anything compiles: it takes a sixth of the time."""
+class _Compiling:
+    """While anything compiles Numba's frontend remembers, and Python's collector of garbage, a sixth of the time, rests."""
 
     def __init__(self) -> None:
         self._lock, self._compiling, self._was_on = Lock(), 0, False
@@ -154,16 +155,19 @@ class _NoCollecting:
             if not self._compiling:
                 self._was_on = gc.isenabled()
                 gc.disable()
+                remember()
             self._compiling += 1
 
     def __exit__(self, *_error: object) -> None:
         with self._lock:
             self._compiling -= 1
-            if not self._compiling and self._was_on:
-                gc.enable()
+            if not self._compiling:
+                forget()
+                if self._was_on:
+                    gc.enable()
 
 
-_no_collecting = _NoCollecting()
+_compiling = _Compiling()
 
 
 def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: frozenset[str] = FASTMATH) -> Any:
@@ -174,7 +178,7 @@ def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: froze
     compiled = njit(nogil=True, fastmath=set(fastmath), error_model=ERROR_MODEL, _nrt=counts, no_cfunc_wrapper=True)(function)
     if config.DISABLE_JIT:
         return compiled
-    compiled._compiler.compile = _collecting_nothing(compiled._compiler.compile)  # noqa: SLF001
+    compiled._compiler.compile = _remembering(compiled._compiler.compile)  # noqa: SLF001
     try:
         compiled._cache = _KernelCache(function)  # noqa: SLF001
     except RuntimeError:
@@ -182,10 +186,10 @@ def kernel(function: Callable[..., Any], *, counts: bool = True, fastmath: froze
     return compiled
 
 
-def _collecting_nothing(compile_: Callable[..., Any]) -> Callable[..., Any]:
+def _remembering(compile_: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(compile_)
     def compile_at_once(args: Any, return_type: Any) -> Any:
-        with _no_collecting:
+        with _compiling:
             return compile_(args, return_type)
 
     return compile_at_once
