@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 import streamsgd
-from streamsgd.kernels.parts.models import Factored
+from streamsgd.kernels.models.machines import Factored
 
 SIZES = (20, 15)
 SINGULAR = (12.0, 6.0, *[0.5] * 13)

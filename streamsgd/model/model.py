@@ -16,7 +16,7 @@ from streamsgd.errors import ModelError
 from streamsgd.features.conform import column_types
 from streamsgd.features.encoder import Encoder
 from streamsgd.features.layout import most_entries
-from streamsgd.kernels.parts.models import LINEAR, compiled, is_linear
+from streamsgd.kernels.models.machines import LINEAR, compiled, is_linear
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import Mixed
 from streamsgd.kernels.sums.score import score, score_modelled
@@ -87,7 +87,7 @@ class Model(LearnsOn):
     spread: Spread | None = None
     """Of `sample`, from the posterior; of `calibrate`, scores of rows not seen before, and what residuals are divided by."""
     structure: Any = LINEAR
-    """What makes a score of a row's values and these weights: a model of `kernels.parts.models`, as people name it."""
+    """What makes a score of a row's values and these weights: a model of `kernels.models.machines`, as people name it."""
     told: list[dict[str, Any]] = field(default_factory=list)
     """What the run printed that this process trained it in; in no file."""
 

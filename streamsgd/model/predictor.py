@@ -23,7 +23,7 @@ class Predictor(Protocol):
 
     @property
     def structure(self) -> Any:
-        """What makes a score of a row: a model of `kernels.parts.models`, as people name it."""
+        """What makes a score of a row: a model of `kernels.models.machines`, as people name it."""
 
     @property
     def target(self) -> Target:

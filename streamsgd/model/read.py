@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ModelError
-from streamsgd.kernels.parts.models import compiled, rows_of, width_of
+from streamsgd.kernels.models.machines import compiled, rows_of, width_of
 from streamsgd.model import store
 from streamsgd.model.format import unfolded, unpacked
 from streamsgd.model.further import read_further, split_further

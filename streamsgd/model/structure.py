@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ModelError, SettingsError
-from streamsgd.kernels.parts.models import LINEAR, compiled, is_linear
+from streamsgd.kernels.models.machines import LINEAR, compiled, is_linear
 from streamsgd.model.validate import refuse
 from streamsgd.settings.registry import PARTS, make
 

@@ -11,14 +11,15 @@ from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts import judged, losses, methods, models, networks, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.models import machines, networks
+from streamsgd.kernels.parts import judged, losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
 PARTS: dict[str, dict[str, Any]] = {
     "model": {
-        "linear": models.Linear,
-        "fm": models.FM,
+        "linear": machines.Linear,
+        "fm": machines.FM,
         "mlp": networks.MLP,
     },
     "loss": {

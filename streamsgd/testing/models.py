@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamsgd.kernels.learn.fit import fit
-from streamsgd.kernels.parts.models import compiled, is_linear, rows_of
+from streamsgd.kernels.models.machines import compiled, is_linear, rows_of
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
@@ -38,7 +38,7 @@ def check_model(model: Any) -> None:
     Parameters
     ----------
     model
-        A NamedTuple as `kernels.parts.models` describes, as people name it or as kernels take it.
+        A NamedTuple as `kernels.models.machines` describes, as people name it or as kernels take it.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamsgd.features.sample import Sample
 from streamsgd.kernels.learn.factors import FACTORS
-from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import holds_factors, is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import State, make_state
 from streamsgd.settings.policies import policy_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.kernels.parts.models import rows_of, width_of
+from streamsgd.kernels.models.machines import rows_of, width_of
 from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
 from streamsgd.settings.batches import adaptive

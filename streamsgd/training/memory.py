@@ -12,7 +12,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.parts.models import rows_of, width_of
+from streamsgd.kernels.models.machines import rows_of, width_of
 from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets

@@ -26,7 +26,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
-from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamsgd.kernels.compile.jit import cpu_target
-from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of

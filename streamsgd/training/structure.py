@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts.factored import NormalizedFactors
-from streamsgd.kernels.parts.models import compiled, is_linear
+from streamsgd.kernels.models.factored import NormalizedFactors
+from streamsgd.kernels.models.machines import compiled, is_linear
 from streamsgd.kernels.parts.optimizers import Normalized
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.settings.registry import make

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamsgd.kernels.learn.factors import born
-from streamsgd.kernels.parts.models import FM, Factored, Linear, compiled, spread
+from streamsgd.kernels.models.machines import FM, Factored, Linear, compiled, spread
 from streamsgd.settings.registry import PARTS, make
 from streamsgd.testing import check_model
 

@@ -9,8 +9,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from streamsgd.features.layout import Layout
 from streamsgd.kernels.learn.fit import fit
-from streamsgd.kernels.parts.models import compiled, rows_of
-from streamsgd.kernels.parts.networks import MLP
+from streamsgd.kernels.models.machines import compiled, rows_of
+from streamsgd.kernels.models.networks import MLP
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext

@@ -1,4 +1,4 @@
-"""Laws of models that are not linear: stops, workers and files leave no trace, and what they do not support is refused by name."""
+"""Laws of models that are not linear: stops, workers and files leave no trace; what they do not support is refused by name."""
 
 from collections.abc import Callable
 from functools import partial

@@ -40,7 +40,7 @@ SOON = 2
 
 @lean
 def born(model, j, f):
-    """Return what a factor of a coordinate begins with; in Python `models.spread`."""
+    """Return what a factor of a coordinate begins with; in Python `machines.spread`."""
     bits = mix(np.uint64(model.key), np.uint64(j) * np.uint64(model.k) + np.uint64(f))
     return model.start * ROOT_OF_3 * (2.0 * (np.float64(bits >> np.uint64(11)) * 2.0**-53) - 1.0)
 

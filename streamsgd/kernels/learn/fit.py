@@ -38,7 +38,7 @@ from streamsgd.kernels.learn.svrg import (
     reduce_one,
     settle_drifts,
 )
-from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHED, WEIGHT

@@ -9,7 +9,7 @@ from streamsgd.kernels.structs.state import TOUCHED
 
 
 def learn_modelled(parts, block, members, n, state, pace, epoch, shared, scratch):
-    """Add the gradients of rows, of any layout; see `kernels.parts.models` for the verbs."""
+    """Add the gradients of rows, of any layout; see `kernels.models.machines` for the verbs."""
     loss, model, weights, grad = parts.loss, parts.model, state.weights, state.grad
     touched, n_touched, across, further = state.touched, state.clock[TOUCHED], width(model), beyond(model)
     out, kept = scratch.out, scratch.kept

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.memory import SIDE
-from streamsgd.kernels.parts.models import LINEAR, is_linear
+from streamsgd.kernels.models.machines import LINEAR, is_linear
 
 SPAN = 16
 """Rows of a batch whose scores are worked out side by side."""
@@ -19,7 +19,7 @@ class Parts(NamedTuple):
     optimizer: Any
     schedule: Any
     model: Any = LINEAR
-    """As `kernels.parts.models.compiled` returns it."""
+    """As `kernels.models.machines.compiled` returns it."""
 
 
 class Block(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsgd.features.layout import most_entries
 from streamsgd.kernels.algebra.whiten import invert_factor
-from streamsgd.kernels.parts.models import is_linear
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.sandwich import lay_chunk, new_sandwich
 from streamsgd.model.sketch import Spread

@@ -1,4 +1,4 @@
-"""Small networks: as `models` has them, with a row of the first layer for every coordinate.
+"""Small networks: as `machines` has them, with a row of the first layer for every coordinate.
 
 The first hidden layer is the sum of the rows of a row's entries, times their factors: of a number its column of weights, of a
 category its embedding, of the intercept the biases. Behind the coordinates stand the other layers, [from][to] and then biases,
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.kernels.parts.models import AT_ONCE, key_of, spread
+from streamsgd.kernels.models.machines import AT_ONCE, key_of, spread
 
 ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
 
