@@ -19,7 +19,7 @@ from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.rates import USUAL_BATCH, scale_rate
-from streamsgd.training.structure import model_of_kernels, usual_optimizer, usual_rate, with_factors
+from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
@@ -77,7 +77,7 @@ def check_steps(settings: Settings, parts: Parts, lanes: Lanes) -> None:
     if settings.steps is None:
         return
     if is_sequential(parts.optimizer) or reduces(parts.optimizer) or judges(parts.optimizer):
-        name = type(parts.optimizer).__name__.lower()
+        name = name_of(parts.optimizer).lower()
         raise SettingsError(
             f"--steps counts updates by batches, and --optimizer {name} makes none: take adam or sgd, or --epochs"
         )
@@ -140,7 +140,7 @@ def penalty_of(settings: Settings, n_rows: int) -> Any:
 
 def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: bool) -> None:
     """Refuse an optimizer and settings that contradict each other."""
-    name = type(optimizer).__name__
+    name = name_of(optimizer)
     if is_sequential(optimizer) and settings.batch_size not in ("auto", 1):
         raise SettingsError(f"--optimizer {name.lower()} learns row by row: leave --batch-size {settings.batch_size} out")
     clips = [f"--{key.replace('_', '-')}" for key in ("clip_norm", "clip_value") if getattr(settings, key) is not None]
@@ -287,7 +287,7 @@ def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encodi
     if lanes.combine == "average" and settings.batch_size == "full":
         raise SettingsError("--batch-size full makes one update per epoch, by all lanes together: pass --combine sync")
     if lanes.combine == "sync" and is_sequential(parts.optimizer):
-        name = type(parts.optimizer).__name__.lower()
+        name = name_of(parts.optimizer).lower()
         raise SettingsError(
             f"--combine sync adds up the gradients of lanes, and --optimizer {name} learns row by row: pass --combine average, "
             "or an optimizer of batches, such as adam"

@@ -32,6 +32,11 @@ def model_of_kernels(settings: Settings) -> Any:
         raise SettingsError(f"--model {settings.model}: {error}") from None
 
 
+def name_of(optimizer: Any) -> str:
+    """Return the class of an optimizer as people name it: what kernels take of it may be another."""
+    return type(getattr(optimizer, "named", optimizer)).__name__
+
+
 def usual_optimizer(model: Any, *, of_batches: bool) -> str:
     """Return the spec of the optimizer of a model that is not linear, if nobody says."""
     return "normalized" if getattr(model, "factored", False) and not of_batches else "adam"
@@ -119,7 +124,7 @@ def check_structure(settings: Settings, parts: Parts, encoding: Encoding) -> Non
 
 def _check_optimizer(name: str, settings: Settings, parts: Parts) -> None:
     optimizer = parts.optimizer
-    said = type(getattr(optimizer, "named", optimizer)).__name__.lower()
+    said = name_of(optimizer).lower()
     factored = isinstance(optimizer, NormalizedFactors)
     if reduces(optimizer) or judges(optimizer) or (is_sequential(optimizer) and not factored):
         way = "normalized or adam" if getattr(parts.model, "factored", False) else "adam"
