@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamsgd.errors import DataError
 from streamsgd.kernels.compile.jit import NamedByKey
 
 # --- law: kernels compile once, are kept on disk, and are plain Python
@@ -151,6 +153,35 @@ def test_two_processes_that_compile_at_once_do_not_swap_their_code(tmp_path: Pat
     files[0].save(("first",), "code of the first")
     assert files[1].load(("second",)) == "code of the second"
     assert files[1].load(("first",)) == "code of the first"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"streamsgd.errors", b"streamsgd.former"),  # of a version that named its modules otherwise
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:-8] + b"\xff" * 8,
+    ],
+)
+def test_an_index_of_another_version_or_a_damaged_one_is_made_anew(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = NamedByKey(str(tmp_path), "fit", "stamp")
+    file.save((DataError,), "code")
+    assert file.load((DataError,)) == "code"
+    index = next(tmp_path.glob("*.nbi"))
+    before = index.read_bytes()
+    index.write_bytes(damage(before))
+    assert index.read_bytes() != before
+    assert file.load((DataError,)) is None
+    file.save((DataError,), "code again")
+    assert file.load((DataError,)) == "code again"
+
+
+def test_damaged_code_is_compiled_again(tmp_path: Path) -> None:
+    file = NamedByKey(str(tmp_path), "fit", "stamp")
+    file.save(("key",), "code")
+    next(tmp_path.glob("*.nbc")).write_bytes(b"half of")
+    assert file.load(("key",)) is None
 
 
 WITHOUT_FOLDERS = """

@@ -94,6 +94,24 @@ class NamedByKey(IndexDataCacheFile):
         self._save_data(name, data)
         self._save_index({**self._load_index(), key: name})
 
+    def load(self, key: Any) -> Any:
+        """Return what was compiled for a key; None where there is none that can be read, and it is compiled again."""
+        try:
+            return super().load(key)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001  a damaged entry, in whatever way
+            return None
+
+    def _load_index(self) -> Any:
+        """Return the index: empty where it is damaged, or of a version whose modules had other names."""
+        try:
+            return super()._load_index()
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001  unpickling raises what it likes
+            return {}
+
 
 class _KernelCache(FunctionCache):
     """A function cache whose key also sees callees, parts and options.
