@@ -6,6 +6,7 @@ stream, which a checkpoint has, so that a run that was killed drops the same.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -187,7 +188,8 @@ class ManyRuns:
         with stopping(self.stop), said_once():
             while self.group < len(self.groups):
                 self._run_group()
-                self.group, self.rung, self._saved = self.group + 1, 0, None
+                self.group, self.rung = self.group + 1, 0
+                gc.collect()  # engines and their stream know each other, and the next group has the memory planned for itself
         return [self.ended[number] for number in range(len(self.jobs))]
 
     def clear(self) -> None:
@@ -233,6 +235,7 @@ class ManyRuns:
         if self._saved is not None:
             for number, engine in zip(self._members, engines, strict=True):
                 restore_run(self._saved, number, engine)
+            self._saved = None
 
     def _between(self, engines: Sequence[Engine], going: list[int]) -> dict[int, BaseException]:
         """Drop who learns worst if it is time to, tell, save; return what is to be raised in which run."""
