@@ -193,7 +193,7 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
         ({"optimizer": "race"}, "--optimizer race learns linear models only"),
         ({"optimizer": "normalized", "penalty": "l2"}, "--penalty l2 is for batches"),
         ({"optimizer": "normalized", "average": 1.0}, "--average is for batches"),
-        ({"lanes": 2, "combine": "sync"}, "--combine sync adds up the gradients of lanes"),
+        ({"optimizer": "normalized", "lanes": 2, "combine": "sync"}, "--combine sync adds up the gradients of lanes"),
         ({"features": ["id"]}, "a row has one, of 'id'"),
         ({"model": "mlp", "optimizer": "normalized"}, "take adam for --model mlp"),
         ({"model": "fm:k=0"}, "k=0 is not within 1 and 256"),
