@@ -13,6 +13,7 @@ from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
 from streamsgd.model.read import load
+from streamsgd.model.structure import need_linear
 from streamsgd.settings.make import make_settings
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callbacks, OnEvent
@@ -98,9 +99,10 @@ def measure_noise(
 
 
 def _model(at: Model | str | os.PathLike[str], given: Mapping[str, Any]) -> Model:
-    if isinstance(at, Model):
-        return at
-    return load(at, loss=given.get("loss"), column_kind=given.get("column_kind") or ())
+    own = {"loss": given.get("loss"), "column_kind": given.get("column_kind") or ()}
+    model = at if isinstance(at, Model) else load(at, **own)
+    need_linear(model.structure, "gradients whose noise can be measured", "measure it at a linear model")
+    return model
 
 
 def _job(data: Any, settings: Settings, model: Model | None, footers: Callable[[int, int], None] | None) -> Job:

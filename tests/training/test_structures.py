@@ -207,6 +207,11 @@ def test_what_a_model_does_not_support_is_refused_by_name(data: Path, settings: 
         train(data, **{"model": "fm", **settings})
 
 
+def test_noise_is_not_measured_of_machines(data: Path) -> None:
+    with pytest.raises(SettingsError, match="measured of linear models"):
+        streamsgd.noise(str(data), "y", model="fm", exclude=["kind"])
+
+
 @pytest.mark.parametrize(
     "ask",
     [

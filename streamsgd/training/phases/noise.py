@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.errors import DataError
+from streamsgd.errors import DataError, SettingsError
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
@@ -23,7 +24,10 @@ from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, Noi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.kernels.structs.block import Parts
     from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
 
 COPIES = 5
@@ -194,10 +198,23 @@ def in_words(found: dict[str, Any]) -> str:
     return f"noise scale {found['noise_scale']:.4g} rows{between}"
 
 
+def check_linear(settings: Settings, parts: Parts, _encoding: Encoding) -> None:
+    """Refuse a model whose gradients nobody adds up here.
+
+    Raises
+    ------
+    SettingsError
+        Scores are no sums of weights.
+
+    """
+    if not is_linear(parts.model):
+        raise SettingsError(f"the noise of gradients is measured of linear models: leave --model {settings.model} out")
+
+
 MEASURED_NOISE = PhaseKind(
     "measured_noise",
     wanted=lambda _settings, _parts: True,
-    check=lambda _settings, _parts, _encoding: None,
+    check=check_linear,
     memory=lambda weights, _coordinates, _settings: noise_bytes(weights),
     passes=lambda _job: 1,
     make=MeasuredNoise,
