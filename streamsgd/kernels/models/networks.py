@@ -32,7 +32,7 @@ class MLP(NamedTuple):
     activation: str = "relu"
 
     usual_rates = {"adam": 0.003, "adamw": 0.003, "amsgrad": 0.003, "adagrad": 0.03, "rmsprop": 0.001}  # noqa: RUF012
-    most_epochs = 100
+    most_epochs = 40
     source = "Rumelhart, Hinton and Williams 1986, Nature 323; the start of Glorot and Bengio 2010, AISTATS"
 
     def compiled(self, seed: int = 0) -> Network:
