@@ -60,7 +60,7 @@ def _check_sayable(model: Model) -> None:
             _refuse(config.name, f"a number of a column of {means.get(config.column, 'an unknown kind')}")
     for category in model.encoding.categories:
         if category.part or not category.own:
-            _refuse(category.name, "a part of a moment" if category.part else "in the hashed space (--no-values, many values)")
+            _refuse(category.name, "a part of a moment" if category.part else "in the hashed space")
         if category.values and means.get(category.column) != "text":
             _refuse(category.name, f"a category of {means.get(category.column, 'an unknown kind')}, not of text")
     for name in [other.name for kind in (model.encoding.crosses, model.encoding.tails) for other in kind]:

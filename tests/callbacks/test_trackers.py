@@ -11,6 +11,7 @@ import streamsgd
 from streamsgd.callbacks.libraries import library
 from streamsgd.callbacks.mlflow import MLflow
 from streamsgd.callbacks.optuna import OptunaPruning
+from streamsgd.callbacks.pyfunc import _load_pyfunc, log_model, save_model
 from streamsgd.callbacks.tensorboard import TensorBoard
 from streamsgd.errors import SettingsError
 
@@ -111,3 +112,24 @@ def test_a_metric_that_never_came_is_said() -> None:
     streamsgd.train(TABLE, "y", callbacks=[pruning], **SETTINGS)
     with pytest.raises(SettingsError, match=r"did you mean 'valid\.log_loss'"):
         pruning.check()
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own libraries
+def test_mlflow_loads_and_scores_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of frames, in which nulls are NaN, and of dicts; of another loss as values."""
+    mlflow = pytest.importorskip("mlflow")
+    pyfunc = pytest.importorskip("mlflow.pyfunc")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+    sites = pa.array([None if k % 5 == 0 else f"site {k % 3}" for k in range(TABLE.num_rows)])
+    table = TABLE.append_column("site", sites)
+    model = streamsgd.train(table, "y", **{**SETTINGS, "epochs": 1, "categorical": ["site"]})
+    with mlflow.start_run():
+        logged = log_model(model, "clicks")
+    loaded = pyfunc.load_model(logged.model_uri)
+    some = table.slice(0, 100).drop(["y"])
+    assert loaded.predict(some.to_pandas()) == model.predict(some).tolist()
+    save_model(model, str(tmp_path / "saved"))
+    assert pyfunc.load_model(str(tmp_path / "saved")).predict(some.to_pandas()) == model.predict(some).tolist()
+    scorer = _load_pyfunc(str(tmp_path / "saved" / "data" / "model.json"))
+    assert np.allclose(scorer.predict(some.to_pylist(), {"probabilities": True}), model.predict_proba(some), atol=1e-6)

@@ -1,6 +1,9 @@
 """Every file, folder, module and check that the documentation names is there."""
 
 import re
+import shlex
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
@@ -8,6 +11,7 @@ from pkgutil import resolve_name
 import pytest
 
 import streamsgd.testing
+from streamsgd.cli.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,3 +55,26 @@ def test_the_picture_of_the_layers_is_the_law() -> None:
         if name.strip("/") not in {"phases", "tasks", "backends"}
     }
     assert drawn == LAYER
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """Else run scripts/write_reference.py."""
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "write_reference.py"), "--check"], check=True)
+
+
+def commands() -> list[str]:
+    """Return every command of streamsgd that a page shows on a line of its own."""
+    found = [
+        re.findall(r"^    (?:\$ )?(streamsgd (?!--).*)", page.read_text().replace("\\\n", " "), re.MULTILINE) for page in PAGES
+    ]
+    return sorted({line for lines in found for line in lines})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_are_understood(line: str) -> None:
+    """Every flag is there, and takes what is given; what they do is for the tests of each."""
+    name, *words = shlex.split(line.replace("...", ""), comments=True)[1:]
+    if {"--help", "--help-all"} & {*words}:
+        assert name in cli.commands
+        return
+    cli.commands[name].make_context(name, words, parent=cli.make_context("streamsgd", [name], resilient_parsing=True))
