@@ -22,6 +22,7 @@ PRINTED_BY = {
     "model/predict.py": ("predict",),
     "model/evaluate.py": ("evaluate",),
     "model/export.py": ("export",),
+    "model/onnx.py": ("export",),
     "api.py": ("evaluate",),
     "model/confusion.py": ("evaluate",),
     "model/evaluation.py": ("evaluate",),
