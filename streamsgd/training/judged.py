@@ -6,8 +6,8 @@ gradient beyond the step along: if it is taken, they are the first rows of the n
 
 The goal grows four-fold where a step brought less than half of what was promised, or went all the way to the minimum of its
 model: what is left then is the noise of its rows. It grows two-fold where a step was refused, and falls where steps may be
-longer and none was refused. From half of the data on, gradients are those of whole epochs. A decision that is open at the end of
-an epoch begins anew with the next one, at whose end it is exact: the difference of all rows.
+longer and none was refused. From half of the data on, gradients are those of whole epochs. A decision that is open at the end
+of an epoch begins anew with the next one, at whose end it is exact: the difference of all rows.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def quantile(alpha: float, look: int) -> float:
 
 
 def evidence(total: float, squares: float, n: int, z: float, *, reach: float = 0.0, n_all: float = math.inf) -> Evidence:
-    """Return the evidence of n of `n_all` rows, each once, by the sums of differences and of their squares and by their range."""
+    """Return the evidence of n of `n_all` rows, each once, by sums of differences and of their squares, and their range."""
     mean = total / n
     variance = max(0.0, squares / n - mean * mean) * n / max(1, n - 1)
     left = max(0.0, 1.0 - n / n_all)

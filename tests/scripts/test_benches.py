@@ -96,6 +96,14 @@ def test_batches_grow_just_enough() -> None:
         assert found["r_squared"] > 0.97
 
 
+def test_steps_are_judged_as_all_rows_would() -> None:
+    found = run("bench_trust.py", "--small", "--json")
+    assert found["decisions"] > 50
+    assert found["wrong"] <= 0.05 * found["decisions"]
+    assert found["unpaired"]["ratio"] > 5.0
+    assert all(result["no_worse"] and result["visits"] <= 3.0 for result in found["results"])
+
+
 def test_pilots_find_the_line_of_the_exact_recursion() -> None:
     found = run("bench_pilot.py", "--small", "--json")["results"]
     assert abs(found["a"] - 1.0) < 0.02
