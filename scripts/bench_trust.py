@@ -4,8 +4,8 @@
 
 decisions  Every decision of many runs on tables of numbers is done again with all rows, in NumPy. It is wrong where the mean of
            all differences is on the other side of the threshold. Reported is the upper bound of Clopper and Pearson, 99 %.
-unpaired   The decisions of a run over many rows are made again on fresh rows, by the same sequential test: paired, and by two
-           independent samples, one for each side. Counted are those for which fewer independent rows do than there are.
+unpaired   Steps of least squares are judged on rows of a large table by the same sequential test: paired, and by two
+           independent samples, one for each side.
 tables     The final loss over all rows, and row visits, of the optimizer against those of `auto`, all settings at their
            defaults. Every row that any evaluation touches is a visit.
 """
@@ -37,6 +37,8 @@ ROOT: Path = UNTUNED["SHARED"]
 MOST_ROWS = 50_000
 ROUNDING = 1e-9
 """Of a threshold: an exact decision nearer than this is one of rounding."""
+AWAY = (0.2, 0.3)
+"""From the minimum, in standard deviations of the noise, of steps that both tests judge."""
 FIRST = 16
 """Rows of the first look of the comparison with independent samples."""
 WHERE: dict[str, Any] = {"executor": "inline", "memory": "2GB"}
@@ -174,19 +176,28 @@ def needs(rows: Rows, decision: Decision, rng: np.random.Generator, *, paired: b
 
 
 def unpaired(n: int) -> dict[str, Any]:
-    """Compare what both tests need, on decisions of one run."""
+    """Compare what both tests need for steps to the minimum of least squares, from so many standard deviations of scores away.
+
+    Independent rows that do not come to an end count as all there are, which is less than they need.
+    """
     table = made(n, binary=False)
-    with Audit() as told:
-        model = streamsgd.train(table, "y", optimizer="trust-region:start=64", epochs=1, precision="float64", **WHERE)
-    rows, rng, sums, count = rows_of(model, table), np.random.default_rng(1), np.zeros(2), 0
-    for decision in told:
-        for _ in range(20):
-            alone = needs(rows, decision, rng, paired=False)
-            together = needs(rows, decision, rng, paired=True)
-            if alone is not None and together is not None:
-                sums += [together, alone]
-                count += 1
-    return {"decisions": count, "paired_rows": sums[0] / count, "unpaired_rows": sums[1] / count, "ratio": sums[1] / sums[0]}
+    x, y = np.column_stack([table[f"x{j}"].to_numpy() for j in range(20)]), table["y"].to_numpy()
+    best = np.linalg.lstsq(np.column_stack([x, np.ones(n)]), y, rcond=None)[0]
+    rows, rng, sums = Rows(x, y, binary=False), np.random.default_rng(1), np.zeros(3)
+    for away in AWAY * 20:
+        way = np.append(rng.normal(size=20), 0.0)
+        start = best + way * (away / float(np.std(x @ way[:-1])))
+        decision = Decision(start, best, 0.1 * 0.5 * away * away, accept=True, rows=0)
+        alone, together = (needs(rows, decision, rng, paired=paired) for paired in (False, True))
+        sums += [together or n, alone or n, alone is None]
+    count = 20 * len(AWAY)
+    return {
+        "decisions": count,
+        "open": int(sums[2]),
+        "paired_rows": sums[0] / count,
+        "unpaired_rows": sums[1] / count,
+        "ratio": sums[1] / sums[0],
+    }
 
 
 # --- all

@@ -1,5 +1,7 @@
 """Losses of the same rows at two sets of weights: what rows share falls out of the difference."""
 
+from typing import Any
+
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean_kernel
@@ -11,12 +13,12 @@ LESS, SQUARES, BEFORE, WEIGHT, MOST, LEAST = 0, 1, 2, 3, 4, 5
 and the smallest difference."""
 
 
-def no_sums():
+def no_sums() -> Any:
     """Return the sums of no row, float64 (6,)."""
     return np.array([0.0, 0.0, 0.0, 0.0, -np.inf, np.inf])
 
 
-def join_sums(sums, further):
+def join_sums(sums: Any, further: Any) -> None:
     """Add the sums of further rows, in place."""
     sums[:MOST] += further[:MOST]
     sums[MOST], sums[LEAST] = max(sums[MOST], further[MOST]), min(sums[LEAST], further[LEAST])
