@@ -185,8 +185,7 @@ def evaluate(
         As the settings of these names.
     weight, bad_rows, unreadable, infinite
         As the settings of these names; by default what they were in training. Without the weight column of training every row
-        counts alike, and that is said. Rows of a class that training did not see are left out, and counted as
-        `unseen_classes`.
+        counts alike, and that is said. Rows of a class that training did not see are left out, counted as `unseen_classes`.
     by
         Column for each of whose values all is measured apart, too: under `by`, by value.
     at_precision, top
@@ -382,8 +381,7 @@ def noise(
     on_progress, client
         As in training.
     settings
-        Fields of `settings.Settings`; with `at`, `loss` and `column_kind` say where those of the model are that are not
-        streamsgd's.
+        Fields of `settings.Settings`; with `at`, `loss` and `column_kind` are those of the model that are not streamsgd's.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import msgspec
 from streamsgd.errors import ModelError
 from streamsgd.model import store
 from streamsgd.settings.make import identity
-from streamsgd.training.prepare import survey
+from streamsgd.training.look import survey
 from streamsgd.training.start import read_start
 
 if TYPE_CHECKING:

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.data.open import open_data
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError, SettingsError
-from streamsgd.features.bins_pay import BinsPay
-from streamsgd.features.choose import choose_encoding
-from streamsgd.features.choose_target import choose_target
-from streamsgd.features.conform import conform, with_types
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
-from streamsgd.features.sample import Sample
-from streamsgd.features.shapes import choose_roles
-from streamsgd.features.target import check_weight
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
-from streamsgd.messages import stage
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import replaces
@@ -38,21 +28,20 @@ from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
 from streamsgd.training.caching import with_cache
-from streamsgd.training.class_weights import class_weights
 from streamsgd.training.defaults import (
     check_lanes,
     check_steps,
     choose_lanes,
     choose_parts,
     decided_by_memory,
-    task_of,
 )
 from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.judged_settings import check_judged
+from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
-from streamsgd.training.ordering import Order, OrderLooks, choose_order
+from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
@@ -61,55 +50,12 @@ from streamsgd.training.structure import check_structure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.planning.lanes import Lanes
     from streamsgd.settings.fields import Settings
 
 log = logging.getLogger("streamsgd")
-
-
-def survey(
-    data: Any, settings: Settings, progress: Callable[[int, int], None] | None = None
-) -> tuple[Dataset, Roles, Any, tuple[str, ...]]:
-    """Read the footers, prune by the filter, and give each column its role.
-
-    Raises
-    ------
-    DataError
-        The data is missing, damaged, empty, or without a column that is needed.
-
-    """
-    nulls = settings.missing_columns == "null"
-    dataset, expression, columns = open_data(data, settings.filter, progress, nulls=nulls)
-    dataset, roles = choose_roles(Sample(dataset, settings, expression, columns))
-    needed = [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())]
-    require(dataset, needed, nulls=roles.features if nulls else ())
-    if roles.weight:
-        check_weight(roles.weight, dataset.schema.field(roles.weight).type)
-    return dataset, roles, expression, columns
-
-
-class Look(NamedTuple):
-    """What a look at the data came to: of all settings that say the same of its columns and rows."""
-
-    dataset: Dataset
-    roles: Roles
-    expression: Any
-    columns: tuple[str, ...]
-    """Of the filter."""
-    encoding: Encoding
-    target: Target
-    class_weights: tuple[float, ...]
-    sample: Sample | None
-    """Rows that were looked at, until they are released; None where a run that is resumed says all."""
-    peak_bytes: int
-    chosen: str
-    """Why numbers got bins or did not, in a line; empty where nobody asked."""
-    orders: OrderLooks
-    plans: dict[tuple[int, int, int], Plan]
-    """By the rows of a chunk, bytes of a row, rows of a tile: of very many row groups a plan takes seconds."""
 
 
 def prepare(
@@ -180,39 +126,6 @@ def prepare_many(
     return [
         _job(look, own, parts, thinner, then) for own, (parts, thinner), then in zip(settings, decided, before, strict=True)
     ]
-
-
-def look_at(
-    data: Any,
-    settings: Settings,
-    *,
-    frozen: dict[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    constant: bool = False,
-) -> Look:
-    """Read the footers, and decide of the columns and the target by some rows, or as a run that is resumed did.
-
-    Raises
-    ------
-    DataError, SettingsError
-        The data cannot be used as the settings say.
-
-    """
-    set_io_timeout(settings.io_timeout)
-    dataset, roles, expression, columns = survey(data, settings, progress)
-    if frozen:
-        dataset = conform(frozen["encoding"], dataset, nulls=settings.missing_columns == "null")
-        known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
-        return Look(dataset, roles, expression, columns, *known, None, 0, "", OrderLooks(), {})
-    look = Sample(dataset, settings, expression, columns)
-    with stage("looking at some rows of every column"):
-        target = choose_target(look, roles.target, task_of(settings), constant=constant)
-        of_classes = class_weights(settings, look, target)
-        asked = BinsPay(look, target)
-        encoding, _ = choose_encoding(look, roles, asked)
-    encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
-    found = (dataset, roles, expression, columns, encoding, target, of_classes)
-    return Look(*found, look, look.peak_bytes, asked.line, OrderLooks(), {})
 
 
 def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:

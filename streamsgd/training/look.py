@@ -1,0 +1,104 @@
+"""A look at the data: footers, roles of columns, and by some rows how these become numbers; settings that say the same share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamsgd.data.dataset import Dataset, require
+from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.open import open_data
+from streamsgd.features.bins_pay import BinsPay
+from streamsgd.features.choose import choose_encoding
+from streamsgd.features.choose_target import choose_target
+from streamsgd.features.conform import conform, with_types
+from streamsgd.features.sample import Sample
+from streamsgd.features.shapes import choose_roles
+from streamsgd.features.target import check_weight
+from streamsgd.messages import stage
+from streamsgd.training.class_weights import class_weights
+from streamsgd.training.defaults import task_of
+from streamsgd.training.ordering import OrderLooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamsgd.features.encoding import Encoding
+    from streamsgd.features.roles import Roles
+    from streamsgd.features.target import Target
+    from streamsgd.planning.chunks import Plan
+    from streamsgd.settings.fields import Settings
+
+
+def survey(
+    data: Any, settings: Settings, progress: Callable[[int, int], None] | None = None
+) -> tuple[Dataset, Roles, Any, tuple[str, ...]]:
+    """Read the footers, prune by the filter, and give each column its role.
+
+    Raises
+    ------
+    DataError
+        The data is missing, damaged, empty, or without a column that is needed.
+
+    """
+    nulls = settings.missing_columns == "null"
+    dataset, expression, columns = open_data(data, settings.filter, progress, nulls=nulls)
+    dataset, roles = choose_roles(Sample(dataset, settings, expression, columns))
+    needed = [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())]
+    require(dataset, needed, nulls=roles.features if nulls else ())
+    if roles.weight:
+        check_weight(roles.weight, dataset.schema.field(roles.weight).type)
+    return dataset, roles, expression, columns
+
+
+class Look(NamedTuple):
+    """What a look at the data came to: of all settings that say the same of its columns and rows."""
+
+    dataset: Dataset
+    roles: Roles
+    expression: Any
+    columns: tuple[str, ...]
+    """Of the filter."""
+    encoding: Encoding
+    target: Target
+    class_weights: tuple[float, ...]
+    sample: Sample | None
+    """Rows that were looked at, until they are released; None where a run that is resumed says all."""
+    peak_bytes: int
+    chosen: str
+    """Why numbers got bins or did not, in a line; empty where nobody asked."""
+    orders: OrderLooks
+    plans: dict[tuple[int, int, int], Plan]
+    """By the rows of a chunk, bytes of a row, rows of a tile: of very many row groups a plan takes seconds."""
+
+
+def look_at(
+    data: Any,
+    settings: Settings,
+    *,
+    frozen: dict[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    constant: bool = False,
+) -> Look:
+    """Read the footers, and decide of the columns and the target by some rows, or as a run that is resumed did.
+
+    Raises
+    ------
+    DataError, SettingsError
+        The data cannot be used as the settings say.
+
+    """
+    set_io_timeout(settings.io_timeout)
+    dataset, roles, expression, columns = survey(data, settings, progress)
+    if frozen:
+        dataset = conform(frozen["encoding"], dataset, nulls=settings.missing_columns == "null")
+        known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
+        return Look(dataset, roles, expression, columns, *known, None, 0, "", OrderLooks(), {})
+    look = Sample(dataset, settings, expression, columns)
+    with stage("looking at some rows of every column"):
+        target = choose_target(look, roles.target, task_of(settings), constant=constant)
+        of_classes = class_weights(settings, look, target)
+        asked = BinsPay(look, target)
+        encoding, _ = choose_encoding(look, roles, asked)
+    encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
+    found = (dataset, roles, expression, columns, encoding, target, of_classes)
+    return Look(*found, look, look.peak_bytes, asked.line, OrderLooks(), {})
