@@ -1,4 +1,4 @@
-"""A look at the data: footers, roles of columns, and by some rows how these become numbers; settings that say the same share it."""
+"""A look at the data: footers, roles of columns, and by some rows how these become numbers; settings may share it."""
 
 from __future__ import annotations
 
