@@ -60,7 +60,7 @@ def executor(request: pytest.FixtureRequest) -> str:
 
 
 def train(data: Path | str, emit: Callable[[Any], None] | None = None, **settings: Any) -> Model:
-    given = {"target": "y", "executor": "inline", "epochs": 2, **settings}
+    given = {"target": "y", "executor": "inline", "epochs": 2, "validation": "none", **settings}
     return train_model(str(data), make_settings(given), emit=emit)[0]
 
 
