@@ -41,7 +41,7 @@ class Curvature(NamedTuple):
     room: Any
     """float64 (3 + n_outputs, at least n_members and n_outputs): for what is worked out per row."""
     caution: Any = np.ones(1)
-    """float64 (1,): times which the square of a slope counts as curvature, where that is more."""
+    """float64 (1,): times which the square of a slope counts as curvature, where that is more; of several outputs once."""
 
 
 def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int, caution: float = 1.0) -> Curvature:
@@ -69,7 +69,7 @@ def safe_curvature(loss, y, score, caution):
 
 
 @lean
-def safe_curvatures(loss, y, weight, scores, gradient, room, caution):
+def safe_curvatures(loss, y, weight, scores, gradient, room):
     """Fill rows 3 and on of `room` with second derivatives by every two outputs, times the row's weight.
 
     As with one output, what the slopes' products say is added as far as their trace is more. `gradient` has the weight already.
@@ -89,10 +89,10 @@ def safe_curvatures(loss, y, weight, scores, gradient, room, caution):
                 room[3 + q, k] = weight * (room[1, q] - room[0, q]) / (2.0 * step)
             trace += room[3 + k, k]
     for k in range(n):
-        squares += caution * gradient[k] * gradient[k]
+        squares += gradient[k] * gradient[k]
     if squares <= trace * weight:
         return
-    share = caution * (1.0 - trace * weight / squares) / weight
+    share = (1.0 - trace * weight / squares) / weight
     for k in range(n):
         if n <= MOST_OUTPUTS:
             for q in range(n):
@@ -177,7 +177,7 @@ def _add_many(loss, block, first, n, weights, grad, curvature, sums, scratch):
         _judge_row(loss, block.y[i], block.weight[i], scores, gradient, sums)
         adds(rows, i, gradient, grad)
         if curvature.diagonal.shape[0] > 0:
-            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room, curvature.caution[0])
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
             _bend_dense_many(rows.values, i, scores.shape[0], curvature)
 
 
@@ -254,7 +254,7 @@ def _add_entries_many(loss, block, first, n, weights, grad, curvature, sums, scr
             for k in range(n_outputs):
                 grad[index[e] * n_outputs + k] += gradient[k] * x[e]
         if curvature.diagonal.shape[0] > 0:
-            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room, curvature.caution[0])
+            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
             _bend_entries(i, index, x, count, n_outputs, curvature)
 
 
