@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 
 import streamsgd
 from streamsgd.settings.make import make_settings
-from streamsgd.training.pilot import Branch, run_pilot, run_seed
-from streamsgd.training.pilot_fit import fit_losses, recommended, straight_line
+from streamsgd.training.together.pilot import Branch, run_pilot, run_seed
+from streamsgd.training.together.pilot_fit import fit_losses, recommended, straight_line
 
 SIZES = np.array([4, 16, 64, 256])
 STEPS, RATE, N = 60, 0.1, 2048

@@ -26,8 +26,8 @@ from scipy.stats import beta
 
 import streamsgd
 from streamsgd.features.target import encode_target
-from streamsgd.training.judged import Judge
-from streamsgd.training.paired_test import Evidence, evidence, quantile
+from streamsgd.training.judged.paired_test import Evidence, evidence, quantile
+from streamsgd.training.judged.steps import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from streamsgd.model.read import load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
-    from streamsgd.training.many import train_many
-    from streamsgd.training.pilot import pilot
     from streamsgd.training.sampling import sample
-    from streamsgd.training.tuning import tune
+    from streamsgd.training.together.many import train_many
+    from streamsgd.training.together.pilot import pilot
+    from streamsgd.training.together.tuning import tune
 
 
 _HOMES = {
@@ -41,13 +41,13 @@ _HOMES = {
     "explain": "model.compare",
     "export": "api",
     "noise": "api",
-    "pilot": "training.pilot",
+    "pilot": "training.together.pilot",
     "predict": "api",
     "sample": "training.sampling",
     "report": "show.report",
     "shuffle": "api",
-    "train_many": "training.many",
-    "tune": "training.tuning",
+    "train_many": "training.together.many",
+    "tune": "training.together.tuning",
     "Trainer": "partial",
     "Model": "model.model",
     "load": "model.read",

@@ -45,7 +45,7 @@ def pilot(
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
         from streamsgd.show.pilot import pilot_text  # noqa: PLC0415
-        from streamsgd.training.pilot import run_pilot  # noqa: PLC0415
+        from streamsgd.training.together.pilot import run_pilot  # noqa: PLC0415
 
         began = time.monotonic()
         sizes, rates = numbers("--batch-size", batch_size, int), numbers("--learning-rate", learning_rate, float)

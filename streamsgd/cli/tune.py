@@ -60,7 +60,7 @@ def tune(
         given = {name: value for name, value in values.items() if name in flags}
         watch_checkpoints(given.get("checkpoint") or f"{out}.ckpt")
         from streamsgd.show.tune import progress_line, tuned_text  # noqa: PLC0415
-        from streamsgd.training.tuning import run_tune  # noqa: PLC0415
+        from streamsgd.training.together.tuning import run_tune  # noqa: PLC0415
 
         began, each = time.monotonic(), list[dict[str, Any]]()
 

@@ -10,8 +10,8 @@ from streamsgd.show.tables import number, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamsgd.training.many import Progress
-    from streamsgd.training.tuning import Tuned
+    from streamsgd.training.together.many import Progress
+    from streamsgd.training.together.tuning import Tuned
 
 SHOWN = 10
 """Configurations of the table that are shown, the best first."""

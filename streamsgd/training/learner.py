@@ -24,7 +24,7 @@ from streamsgd.training.averaging import begin
 from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, new_state, parameters
 from streamsgd.training.job import WHOLE_EPOCH, Job
-from streamsgd.training.judged import Judge
+from streamsgd.training.judged.steps import Judge
 from streamsgd.training.population import PopulationLoss
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
 from streamsgd.training.rare import plain_loss

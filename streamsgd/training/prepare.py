@@ -38,7 +38,7 @@ from streamsgd.training.defaults import (
 from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
-from streamsgd.training.judged_settings import check_judged
+from streamsgd.training.judged.refusals import check_judged
 from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, choose_order

@@ -31,9 +31,9 @@ PRINTED_BY = {
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),
     "training/measure.py": ("noise",),
-    "training/pilot.py": ("pilot",),
-    "training/many.py": ("tune",),
-    "training/tuning.py": ("tune",),
+    "training/together/pilot.py": ("pilot",),
+    "training/together/many.py": ("tune",),
+    "training/together/tuning.py": ("tune",),
     "settings/grid.py": ("tune",),
     "model/lines.py": ("tune",),
 }

@@ -16,9 +16,9 @@ import streamsgd
 from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
 from streamsgd.settings.make import make_settings
-from streamsgd.training.paired_test import evidence, quantile
+from streamsgd.training.judged.paired_test import evidence, quantile
+from streamsgd.training.judged.quadratic import within_radius
 from streamsgd.training.prepare import prepare
-from streamsgd.training.quadratic import within_radius
 
 PLAIN: dict[str, Any] = {"precision": "float64", "executor": "inline", "memory": "2GB"}
 JUDGING = ("trust-region", "armijo")

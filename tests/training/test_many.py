@@ -20,9 +20,9 @@ from streamsgd.model.model import Model
 from streamsgd.planning.halving import rungs
 from streamsgd.settings.grid import configurations, parse_grid
 from streamsgd.settings.make import make_settings
-from streamsgd.training.many import ManyRuns
 from streamsgd.training.prepare import prepare_many
-from streamsgd.training.together import groups_of
+from streamsgd.training.together.learn import groups_of
+from streamsgd.training.together.many import ManyRuns
 
 COMMON: dict[str, Any] = {
     "optimizer": "adam",

@@ -15,8 +15,8 @@ from test_polish import table_of
 
 import streamsgd
 from streamsgd.errors import BudgetError, DivergedError, SettingsError
-from streamsgd.training.pilot import run_pilot
-from streamsgd.training.pilot_fit import critical, f_tail, fit_losses, least_time, recommended, step_times
+from streamsgd.training.together.pilot import run_pilot
+from streamsgd.training.together.pilot_fit import critical, f_tail, fit_losses, least_time, recommended, step_times
 
 SETTINGS: dict[str, Any] = {"target": "y", "optimizer": "adam", "exclude": ["h"], "memory": "2GB", "executor": "inline"}
 
@@ -143,6 +143,6 @@ def test_bad_input_says_what_to_do(sizes: list[int], settings: dict[str, Any], w
 
 
 def test_branches_that_memory_does_not_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsgd.training.pilot.together_bytes", lambda *_: 10**12)
+    monkeypatch.setattr("streamsgd.training.together.pilot.together_bytes", lambda *_: 10**12)
     with pytest.raises(BudgetError, match="branches learn at once and take"):
         run_pilot(rows_of(500), {**SETTINGS, "exclude": []}, [4, 16], rates=[0.1], seeds=1)

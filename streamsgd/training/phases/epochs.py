@@ -11,9 +11,9 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
-from streamsgd.training import judged
 from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.job import WHOLE_EPOCH
+from streamsgd.training.judged import steps as judged
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.rare import thins

@@ -8,7 +8,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.kernels.parts.traits import judges
 from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import PARTS, make
-from streamsgd.training.judged import COLUMNS, MOST_LINES, MOST_PAIRS
+from streamsgd.training.judged.steps import COLUMNS, MOST_LINES, MOST_PAIRS
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts

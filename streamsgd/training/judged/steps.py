@@ -26,9 +26,9 @@ from streamsgd.kernels.structs.state import LOSS, ROWS, STEPS, WEIGHT, State
 from streamsgd.kernels.sums import paired
 from streamsgd.kernels.sums.objective import LOSS as TILE_LOSS
 from streamsgd.kernels.sums.objective import MOST_OUTPUTS
-from streamsgd.training.judged_sums import Counters, Side
-from streamsgd.training.paired_test import Evidence, evidence, quantile
-from streamsgd.training.quadratic import Proposal, along_gradient, within_radius
+from streamsgd.training.judged.paired_test import Evidence, evidence, quantile
+from streamsgd.training.judged.quadratic import Proposal, along_gradient, within_radius
+from streamsgd.training.judged.sums import Counters, Side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,12 +21,12 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import Learner
-from streamsgd.training.pilot_fit import as_dict, critical, fit_losses, least_time, recommended, step_times
 from streamsgd.training.prepare import prepare, prepare_many
 from streamsgd.training.run import reader_for
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.losses import MeasureLosses
-from streamsgd.training.together import check_alone, check_together, group_key, learn_together, sharing, together_bytes
+from streamsgd.training.together.learn import check_alone, check_together, group_key, learn_together, sharing, together_bytes
+from streamsgd.training.together.pilot_fit import as_dict, critical, fit_losses, least_time, recommended, step_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

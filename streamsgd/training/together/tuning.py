@@ -11,9 +11,9 @@ from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
 from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid
 from streamsgd.settings.words import speaks_python
-from streamsgd.training.many import ManyRuns
 from streamsgd.training.output import reserved
 from streamsgd.training.run import check_useful
+from streamsgd.training.together.many import ManyRuns
 
 if TYPE_CHECKING:
     import os
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
-    from streamsgd.training.many import Progress
-    from streamsgd.training.many_saved import Ended
+    from streamsgd.training.together.many import Progress
+    from streamsgd.training.together.saved import Ended
 
 HELD = 0.1
 """Share of rows that is held out to compare by, if nobody says."""

@@ -1,0 +1,1 @@
+"""Steps that are judged before they are taken: trust-region and armijo."""

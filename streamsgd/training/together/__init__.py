@@ -1,0 +1,1 @@
+"""Several runs that learn from one decode: `train_many`, `tune`, and pilots of batch sizes."""
