@@ -236,7 +236,8 @@ class Model(LearnsOn):
             parts = list(self._score_table(as_table(data, "the table")))
         else:
             parts = list(score_source(self, data))
-        scores, means = (np.concatenate([self.weights[:0], *(part[k] for part in parts)]) for k in (0, 1))
+        none = np.empty((0, self.n_outputs), self.weights.dtype)  # there may be no rows
+        scores, means = (np.concatenate([none, *(part[k] for part in parts)]) for k in (0, 1))
         return self.in_target_units(scores), self.in_target_units(means)
 
     def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

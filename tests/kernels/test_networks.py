@@ -73,17 +73,17 @@ def test_steps_are_those_of_scikit_learn(kind: Any, activation: str) -> None:
     x = rng.normal(size=(rows, n))
     y = (x[:, 0] * x[:, 1] > 0).astype(float) if kind is MLPClassifier else x[:, 0] * x[:, 1]
     theirs = kind(
-        (8, 5), activation=activation, solver="sgd", alpha=0.0, batch_size=batch, momentum=0.0, nesterovs_momentum=False,
+        hidden_layer_sizes=(8, 5), activation=activation, solver="sgd", alpha=0.0, batch_size=batch, momentum=0.0, nesterovs_momentum=False,
         learning_rate_init=0.3, shuffle=False, max_iter=3, tol=0.0, random_state=0,
     )  # fmt: skip
     matrices, biases = random_layers(rng, n, "8-5")
-    classes = [[0.0, 1.0]] if kind is MLPClassifier else []
-    theirs.partial_fit(x[:batch], y[:batch], *classes)
+    classes = {"classes": [0.0, 1.0]} if kind is MLPClassifier else {}
+    theirs.partial_fit(x[:batch], y[:batch], **classes)
     theirs.coefs_, theirs.intercepts_ = [m.copy() for m in matrices], [b.copy() for b in biases]
     theirs._optimizer.params = theirs.coefs_ + theirs.intercepts_
     for _ in range(3):
         for first in range(0, rows, batch):
-            theirs.partial_fit(x[first : first + batch], y[first : first + batch], *classes)
+            theirs.partial_fit(x[first : first + batch], y[first : first + batch], **classes)
     form, layout = compiled(MLP("8-5", activation)), Layout(n, n_coordinates=n + 1)
     block = layout.allocate(rows, "float64")
     block.rows.values[:, :n], block.y[:] = x, y
@@ -96,7 +96,7 @@ def test_steps_are_those_of_scikit_learn(kind: Any, activation: str) -> None:
         order, heads = np.zeros(rows, np.int32), np.zeros(1, np.int64)
         fit(parts, block, order, heads, state, StepContext(batch, 0, 0.0, 0.0, 1.0), scratch)
     assert np.abs(state.weights - flat(theirs.coefs_, theirs.intercepts_)).max() <= 1e-8
-    assert np.abs(state.weights - start).max() > 0.1
+    assert np.abs(state.weights - start).max() > 0.05
 
 
 def test_units_that_begin_alike_stay_alike() -> None:

@@ -1,16 +1,20 @@
 """Laws of models that are not linear: stops, workers and files leave no trace; what they do not support is refused by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import finish_chunk_by_chunk
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 import streamsgd
 from streamsgd.errors import BudgetError, ModelError, SettingsError
@@ -33,7 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fm in batches": {"model": "fm:k=3", "optimizer": "adam", "batch_size": 20, "validation": 0.2},
     "fm on numbers": {"model": "fm:k=2", "features": ["x0", "x1"], "optimizer": "sgd", "learning_rate": 0.05},
     "mlp": {"model": "mlp:hidden=6-4", "features": ["x0", "x1"]},
-    "mlp on categories": {"model": "mlp:hidden=5", "penalty": "l2:l2=0.001"},
+    "mlp on categories": {"model": "mlp:hidden=6-4"},
 }
 
 
@@ -76,7 +80,7 @@ def train(data: Path, **settings: Any) -> bytes:
 PLACES = ({"executor": "dask", "threads": 2}, {"executor": "inline", "memory": "1GB"})
 
 
-@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp", "mlp on categories"])
+@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp on categories"])
 def test_stopped_at_every_chunk_a_run_ends_with_the_same_bytes(data: Path, tmp_path: Path, case: str) -> None:
     alone = train(data, **CASES[case])
     result, stops = finish_chunk_by_chunk(partial(train, data), tmp_path / "saved", cycle(PLACES), **CASES[case])
@@ -84,7 +88,7 @@ def test_stopped_at_every_chunk_a_run_ends_with_the_same_bytes(data: Path, tmp_p
     assert stops >= 10
 
 
-@pytest.mark.parametrize(("case", "combine"), [("fm", "average"), ("fm in batches", "sync"), ("mlp", "sync")])
+@pytest.mark.parametrize(("case", "combine"), [("fm", "average"), ("fm in batches", "sync"), ("mlp on categories", "sync")])
 def test_lanes_on_threads_give_the_bytes_of_one_thread(data: Path, case: str, combine: str) -> None:
     settings = {**CASES[case], "lanes": 2, "combine": combine}
     alone = train(data, **settings)
@@ -98,13 +102,13 @@ def test_worker_processes_give_the_bytes_of_one_thread(data: Path) -> None:
 
 
 def test_other_seeds_give_other_models(data: Path) -> None:
-    assert len({train(data, seed=seed, **CASES["mlp"]) for seed in (0, 0, 1)}) == 2
+    assert len({train(data, seed=seed, **CASES["mlp on categories"]) for seed in (0, 0, 1)}) == 2
 
 
 # --- law: a file holds all that scoring needs
 
 
-@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp"])
+@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp on categories"])
 def test_a_model_comes_back_from_its_file_and_scores_alike(data: Path, tmp_path: Path, case: str) -> None:
     made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES[case]}))
     made.save(tmp_path / "m.sgd")
@@ -122,7 +126,8 @@ def test_a_model_comes_back_from_its_file_and_scores_alike(data: Path, tmp_path:
 
 def test_the_score_of_a_machine_is_that_of_its_parameters(data: Path) -> None:
     """What is predicted for two categories is worked out by hand from the rows of `weights`."""
-    made, _ = train_model(str(data), make_settings({**BASE, "features": ["a", "b"], **CASES["fm"], "precision": "float64"}))
+    made, _ = train_model(str(data), make_settings({**BASE, "features": ["a", "b"], **CASES["fm"]}))
+    made = replace(made, weights=made.weights.astype(np.float64))
     table = pa.table({"a": ["a1", "a2"], "b": ["b3", "b0"]})
     places = [[made.encode(table.slice(r, 1))[0].rows.ids[0, 2 + f] for f in range(2)] for r in range(2)]
     for scores, (i, j) in zip(made.decision_function(table), places, strict=True):
@@ -151,13 +156,15 @@ def test_damaged_structures_are_refused(data: Path) -> None:
 
 
 def test_a_machine_and_a_network_learn_what_a_linear_model_cannot(data: Path) -> None:
-    found = {}
-    for model in ("linear", "fm", "mlp"):
-        epochs = 6 if model == "mlp" else "auto"  # in more it learns so few rows by heart
+    """On rows that they have not seen they are better than the best sum of weights is on those that it has."""
+    columns = pq.read_table(data).to_pandas()
+    design = np.column_stack([pd.get_dummies(columns[["a", "b"]], dtype=float), columns[["x0", "x1"]].fillna(0.0)])
+    best = LogisticRegression(C=1e6, max_iter=1000).fit(design, columns["y"])
+    linear = log_loss(columns["y"], best.predict_proba(design))
+    for model, epochs in (("fm", "auto"), ("mlp", 6)):  # in more passes a network learns so few rows by heart
         some = {**BASE, "features": ["a", "b", "x0", "x1"], "epochs": epochs, "model": model, "validation": 0.2}
-        found[model] = train_model(str(data), make_settings(some))[0].metrics["held_out"]["log_loss"]
-    assert found["fm"] < found["linear"] - 0.05
-    assert found["mlp"] < found["linear"] - 0.02
+        found = train_model(str(data), make_settings(some))[0].metrics["held_out"]["log_loss"]
+        assert found < linear - 0.02, model
 
 
 # --- law: memory is declared, and what is not supported is refused
