@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TUNED = (
     *("penalty", "optimizer", "learning_rate", "schedule", "batch_size", "rate_scaling", "clip_norm", "clip_value"),
-    *("epochs", "steps", "average"),
+    *("epochs", "steps", "average", "model"),
 )
 """Settings that may differ between configurations that are compared: all learn the same rows, and are judged by one loss."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model.read import load
+from streamsgd.model.structure import need_linear
 from streamsgd.settings.fields import RUN_ONLY, Settings
 from streamsgd.settings.registry import ALIASES, PARTS
 from streamsgd.training.saved import check_optimizer
@@ -90,6 +91,7 @@ def start_from(model: Model, settings: Settings, path: str) -> tuple[Settings, S
         As `read_start`.
 
     """
+    need_linear(model.structure, "memory of its optimizer", "train anew, with all rows")
     if model.memory is None:
         raise ModelError(f"{path}: does not hold what its optimizer remembers: train it with --keep-memory to go on from it")
     before = _settings_of(model, path)

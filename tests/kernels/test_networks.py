@@ -73,8 +73,8 @@ def test_steps_are_those_of_scikit_learn(kind: Any, activation: str) -> None:
     x = rng.normal(size=(rows, n))
     y = (x[:, 0] * x[:, 1] > 0).astype(float) if kind is MLPClassifier else x[:, 0] * x[:, 1]
     theirs = kind(
-        hidden_layer_sizes=(8, 5), activation=activation, solver="sgd", alpha=0.0, batch_size=batch, momentum=0.0, nesterovs_momentum=False,
-        learning_rate_init=0.3, shuffle=False, max_iter=3, tol=0.0, random_state=0,
+        hidden_layer_sizes=(8, 5), activation=activation, solver="sgd", alpha=0.0, batch_size=batch, momentum=0.0,
+        nesterovs_momentum=False, learning_rate_init=0.3, shuffle=False, max_iter=3, tol=0.0, random_state=0,
     )  # fmt: skip
     matrices, biases = random_layers(rng, n, "8-5")
     classes = {"classes": [0.0, 1.0]} if kind is MLPClassifier else {}

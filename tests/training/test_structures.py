@@ -1,5 +1,6 @@
 """Laws of models that are not linear: stops, workers and files leave no trace; what they do not support is refused by name."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 import streamsgd
+from streamsgd import serving
 from streamsgd.errors import BudgetError, ModelError, SettingsError
 from streamsgd.kernels.structs.state import cells_of
 from streamsgd.model.contributions import Contributions
@@ -167,6 +169,34 @@ def test_a_machine_and_a_network_learn_what_a_linear_model_cannot(data: Path) ->
         assert found < linear - 0.02, model
 
 
+# --- law: they learn beside others, and table by table, with the bytes that they have alone
+
+
+def test_linear_models_and_others_share_a_decode(data: Path, tmp_path: Path) -> None:
+    """Each is its solo run to the byte, with stops at every chunk; `tune` has their losses."""
+    common = {**BASE, "epochs": 1, "features": ["a", "b", "x0", "x1"], "validation": 0.2}
+    each = [{"model": "linear", "optimizer": "adam"}, {"model": "fm:k=3", "optimizer": "auto"}, {"model": "mlp:hidden=6-4"}]
+    alone = [streamsgd.train(str(data), **{**common, **own}) for own in each]
+    run = partial(streamsgd.train_many, str(data), settings=each)
+    found, stops = finish_chunk_by_chunk(run, tmp_path / "saved", cycle([{}]), **common)
+    assert [model.to_bytes() for model in found] == [model.to_bytes() for model in alone]
+    assert stops >= 5
+    tuned = streamsgd.tune(str(data), grid={"model": [own["model"] for own in each[1:]]}, **common)
+    assert [line["loss"] for line in tuned.table] == [model.metrics["held_out"]["loss"] for model in alone[1:]]
+
+
+@pytest.mark.parametrize("case", ["fm", "fm in batches"])
+def test_trainers_learn_table_by_table(data: Path, case: str) -> None:
+    """One that was pickled between two tables has the bytes of one that was not, and the second table helps."""
+    table, settings = pq.read_table(data), {**BASE, "epochs": 1, "exclude": ["kind"], **CASES[case]}
+    first, second, rest = table.slice(0, 1200), table.slice(1200, 1200), table.slice(2400)
+    trainer = streamsgd.Trainer(**settings).partial_fit(first)
+    before = trainer.model.evaluate(rest)["log_loss"]
+    again = pickle.loads(pickle.dumps(trainer)).partial_fit(second)
+    assert again.model.to_bytes() == trainer.partial_fit(second).model.to_bytes()
+    assert trainer.model.evaluate(rest)["log_loss"] < before
+
+
 # --- law: memory is declared, and what is not supported is refused
 
 
@@ -233,3 +263,14 @@ def test_what_only_linear_models_have_is_refused(data: Path, ask: Callable[..., 
     made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES["fm"]}))
     with pytest.raises(ModelError, match="a model of --model fm has no"):
         ask(made, data)
+
+
+def test_machines_are_not_served_or_learned_on_without_their_memory(data: Path, tmp_path: Path) -> None:
+    made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES["fm"]}))
+    made.save(tmp_path / "m.sgd")
+    with pytest.raises(
+        ModelError, match=r"m\.sgd: a model of --model fm, and only linear ones are served: use streamsgd\.load"
+    ):
+        serving.load(tmp_path / "m.sgd")
+    with pytest.raises(ModelError, match="a model of --model fm has no memory of its optimizer"):
+        made.partial_fit(pq.read_table(data))
