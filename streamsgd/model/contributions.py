@@ -33,7 +33,7 @@ class Contributions:
     """What makes its files others than those of predictions."""
 
     def __init__(self, model: Predictor) -> None:
-        need_linear(model.structure, "contribution of each column", "leave --explain out, or train with --model linear")
+        need_linear(model.structure, "contribution of each column", "take its predictions alone, or train with --model linear")
         self.model = model
 
     @cached_property

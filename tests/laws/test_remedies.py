@@ -47,7 +47,8 @@ OTHERS = {
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says
     ("model/intervals.py", "--polish"),  # these two say "train it with ..."
     ("model/intervals.py", "--standard-errors"),
-    ("training/phases/noisy.py", "--at"),  # of `streamsgd noise`, which it says
+    ("training/phases/noisy.py", "--at"),  # of `streamsgd noise`, which these two say
+    ("training/judged/refusals.py", "--at"),
     ("kernels/parts/optimizers.py", "--coin"),  # of Vowpal Wabbit
 }
 """What is no flag of ours, or no advice to who reads it."""
