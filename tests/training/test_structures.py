@@ -185,6 +185,21 @@ def test_linear_models_and_others_share_a_decode(data: Path, tmp_path: Path) -> 
     assert [line["loss"] for line in tuned.table] == [model.metrics["held_out"]["loss"] for model in alone[1:]]
 
 
+@pytest.mark.parametrize("model", ["fm:k=3", "mlp:hidden=6-4"])
+def test_the_best_of_several_starts_is_kept(data: Path, model: str) -> None:
+    """In one decode, by losses of rows when they were new; each is its solo run to the byte, and the first the usual one."""
+    common = {**BASE, "epochs": 1, "features": ["a", "b", "x0", "x1"], "validation": 0.0}
+    each = [f"{model},draw={k}" for k in range(3)]
+    alone = [streamsgd.train(str(data), **common, model=own) for own in each]
+    tuned = streamsgd.tune(str(data), grid={"model": each}, **common)
+    losses = [made.metrics["progressive_loss"] for made in alone]
+    assert [line["loss"] for line in tuned.table] == losses
+    assert len(set(losses)) == 3
+    assert tuned.model.to_bytes() == alone[int(np.argmin(losses))].to_bytes()
+    usual = streamsgd.train(str(data), **common, model=model)
+    assert np.array_equal(usual.weights, alone[0].weights)
+
+
 @pytest.mark.parametrize("case", ["fm", "fm in batches"])
 def test_trainers_learn_table_by_table(data: Path, case: str) -> None:
     """One that was pickled between two tables has the bytes of one that was not, and the second table helps."""
@@ -234,6 +249,7 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
         ({"optimizer": "normalized", "lanes": 2, "combine": "sync"}, "--combine sync adds up the gradients of lanes"),
         ({"features": ["id"]}, "a row has one, of 'id'"),
         ({"model": "mlp", "optimizer": "normalized"}, "take adam for --model mlp"),
+        ({"model": "mlp:draw=-1"}, "draw=-1 is not within 0 and 1000000"),
         ({"model": "fm:k=0"}, "k=0 is not within 1 and 256"),
         ({"model": "mlp:hidden=0"}, "hidden='0' is not one to 3 sizes"),
         ({"model": "mlp:activation=sinus"}, "activation='sinus' is none of relu"),

@@ -41,14 +41,15 @@ class FM(NamedTuple):
     """Factorization machine: a weight and k factors for every value; each pair of a row adds the product of their factors.
 
     score = w0 + sum w_i x_i + sum_{i<j} <v_i, v_j> x_i x_j, the intercept being in no pair. `rate` is that of the factors where
-    rows are learned one by one, `start` the standard deviation that factors begin with; linear=none leaves out intercept and
-    weights.
+    rows are learned one by one, `start` the standard deviation that factors begin with, `draw` which of a seed's starts it is;
+    linear=none leaves out intercept and weights.
     """
 
     k: int = 8
     linear: str = "with"
     rate: float = 0.07
     start: float = 0.05
+    draw: int = 0
 
     usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
     source = "Rendle 2010, ICDM"
@@ -69,12 +70,15 @@ class FM(NamedTuple):
         if not (self.rate > 0.0 and self.start >= 0.0):
             raise ValueError(f"rate={self.rate:g} must be above 0, start={self.start:g} at least 0")
         form: Any = Factored
-        found: Factored = form(self.k, int(self.linear == "with"), self.rate, self.start, key_of(seed))
+        found: Factored = form(self.k, int(self.linear == "with"), self.rate, self.start, key_of(seed, self.draw))
         return found
 
 
 MOST_FACTORS = 256
 """Factors of a value, at most."""
+
+MOST_DRAWS = 1_000_000
+"""Number of the last start of a seed."""
 
 
 class Factored(NamedTuple):
@@ -141,9 +145,19 @@ GAMMA, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 ROOT_OF_3 = 3.0**0.5
 
 
-def key_of(seed: int) -> int:
-    """Return the address of a model's random numbers, below 2^63 so that every seed is of one type."""
-    return int(np.random.SeedSequence([seed, 0xFAC7]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def key_of(seed: int, draw: int = 0) -> int:
+    """Return the address of the random numbers of a start, below 2^63 so that every seed is of one type.
+
+    Raises
+    ------
+    ValueError
+        The draw is out of range.
+
+    """
+    if not 0 <= draw <= MOST_DRAWS:
+        raise ValueError(f"draw={draw} is not within 0 and {MOST_DRAWS}")
+    words = [seed, 0xFAC7, draw] if draw else [seed, 0xFAC7]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def spread(key: int, places: np.ndarray, deviation: float) -> np.ndarray:

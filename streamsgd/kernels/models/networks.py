@@ -25,11 +25,13 @@ LIKELY_ENTRIES = 64
 class MLP(NamedTuple):
     """Multilayer perceptron: one to three layers of hidden units; activation is relu, tanh, logistic or identity.
 
-    Numbers meet it as they are encoded, categories by an embedding each, which is as wide as the first layer.
+    Numbers meet it as they are encoded, categories by an embedding each, which is as wide as the first layer. `draw` says which
+    of a seed's starts it has.
     """
 
     hidden: str = "64-32"
     activation: str = "relu"
+    draw: int = 0
 
     usual_rates = {"adam": 0.003, "adamw": 0.003, "amsgrad": 0.003, "adagrad": 0.03, "rmsprop": 0.001}  # noqa: RUF012
     most_epochs = 40
@@ -52,7 +54,7 @@ class MLP(NamedTuple):
             raise ValueError(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
         layers = [*map(int, sizes), 0, 0][:MOST_LAYERS]
         form: Any = Network
-        found: Network = form(*layers, ACTIVATIONS.index(self.activation), key_of(seed))
+        found: Network = form(*layers, ACTIVATIONS.index(self.activation), key_of(seed, self.draw))
         return found
 
 
