@@ -45,7 +45,7 @@ def table_of(rows: int) -> pa.Table:
 
 def epochs_of(table: pa.Table, settings: dict[str, Any], epochs: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield features, the intercept's 1 among them, and targets of every epoch in the order in which they are learned."""
-    job = prepare(table, make_settings({"target": "y", **settings}))
+    job = prepare(table, make_settings({"target": "y", "validation": "none", **settings}))
     if job.plan.n_chunks(0) > 1:
         raise AssertionError("the replay is of a single chunk")
     n = job.plan.n_rows
@@ -144,7 +144,7 @@ def measure(table: pa.Table, theta: float, rate: float, start: int, epochs: int,
         "executor": "inline",
         "seed": SEED,
     }
-    model = streamsgd.train(table, "y", epochs=epochs, **settings)
+    model = streamsgd.train(table, "y", epochs=epochs, validation="none", **settings)
     batch = Adaptive(theta=theta, start=start, most=n // 10 // GROUPS * GROUPS)
     replay: Replay | None = None
     for x, y in epochs_of(table, settings, epochs):

@@ -260,7 +260,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(
             description="Rows held out and scored as they stream by: a share of them, by a stable hash, a condition, e.g. "
             "\"ts >= '2026-01-01'\", or none; auto is 0.05 of several passes, at most about 100,000 rows, and none of one "
-            "pass, below 1,000 rows, beside --valid, and where a minimum is asked for (--polish, svrg, draws)."
+            "pass, below 1,000 rows, beside --valid, and where a minimum is asked for (--polish, svrg, trust-region, draws)."
         ),
     ] = "auto"
     validation_group: Annotated[

@@ -50,7 +50,7 @@ def choose_passes(settings: Settings, parts: Parts, encoding: Encoding, n_rows: 
 def _why_nothing(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> str:
     if epochs == 1 or settings.valid is not None:
         return "it is judged without"
-    if settings.polish or settings.standard_errors or settings.method or reduces(parts.optimizer):
+    if settings.polish or settings.standard_errors or settings.method or reduces(parts.optimizer) or judges(parts.optimizer):
         return "a minimum is of all rows"
     return "they are fewer than 1,000" if n_rows < LEAST_ROWS else ""
 

@@ -99,7 +99,7 @@ def run_bytes(job: Job) -> int:
     The plan of a run alone has its metrics in what the interpreter takes; of two classes they are 1.6 MB, a hundred times.
     """
     metrics = new_metrics(job.parts.loss, job.target).arrays()
-    copies = METRICS if job.settings.validation else 0
+    copies = METRICS if job.recipe.held else 0
     copies += SAVED if job.settings.checkpoint else 0
     return job.budget.model + RUN_BYTES + copies * sum(array.nbytes for array in metrics.values())
 

@@ -329,13 +329,13 @@ def _ended(job: Job, found: Any) -> Ended:
 
 def final_loss(job: Job, model: Model) -> float:
     """Return the loss by which a run is compared at its end: of held-out rows, else of rows when they were new."""
-    found = model.metrics["held_out"].get("loss") if job.settings.validation else model.metrics["progressive_loss"]
+    found = model.metrics["held_out"].get("loss") if job.recipe.held else model.metrics["progressive_loss"]
     return math.inf if found is None or not math.isfinite(found) else float(found)
 
 
 def loss_so_far(engine: Engine) -> float:
     """Return the loss by which a run is compared on its way; infinite where there is none."""
-    if engine.job.settings.validation:
+    if engine.job.recipe.held:
         held = named(engine.validator.epoch_metrics, engine.job.parts.loss)
         found = held.get("loss", engine.validator.last.get("loss", math.inf))
     else:

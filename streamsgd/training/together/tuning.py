@@ -159,7 +159,7 @@ def _check_comparable(jobs: Sequence[Job]) -> None:
         Nothing is held out, and there are several passes.
 
     """
-    if jobs[0].settings.validation or max(job.span for job in jobs) <= 1.0:
+    if jobs[0].recipe.held or max(job.span for job in jobs) <= 1.0:
         return
     raise SettingsError(
         "--validation 0 compares by losses of rows before they are learned, and runs of several passes learn rows again: hold "
