@@ -220,7 +220,9 @@ def measure(problem: Problem, data: Path, transforms: list[str], most_rows: int 
         path = Path(scratch) / "learn.parquet"
         pq.write_table(learned, path, row_group_size=max(1000, len(learned) // 16))
         for transform in transforms:
-            settings = {"validation": "none"} | ({} if transform == "auto" else {"transform": transform})  # the reference has all rows
+            settings = {"validation": "none"} | (
+                {} if transform == "auto" else {"transform": transform}
+            )  # the reference has all rows
             model, report = train_model(str(path), make_settings({"target": problem.target, "resume": "never", **settings}))
             metrics = model.evaluate(judged)
             losses[transform] = metrics["log_loss"] if "log_loss" in metrics else metrics["rmse"]
