@@ -244,7 +244,7 @@ def _read(
     look: Sample, target: Target, numbers: Sequence[NumberColumn], bins: Sequence[CategoryColumn], most: int
 ) -> tuple[Rows, np.ndarray]:
     """Return rows evenly spread over pieces of the look, in a fixed order in which neighbours are no neighbours in the data."""
-    names = tuple(dict.fromkeys([*(column.column for column in (*numbers, *bins)), target.name]))
+    names = tuple(dict.fromkeys([*(column.column for column in numbers), *(column.column for column in bins), target.name]))
     pieces = look.sample(names)
     pieces = pieces[:: -(-len(pieces) // MOST_PIECES)]
     parts = [_of_piece(look.columns(piece, names), target, numbers, bins, -(-most // len(pieces))) for piece in pieces]
