@@ -115,6 +115,8 @@ def test_the_best_has_the_least_held_out_loss_of_all_solo_runs(path: Path, tmp_p
 def test_progressive_losses_compare_where_nothing_is_held_out(path: Path) -> None:
     settings = {**COMMON, "epochs": 1, "validation": 0.0}
     tuned = streamsgd.tune(path, "y", GRID, **settings)
+    texts = [f"{name}={','.join(map(str, values))}" for name, values in GRID.items()]
+    assert streamsgd.tune(path, "y", texts, **settings).table == tuned.table  # as the command line takes them
     alone = [streamsgd.train(path, "y", **settings, **own) for own in configurations(GRID)]
     assert [line["loss"] for line in tuned.table] == [model.metrics["progressive_loss"] for model in alone]
 

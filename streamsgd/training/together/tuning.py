@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from streamsgd.training.together.many import ManyRuns
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
@@ -47,7 +48,7 @@ class Tuned(NamedTuple):
 def tune(
     source: Any,
     target: str,
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[str, Sequence[Any]] | Sequence[str] | str,
     *,
     random: int | None = None,
     halving: float | None = None,
@@ -63,7 +64,7 @@ def tune(
     source, target
         As in training.
     grid
-        Values to try, by setting: all combinations.
+        Values to try, by setting: all combinations; or texts as `--grid` takes them, `learning_rate=0.1,0.2`.
     random
         How many of them to draw, by `seed`; all without it.
     halving
@@ -86,7 +87,11 @@ def tune(
     """
     given = {"memory": task_memory(), "target": target, **settings}
     places = (None if out is None else str(out), None if table is None else str(table))
-    return run_tune(source, given, dict(grid), draw=random, halving=halving, places=places, told=on_progress)
+    lines = [grid] if isinstance(grid, str) else grid
+    asked = dict(lines) if isinstance(lines, Mapping) else list(lines or ())
+    if not all(isinstance(name, str) for name in asked):
+        raise SettingsError("--grid: names of settings are texts; in Python pass a dict, as {'learning_rate': [0.01, 0.1]}")
+    return run_tune(source, given, asked, draw=random, halving=halving, places=places, told=on_progress)
 
 
 def run_tune(
