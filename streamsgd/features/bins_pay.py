@@ -91,9 +91,7 @@ class BinsPay:
 
     def __call__(self, configs: list[Any]) -> bool:
         """Whether the bins among the configs of all columns are worth it."""
-        settings, default = self.look.settings, Settings(target="")
-        free = all(getattr(settings, name) == getattr(default, name) for name in UNSET)
-        if not free or settings.epochs == 1 or self.look.dataset.n_rows >= LARGE or self.target.task == "poisson":
+        if not tries_bins(self.look.settings) or self.look.dataset.n_rows >= LARGE or self.target.task == "poisson":
             return False  # of counts with far values bins lose what the logarithms of counts seem to gain
         numbers = [config for config in configs if isinstance(config, NumberColumn)]
         bins = [config for config in configs if isinstance(config, CategoryColumn)]
@@ -108,6 +106,12 @@ class BinsPay:
             "out"
         )
         return True
+
+
+def tries_bins(settings: Settings) -> bool:
+    """Whether the settings leave it to the look if numbers get bins; two that differ in it may have other encodings."""
+    default = Settings(target="")
+    return settings.epochs != 1 and all(getattr(settings, name) == getattr(default, name) for name in UNSET)
 
 
 class Gain(NamedTuple):

@@ -14,6 +14,7 @@ from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError, SettingsError
+from streamsgd.features.bins_pay import tries_bins
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
@@ -101,14 +102,15 @@ def prepare_many(
     frozen: Sequence[dict[str, Any]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Job]:
-    """Return the jobs of settings that say the same of columns and rows, from one look: each as `prepare` makes it alone.
+    """Return the jobs of settings that say the same of columns and rows, each as `prepare` makes it alone, by one look or two.
 
     Parameters
     ----------
     data, progress
         As of `prepare`.
     settings
-        Of each job; they share what is read, and how it is encoded.
+        Of each job; they share what is read. Two looks are for those that leave bins of numbers to the look, and those that
+        do not.
     frozen
         Of each, where they are resumed.
 
@@ -119,13 +121,22 @@ def prepare_many(
 
     """
     before: list[dict[str, Any] | None] = list(frozen) if frozen else [None for _ in settings]
-    look = look_at(data, settings[0], frozen=before[0], progress=progress)
-    decided = [_parts(look, own, then) for own, then in zip(settings, before, strict=True)]
-    if look.sample:
-        look.sample.release()
-    return [
-        _job(look, own, parts, thinner, then) for own, (parts, thinner), then in zip(settings, decided, before, strict=True)
-    ]
+    looks: dict[Any, Look] = {}
+    for own, then in zip(settings, before, strict=True):
+        if (key := _alike(own, then)) not in looks:
+            looks[key] = look_at(data, own, frozen=then, progress=progress)
+            data = looks[key].dataset.source  # a stream is read once
+    pairs = [(looks[_alike(own, then)], own, then) for own, then in zip(settings, before, strict=True)]
+    decided = [_parts(look, own, then) for look, own, then in pairs]
+    for look in looks.values():
+        if look.sample:
+            look.sample.release()
+    return [_job(look, own, parts, thinner, then) for (look, own, then), (parts, thinner) in zip(pairs, decided, strict=True)]
+
+
+def _alike(settings: Settings, frozen: dict[str, Any] | None) -> Any:
+    """Return what is the same of settings whose columns are encoded alike, given that they say the same of columns."""
+    return tries_bins(settings) if frozen is None else msgspec.json.encode(frozen["encoding"])
 
 
 def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:

@@ -169,6 +169,23 @@ def test_stopped_after_every_chunk_it_comes_to_the_same_bytes(halving: float | N
     assert pa_csv.read_csv(tmp_path / "parts.csv").num_rows == 12
 
 
+def test_numbers_get_bins_where_they_would_alone(tmp_path: Path) -> None:
+    """A look decides of bins where nothing about the descent is set: two encodings of one decode, also after every stop."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4_000, 2))
+    waves = np.sin(3.0 * x[:, 0]) + (x[:, 1] > 0.5) + rng.normal(size=4_000) / 2
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": waves})
+    pq.write_table(table, tmp_path / "d.parquet")
+    each: list[dict[str, Any]] = [{}, {"penalty": "l2:l2=1e-3"}, {"epochs": 1}, {"patience": 5}]
+    common: dict[str, Any] = {"executor": "inline", "memory": "2GB", "chunk_rows": 1_000, "epochs": 2, "validation": 0.1}
+    kept = {"checkpoint": str(tmp_path / "saved"), "time_limit": 1e-9}
+    found: list[Any] = []
+    assert until_done(lambda: found.extend(streamsgd.train_many(tmp_path / "d.parquet", "y", each, **{**common, **kept}))) >= 4
+    for own, model in zip(each, found, strict=True):
+        assert bool(model.encoding.categories) == (own in ({}, {"patience": 5}))
+        assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **{**common, **own}).to_bytes(), own
+
+
 def until_done(run: Callable[[], Any]) -> int:
     """Call until nothing stops it; return how often something did."""
     for stops in range(100):

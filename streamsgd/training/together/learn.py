@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.errors import BudgetError, SettingsError
 from streamsgd.kernels.parts.traits import reduces
@@ -89,8 +91,9 @@ def check_together(job: Job) -> None:
 
 
 def group_key(job: Job) -> tuple[Any, ...]:
-    """Return what must be the same of jobs that share a stream, beside the data and its encoding."""
-    return job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.share
+    """Return what must be the same of jobs that share a stream, beside the data."""
+    encoded = msgspec.json.encode(job.encoding)
+    return encoded, job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.share
 
 
 def run_bytes(job: Job) -> int:
