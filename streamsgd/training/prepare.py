@@ -35,6 +35,7 @@ from streamsgd.training.defaults import (
     choose_lanes,
     choose_parts,
     decided_by_memory,
+    task_of,
 )
 from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
@@ -135,8 +136,10 @@ def prepare_many(
 
 
 def _alike(settings: Settings, frozen: dict[str, Any] | None) -> Any:
-    """Return what is the same of settings whose columns are encoded alike, given that they say the same of columns."""
-    return tries_bins(settings) if frozen is None else msgspec.json.encode(frozen["encoding"])
+    """Return what is the same of settings whose columns and target are encoded alike, where they say the same of columns."""
+    if frozen is not None:
+        return msgspec.json.encode((frozen["encoding"], frozen["target"]))
+    return tries_bins(settings), task_of(settings)
 
 
 def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:

@@ -186,6 +186,16 @@ def test_numbers_get_bins_where_they_would_alone(tmp_path: Path) -> None:
         assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **{**common, **own}).to_bytes(), own
 
 
+def test_losses_of_other_tasks_take_the_target_as_they_would_alone() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=1_000)
+    table = pa.table({"a": x, "b": rng.normal(size=1_000), "y": rng.poisson(np.exp(0.3 * x)).astype(float)})
+    common: dict[str, Any] = {"executor": "inline", "memory": "2GB", "optimizer": "adam", "epochs": 2, "validation": 0.1}
+    each: list[dict[str, Any]] = [{}, {"loss": "poisson"}]
+    for own, model in zip(each, streamsgd.train_many(table, "y", each, **common), strict=True):
+        assert model.to_bytes() == streamsgd.train(table, "y", **common, **own).to_bytes(), own
+
+
 def until_done(run: Callable[[], Any]) -> int:
     """Call until nothing stops it; return how often something did."""
     for stops in range(100):

@@ -92,7 +92,7 @@ def check_together(job: Job) -> None:
 
 def group_key(job: Job) -> tuple[Any, ...]:
     """Return what must be the same of jobs that share a stream, beside the data."""
-    encoded = msgspec.json.encode(job.encoding)
+    encoded = msgspec.json.encode((job.encoding, job.target))
     return encoded, job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.share
 
 
