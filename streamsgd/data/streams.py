@@ -47,7 +47,7 @@ def table_of_rows(data: Any) -> Any:
     Raises
     ------
     DataError
-        A column holds values of several types.
+        There is no column, or one holds values of several types.
 
     """
     if isinstance(data, dict):
@@ -55,6 +55,8 @@ def table_of_rows(data: Any) -> Any:
     else:
         names = dict.fromkeys(name for row in data for name in row)
         columns = {name: [row.get(name) for row in data] for name in names}
+    if not columns:
+        raise DataError("the rows have no columns: each must be a dict from a column's name to its value")
     made = {}
     for name, values in columns.items():
         try:

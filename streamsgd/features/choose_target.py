@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 10_000
 
+MOST_UNREPEATED = 50
+"""Classes of an average below two rows each that are still taken for classes, where the task is not set."""
+
 TASK_LOSS = {"regression": "squared", "binary": "logistic", "multiclass": "softmax", "poisson": "poisson"}
 
 
@@ -104,19 +107,28 @@ def _check_text(name: str, kind: Any, task: str) -> None:
 def discover(look: Sample, name: str) -> tuple[Any, ...]:
     """Return the sorted distinct values of the target, reading its column alone."""
     found: set[Any] = set()
+    rows = 0
     for column in look.scan(name):
+        rows += len(column)
         try:
             found.update(value for value in pc.unique(_plain(column)).to_pylist() if not _is_missing(value))
         except UnicodeDecodeError as error:
             raise DataError(f"target {name!r} holds bytes that are not UTF-8 ({error}): write its classes as text") from error
         if len(found) > MOST_CLASSES:
-            raise DataError(
-                f"target {name!r} has more than {MOST_CLASSES:,} distinct values; if it is a number to predict, "
-                "pass --task regression"
-            )
+            raise DataError(f"target {name!r} has more than {MOST_CLASSES:,} distinct values; {_or_a_number(found)}")
     if not found:
         look.check_filter()
+    if look.settings.task == "auto" and len(found) > max(MOST_UNREPEATED, rows / 2):
+        raise DataError(
+            f"target {name!r} has {len(found):,} distinct values in {rows:,} rows, and classes come back; "
+            f"{_or_a_number(found)}, or pass --task multiclass if it is a class all the same"
+        )
     return tuple(sorted(found))
+
+
+def _or_a_number(classes: set[Any]) -> str:
+    written = any(isinstance(value, str) for value in classes)
+    return "if it is a number to predict, " + ("write it as a number, not as text" if written else "pass --task regression")
 
 
 def class_counts(look: Sample, target: Target) -> np.ndarray:

@@ -14,13 +14,14 @@ import msgspec
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.errors import DataError, DivergedError, ModelError, SettingsError
+from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.checks import check_learned, check_useful, check_weighed
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.holding import held_in_words
@@ -234,6 +235,8 @@ def _run(
             engine.report.compile_seconds = compiling.seconds
             model = model_from(outcome, engine.totals, engine.validator.metrics(), start.lineage if start else ())
             check_learned(model.provenance)
+            if start is None:
+                check_weighed(engine.totals.targets, job.target.classes, settings)
             if job.recipe.held and not engine.totals.counts["held"]:
                 log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
             rows = model.provenance["rows_learned"]
@@ -267,64 +270,6 @@ def _frozen_by(saved: Any, start: Start | None, settings: Settings) -> dict[str,
     if saved:
         return frozen_of(saved[0], settings)
     return start.frozen(settings) if start else None
-
-
-def check_learned(provenance: Mapping[str, Any]) -> None:
-    """Refuse a model of no row.
-
-    Raises
-    ------
-    DataError
-        Every row was left out; the message says how many for which reason, and the first problem.
-
-    """
-    if provenance["rows_learned"]:
-        return
-    names = {
-        "filtered": "filtered",
-        "skipped": "skipped",
-        "held": "held out",
-        "lost": "lost with their workers or in a later pass",
-    }
-    fates = [f"{n:,} were {name}" for key, name in names.items() if (n := provenance["counts"][key])]
-    problems = provenance["left_out"]
-    raise DataError(
-        f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
-        + (f"; the first problem: {problems[0]}" if problems else "")
-    )
-
-
-def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone: bool = False) -> None:
-    """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
-
-    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there. Where weights of
-    classes were `undone`, held-out rows are judged without them, as is the constant then.
-
-    Raises
-    ------
-    DivergedError
-        It did.
-
-    """
-    best = metrics.get("best_constant_loss")
-    held = metrics.get("held_out", {}).get("loss")
-    rows = rows if held is None else metrics["held_out"]["rows"]
-    if undone and held is not None:
-        best = metrics["held_out"].get("best_constant_log_loss")
-    found = next(
-        (value for value in (held, metrics.get("training_loss"), metrics["progressive_loss"]) if value is not None), None
-    )
-    if best is None or found is None or "polish" in metrics or found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
-        return
-    what = "held-out" if held is not None else "training" if "training_loss" in metrics else "progressive"
-    message = (
-        f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction: this model is worse "
-        "than none. Lower --learning-rate, look for columns with extreme values (streamsgd inspect; --transform, --scale), "
-        "or pass --polish 50"
-    )
-    if strict:
-        raise DivergedError(f"{message}; nothing was saved, as --strict asks")
-    log.warning(message)
 
 
 def reader_for(settings: Settings, job: Job) -> str:

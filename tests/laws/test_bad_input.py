@@ -289,7 +289,16 @@ BAD_TARGETS: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "'y' has values so large that their variance",
     ),
-    "too many classes": ([f"c{k}" for k in range(10_001)], {}, "'y' has more than 10,000 distinct values"),
+    "too many classes": (
+        [f"c{k}" for k in range(10_001)],
+        {},
+        "'y' has more than 10,000 distinct values; if it is a number to predict, write it as a number, not as text",
+    ),
+    "numbers as text": (
+        [str(k / 7) for k in range(N)],
+        {},
+        f"'y' has {N:,} distinct values in {N:,} rows, and classes come back; if it is a number .* write it as a number",
+    ),
     "classes": ([0, 1] * (N // 2), {"classes": ["0"]}, "--classes 0: one class leaves nothing to learn"),
     "no such class": (
         [0, 1] * (N // 2),
@@ -306,6 +315,14 @@ def test_a_target_that_cannot_be_learned(data: Path, name: str) -> None:
     put(data, table(len(values)).drop_columns(["y"]).append_column("y", pa.array(values)))
     with pytest.raises(StreamSGDError, match=message):
         train(data, **settings)
+
+
+def test_rows_that_all_weigh_nothing(data: Path) -> None:
+    put(data, table().append_column("w", pa.array(np.zeros(N))))
+    with pytest.raises(
+        DataError, match="--weight w: the weights of all rows that were learned are 0, so that nothing was learned"
+    ):
+        train(data, weight="w")
 
 
 BAD_VALUES: dict[str, tuple[Any, dict[str, Any], str]] = {

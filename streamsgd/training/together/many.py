@@ -23,10 +23,11 @@ from streamsgd.planning.halving import Rung, rungs
 from streamsgd.settings.grid import LEARNED, check_varied, made_many
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.checks import check_learned
 from streamsgd.training.learner import next_mark
 from streamsgd.training.output import reserved
 from streamsgd.training.prepare import prepare_many
-from streamsgd.training.run import check_learned, check_same_data, saved_in
+from streamsgd.training.run import check_same_data, saved_in
 from streamsgd.training.stopping import stopping
 from streamsgd.training.together.learn import check_alone, check_room, check_together, groups_of, learn_together, sharing
 from streamsgd.training.together.saved import Cursor, Ended, SavedRuns, frozen_runs, read_runs, restore_run, save_runs

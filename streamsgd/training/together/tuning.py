@@ -12,8 +12,8 @@ from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
 from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid
 from streamsgd.settings.words import speaks_python
+from streamsgd.training.checks import check_useful
 from streamsgd.training.output import reserved
-from streamsgd.training.run import check_useful
 from streamsgd.training.together.many import ManyRuns
 
 if TYPE_CHECKING:
