@@ -1,6 +1,6 @@
 """Draws from posteriors, against exact laws, other samplers, and replicates.
 
-    python scripts/bench_posterior.py [--only linear,well,nuts,real,...] [--small] [--data FOLDER]
+    python scripts/bench_posterior.py [--only linear,well,nuts,real,...] [--small] [--data FOLDER] [--log FILE]
 
 linear       every variance of a walk over that of the exact discrete equation, sgld-cv, sgld and constant-sgd; sgld-cv over the
              posterior's own
@@ -9,7 +9,7 @@ well         total variation between a histogram of chains in a double well and 
 nuts         a logistic posterior against NUTS of numpyro, and R-hat and effective sizes against ArviZ (both optional)
 real         flights, columns of numbers: standard deviations over those of the inverse Fisher information, passes, memory
 calibration  simulation-based: ranks of the true weights among draws, over data sets of the prior
-coverage     how often standard errors of predictions hold the mean, over replicates
+coverage     how often standard errors of predictions hold the mean, with --polish and with --average, over replicates
 conformal    mean coverage of intervals and sets of 90 % over splits of three real tables, and the rank error
 speed        seconds of predict with --intervals over those without
 
@@ -302,81 +302,129 @@ def numbers_of(table: pa.Table) -> pa.Table:
 # --- calibration
 
 
-def calibration(*, small: bool, **_options: Any) -> dict[str, Any]:
+def replicates(case: str, n: int, one: Callable[[int], Any], log: Path | None) -> list[Any]:
+    """Return what each of n replicates came to; what a log of earlier runs holds is not done again, and what is new goes there."""
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    known = {number: found for name, number, found in map(json.loads, lines) if name == case}
+    for number in range(n):
+        if number not in known:
+            known[number] = one(number)
+            if log:
+                with log.open("a") as file:
+                    file.write(json.dumps([case, number, known[number]]) + "\n")
+    return [known[number] for number in range(n)]
+
+
+BINS = 12
+"""Of ranks."""
+
+
+def calibration(*, small: bool, log: Path | None, **_options: Any) -> dict[str, Any]:
     """Rank true weights, drawn from the prior, among draws: the ranks are uniform if the draws are of the posterior."""
     from scipy.stats import chisquare
 
-    sets, bins, d = 60 if small else 600, 12, 3
-    ranks = np.zeros((sets, d + 1), np.int64)
-    for k in range(sets):
-        rng = np.random.default_rng([11, k])
-        x = rng.normal(size=(300, d))
-        x = (x - x.mean(axis=0)) / x.std(axis=0)
-        weights = np.append(rng.normal(size=d), rng.normal())
-        y = x @ weights[:-1] + weights[-1] + rng.logistic(size=300) > 0
-        if y.all() or not y.any():
-            y[0] = not y[0]
-        spec = "sgld-cv:step=0.05,batch=64,steps=4000,burn_in=400,thin=60"
-        # A seed each: noise is addressed by it, and chains of one seed err alike on all data sets.
-        plain = {"scale": "none", "transform": "none", "executor": "inline", "seed": k}
-        model = streamsgd.sample(table_of(x, y), "y", method=spec, prior=NORMAL, **plain, **USUAL)
-        draws = draws_of(model).samples().reshape(-1, len(model.weights))
-        if len(model.weights) != d + 1:
-            raise AssertionError(f"{len(model.weights)} weights of {d} columns")
-        kept = draws[np.linspace(0, len(draws) - 1, bins * 8 - 1).round().astype(int)]
-        ranks[k] = (kept < weights).sum(axis=0)
+    sets, d = 60 if small else 600, 3
+    ranks = np.array(replicates("calibration", sets, lambda k: ranks_of(k, d), log))
     # The prior of the intercept is flat in the model, and is not in the data sets: it is no part of the test.
-    p = [float(chisquare(np.bincount(ranks[:, j] // 8, minlength=bins)).pvalue) for j in range(d)]
+    p = [float(chisquare(np.bincount(ranks[:, j] // 8, minlength=BINS)).pvalue) for j in range(d)]
     return {"sets": sets, "p": p, "kept": min(p) > 0.01 / d}
 
 
-def coverage(*, small: bool, **_options: Any) -> dict[str, Any]:
-    """Count how often intervals of 95 % of predictions hold the true mean."""
-    replicates, n = 100 if small else 4000, 2000
-    point = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 0.0]])
-    truth = 1.0 / (1.0 + np.exp(-(point @ [1.0, -0.5] + 0.3)))
-    covered = np.zeros(len(point))
+def ranks_of(k: int, d: int) -> list[int]:
+    """Return the ranks of the true weights of data set k, of d columns, among draws."""
+    rng = np.random.default_rng([11, k])
+    x = rng.normal(size=(300, d))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    weights = np.append(rng.normal(size=d), rng.normal())
+    y = x @ weights[:-1] + weights[-1] + rng.logistic(size=300) > 0
+    if y.all() or not y.any():
+        y[0] = not y[0]
+    spec = "sgld-cv:step=0.05,batch=64,steps=4000,burn_in=400,thin=60"
+    # A seed each: noise is addressed by it, and chains of one seed err alike on all data sets.
+    plain = {"scale": "none", "transform": "none", "executor": "inline", "seed": k}
+    model = streamsgd.sample(table_of(x, y), "y", method=spec, prior=NORMAL, **plain, **USUAL)
+    draws = draws_of(model).samples().reshape(-1, len(model.weights))
+    if len(model.weights) != d + 1:
+        raise AssertionError(f"{len(model.weights)} weights of {d} columns")
+    kept = draws[np.linspace(0, len(draws) - 1, BINS * 8 - 1).round().astype(int)]
+    return [int(rank) for rank in (kept < weights).sum(axis=0)]
+
+
+POINTS = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 0.0]])
+"""Rows whose mean is predicted with an interval."""
+
+
+AVERAGED: dict[str, Any] = {
+    "polish": 0,
+    "optimizer": "sgd",
+    "learning_rate": 1.0,
+    "schedule": "inverse-scaling:power=0.6",
+    "batch_size": 8,
+    "average": "0.02",
+}
+"""Settings of one averaged pass."""
+
+
+def coverage(*, small: bool, log: Path | None, **_options: Any) -> dict[str, Any]:
+    """Count how often intervals of 95 % of predictions hold the true mean: of the minimum, and of averaged steps."""
+    n = 100 if small else 4000
+    found: dict[str, Any] = {"replicates": n}
+    for name, least in (("polish", 0.935), ("average", 0.92)):
+        case = "coverage" if name == "polish" else "coverage-average"
+        held = np.array(replicates(case, n, lambda k, name=name: covered(k, name), log))
+        found[name] = held.mean(axis=0).tolist()
+        found[f"{name}_kept"] = bool(small or all(least <= share <= 0.965 for share in found[name]))
+    return {**found, "kept": found["polish_kept"] and found["average_kept"]}
+
+
+def covered(k: int, name: str) -> list[bool]:
+    """Say of each point whether the interval of replicate k holds its true mean."""
     from streamsgd.model.intervals import Intervals
 
-    for k in range(replicates):
-        rng = np.random.default_rng([13, k])
-        x = rng.normal(size=(n, 2))
-        y = x @ [1.0, -0.5] + 0.3 + rng.logistic(size=n) > 0
-        model = streamsgd.train(table_of(x, y), "y", standard_errors=True, executor="inline", **USUAL)
-        block, _ = model.encode(table_of(point, np.zeros(len(point), np.bool_)))
-        told = Intervals(model, 0.95).of_block(block, 0, len(point), *model.score_block(block, 0, len(point))[:2])
-        covered += (told["lower"].to_numpy() <= truth) & (truth <= told["upper"].to_numpy())
-    share = (covered / replicates).tolist()
-    return {"replicates": replicates, "covered": share, "kept": bool(small or all(0.935 <= one <= 0.965 for one in share))}
+    rng, size = np.random.default_rng([13, k]), len(POINTS)
+    n, how = (2000, {}) if name == "polish" else (16_000, AVERAGED)
+    x = rng.normal(size=(n, 2))
+    y = x @ [1.0, -0.5] + 0.3 + rng.logistic(size=n) > 0
+    given: dict[str, Any] = {**USUAL, "standard_errors": True, "executor": "inline", "seed": k, **how}
+    model = streamsgd.train(table_of(x, y), "y", **given)
+    block, _ = model.encode(table_of(POINTS, np.zeros(size, np.bool_)))
+    told = Intervals(model, 0.95).of_block(block, 0, size, *model.score_block(block, 0, size)[:2])
+    truth = 1.0 / (1.0 + np.exp(-(POINTS @ [1.0, -0.5] + 0.3)))
+    held = (told["lower"].to_numpy() <= truth) & (truth <= told["upper"].to_numpy())
+    return [bool(one) for one in held]
 
 
-def conformal(*, small: bool, data: Path, **_options: Any) -> dict[str, Any]:
+def conformal(*, small: bool, data: Path, log: Path | None) -> dict[str, Any]:
     """Measure how often calibrated intervals and sets hold the outcome, over splits of real tables."""
     tables, found = runpy.run_path(str(ROOT / "scripts" / "bench_tables.py")), {}
+    splits = 5 if small else 200
     for name, target in (("diamonds", "price"), ("adult", "income"), ("california", None)):
         table = tables[name](data)
         aim = target or table.column_names[-1]
-        splits, held, errors = 5 if small else 200, [], []
-        rng = np.random.default_rng(17)
-        for _ in range(splits):
-            order = rng.permutation(table.num_rows)
-            learn, check, test = np.array_split(order, [table.num_rows // 2, table.num_rows * 3 // 4])
-            with tempfile.TemporaryDirectory() as scratch:
-                model = streamsgd.train(table.take(learn), aim, memory="1GB", epochs=1, seed=int(order[0]))
-                made = streamsgd.calibrate(model, table.take(check), memory="1GB")
-                fresh = Path(scratch) / "test.parquet"
-                pq.write_table(table.take(test), fresh)
-                streamsgd.predict(made, fresh, Path(scratch) / "out.parquet", intervals=0.9, memory="1GB")
-                out, y = pq.read_table(Path(scratch) / "out.parquet"), table[aim].take(test).to_pylist()
-            if "labels" in out.column_names:
-                held.append(np.mean([label in labels for label, labels in zip(y, out["labels"].to_pylist(), strict=True)]))
-            else:
-                lower, upper = out["lower"].to_numpy(), out["upper"].to_numpy()
-                held.append(np.mean((lower <= np.array(y)) & (np.array(y) <= upper)))
-            errors.append(made.metrics["calibration"]["rank_error"])
-        found[name] = {"splits": splits, "covered": float(np.mean(held)), "rank_error": float(np.max(errors))}
+        done = replicates(f"conformal-{name}", splits, lambda k, table=table, aim=aim: split(table, aim, k), log)
+        held, errors = np.array(done).T
+        found[name] = {"splits": splits, "covered": float(held.mean()), "rank_error": float(errors.max())}
+        found[name]["standard_error"] = float(held.std(ddof=1) / math.sqrt(splits))
     kept = all(0.895 <= one["covered"] <= 0.905 and one["rank_error"] <= 1e-3 for one in found.values())
     return {**found, "kept": bool(small or kept)}
+
+
+def split(table: pa.Table, aim: str, k: int) -> list[float]:
+    """Return the share of a quarter of the rows whose outcome is held, calibrated by another quarter, and the rank error."""
+    order = np.random.default_rng([17, k]).permutation(table.num_rows)
+    learn, check, test = np.array_split(order, [table.num_rows // 2, table.num_rows * 3 // 4])
+    with tempfile.TemporaryDirectory() as scratch:
+        model = streamsgd.train(table.take(learn), aim, memory="1GB", epochs=1, seed=k)
+        made = streamsgd.calibrate(model, table.take(check), memory="1GB")
+        fresh = Path(scratch) / "test.parquet"
+        pq.write_table(table.take(test), fresh)
+        streamsgd.predict(made, fresh, Path(scratch) / "out.parquet", intervals=0.9, memory="1GB")
+        out, y = pq.read_table(Path(scratch) / "out.parquet"), table[aim].take(test).to_pylist()
+    error = float(made.metrics["calibration"]["rank_error"])
+    if "labels" in out.column_names:
+        return [float(np.mean([label in labels for label, labels in zip(y, out["labels"].to_pylist(), strict=True)])), error]
+    lower, upper = out["lower"].to_numpy(), out["upper"].to_numpy()
+    return [float(np.mean((lower <= np.array(y)) & (np.array(y) <= upper))), error]
 
 
 def speed(*, small: bool, **_options: Any) -> dict[str, Any]:
@@ -423,10 +471,11 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--small", action="store_true", help="sizes for continuous integration, with wider limits")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--log", type=Path, help="what replicates come to, line by line: a run that is stopped goes on from it")
     options = parser.parse_args()
     results = {}
     for name in options.only.split(","):
-        results[name] = CASES[name](small=options.small, data=options.data)
+        results[name] = CASES[name](small=options.small, data=options.data, log=options.log)
         print(name, json.dumps(results[name]), flush=True)
     print(json.dumps({"results": results}))
     sys.exit(0 if all(found["kept"] for found in results.values()) else 1)
