@@ -303,7 +303,7 @@ def numbers_of(table: pa.Table) -> pa.Table:
 
 
 def replicates(case: str, n: int, one: Callable[[int], Any], log: Path | None) -> list[Any]:
-    """Return what each of n replicates came to; what a log of earlier runs holds is not done again, and what is new goes there."""
+    """Return what each of n replicates came to; what a log of earlier runs holds is not done again, what is new is added."""
     lines = log.read_text().splitlines() if log and log.exists() else []
     known = {number: found for name, number, found in map(json.loads, lines) if name == case}
     for number in range(n):

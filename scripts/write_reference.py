@@ -60,6 +60,8 @@ def parts_there_are() -> Iterator[str]:
         yield f"\n| `--{kind.replace('_', '-')}` | what it is | fields |\n|---|---|---|"
         for name, part in named.items():
             fields = ", ".join(f"`{key}={value}`" for key, value in part["fields"].items())
+            in_rows = ", ".join(f"`{key}={value:g}`" for key, value in part.get("in_rows", {}).items())
+            fields += f"; in rows: {in_rows}" if in_rows else ""
             yield f"| `{name}` | {cell(part['title'])} | {fields} |"
 
 

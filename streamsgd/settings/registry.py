@@ -7,14 +7,19 @@ A *spec* is how a person writes a part: `adam`, `huber:delta=2`, `cosine:floor=0
 from __future__ import annotations
 
 import importlib
+import math
+from contextlib import suppress
 from dataclasses import is_dataclass
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.models import machines, networks
-from streamsgd.kernels.parts import judged, losses, methods, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.parts import by_rows, judged, losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PARTS: dict[str, dict[str, Any]] = {
     "model": {
@@ -91,6 +96,15 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 
+BY_ROWS: dict[str, Any] = {
+    "momentum": by_rows.MomentumByRows,
+    "nesterov": by_rows.NesterovByRows,
+    "rmsprop": by_rows.RMSpropByRows,
+    "adam": by_rows.AdamByRows,
+    "adamw": by_rows.AdamWByRows,
+}
+"""What an optimizer of this name is where one of its half-lives is given."""
+
 ALIASES = {"optimizer": {"nag": "normalized"}}
 """Names of before, by kind: they still work, and will go with the next version but one."""
 
@@ -107,11 +121,37 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     name, _, rest = spec.partition(":")
     name = ALIASES.get(kind, {}).get(name, name)
     if name in PARTS[kind]:
-        return _build(kind, name, PARTS[kind][name], {**_fields(rest, spec), **overrides})
+        fields = {**_fields(rest, spec), **overrides}
+        return _build(kind, name, _class_of(kind, name, fields), fields)
     class_name, _, fields = rest.partition(",")
     if class_name.isidentifier():
         return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})
     raise SettingsError(f"unknown {kind.replace('_', ' ')} {name!r}{nearest(name, PARTS[kind])}")
+
+
+def _class_of(kind: str, name: str, fields: Mapping[str, Any]) -> Any:
+    """Return the class of a name: of an optimizer whose half-lives are given another.
+
+    Raises
+    ------
+    SettingsError
+        It has no half-lives, or one is not a number of rows, or stands beside a factor per step, which it is instead of.
+
+    """
+    given = [key for key in fields if key.startswith("half_life")] if kind == "optimizer" else []
+    usual = PARTS[kind][name]
+    if not given or set(given) & set(usual._fields):
+        return usual
+    if name not in BY_ROWS:
+        raise SettingsError(f"optimizer {name!r} has no memory that fades by rows: {given[0]} is for {', '.join(BY_ROWS)}")
+    instead = sorted(set(fields) & (set(usual._fields) - set(BY_ROWS[name]._fields)))
+    if instead:
+        raise SettingsError(f"optimizer {name!r}: {instead[0]} is per step and {given[0]} in rows: pass one kind of them")
+    for key in given:
+        with suppress(ValueError):  # which `_build` tells
+            if not 0.0 < float(fields[key]) < math.inf:
+                raise SettingsError(f"optimizer {name!r}: {key}={fields[key]} is a number of rows above 0, e.g. {key}=1000")
+    return BY_ROWS[name]
 
 
 def make_own(kind: str, spec: str) -> Any:
@@ -135,6 +175,7 @@ def spec_of(kind: str, part: Any) -> str:
     """Return the spec that builds this part again, every field written out."""
     part = getattr(part, "named", part)  # what kernels take of a part may be another
     names = {cls: name for name, cls in PARTS[kind].items()}
+    names |= {cls: name for name, cls in BY_ROWS.items() if kind == "optimizer"}
     values = {key: value if isinstance(value, str) else repr(value) for key, value in part._asdict().items()}
     fields = ",".join(f"{key}={value}" for key, value in values.items())
     if type(part) in names:

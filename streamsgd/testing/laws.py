@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.features.layout import Layout, most_entries
+from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.learn.fit import end_batch, fit, learn, settled, update
 from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.kernels.structs.block import Parts, new_scratch
 from streamsgd.kernels.structs.rows import OWN
-from streamsgd.kernels.structs.state import ETA, FILLED, STEPS, State, make_state
+from streamsgd.kernels.structs.state import ETA, FILLED, SEEN, STEPS, State, make_state
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.kernels.sums.score import score
 from streamsgd.settings.registry import make
@@ -180,8 +181,9 @@ def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
     learn_row: Any = learn
     end: Any = end_batch
     for i in range(len(order)):
-        step, epoch = int(state.clock[STEPS]) + 1, pace.epoch + pace.epoch_per_row * i
-        value, weight = learn_row(parts, block, [i], 1, state, pace, epoch, parts.optimizer.prepare(step), scratch)
+        step, filled, epoch = int(state.clock[STEPS]) + 1, int(state.clock[FILLED]) + 1, pace.epoch + pace.epoch_per_row * i
+        shared = prepare(parts.optimizer, step, filled, state.sums[SEEN] + filled)
+        value, weight = learn_row(parts, block, [i], 1, state, pace, epoch, shared, scratch)
         state.tally[:] += value, weight, 1.0
         state.clock[FILLED] += 1
         if state.clock[FILLED] == pace.batch_size:
@@ -193,8 +195,8 @@ def check_settled(parts: Parts, part: Any) -> None:
     n, rng = 6, np.random.default_rng(4)
     state = make_state(rng.normal(size=n), parts.optimizer.n_slots, np.float64, few=True, lazy=True)
     state.slots[:] = rng.uniform(0.5, 2.0, state.slots.shape)
-    state.paid[:], state.sums[ETA], state.clock[STEPS] = rng.uniform(0.0, 2.0, n), 3.0, 7
-    got, expected, shared = np.zeros(n), state.weights.copy(), parts.optimizer.prepare(7)
+    state.paid[:], state.sums[[ETA, SEEN]], state.clock[STEPS] = rng.uniform(0.0, 2.0, n), (3.0, 448.0), 7
+    got, expected, shared = np.zeros(n), state.weights.copy(), prepare(parts.optimizer, 7, 0, state.sums[SEEN])
     _call(settled, part, parts, state, n - 1, got)
     for j in range(n - 1):
         duration = (state.sums[ETA] - state.paid[j]) * parts.optimizer.stretch(state.slots, j, shared)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from streamsgd.features.layout import Layout, most_entries
+from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.learn import coin
 from streamsgd.kernels.learn.fit import fit, settled, update
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import bets, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.step import StepContext
@@ -92,23 +94,27 @@ def check_optimizer(optimizer: Any) -> None:
         check_settled(parts_with(optimizer=optimizer, penalty=make("penalty", "l2:l2=0.3")), optimizer)
 
 
+def _prepared(optimizer: Any, step: int) -> Any:
+    return prepare(optimizer, step, USUAL_BATCH, USUAL_BATCH * step)
+
+
 def _check_stride(optimizer: Any) -> None:
     slots, fresh = np.zeros((optimizer.n_slots, 1)), np.zeros((optimizer.n_slots, 1))
     w, before, stride, eta = 0.0, 0.0, 0.0, optimizer.learning_rate
     try:
-        still, _ = optimizer.move(0.0, 0.0, slots, 0, eta, optimizer.prepare(1))
+        still, _ = optimizer.move(0.0, 0.0, slots, 0, eta, _prepared(optimizer, 1))
         true(still == 0.0, f"{optimizer!r}: a weight of 0 moves to {still} though its gradient is 0")
         slots[:] = 0.0
         for step in range(1, 1001):
             before = w
-            w, stride = optimizer.move(before, 1.0, slots, 0, eta, optimizer.prepare(step))
+            w, stride = optimizer.move(before, 1.0, slots, 0, eta, _prepared(optimizer, step))
             true(
                 0.0 < stride < math.inf,
                 f"{optimizer!r}: the stride of step {step} is {stride}; it must be above 0",
             )
             _check_stretch(optimizer, slots, step, stride)
         # What a weight does without any gradient, as under a decay, is not the gradient's.
-        before, _ = optimizer.move(before, 0.0, fresh, 0, eta, optimizer.prepare(1000))
+        before, _ = optimizer.move(before, 0.0, fresh, 0, eta, _prepared(optimizer, 1000))
     except IndexError as error:
         raise AssertionError(f"{optimizer!r}: uses more slots than n_slots={optimizer.n_slots}: {error}") from error
     message = f"{optimizer!r}: after 1000 gradients of 1 a step moves a weight by"
@@ -117,7 +123,7 @@ def _check_stride(optimizer: Any) -> None:
 
 def _check_stretch(optimizer: Any, slots: np.ndarray, step: int, stride: float) -> None:
     if hasattr(optimizer, "stretch"):
-        told = optimizer.learning_rate * optimizer.stretch(slots, 0, optimizer.prepare(step))
+        told = optimizer.learning_rate * optimizer.stretch(slots, 0, _prepared(optimizer, step))
         close(told, stride, 1e-12, f"{optimizer!r}: the rate times the stretch after step {step}, which is its stride,")
 
 

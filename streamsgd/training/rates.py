@@ -17,15 +17,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential
 from streamsgd.settings.batches import adaptive
 
 if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
-
-
-USUAL_BATCH = 64
-"""Rows per update if nobody says, and what rates are for (docs/defaults.md)."""
 
 
 def scale_rate(optimizer: Any, settings: Settings, lanes: int | None = None) -> Any:

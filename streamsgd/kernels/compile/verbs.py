@@ -5,7 +5,8 @@ so one loop serves every part and a new part needs no line here. Argument names 
 """
 
 from streamsgd.kernels.compile.jit import dispatch
-from streamsgd.kernels.structs.state import LEAST, MOST
+from streamsgd.kernels.parts.traits import by_rows
+from streamsgd.kernels.structs.state import LEAST, MOST, SEEN
 
 
 def value(loss, y, score):
@@ -71,13 +72,53 @@ def _(penalty, w, stride):
     return penalty.instance_class.shrink
 
 
-def prepare(optimizer, step):
-    return optimizer.prepare(step)
+def prepare(optimizer, step, n_rows, rows):
+    """Return what a step of n_rows rows shares; `rows` are those of all steps with it, which only some optimizers ask for."""
+    return _preparer(type(optimizer))(optimizer, step, n_rows, rows)
+
+
+def _preparer(optimizer_class):
+    return optimizer_class.prepare if by_rows(optimizer_class) else _by_step
+
+
+def _by_step(optimizer, step, n_rows, rows):
+    return prepare_step(optimizer, step)
 
 
 @dispatch(prepare)
+def _(optimizer, step, n_rows, rows):
+    return _preparer(optimizer.instance_class)
+
+
+def prepare_step(optimizer, step):
+    return optimizer.prepare(step)
+
+
+@dispatch(prepare_step)
 def _(optimizer, step):
     return optimizer.instance_class.prepare
+
+
+def count_rows(optimizer, sums, n_rows):
+    """Count the rows of a step, where an optimizer asks for them."""
+    return _counter(type(optimizer))(optimizer, sums, n_rows)
+
+
+def _counter(optimizer_class):
+    return _count if by_rows(optimizer_class) else _no_count
+
+
+def _count(optimizer, sums, n_rows):
+    sums[SEEN] += n_rows
+
+
+def _no_count(optimizer, sums, n_rows):
+    return None
+
+
+@dispatch(count_rows)
+def _(optimizer, sums, n_rows):
+    return _counter(optimizer.instance_class)
 
 
 def move(optimizer, w, g, slots, j, eta, shared):

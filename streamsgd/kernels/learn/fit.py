@@ -12,6 +12,7 @@ from streamsgd.kernels.compile.verbs import (
     adds,
     ahead,
     bounded,
+    count_rows,
     dot,
     dots,
     move,
@@ -41,7 +42,7 @@ from streamsgd.kernels.learn.svrg import (
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
-from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHED, WEIGHT
+from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, SEEN, STEPS, WEIGHED, WEIGHT
 from streamsgd.kernels.structs.step import rate_now
 
 AHEAD = 2
@@ -141,7 +142,8 @@ def _update(parts, state, pace, n_rows, epoch):
     """Move the weights by the mean gradient of `n_rows` rows and clear it."""
     state.clock[STEPS] += 1
     step = state.clock[STEPS]
-    shared = prepare(parts.optimizer, step)
+    count_rows(parts.optimizer, state.sums, n_rows)
+    shared = prepare(parts.optimizer, step, n_rows, state.sums[SEEN])
     # A short last batch moves less, or its rows would weigh more than the others'.
     eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
     if min(pace.clip_norm, pace.clip_value) < math.inf:
@@ -236,7 +238,9 @@ def _(parts, state, n_penalised, shared, weights):
 @lean_kernel
 def settled(parts, state, n_penalised, weights):
     """Fill `weights` with what the weights are: those of `state` owe penalties, or are yet to be worked out."""
-    settle_up(parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS]), weights)
+    settle_up(
+        parts, state, n_penalised, prepare(parts.optimizer, state.clock[STEPS], state.clock[FILLED], state.sums[SEEN]), weights
+    )
 
 
 update = lean_kernel(_update)
@@ -273,7 +277,7 @@ def fit(parts, block, order, heads, state, pace, scratch):
             members[k] = heads[tile]
             heads[tile] += 1
             ahead(rows, members[k] + AHEAD)
-        shared = prepare(parts.optimizer, clock[STEPS] + 1)
+        shared = prepare(parts.optimizer, clock[STEPS] + 1, filled + n, state.sums[SEEN] + filled + n)
         epoch = pace.epoch + pace.epoch_per_row * t
         loss, weight = learn(parts, block, members, n, state, pace, epoch, shared, scratch)
         total_loss += loss

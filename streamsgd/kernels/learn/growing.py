@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
-from streamsgd.kernels.compile.verbs import add, adds, ahead, bounded, dot, dots, prepare, slope, slopes
+from streamsgd.kernels.compile.verbs import add, adds, ahead, bounded, count_rows, dot, dots, prepare, slope, slopes
 from streamsgd.kernels.learn.clipping import clip
 from streamsgd.kernels.learn.fit import AHEAD, learn, move_on
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.rows import take
-from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, STEPS, WEIGHED, WEIGHT
+from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, SEEN, STEPS, WEIGHED, WEIGHT
 from streamsgd.kernels.structs.step import rate_now
 from streamsgd.kernels.sums.noise import put
 
@@ -306,7 +306,7 @@ def fit_growing(parts, block, order, heads, state, pace, scratch, growth):
             members[k] = heads[tile]
             heads[tile] += 1
             ahead(rows, members[k] + AHEAD)
-        shared = prepare(parts.optimizer, clock[STEPS] + 1)
+        shared = prepare(parts.optimizer, clock[STEPS] + 1, filled + n, state.sums[SEEN] + filled + n)
         epoch = pace.epoch + pace.epoch_per_row * t
         loss, weight = learn(parts, block, members, n, state, pace, epoch, shared, scratch)
         deal(parts.loss, block, members, n, filled, state, growth, scratch)
@@ -329,7 +329,8 @@ def fit_growing(parts, block, order, heads, state, pace, scratch, growth):
                 eta *= share_of_rate(growth, goal) * (filled / goal)
                 if min(pace.clip_norm, pace.clip_value) < math.inf:
                     clip(state, pace, filled)
-                move_on(parts, state, pace, filled, eta, prepare(parts.optimizer, clock[STEPS]))
+                count_rows(parts.optimizer, state.sums, filled)
+                move_on(parts, state, pace, filled, eta, prepare(parts.optimizer, clock[STEPS], filled, state.sums[SEEN]))
             growth.groups[:] = 0.0
             clock[WEIGHED] = 0
             filled, early = 0, False

@@ -8,6 +8,8 @@ move(optimizer, w, g, slots, j, eta, shared)   new weight and `stride`, the leng
 stretch(optimizer, slots, j, shared)       that length per unit of eta, from the memory alone: what penalties that are paid
                                            late go by
 
+An optimizer whose memory fades by rows is told them, prepare(optimizer, step, n_rows, rows): see `by_rows`.
+
 `slots[k, j]` is the optimizer's k-th memory of coordinate j, zero at the start; `n_slots` of them are kept.
 `merges` says how each memory of several lanes becomes one, and `weighs_by` which of them says whose move of a weight counts
 for how much (see `training.tasks.merge`); without them, memories and weights become their mean.
@@ -23,6 +25,9 @@ and the gradient of all rows there in slot 1.
 
 import math
 from typing import NamedTuple
+
+USUAL_BATCH = 64
+"""Rows per update if nobody says, and what rates and fading memories are for (docs/defaults.md)."""
 
 LEAST_SQUARES = 1e-30
 """What a sum of squares is taken for that is 0 or underflows."""

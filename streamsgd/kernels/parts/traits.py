@@ -38,6 +38,11 @@ def reduces(optimizer: Any) -> bool:
     return rule_of(optimizer) == "svrg"
 
 
+def by_rows(optimizer: Any) -> bool:
+    """Whether the memory of an optimizer, or of its class, fades by rows, so that it asks how many they are."""
+    return bool(getattr(optimizer, "by_rows", False))
+
+
 def holds_factors(optimizer: Any) -> bool:
     """Whether the factors of a machine are memories of an optimizer, so that all of a value is in one line of memory."""
     return rule_of(optimizer) == "factors"

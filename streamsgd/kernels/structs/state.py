@@ -43,7 +43,8 @@ class State(NamedTuple):
     tally: Any
     """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
     sums: Any = np.zeros(5)
-    """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights, the least and the greatest target, of steep
+    """float64 (5,): of sequential optimizers the sum of (x/s)^2 and of weights (of those that fade by rows, the rows of
+    all steps), the least and the greatest target, of steep
     losses in batches too; the sum of all rates so far, by which penalties are paid late."""
     touched: Any = np.zeros((0, 0), np.int32)
     """int32, or int64 if there are many: weights that the running batch has a gradient for, where not all are updated. Where

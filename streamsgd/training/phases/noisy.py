@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import SettingsError
+from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.parts.traits import is_race, reduces
-from streamsgd.kernels.structs.state import STEPS
+from streamsgd.kernels.structs.state import SEEN, STEPS
 from streamsgd.kernels.sums.noise import step_lengths
 from streamsgd.planning.samplers import replaces
 from streamsgd.planning.variance import design_effect
@@ -87,7 +88,8 @@ class NoisyEpochs(AroundEpochs):
             return np.zeros(0)
         lengths, step = np.ones(self.job.n_weights), max(1, int(state.clock[STEPS]))
         if optimizer.n_slots:
-            step_lengths(optimizer, state.slots, optimizer.prepare(step), lengths)
+            shared = prepare(optimizer, step, usual_batch(self.job), max(1.0, float(state.sums[SEEN])))
+            step_lengths(optimizer, state.slots, shared, lengths)
         return lengths if lengths.any() else np.zeros(0)
 
     def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from streamsgd.kernels.parts.traits import by_rows
 from streamsgd.kernels.structs.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS, State, cells_of
 
 LEAST_SHARE = 1e-7
@@ -51,7 +52,8 @@ class Delta:
     most: np.ndarray
     """float64 (n_most, m): the largest of the memories that are maxima."""
     counters: np.ndarray
-    """float64 (4,): growth of the two sums of a sequential optimizer; updates done, and the sum of rates, of the lane ahead."""
+    """float64 (5,): growth of the two sums of a sequential optimizer; of the lane ahead updates done, the sum of rates, and,
+    where memory fades by rows, those of all updates."""
     span: np.ndarray
     """float64 (2,): least and greatest target."""
 
@@ -108,7 +110,8 @@ def delta_of(optimizer: Any, before: State, after: State, rows: int, tally: np.n
     shares = np.zeros(0) if by is None else np.maximum(grown[by], LEAST_SHARE * new[by])
     moves = [after.weights[some].astype(np.float64) - before.weights[some]]
     moves += [grown[k] for k, kind in enumerate(kinds(optimizer)) if kind == "mean"]
-    steps = float(after.clock[STEPS])
+    steps, fades = float(after.clock[STEPS]), by_rows(optimizer)
+    spread, seen = after.sums[[SPREAD, SEEN]] - before.sums[[SPREAD, SEEN]]
     return Delta(
         rows,
         tally,
@@ -116,7 +119,7 @@ def delta_of(optimizer: Any, before: State, after: State, rows: int, tally: np.n
         shares,
         np.stack(moves) * (float(rows) if by is None else shares),
         new[[k for k, kind in enumerate(kinds(optimizer)) if kind == "max"]],
-        np.array([*(after.sums[[SPREAD, SEEN]] - before.sums[[SPREAD, SEEN]]), steps, after.sums[ETA]]),
+        np.array([spread, 0.0 if fades else seen, steps, after.sums[ETA], after.sums[SEEN] if fades else 0.0]),
         after.sums[[LEAST, MOST]],
     )
 
@@ -145,6 +148,7 @@ def move_by(optimizer: Any, state: State, gain: Delta) -> None:
         state.slots[k, some] = np.maximum(old, next(most)) if kind == "max" else old + next(means)
     state.clock[STEPS] = int(gain.counters[2])
     state.sums[[SPREAD, SEEN]] += gain.counters[:2]
+    state.sums[SEEN] = gain.counters[4] if by_rows(optimizer) else state.sums[SEEN]
     state.sums[[LEAST, MOST]] = gain.span
     state.sums[ETA] = gain.counters[3]
     state.paid[:] = gain.counters[3]
