@@ -382,7 +382,7 @@ def covered(k: int, name: str) -> list[bool]:
     from streamsgd.model.intervals import Intervals
 
     rng, size = np.random.default_rng([13, k]), len(POINTS)
-    n, how = (2000, {}) if name == "polish" else (16_000, AVERAGED)
+    n, how = (2000, {}) if name == "polish" else (64_000, AVERAGED)
     x = rng.normal(size=(n, 2))
     y = x @ [1.0, -0.5] + 0.3 + rng.logistic(size=n) > 0
     given: dict[str, Any] = {**USUAL, "standard_errors": True, "executor": "inline", "seed": k, **how}

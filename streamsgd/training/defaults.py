@@ -87,8 +87,10 @@ def check_steps(settings: Settings, parts: Parts, lanes: Lanes) -> None:
         raise SettingsError("--steps counts updates one after another, which several lanes make apart: leave --lanes out")
 
 
-def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int) -> Parts:
+def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int, *, goes_on: bool = False) -> Parts:
     """Build loss, penalty, optimizer and schedule for so many rows of this encoding.
+
+    Where a run goes on, the rate of its optimizer is what was made of the settings when it began.
 
     Raises
     ------
@@ -113,8 +115,11 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     model = model_of_kernels(settings)
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
-    rate = usual_rate(settings, spec) if settings.learning_rate is None else settings.learning_rate
-    optimizer = scale_rate(choose_optimizer(spec, rate, encoding.width), settings)
+    if goes_on and "learning_rate=" in spec:
+        optimizer = make("optimizer", spec)
+    else:
+        rate = usual_rate(settings, spec) if settings.learning_rate is None else settings.learning_rate
+        optimizer = scale_rate(choose_optimizer(spec, rate, encoding.width), settings)
     optimizer = with_factors(settings, model, optimizer, penalty)
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(

@@ -145,7 +145,8 @@ def _alike(settings: Settings, frozen: dict[str, Any] | None) -> Any:
 def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:
     """Return what learns, and how rows are thinned if they are."""
     spec = frozen["optimizer"] if frozen else settings.optimizer
-    parts = choose_parts(msgspec.structs.replace(settings, optimizer=spec), look.target, look.encoding, look.dataset.n_rows)
+    asked = msgspec.structs.replace(settings, optimizer=spec)
+    parts = choose_parts(asked, look.target, look.encoding, look.dataset.n_rows, goes_on=frozen is not None)
     check_structure(settings, parts, look.encoding)
     thinner = choose_thinner(settings, look.sample, look.target, parts) if look.sample else (frozen or {}).get("rare")
     return with_offsets(parts) if thinner else parts, thinner
@@ -164,7 +165,7 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
     check_lanes(lanes, settings, parts, encoding)
     _check_steps(settings, parts, lanes, dataset.n_rows)
-    if lanes.combine == "sync":
+    if lanes.combine == "sync" and not frozen:
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
     budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=look.peak_bytes)

@@ -1,10 +1,14 @@
 """A rate follows the size of a batch by the rule of its optimizer, and what was learned is the same."""
 
+from functools import partial
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import finish_chunk_by_chunk
 
 import streamsgd
 from streamsgd.errors import SettingsError
@@ -129,3 +133,19 @@ def test_linear_scaling_leaves_the_excess_of_least_squares_where_it_was(rows: in
     assert measured[1] == pytest.approx(measured[0], rel=0.05)
     unscaled = expected_excess(eta, 2 * USUAL_BATCH, rows // (2 * USUAL_BATCH))
     assert unscaled > grows * exact[0] if grows > 1.0 else unscaled < grows * exact[0]
+
+
+def test_a_rate_is_scaled_once_however_often_a_run_goes_on(tmp_path: Path) -> None:
+    """After stops, and from the model of an earlier run."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": x.sum(axis=1)})
+    settings: dict[str, Any] = {"memory": "2GB", "executor": "inline", "epochs": 1, "optimizer": "adam", "chunk_rows": 200}
+    settings |= {"batch_size": 256, "rate_scaling": "auto", "keep_memory": True, "validation": 0.0}
+    alone = streamsgd.train(table, "y", **settings, out=tmp_path / "first.sgd")
+    run = partial(streamsgd.train, table, "y", **settings)
+    resumed, stops = finish_chunk_by_chunk(run, tmp_path / "saved", cycle([{}]))
+    assert stops
+    assert resumed.to_bytes() == alone.to_bytes()
+    later = streamsgd.train(table, "y", **settings, start=str(tmp_path / "first.sgd"))
+    assert later.provenance["parts"]["optimizer"] == alone.provenance["parts"]["optimizer"]
