@@ -29,7 +29,8 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.show.live import train_shown
 from streamsgd.training.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers
-from streamsgd.training.run import prepare_from, train_model
+from streamsgd.training.run import prepare_from
+from streamsgd.training.together import going_on
 
 if TYPE_CHECKING:
     import os
@@ -91,7 +92,7 @@ def train(
     """
     made = make_settings({"memory": task_memory(), "target": target, **settings})
     with nullcontext() if client is None else seceded():  # the first look may wait for tasks already
-        run = partial(train_model, source, made, out=out, emit=on_progress, client=client)
+        run = partial(going_on.train, source, made, out=out, emit=on_progress, client=client)
         return train_shown(run, made, callbacks) if progress else run(callbacks=callbacks)[0]
 
 

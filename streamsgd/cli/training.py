@@ -17,10 +17,10 @@ def run_training(
 ) -> dict[str, Any]:
     """Run, tell of it, and return the result for the last line."""
     from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
-    from streamsgd.training.run import train_model  # noqa: PLC0415
+    from streamsgd.training.together.going_on import train  # noqa: PLC0415
 
     try:
-        model, report = train_model(
+        model, report = train(
             data,
             settings,
             out=out,
@@ -48,6 +48,7 @@ def run_training(
         "counts": model.provenance["counts"],
         "shuffle": model.provenance["shuffle"],
         "order": report.order,
+        **({} if report.pilot is None else {"pilot": report.pilot}),
         "resumed_from": report.resumed_from,
         "seconds": report.seconds,
         "rows_per_second": report.rows_now / max(report.seconds, 1e-9),

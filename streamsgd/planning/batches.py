@@ -27,6 +27,9 @@ MARGIN = 1.3
 where |G| falls. With a half-life of 2 steps 90 to 100 % of steps were within the bound, and 95 to 100 % within twice the least
 (scripts/bench_adaptive.py); 1.15 times were within it on 24 to 87 %."""
 
+SIZES = "16-64-256-1024"
+"""That a pilot tries if nobody says."""
+
 LEAST_STEPS = 10
 """Steps of an epoch that `most` leaves room for, if nobody says."""
 
@@ -57,3 +60,21 @@ class Adaptive(NamedTuple):
     def largest(self, n_rows: int) -> int:
         """Return the most rows of a step, for so many rows of data: as set, or a tenth of them."""
         return self.most or max(self.start, n_rows // LEAST_STEPS // GROUPS * GROUPS)
+
+
+class Pilot(NamedTuple):
+    """Short runs at several sizes say which one is enough; the run goes on from the branch of that size."""
+
+    sizes: str = SIZES
+    """Rows per update to try, two or more."""
+    seeds: int = 3
+    """Runs of each size that are compared: their noise is the error of what is found."""
+    rows: int = 0
+    """That the largest size learns before they are compared; 0 is a million, or all there are."""
+
+    source = "McCandlish, Kaplan, Amodei et al. 2018, arXiv 1812.06162; pilots as branches: docs/noise.md"
+
+    @property
+    def numbers(self) -> list[int]:
+        """The sizes, the smallest first; a ValueError where one is no number."""
+        return sorted({int(size) for size in self.sizes.split("-")})

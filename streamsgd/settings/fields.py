@@ -18,7 +18,7 @@ Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
 Positive = Annotated[float, Meta(gt=0.0)]
 
-BATCHES = "^(auto|full|adaptive(:.*)?)$"
+BATCHES = "^(auto|full|adaptive(:.*)?|pilot(:.*)?)$"
 """Sizes of batches that are no numbers."""
 
 
@@ -84,7 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Count | Annotated[str, Meta(pattern=BATCHES)],
         Meta(
             description="Rows per update: 1 is pure SGD, full is one update per epoch, auto is 64, 8 for svrg, or 1 row by "
-            "row; adaptive, e.g. adaptive:theta=0.5, takes rows for a step until their gradients are told from noise."
+            "row; adaptive, e.g. adaptive:theta=0.5, takes rows for a step until their gradients are told from noise; "
+            "pilot tries some sizes first, and goes on with the one that is enough."
         ),
     ] = "auto"
     rate_scaling: Annotated[

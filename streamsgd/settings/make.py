@@ -127,12 +127,13 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
 
 
 def _check_size(size: int | str) -> None:
-    """Refuse fields of a batch that grows."""
-    from streamsgd.settings.batches import check_adaptive  # noqa: PLC0415
+    """Refuse fields of a batch that grows, or is to be found."""
+    from streamsgd.settings.batches import check_adaptive, check_pilot  # noqa: PLC0415
     from streamsgd.settings.registry import make  # noqa: PLC0415
 
     if isinstance(size, str) and size != "full":
-        check_adaptive(make("batch_size", size))
+        made = make("batch_size", size)
+        (check_pilot if size.startswith("pilot") else check_adaptive)(made)
 
 
 def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -75,7 +75,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "full-chunk": samplers.FullChunk,
         "iid": samplers.Independent,
     },
-    "batch_size": {"adaptive": batches.Adaptive},
+    "batch_size": {"adaptive": batches.Adaptive, "pilot": batches.Pilot},
     "prior": {
         "none": priors.Flat,
         "normal": priors.Normal,
@@ -121,8 +121,8 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     name, _, rest = spec.partition(":")
     name = ALIASES.get(kind, {}).get(name, name)
     if name in PARTS[kind]:
-        fields = {**_fields(rest, spec), **overrides}
-        return _build(kind, name, _class_of(kind, name, fields), fields)
+        given: dict[str, Any] = {**_fields(rest, spec), **overrides}
+        return _build(kind, name, _class_of(kind, name, given), given)
     class_name, _, fields = rest.partition(",")
     if class_name.isidentifier():
         return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})

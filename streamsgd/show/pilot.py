@@ -37,3 +37,16 @@ def pilot_text(found: dict[str, Any]) -> list[str]:
     if found["least_time"] is not None:
         lines.append(f"least time to a given loss: about {found['least_time']:,.0f} rows per step on this machine")
     return lines
+
+
+def found_by_pilot(found: dict[str, Any]) -> str:
+    """Return why a run went on with the size of batches that it has, in a line."""
+    fit = found["fit"]
+    interval = "" if fit["interval"] is None else " ({:.3g} to {:.3g})".format(*fit["interval"])
+    sizes = ", ".join(f"{line['batch_size']:,}" for line in found["branches"])
+    return (
+        f"pilot: batches of {found['chosen']:,} rows, of {sizes}: the loss after {found['steps']:,} steps is {fit['a']:.6g} + "
+        f"{fit['c']:.3g}{interval} / rows, twice as many would gain {found['doubling_gain']:.2g}, and {found['worth']:.2g} is "
+        f"worth it; the run goes on from the {found['rows']:,} rows that this branch learned, the others learned "
+        f"{found['rows_of_others']:,}"
+    )

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.messages import counted, few, format_bytes
+from streamsgd.show.pilot import found_by_pilot
 from streamsgd.show.tables import table
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def describe_report(report: Report, settings: Settings, memory: int) -> list[str
     told = ", ".join(f"{names[key]} {value:.6f}" for key, value in report.losses.items() if value is not None)
     return [
         *([told] if told else []),
+        *([] if report.pilot is None else [found_by_pilot(report.pilot)]),
         *([] if best is None else [f"best constant loss: {best:.6f}"]),
         *(line for kind in known(settings) if kind.name in report.phases for line in kind.describe(report.phases[kind.name])),
         (f"{report.rows_now:,} rows in {report.seconds:.1f} s, {speed:,.0f} rows/s; peak memory {format_bytes(memory)}"),

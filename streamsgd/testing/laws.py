@@ -182,7 +182,7 @@ def _fit_plainly(parts: Any, block: Any, *rest: Any) -> None:
     end: Any = end_batch
     for i in range(len(order)):
         step, filled, epoch = int(state.clock[STEPS]) + 1, int(state.clock[FILLED]) + 1, pace.epoch + pace.epoch_per_row * i
-        shared = prepare(parts.optimizer, step, filled, state.sums[SEEN] + filled)
+        shared = _prepared(parts.optimizer, step, filled, state.sums[SEEN] + filled)
         value, weight = learn_row(parts, block, [i], 1, state, pace, epoch, shared, scratch)
         state.tally[:] += value, weight, 1.0
         state.clock[FILLED] += 1
@@ -196,7 +196,7 @@ def check_settled(parts: Parts, part: Any) -> None:
     state = make_state(rng.normal(size=n), parts.optimizer.n_slots, np.float64, few=True, lazy=True)
     state.slots[:] = rng.uniform(0.5, 2.0, state.slots.shape)
     state.paid[:], state.sums[[ETA, SEEN]], state.clock[STEPS] = rng.uniform(0.0, 2.0, n), (3.0, 448.0), 7
-    got, expected, shared = np.zeros(n), state.weights.copy(), prepare(parts.optimizer, 7, 0, state.sums[SEEN])
+    got, expected, shared = np.zeros(n), state.weights.copy(), _prepared(parts.optimizer, 7, 0, state.sums[SEEN])
     _call(settled, part, parts, state, n - 1, got)
     for j in range(n - 1):
         duration = (state.sums[ETA] - state.paid[j]) * parts.optimizer.stretch(state.slots, j, shared)
@@ -224,6 +224,11 @@ def _weights(parts: Parts, state: State, n: int, n_penalised: int, settle: Any) 
 
 def _state(n_weights: int, n_slots: int) -> State:
     return make_state(np.zeros(n_weights), n_slots, np.float64)
+
+
+def _prepared(*args: Any) -> Any:
+    verb: Any = prepare
+    return verb(*args)
 
 
 def _call(kernel: Any, part: Any, *args: Any) -> None:

@@ -95,7 +95,8 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def _prepared(optimizer: Any, step: int) -> Any:
-    return prepare(optimizer, step, USUAL_BATCH, USUAL_BATCH * step)
+    verb: Any = prepare
+    return verb(optimizer, step, USUAL_BATCH, USUAL_BATCH * step)
 
 
 def _check_stride(optimizer: Any) -> None:

@@ -11,6 +11,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import TASK_LOSS
 from streamsgd.kernels.models.machines import is_linear
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import Parts
 from streamsgd.messages import format_bytes
@@ -18,7 +19,7 @@ from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
-from streamsgd.training.rates import USUAL_BATCH, scale_rate
+from streamsgd.training.rates import scale_rate
 from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import msgspec
 
 from streamsgd.errors import ModelError
 from streamsgd.model import store
+from streamsgd.settings.batches import found_before
 from streamsgd.settings.make import identity
 from streamsgd.training.look import survey
 from streamsgd.training.start import read_start
@@ -35,6 +36,7 @@ def is_done(out: str | os.PathLike[str], data: Any, settings: Settings) -> bool:
         return False
     if settings.start is not None:
         settings, _ = read_start(settings.start, settings)
+    settings = found_before(settings, header.get("provenance", {}).get("pilot")) or settings
     now = msgspec.json.decode(msgspec.json.encode(identity(settings)))
     if now != header.get("settings"):
         return False

@@ -283,5 +283,6 @@ class Engine:
         report.best_constant_loss, report.phases = outcome.best_constant, outcome.metrics
         report.rows_now, report.rows, report.steps = rows - self._rows_restored, rows, outcome.steps
         report.losses, report.ledger = losses_of(outcome), outcome.ledger
+        report.pilot = self.job.pilot
         report.workers, report.order = dict(self.backend.workers), self.job.order
         report.epochs, report.seconds = outcome.epochs, time.monotonic() - self._began

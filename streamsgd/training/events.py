@@ -39,6 +39,8 @@ class Report:
     """What each worker of a cluster did, by address."""
     ledger: dict[str, Any] | None = None
     """What steps decided, where they decide something: rows of each, evidence, and what the test made of it."""
+    pilot: dict[str, Any] | None = None
+    """By what the size of batches was found, where a pilot found it."""
     phases: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each phase has to say of itself, by its name: passes, objective, gradient, why it ended ..."""
 

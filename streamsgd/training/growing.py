@@ -23,11 +23,11 @@ from streamsgd.kernels.learn.growing import (
     VALUE,
     Growth,
 )
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning.batches import FOLLOWS, GROUPS, MARGIN, TESTS
 from streamsgd.settings.batches import adaptive
 from streamsgd.settings.registry import spec_of
-from streamsgd.training.rates import USUAL_BATCH
 from streamsgd.training.tasks.noise import n_places
 
 if TYPE_CHECKING:

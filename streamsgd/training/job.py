@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.kernels.models.machines import rows_of, width_of
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
 from streamsgd.settings.batches import adaptive
 from streamsgd.settings.registry import make
 from streamsgd.training.averaging import average_from
-from streamsgd.training.rates import SVRG_BATCH, USUAL_BATCH
+from streamsgd.training.rates import SVRG_BATCH
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
@@ -82,6 +83,8 @@ class Job:
     """What the first look chose that is worth a line, and why; nothing where a run goes on."""
     thinner: Thinner | None = None
     """How rows are thinned by their class, if they are."""
+    pilot: dict[str, Any] | None = None
+    """By what the size of its batches was found, as JSON values, where a pilot found it."""
 
     @property
     def known_thinner(self) -> Thinner:

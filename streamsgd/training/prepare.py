@@ -23,7 +23,7 @@ from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import replaces
-from streamsgd.settings.batches import adaptive
+from streamsgd.settings.batches import adaptive, check_known
 from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
@@ -89,6 +89,7 @@ def prepare(
         The job cannot be done; nothing was started.
 
     """
+    check_known(settings)
     look = look_at(data, settings, frozen=frozen, progress=progress, constant=constant)
     parts, thinner = _parts(look, settings, frozen)
     if look.sample:

@@ -44,6 +44,7 @@ def header_of(job: Job) -> dict[str, Any]:
         "order": job.order,
         "external": job.external is not None,
         **weights_of(job),
+        **({} if job.pilot is None else {"pilot": job.pilot}),
     }
 
 
@@ -121,6 +122,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
         "parts": {kind: spec_of(kind, part) for kind, part in parts.items()},
         "epochs": min(job.epochs, outcome.epochs),
         **({} if outcome.ledger is None else {"ledger": outcome.ledger}),
+        **({} if job.pilot is None else {"pilot": job.pilot}),
         "lanes": job.lanes._asdict(),
         "race": outcome.race,
         **weights_of(job),

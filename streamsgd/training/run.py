@@ -7,6 +7,7 @@ import math
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
+from streamsgd.settings.batches import largest_of_pilot
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
@@ -34,6 +36,7 @@ from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 from streamsgd.training.start import check_keeps, read_start
 from streamsgd.training.stopping import stopping
+from streamsgd.training.useful import check_learned, check_useful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +63,7 @@ def train_model(
     on_job: Callable[[Job], None] | None = None,
     client: Any = None,
     callbacks: Sequence[Callback] = (),
+    begun: Begun | None = None,
 ) -> tuple[Model, Report]:
     """Train on Parquet: prepare, resume if there is something to resume, run, clean up.
 
@@ -77,6 +81,8 @@ def train_model(
         Of distributed, whose workers to use; it is left open.
     callbacks
         Sinks of what the run tells.
+    begun
+        Where the run stands before its first checkpoint, and the pilot that led there.
 
     Raises
     ------
@@ -92,7 +98,16 @@ def train_model(
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
     told = Callbacks([History(), *([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
-        return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start, ends=ends)
+        return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start, ends=ends, begun=begun)
+
+
+class Begun(NamedTuple):
+    """Where a run stands that a pilot began."""
+
+    saved: tuple[dict[str, Any], dict[str, Any]] | None
+    """Header and arrays as of a checkpoint; None where there is one in its folder."""
+    pilot: dict[str, Any]
+    """What was found, as JSON values."""
 
 
 class _Told(NamedTuple):
@@ -113,14 +128,16 @@ def _train(
     *,
     start: Start | None,
     ends: float,
+    begun: Begun | None = None,
 ) -> tuple[Model, Report]:
     checkpoints = Checkpoints(settings.checkpoint, settings.checkpoint_keep) if settings.checkpoint else None
-    saved = saved_in(checkpoints, settings)
+    saved = begun.saved if begun and begun.saved else saved_in(checkpoints, settings)
     data = lazily(data, client, elsewhere=settings.workers is not None or settings.scheduler is not None)
     found, (data, saved) = saved, of_this(data, saved, settings, told.footers)
     if checkpoints and saved is not found:
         checkpoints.clear()
     job = _prepared(data, settings, saved, start, told.footers)
+    job = job if begun is None else replace(job, pilot=begun.pilot)
     with ExitStack() as stack:
         if job.external is not None:
             elsewhere = client is not None or settings.scheduler is not None
@@ -174,6 +191,7 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
         As `train_model` before its first update.
 
     """
+    settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
     return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers)
 
@@ -193,6 +211,7 @@ def dry_run(
 
     """
     set_io_timeout(settings.io_timeout)
+    settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
     check_keeps(settings)
     if settings.checkpoint is None:

@@ -82,6 +82,7 @@ class CheckpointHeader(msgspec.Struct):
     external: bool = False
     class_weights: list[Annotated[float, Meta(gt=0.0)]] = []
     rare: ThinnerHeader | None = None
+    pilot: dict[str, Any] | None = None
 
 
 def stamps_of(files: Sequence[FileRef]) -> list[str]:

@@ -15,7 +15,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features.layout import Layout
 from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.parts.losses import Squared
-from streamsgd.kernels.parts.optimizers import SGD
+from streamsgd.kernels.parts.optimizers import SGD, USUAL_BATCH
 from streamsgd.kernels.parts.penalties import Free
 from streamsgd.kernels.parts.schedules import Constant
 from streamsgd.kernels.parts.traits import is_sequential
@@ -24,7 +24,7 @@ from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import PARTS, make
-from streamsgd.training.rates import USUAL_BATCH, scale_rate
+from streamsgd.training.rates import scale_rate
 
 
 def rate(optimizer: str, **settings: Any) -> float:

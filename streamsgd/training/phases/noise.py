@@ -10,6 +10,7 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.models.machines import is_linear
+from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
@@ -18,7 +19,6 @@ from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
-from streamsgd.training.rates import USUAL_BATCH
 from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, n_places
 
 if TYPE_CHECKING:

@@ -88,7 +88,8 @@ class NoisyEpochs(AroundEpochs):
             return np.zeros(0)
         lengths, step = np.ones(self.job.n_weights), max(1, int(state.clock[STEPS]))
         if optimizer.n_slots:
-            shared = prepare(optimizer, step, usual_batch(self.job), max(1.0, float(state.sums[SEEN])))
+            prepared: Any = prepare
+            shared = prepared(optimizer, step, usual_batch(self.job), max(1.0, float(state.sums[SEEN])))
             step_lengths(optimizer, state.slots, shared, lengths)
         return lengths if lengths.any() else np.zeros(0)
 

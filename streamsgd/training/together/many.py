@@ -31,6 +31,7 @@ from streamsgd.training.run import check_same_data, saved_in
 from streamsgd.training.stopping import stopping
 from streamsgd.training.together.learn import check_alone, check_room, check_together, groups_of, learn_together, sharing
 from streamsgd.training.together.saved import Cursor, Ended, SavedRuns, frozen_runs, read_runs, restore_run, save_runs
+from streamsgd.training.useful import check_learned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -145,8 +146,7 @@ class ManyRuns:
         self.checkpoints = Checkpoints(first.checkpoint, first.checkpoint_keep) if first.checkpoint else None
         found = saved_in(self.checkpoints, first)
         self._saved: SavedRuns | None = None if found is None else read_runs(found, len(settings), str(first.checkpoint))
-        frozen = None if self._saved is None else frozen_runs(self._saved, settings)
-        self.jobs = prepare_many(data, settings, frozen=frozen, progress=footers)
+        self.jobs = self._prepared(data, settings, footers)
         for job in self.jobs:
             check_together(job)
         if self._saved is not None:
@@ -154,6 +154,11 @@ class ManyRuns:
         self._plan_groups()
         self._resume()
         self.stop = threading.Event()
+
+    def _prepared(self, data: Any, settings: Sequence[Settings], footers: Callable[[int, int], None] | None) -> list[Job]:
+        """Return the jobs of all runs, as a checkpoint decided them if there is one."""
+        frozen = None if self._saved is None else frozen_runs(self._saved, settings)
+        return prepare_many(data, settings, frozen=frozen, progress=footers)
 
     def _plan_groups(self) -> None:
         saved = self._saved

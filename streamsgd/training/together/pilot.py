@@ -16,6 +16,7 @@ from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import BudgetError, DivergedError, SettingsError
 from streamsgd.messages import format_bytes
+from streamsgd.settings.batches import HELD
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.backends.choose import choose_backend
@@ -41,9 +42,6 @@ MOST_ROWS = 1 << 20
 
 GAINED = 0.05
 """Of the gain so far: with less in all further steps a run is at rest."""
-
-HELD = 0.1
-"""Share of rows that is held out to compare by, if nobody says."""
 
 
 class Branch(NamedTuple):
@@ -160,7 +158,7 @@ def run_pilot(
         ]
         now, model = run_seed(data, settings, branches)
         made, before = made + now, before or model
-    losses = _losses(first, [*(one.model for one in made), before])
+    losses = losses_of(first, [*(one.model for one in made), before])
     return _result(sizes, steps, made, losses[:-1], losses[-1]), made
 
 
@@ -226,13 +224,17 @@ def _check_together(jobs: Sequence[Job]) -> None:
         )
 
 
-def _losses(job: Job, models: Sequence[Model | None]) -> list[float]:
-    """Return the mean losses of models on the rows that are held out, or on all; infinite where there is none."""
+def losses_of(job: Job, models: Sequence[Model | None], chunks: int | None = None) -> list[float]:
+    """Return the mean losses of models on the rows that are held out, or on all; infinite where there is no model.
+
+    Those of so many chunks of the first epoch, or of all data.
+    """
     some = [model for model in models if model is not None]
     executor = EXECUTORS[reader_for(job.settings, job)](job.budget.threads)
     try:
         with choose_backend(job, executor) as backend:
-            share, _reports = backend.run(Round(MeasureLosses(some), IN_ORDER, 0, job.plan_in_order.n_chunks(0)))
+            place = (IN_ORDER, 0, job.plan_in_order.n_chunks(0)) if chunks is None else (0, 0, chunks)
+            share, _reports = backend.run(Round(MeasureLosses(some), *place))
     finally:
         executor.close()
     means = iter((share.sums[:-1] / share.sums[-1]).tolist())

@@ -70,10 +70,14 @@ def straight_line(sizes: np.ndarray, losses: np.ndarray, weights: np.ndarray) ->
 
 def recommended(fit: Fit, sizes: np.ndarray) -> int:
     """Return the smallest power of two, from the smallest size on, whose doubling gains less than the error or 0.5 % of |a|."""
-    worth = max(fit.loss_se, TOLERANCE * abs(fit.a), 1e-300)
     least = 1 << max(0, int(sizes.min() - 1).bit_length())
-    needed = fit.c / (2.0 * worth)
+    needed = fit.c / (2.0 * worth(fit))
     return min(LARGEST, max(least, 1 << max(0, math.ceil(needed) - 1).bit_length())) if needed > 1.0 else least
+
+
+def worth(fit: Fit) -> float:
+    """Return the gain of a doubling below which it is not worth it."""
+    return max(fit.loss_se, TOLERANCE * abs(fit.a), 1e-300)
 
 
 def critical(fit: Fit, before: float) -> float | None:

@@ -15,6 +15,7 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.training.checks import check_useful
 from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
+from streamsgd.training.useful import check_useful
 
 if TYPE_CHECKING:
     import os
