@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import math
-from contextlib import suppress
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.models import machines, networks
 from streamsgd.kernels.parts import by_rows, judged, losses, methods, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.parts.ranges import Range
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
@@ -135,7 +135,7 @@ def _class_of(kind: str, name: str, fields: Mapping[str, Any]) -> Any:
     Raises
     ------
     SettingsError
-        It has no half-lives, or one is not a number of rows, or stands beside a factor per step, which it is instead of.
+        It has no half-lives, or one stands beside a factor per step, which it is instead of.
 
     """
     given = [key for key in fields if key.startswith("half_life")] if kind == "optimizer" else []
@@ -147,10 +147,6 @@ def _class_of(kind: str, name: str, fields: Mapping[str, Any]) -> Any:
     instead = sorted(set(fields) & (set(usual._fields) - set(BY_ROWS[name]._fields)))
     if instead:
         raise SettingsError(f"optimizer {name!r}: {instead[0]} is per step and {given[0]} in rows: pass one kind of them")
-    for key in given:
-        with suppress(ValueError):  # which `_build` tells
-            if not 0.0 < float(fields[key]) < math.inf:
-                raise SettingsError(f"optimizer {name!r}: {key}={fields[key]} is a number of rows above 0, e.g. {key}=1000")
     return BY_ROWS[name]
 
 
@@ -192,19 +188,34 @@ def _fields(text: str, spec: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _build(kind: str, name: str, cls: Any, fields: dict[str, Any]) -> Any:
-    hints = get_type_hints(cls)
+def _build(kind: str, name: str, cls: Any, fields: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(cls, include_extras=True)
     known = tuple(cls.__dataclass_fields__) if is_dataclass(cls) else getattr(cls, "_fields", ())
     for key in fields:
         if key not in known:
             raise SettingsError(f"{kind} {name!r} has no field {key!r}{nearest(key, known)}")
-    values = {}
-    for key, value in fields.items():
-        try:
-            values[key] = hints[key](value)
-        except ValueError:
-            raise SettingsError(f"{kind} {name!r}: {key}={value!r} is not a number of type {hints[key].__name__}") from None
-    return cls(**values)
+    return cls(**{key: _value(f"{kind} {name!r}: {key}", hints[key], value) for key, value in fields.items()})
+
+
+def _value(what: str, hint: Any, given: Any) -> Any:
+    """Return what was given for a field as its type, in its range (see `streamsgd.kernels.parts.ranges`).
+
+    Raises
+    ------
+    SettingsError
+        It is not of that type, or out of the range.
+
+    """
+    of_type, ranges = (hint.__origin__, hint.__metadata__) if hasattr(hint, "__metadata__") else (hint, ())
+    try:
+        value = of_type(given)
+    except ValueError:
+        raise SettingsError(f"{what}={given!r} is not a number of type {of_type.__name__}") from None
+    for allowed in ranges:
+        if isinstance(allowed, Range) and not allowed.holds(value):
+            finite = "" if math.isfinite(value) else "a finite number "
+            raise SettingsError(f"{what}={given} must be {finite}{allowed}")
+    return value
 
 
 def _load(kind: str, module: str, class_name: str) -> Any:

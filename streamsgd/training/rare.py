@@ -123,13 +123,12 @@ def with_offsets(parts: Parts) -> Parts:
 def _problem(settings: Settings, target: Target, parts: Parts, part: Any) -> str:
     """Return why rows cannot be thinned by such a rule; nothing if they can."""
     weights = str(getattr(part, "weights", "offset"))
-    return next((said for wrong, said in _problems(settings, target, parts, part, weights) if wrong), "")
+    return next((said for wrong, said in _problems(settings, target, parts, weights) if wrong), "")
 
 
-def _problems(settings: Settings, target: Target, parts: Parts, part: Any, weights: str) -> list[tuple[bool, str]]:
+def _problems(settings: Settings, target: Target, parts: Parts, weights: str) -> list[tuple[bool, str]]:
     classes = ", ".join(map(repr, target.classes[:5]))
     return [
-        (not part.c > 0.0, "c is how many rows to keep for a positive, above 0"),
         (weights not in ("offset", "ipw"), f"weights={weights} is neither offset nor ipw"),
         (
             target.task != "binary",

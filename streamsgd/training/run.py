@@ -23,7 +23,6 @@ from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
-from streamsgd.training.checks import check_learned, check_useful, check_weighed
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.holding import held_in_words
@@ -36,7 +35,7 @@ from streamsgd.training.result import model_from
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 from streamsgd.training.start import check_keeps, read_start
 from streamsgd.training.stopping import stopping
-from streamsgd.training.useful import check_learned, check_useful
+from streamsgd.training.useful import check_learned, check_useful, check_weighed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

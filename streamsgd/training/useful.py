@@ -1,4 +1,4 @@
-"""Whether a run came to anything: a model of some rows, which predicts better than a constant."""
+"""Whether a run came to anything: a model of some rows that weigh something, which predicts better than a constant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.errors import DataError, DivergedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from streamsgd.settings.fields import Settings
 
 log = logging.getLogger("streamsgd")
 
@@ -36,6 +40,22 @@ def check_learned(provenance: Mapping[str, Any]) -> None:
         f"of {provenance['rows']:,} rows none is left to learn from: {', '.join(fates) or 'all weights are 0'}"
         + (f"; the first problem: {problems[0]}" if problems else "")
     )
+
+
+def check_weighed(targets: np.ndarray, classes: Sequence[Any], settings: Settings) -> None:
+    """Refuse a model of rows that all weigh nothing; `targets` are their sums, as `target_sums` makes them.
+
+    Raises
+    ------
+    DataError
+        They do.
+
+    """
+    if settings.weight is not None and not (targets.sum() if classes else targets[0]) > 0.0:
+        raise DataError(
+            f"--weight {settings.weight}: the weights of all rows that were learned are 0, so that nothing was learned; "
+            "give a column that is above 0 in some rows, or leave --weight out"
+        )
 
 
 def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone: bool = False) -> None:

@@ -124,8 +124,8 @@ def test_a_half_life_is_told_apart_from_a_factor_per_step() -> None:
     assert make("optimizer", spec_of("optimizer", make("optimizer", "adam:half_life2=9e4"))).half_life2 == 9e4
     for spec, said in {
         "adam:beta1=0.9,half_life2=1000": "beta1 is per step and half_life2 in rows",
-        "adam:half_life1=0": "a number of rows above 0",
-        "adam:half_life1=inf": "a number of rows above 0",
+        "adam:half_life1=0": "half_life1=0 must be above 0",
+        "adam:half_life1=inf": "half_life1=inf must be a finite number above 0",
         "adam:half_life1=x": "not a number of type float",
         "adam:half_life=10": "no field 'half_life'",
         "amsgrad:half_life1=10": "half_life1 is for momentum, nesterov, rmsprop, adam",

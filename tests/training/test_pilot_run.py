@@ -24,8 +24,14 @@ from streamsgd.training.prepare import prepare
 
 PILOT = "pilot:sizes=16-128,seeds=2,rows=700"
 SETTINGS: dict[str, Any] = {
-    "optimizer": "sgd", "learning_rate": 0.3, "memory": "2GB", "executor": "inline",
-    "chunk_rows": 500, "epochs": 2, "validation": 0.1, "precision": "float64",
+    "optimizer": "sgd",
+    "learning_rate": 0.3,
+    "memory": "2GB",
+    "executor": "inline",
+    "chunk_rows": 500,
+    "epochs": 2,
+    "validation": 0.1,
+    "precision": "float64",
 }
 
 

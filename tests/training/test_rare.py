@@ -288,7 +288,7 @@ def test_auto_thins_what_is_large_and_rare_only(data: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"rare": "targeted:c=0"}, "c is how many"),
+        ({"rare": "targeted:c=0"}, "c=0 must be above 0"),
         ({"rare": "targeted:weights=some"}, "neither offset nor ipw"),
         ({"rare": "target"}, "did you mean 'targeted'"),
         ({"loss": "hinge"}, "--loss logistic"),

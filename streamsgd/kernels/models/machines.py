@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.parts.ranges import AtLeastOne, NotNegative, Positive, Whole
+
 
 class Linear(NamedTuple):
     """A weight for every number, category and value: their sum is the score."""
@@ -45,11 +47,11 @@ class FM(NamedTuple):
     linear=none leaves out intercept and weights.
     """
 
-    k: int = 8
+    k: AtLeastOne = 8
     linear: str = "with"
-    rate: float = 0.07
-    start: float = 0.05
-    draw: int = 0
+    rate: Positive = 0.07
+    start: NotNegative = 0.05
+    draw: Whole = 0
 
     usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
     source = "Rendle 2010, ICDM"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.models.machines import AT_ONCE, key_of, spread
+from streamsgd.kernels.parts.ranges import Whole
 
 ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
 
@@ -31,7 +32,7 @@ class MLP(NamedTuple):
 
     hidden: str = "64-32"
     activation: str = "relu"
-    draw: int = 0
+    draw: Whole = 0
 
     usual_rates = {"adam": 0.003, "adamw": 0.003, "amsgrad": 0.003, "adagrad": 0.03, "rmsprop": 0.001}  # noqa: RUF012
     most_epochs = 40

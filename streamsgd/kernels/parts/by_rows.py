@@ -17,13 +17,14 @@ import math
 from typing import NamedTuple
 
 from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.ranges import NotNegative, Positive
 
 
 class MomentumByRows(NamedTuple):
     """v <- d v + (1 - d) / (1 - d64) g;  w <- w - eta v."""
 
-    learning_rate: float = 0.001
-    half_life: float = 421.0
+    learning_rate: Positive = 0.001
+    half_life: Positive = 421.0
 
     n_slots = 1
     by_rows = True
@@ -47,8 +48,8 @@ class MomentumByRows(NamedTuple):
 class NesterovByRows(NamedTuple):
     """v <- d v + s g;  w <- w - eta (s g + d v), with s = (1 - d) / (1 - d64)."""
 
-    learning_rate: float = 0.001
-    half_life: float = 421.0
+    learning_rate: Positive = 0.001
+    half_life: Positive = 421.0
 
     n_slots = 1
     by_rows = True
@@ -72,9 +73,9 @@ class NesterovByRows(NamedTuple):
 class RMSpropByRows(NamedTuple):
     """V <- d V + (1 - d) g^2;  w <- w - eta g / (sqrt(V) + epsilon)."""
 
-    learning_rate: float = 0.03
-    half_life: float = 4414.0
-    epsilon: float = 1e-8
+    learning_rate: Positive = 0.03
+    half_life: Positive = 4414.0
+    epsilon: Positive = 1e-8
 
     n_slots = 1
     by_rows = True
@@ -97,10 +98,10 @@ class RMSpropByRows(NamedTuple):
 class AdamByRows(NamedTuple):
     """Adam with d1 and d2 of two half-lives in the place of beta1 and beta2, and 2^(-rows / half_life) in that of beta^t."""
 
-    learning_rate: float = 0.1
-    half_life1: float = 421.0
-    half_life2: float = 44339.0
-    epsilon: float = 1e-8
+    learning_rate: Positive = 0.1
+    half_life1: Positive = 421.0
+    half_life2: Positive = 44339.0
+    epsilon: Positive = 1e-8
 
     n_slots = 2
     by_rows = True
@@ -127,11 +128,11 @@ class AdamByRows(NamedTuple):
 class AdamWByRows(NamedTuple):
     """AdamW with half-lives as Adam's; its weights decay by step and rate, as without."""
 
-    learning_rate: float = 0.1
-    half_life1: float = 421.0
-    half_life2: float = 44339.0
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    learning_rate: Positive = 0.1
+    half_life1: Positive = 421.0
+    half_life2: Positive = 44339.0
+    epsilon: Positive = 1e-8
+    weight_decay: NotNegative = 0.01
 
     n_slots = 2
     by_rows = True

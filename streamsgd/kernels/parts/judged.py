@@ -6,6 +6,8 @@ It grows and shrinks by itself, as do the rows of a gradient. No schedule applie
 
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import AtLeastOne, Inside, Positive
+
 
 class TrustRegion(NamedTuple):
     """Newton's steps within a radius; each must bring a share of what its model promises, on fresh rows, or it is not taken.
@@ -15,10 +17,10 @@ class TrustRegion(NamedTuple):
     step must bring, `alpha` the most that a decision may be wrong, `start` the fewest rows of a gradient and of a decision.
     """
 
-    learning_rate: float = 1.0
-    accept: float = 0.1
-    alpha: float = 0.05
-    start: int = 256
+    learning_rate: Positive = 1.0
+    accept: Inside = 0.1
+    alpha: Inside = 0.05
+    start: AtLeastOne = 256
 
     n_slots = 0
     rule = "judged"
@@ -36,10 +38,10 @@ class Armijo(NamedTuple):
     `TrustRegion`.
     """
 
-    learning_rate: float = 1.0
-    accept: float = 0.1
-    alpha: float = 0.05
-    start: int = 256
+    learning_rate: Positive = 1.0
+    accept: Inside = 0.1
+    alpha: Inside = 0.05
+    start: AtLeastOne = 256
 
     n_slots = 0
     rule = "judged"

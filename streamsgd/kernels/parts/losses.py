@@ -35,6 +35,7 @@ import math
 from typing import NamedTuple
 
 from streamsgd.kernels.compile.maths import exp, log1p
+from streamsgd.kernels.parts.ranges import AtLeastTwo, Inside, Positive
 
 SMALL = 0.125
 """Steps of logistic regression below which a series of a few terms is exact."""
@@ -71,7 +72,7 @@ class Huber(NamedTuple):
     e^2 / 2 if |e| <= delta else delta (|e| - delta / 2), with e = score - y and delta in units of the target.
     """
 
-    delta: float = 1.0
+    delta: Positive = 1.0
 
     task = "regression"
     curvature = 1.0
@@ -103,7 +104,7 @@ class Quantile(NamedTuple):
     level * (y - score) where y > score, (1 - level) * (score - y) elsewhere.
     """
 
-    level: float = 0.5
+    level: Inside = 0.5
 
     task = "regression"
     smooth = False
@@ -255,7 +256,7 @@ class Poisson(NamedTuple):
 class Softmax(NamedTuple):
     """Multinomial log loss: log(sum_k exp(score_k)) - score_y over the given number of classes."""
 
-    classes: int = 3
+    classes: AtLeastTwo = 3
 
     task = "multiclass"
     curvature = 0.5

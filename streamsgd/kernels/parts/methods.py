@@ -14,15 +14,17 @@ at the mode (control variates); `noisy`, whether noise is added; `friction`, of 
 
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import NotNegative, Whole
+
 
 class ControlledLangevin(NamedTuple):
     """Langevin dynamics by stochastic gradients with control variates: nearly exact with small batches."""
 
-    step: float = 0.0
-    batch: int = 0
-    steps: int = 0
-    burn_in: int = 0
-    thin: int = 0
+    step: NotNegative = 0.0
+    batch: Whole = 0
+    steps: Whole = 0
+    burn_in: Whole = 0
+    thin: Whole = 0
 
     walks, control, noisy, friction = True, True, True, 0.0
     source = "Baker, Fearnhead, Fox and Nemeth 2019, Statistics and Computing 29"
@@ -31,11 +33,11 @@ class ControlledLangevin(NamedTuple):
 class Langevin(NamedTuple):
     """Langevin dynamics by plain stochastic gradients: their noise widens the posterior, by how much is said."""
 
-    step: float = 0.0
-    batch: int = 0
-    steps: int = 0
-    burn_in: int = 0
-    thin: int = 0
+    step: NotNegative = 0.0
+    batch: Whole = 0
+    steps: Whole = 0
+    burn_in: Whole = 0
+    thin: Whole = 0
 
     walks, control, noisy, friction = True, False, True, 0.0
     source = "Welling and Teh 2011, ICML; Brosse, Durmus and Moulines 2018, NeurIPS"
@@ -44,11 +46,11 @@ class Langevin(NamedTuple):
 class HamiltonianLangevin(NamedTuple):
     """Langevin dynamics with momentum and friction, by stochastic gradients with control variates."""
 
-    step: float = 0.0
-    batch: int = 0
-    steps: int = 0
-    burn_in: int = 0
-    thin: int = 0
+    step: NotNegative = 0.0
+    batch: Whole = 0
+    steps: Whole = 0
+    burn_in: Whole = 0
+    thin: Whole = 0
 
     walks, control, noisy, friction = True, True, True, 2.0
     source = "Chen, Fox and Guestrin 2014, ICML"
@@ -57,11 +59,11 @@ class HamiltonianLangevin(NamedTuple):
 class ConstantRate(NamedTuple):
     """SGD of a constant rate, whose own noise is the only one: at one rate it comes near the posterior."""
 
-    step: float = 0.0
-    batch: int = 0
-    steps: int = 0
-    burn_in: int = 0
-    thin: int = 0
+    step: NotNegative = 0.0
+    batch: Whole = 0
+    steps: Whole = 0
+    burn_in: Whole = 0
+    thin: Whole = 0
 
     walks, control, noisy, friction = True, False, False, 0.0
     source = "Mandt, Hoffman and Blei 2017, JMLR 18"

@@ -26,6 +26,8 @@ and the gradient of all rows there in slot 1.
 import math
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import Decay, NotNegative, Positive, Probability
+
 USUAL_BATCH = 64
 """Rows per update if nobody says, and what rates and fading memories are for (docs/defaults.md)."""
 
@@ -36,7 +38,7 @@ LEAST_SQUARES = 1e-30
 class SGD(NamedTuple):
     """w <- w - eta g."""
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
 
     n_slots = 0
     rate_scaling = "linear"
@@ -55,8 +57,8 @@ class SGD(NamedTuple):
 class Momentum(NamedTuple):
     """v <- momentum v + g;  w <- w - eta v."""
 
-    learning_rate: float = 0.001
-    momentum: float = 0.9
+    learning_rate: Positive = 0.001
+    momentum: Decay = 0.9
 
     n_slots = 1
     rate_scaling = "linear"
@@ -77,8 +79,8 @@ class Momentum(NamedTuple):
 class Nesterov(NamedTuple):
     """v <- momentum v + g;  w <- w - eta (g + momentum v)."""
 
-    learning_rate: float = 0.001
-    momentum: float = 0.9
+    learning_rate: Positive = 0.001
+    momentum: Decay = 0.9
 
     n_slots = 1
     rate_scaling = "linear"
@@ -99,8 +101,8 @@ class Nesterov(NamedTuple):
 class Adagrad(NamedTuple):
     """G <- G + g^2;  w <- w - eta g / (sqrt(G) + epsilon)."""
 
-    learning_rate: float = 1.0
-    epsilon: float = 1e-10
+    learning_rate: Positive = 1.0
+    epsilon: Positive = 1e-10
 
     n_slots = 1
     weighs_by = 0
@@ -123,9 +125,9 @@ class Adagrad(NamedTuple):
 class RMSprop(NamedTuple):
     """V <- alpha V + (1 - alpha) g^2;  w <- w - eta g / (sqrt(V) + epsilon)."""
 
-    learning_rate: float = 0.03
-    alpha: float = 0.99
-    epsilon: float = 1e-8
+    learning_rate: Positive = 0.03
+    alpha: Decay = 0.99
+    epsilon: Positive = 1e-8
 
     n_slots = 1
     rate_scaling = "sqrt"
@@ -151,10 +153,10 @@ class Adam(NamedTuple):
     w <- w - eta / (1 - beta1^t) m / (sqrt(V / (1 - beta2^t)) + epsilon).
     """
 
-    learning_rate: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    learning_rate: Positive = 0.1
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
 
     n_slots = 2
     rate_scaling = "sqrt"
@@ -178,11 +180,11 @@ class Adam(NamedTuple):
 class AdamW(NamedTuple):
     """Adam with the weight decayed apart from the gradient: w <- (1 - eta weight_decay) w before the step."""
 
-    learning_rate: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
+    learning_rate: Positive = 0.1
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NotNegative = 0.01
 
     n_slots = 2
     rate_scaling = "sqrt"
@@ -206,10 +208,10 @@ class AdamW(NamedTuple):
 class AMSGrad(NamedTuple):
     """Adam whose second moment never falls: U <- max(U, V) stands under the root in V's place."""
 
-    learning_rate: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    learning_rate: Positive = 0.1
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
 
     n_slots = 3
     rate_scaling = "sqrt"
@@ -244,10 +246,10 @@ class FTRL(NamedTuple):
     its --ftrl_beta, --l1 and --l2 do the same here.
     """
 
-    learning_rate: float = 0.1
-    beta: float = 1.0
-    l1: float = 0.0
-    l2: float = 0.0
+    learning_rate: Positive = 0.1
+    beta: NotNegative = 1.0
+    l1: NotNegative = 0.0
+    l2: NotNegative = 0.0
 
     n_slots = 2
     weighs_by = 1
@@ -283,9 +285,9 @@ class SVRG(NamedTuple):
     `tolerance` (in float32 1e-6, or what is more). A rate of 0 is worked out of the data in the first pass: see `svrg`.
     """
 
-    learning_rate: float = 0.0
-    renewal: float = 1.0
-    tolerance: float = 1e-8
+    learning_rate: NotNegative = 0.0
+    renewal: Probability = 1.0
+    tolerance: NotNegative = 1e-8
 
     n_slots = 2
     rule = "svrg"
@@ -310,7 +312,7 @@ class Race(NamedTuple):
     Then dense rows are learned in batches, which is as good by then and five times as fast.
     """
 
-    learning_rate: float = 0.5
+    learning_rate: Positive = 0.5
 
     n_slots = 14
     rule = "race"
@@ -328,7 +330,7 @@ class NormalizedBatches(NamedTuple):
     of `normalized`, fixed. The sum of squares of a batch's sum stands for that of its rows, as where gradients are noise.
     """
 
-    learning_rate: float = 0.5
+    learning_rate: Positive = 0.5
 
     n_slots = 2
     merges = ("mean", "max")
@@ -353,7 +355,7 @@ class Normalized(NamedTuple):
     same total would; see `kernels.learn.nag`.
     """
 
-    learning_rate: float = 0.5
+    learning_rate: Positive = 0.5
 
     n_slots = 2
     merges = ("mean", "max")
@@ -378,8 +380,8 @@ class Coin(NamedTuple):
     the loss. Slopes of squared errors are half of Vowpal Wabbit's: half its --ftrl_alpha and --ftrl_beta do the same here.
     """
 
-    learning_rate: float = 4.0
-    beta: float = 1.0
+    learning_rate: Positive = 4.0
+    beta: NotNegative = 1.0
 
     n_slots = 5
     merges = ("mean", "mean", "mean", "max", "max")

@@ -17,6 +17,8 @@ one flow of both durations, so that paying once is paying after every step.
 import math
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import NotNegative
+
 
 class Free(NamedTuple):
     """No penalty."""
@@ -39,7 +41,7 @@ class Free(NamedTuple):
 class Ridge(NamedTuple):
     """l2 / 2 ||w||^2."""
 
-    l2: float = 1e-4
+    l2: NotNegative = 1e-4
 
     source = "Hoerl and Kennard 1970"
 
@@ -61,7 +63,7 @@ class Ridge(NamedTuple):
 class Lasso(NamedTuple):
     """l1 ||w||_1, by soft thresholding: w <- sign(w) max(|w| - stride l1, 0)."""
 
-    l1: float = 1e-4
+    l1: NotNegative = 1e-4
 
     source = "Tibshirani 1996; Duchi and Singer 2009 (forward-backward splitting)"
 
@@ -89,8 +91,8 @@ class Lasso(NamedTuple):
 class ElasticNet(NamedTuple):
     """l1 ||w||_1 + l2 / 2 ||w||^2."""
 
-    l1: float = 1e-4
-    l2: float = 1e-4
+    l1: NotNegative = 1e-4
+    l2: NotNegative = 1e-4
 
     source = "Zou and Hastie 2005"
 

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import Positive
+
 
 class Flat(NamedTuple):
     """No prior: all weights are alike before any row is seen."""
@@ -18,7 +20,7 @@ class Flat(NamedTuple):
 class Normal(NamedTuple):
     """A normal distribution around 0, independent for each weight of the encoded columns."""
 
-    sd: float = 1.0
+    sd: Positive = 1.0
 
     source = "Hoerl and Kennard 1970, as its mode is ridge regression"
 

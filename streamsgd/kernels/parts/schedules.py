@@ -11,11 +11,13 @@ Every schedule can rise from zero over its first `warmup` steps.
 import math
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import NotNegative, Positive, Share, Whole
+
 
 class Constant(NamedTuple):
     """1 throughout."""
 
-    warmup: int = 0
+    warmup: Whole = 0
 
     source = "standard; torch.optim.lr_scheduler.ConstantLR(factor=1)"
 
@@ -26,8 +28,8 @@ class Constant(NamedTuple):
 class InverseScaling(NamedTuple):
     """step ** -power: `power` 0.5 is the classical 1/sqrt(t), 1 is Robbins and Monro's 1/t."""
 
-    power: float = 0.25
-    warmup: int = 0
+    power: NotNegative = 0.25
+    warmup: Whole = 0
 
     source = "Robbins and Monro 1951; the default power is scikit-learn's"
 
@@ -38,8 +40,8 @@ class InverseScaling(NamedTuple):
 class Cosine(NamedTuple):
     """From 1 to `floor` along half a cosine over all the planned epochs."""
 
-    floor: float = 0.0
-    warmup: int = 0
+    floor: Share = 0.0
+    warmup: Whole = 0
 
     source = "Loshchilov and Hutter 2017 (SGDR), without restarts"
 
@@ -52,9 +54,9 @@ class Cosine(NamedTuple):
 class Step(NamedTuple):
     """Times `gamma` after every `every` epochs (fractions of an epoch count)."""
 
-    gamma: float = 0.1
-    every: float = 1.0
-    warmup: int = 0
+    gamma: Positive = 0.1
+    every: Positive = 1.0
+    warmup: Whole = 0
 
     source = "standard; torch.optim.lr_scheduler.StepLR"
 
@@ -66,7 +68,7 @@ class Step(NamedTuple):
 class WarmUp(NamedTuple):
     """Linear from 0 to 1 over `warmup` steps, then 1."""
 
-    warmup: int = 1000
+    warmup: Whole = 1000
 
     source = "Goyal et al. 2017, arXiv 1706.02677"
 

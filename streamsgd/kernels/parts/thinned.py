@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from streamsgd.kernels.parts.ranges import Positive
+
 
 class Word(str):
     """A word in a spec, which is written without quotes."""
@@ -22,7 +24,7 @@ class Targeted(NamedTuple):
     With `weights=ipw` rows that were kept are weighted by 1 / probability, instead of offsets.
     """
 
-    c: float = 20.0
+    c: Positive = 20.0
     weights: Word = Word("offset")
 
     source = "Wang, Zhang and Wang 2021, NeurIPS, arXiv 2110.13048"
@@ -31,7 +33,7 @@ class Targeted(NamedTuple):
 class Uniform(NamedTuple):
     """All positives, and c negatives for each of them, whichever they are."""
 
-    c: float = 20.0
+    c: Positive = 20.0
     weights: Word = Word("offset")
 
     source = "King and Zeng 2001, Political Analysis 9"
@@ -40,6 +42,6 @@ class Uniform(NamedTuple):
 class LocalCaseControl(NamedTuple):
     """Rows with probability min(1, c |y - p(x)|), p a pilot's; beyond 1 they weigh more. Right even if the model is not."""
 
-    c: float = 1.0
+    c: Positive = 1.0
 
     source = "Fithian and Hastie 2014, Annals of Statistics 42"

@@ -351,11 +351,6 @@ def check_posterior(settings: Settings, parts: Parts, encoding: Encoding) -> Non
             "1 / sqrt(rows * l2)"
         )
     check_objective(f"--method {settings.method}", parts)
-    if not math.isfinite(make("prior", settings.prior).precision) or "sd=-" in settings.prior:
-        raise SettingsError(f"--prior {settings.prior}: the standard deviation must be above 0")
-    wrong = [f"{name}={value:g}" for name, value in method._asdict().items() if value < 0]
-    if wrong:
-        raise SettingsError(f"--method {settings.method}: {wrong[0]} must not be below 0")
     if getattr(method, "step", 0.0) >= 1.0:
         raise SettingsError(f"--method {settings.method}: a step of 1 goes all the way to the mode; pass one below")
     if getattr(method, "steps", 0) and method.steps <= method.burn_in:

@@ -315,8 +315,6 @@ def check_svrg(settings: Settings, parts: Parts, encoding: Encoding) -> None:
     clips = [f"--{key.replace('_', '-')}" for key in ("clip_norm", "clip_value") if getattr(settings, key) is not None]
     if clips:
         raise SettingsError(f"{name} keeps its gradients without bias, which clipping would bring in: leave {clips[0]} out")
-    if not 0.0 < optimizer.renewal <= 1.0:
-        raise SettingsError(f"{name}: renewal={optimizer.renewal:g} is not a probability above 0")
     if encoding.is_wide and not hasattr(parts.penalty, "drift"):
         raise SettingsError(
             f"{name} with --penalty {settings.penalty} needs drift(...), by which weights that a row does not touch move late"

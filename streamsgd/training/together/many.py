@@ -23,7 +23,6 @@ from streamsgd.planning.halving import Rung, rungs
 from streamsgd.settings.grid import LEARNED, check_varied, made_many
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.checkpoint import Checkpoints
-from streamsgd.training.checks import check_learned
 from streamsgd.training.learner import next_mark
 from streamsgd.training.output import reserved
 from streamsgd.training.prepare import prepare_many

@@ -12,7 +12,6 @@ from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
 from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid
 from streamsgd.settings.words import speaks_python
-from streamsgd.training.checks import check_useful
 from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
 from streamsgd.training.useful import check_useful
