@@ -77,8 +77,7 @@ def train(
     progress
         Whether to show what the command line shows, on stderr or in the notebook; `Model.history` holds it in any case.
     settings
-        Fields of `settings.Settings`. Within a task of a Dask worker, memory is by default half of the worker's limit, and
-        threads are the worker's.
+        Fields of `settings.Settings`. Within a task of a Dask worker memory is half of its limit by default.
 
     Raises
     ------

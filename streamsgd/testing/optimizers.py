@@ -11,7 +11,7 @@ from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.learn import coin
 from streamsgd.kernels.learn.fit import fit, settled, update
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import bets, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.step import StepContext

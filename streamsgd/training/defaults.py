@@ -11,7 +11,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.errors import SettingsError
 from streamsgd.features.choose_target import TASK_LOSS
 from streamsgd.kernels.models.machines import is_linear
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.block import Parts
 from streamsgd.messages import format_bytes

@@ -23,7 +23,7 @@ from streamsgd.kernels.learn.growing import (
     VALUE,
     Growth,
 )
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential, reduces
 from streamsgd.planning.batches import FOLLOWS, GROUPS, MARGIN, TESTS
 from streamsgd.settings.batches import adaptive

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.kernels.models.machines import rows_of, width_of
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
 from streamsgd.settings.batches import adaptive

@@ -17,7 +17,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential
 from streamsgd.settings.batches import adaptive
 

@@ -8,7 +8,7 @@ import pytest
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.learn.fit import update
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.structs.state import SEEN, State, make_state
 from streamsgd.kernels.structs.step import StepContext
 from streamsgd.settings.registry import BY_ROWS, make, spec_of

@@ -16,8 +16,10 @@ Marek et al. 2025, arXiv 2507.07101, on Adam's second moment: its half-life in r
 import math
 from typing import NamedTuple
 
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
 from streamsgd.kernels.parts.ranges import NotNegative, Positive
+
+USUAL_BATCH = 64
+"""Rows per update if nobody says, and what rates and fading memories are for (docs/defaults.md)."""
 
 
 class MomentumByRows(NamedTuple):

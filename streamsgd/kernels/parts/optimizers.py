@@ -28,9 +28,6 @@ from typing import NamedTuple
 
 from streamsgd.kernels.parts.ranges import Decay, NotNegative, Positive, Probability
 
-USUAL_BATCH = 64
-"""Rows per update if nobody says, and what rates and fading memories are for (docs/defaults.md)."""
-
 LEAST_SQUARES = 1e-30
 """What a sum of squares is taken for that is 0 or underflows."""
 

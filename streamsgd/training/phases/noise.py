@@ -10,7 +10,7 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.models.machines import is_linear
-from streamsgd.kernels.parts.optimizers import USUAL_BATCH
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
