@@ -77,7 +77,7 @@ class RMSpropByRows(NamedTuple):
 
     learning_rate: Positive = 0.03
     half_life: Positive = 4414.0
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
 
     n_slots = 1
     by_rows = True
@@ -103,7 +103,7 @@ class AdamByRows(NamedTuple):
     learning_rate: Positive = 0.1
     half_life1: Positive = 421.0
     half_life2: Positive = 44339.0
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
 
     n_slots = 2
     by_rows = True
@@ -133,7 +133,7 @@ class AdamWByRows(NamedTuple):
     learning_rate: Positive = 0.1
     half_life1: Positive = 421.0
     half_life2: Positive = 44339.0
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
     weight_decay: NotNegative = 0.01
 
     n_slots = 2

@@ -99,7 +99,7 @@ class Adagrad(NamedTuple):
     """G <- G + g^2;  w <- w - eta g / (sqrt(G) + epsilon)."""
 
     learning_rate: Positive = 1.0
-    epsilon: Positive = 1e-10
+    epsilon: NotNegative = 1e-10
 
     n_slots = 1
     weighs_by = 0
@@ -124,7 +124,7 @@ class RMSprop(NamedTuple):
 
     learning_rate: Positive = 0.03
     alpha: Decay = 0.99
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
 
     n_slots = 1
     rate_scaling = "sqrt"
@@ -153,7 +153,7 @@ class Adam(NamedTuple):
     learning_rate: Positive = 0.1
     beta1: Decay = 0.9
     beta2: Decay = 0.999
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
 
     n_slots = 2
     rate_scaling = "sqrt"
@@ -180,7 +180,7 @@ class AdamW(NamedTuple):
     learning_rate: Positive = 0.1
     beta1: Decay = 0.9
     beta2: Decay = 0.999
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
     weight_decay: NotNegative = 0.01
 
     n_slots = 2
@@ -208,7 +208,7 @@ class AMSGrad(NamedTuple):
     learning_rate: Positive = 0.1
     beta1: Decay = 0.9
     beta2: Decay = 0.999
-    epsilon: Positive = 1e-8
+    epsilon: NotNegative = 1e-8
 
     n_slots = 3
     rate_scaling = "sqrt"
