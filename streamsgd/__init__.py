@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
     from streamsgd.training.sampling import sample
+    from streamsgd.training.together.crossvalidation import cross_validate
     from streamsgd.training.together.many import train_many
     from streamsgd.training.together.pilot import pilot
     from streamsgd.training.together.tuning import tune
@@ -37,6 +38,7 @@ _HOMES = {
     "inspect": "api",
     "calibrate": "model.calibrate",
     "compare": "model.compare",
+    "cross_validate": "training.together.crossvalidation",
     "evaluate": "api",
     "explain": "model.compare",
     "export": "api",
@@ -60,6 +62,7 @@ __all__ = [
     "Trainer",
     "calibrate",
     "compare",
+    "cross_validate",
     "evaluate",
     "explain",
     "export",

@@ -15,12 +15,12 @@ import click
 
 from streamsgd.cli.common import (
     account_of,
-    all_settings,
     given_settings,
     one_or_list,
     open_reporter,
     print_json,
     report_to_write,
+    settings_to_train,
     show_dry_run,
     watch_checkpoints,
 )
@@ -35,6 +35,7 @@ from streamsgd.cli.flags import (
     output_flags,
     settings_flags,
 )
+from streamsgd.cli.folds import run_cross_validation
 from streamsgd.cli.look import LOOKING
 from streamsgd.cli.machine import MACHINE
 from streamsgd.cli.pages import Program, Sectioned
@@ -44,6 +45,7 @@ from streamsgd.cli.rows import ROWS, judged, pop_measures
 from streamsgd.cli.tune import tune
 from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.errors import SettingsError
+from streamsgd.settings.gather import gather
 from streamsgd.version import __version__
 
 LEARN, USE, LOOK = "Learn", "Use a model", "Look"
@@ -84,6 +86,7 @@ cli.examples = (
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
 @click.option("--dry-run", is_flag=True, help="Decide and check everything, show the plan, and write nothing.")
 @click.option("--report", "report_to", metavar="FILE", help="Write a report of the run there, one HTML file.")
+@click.option("--folds", type=click.IntRange(2, 100), metavar="N", help="Cross-validate too: a model without each of N folds.")
 @click.option("--skip-if-done", is_flag=True, help="Do nothing where FILE is the model of this data and these settings.")
 @click.option("--skip-code", type=click.IntRange(0, 255), default=0, metavar="N", help="Exit code then, e.g. 99.  [default: 0]")
 @output_flags
@@ -94,6 +97,7 @@ def train(
     out: str,
     dry_run: bool,
     report_to: str | None,
+    folds: int | None,
     skip_if_done: bool,
     skip_code: int,
     as_json: bool,
@@ -107,7 +111,8 @@ def train(
     The same command goes on where a killed or stopped one was. The last line of stdout is one JSON object.
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
-        settings = all_settings(flags, config)
+        values, origins = gather(flags, config=config)
+        settings = settings_to_train(values, origins, folds, report_to)
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.cli.training import run_training  # noqa: PLC0415
         from streamsgd.training.done import is_done  # noqa: PLC0415
@@ -119,8 +124,11 @@ def train(
         if dry_run:
             show_dry_run(one_or_list(data), settings, out, reporter, as_json)
             return
-        written = report_to_write(report_to)
-        result = run_training("train", one_or_list(data), out, settings, reporter, callbacks=written)
+        if folds is not None:
+            result = run_cross_validation(one_or_list(data), out, folds, reporter, given=values, origins=origins)
+        else:
+            written = report_to_write(report_to)
+            result = run_training("train", one_or_list(data), out, settings, reporter, callbacks=written)
     print_json(result)
 
 

@@ -28,6 +28,24 @@ def all_settings(flags: dict[str, Any], config: str | None, defaults: Mapping[st
     return make_settings({**(defaults or {}), **values}, origins)
 
 
+def settings_to_train(values: Mapping[str, Any], origins: Mapping[str, str], folds: int | None, report: str | None) -> Settings:
+    """Return the settings of the model that is saved.
+
+    Raises
+    ------
+    SettingsError
+        One is out of range, or contradicts the folds.
+
+    """
+    if folds is None:
+        return make_settings(values, origins)
+    if report is not None:
+        raise SettingsError("--report is of one run, and --folds makes several: leave one of them out")
+    from streamsgd.training.together.crossvalidation import settings_of  # noqa: PLC0415
+
+    return settings_of(values, folds, None, origins)[0]
+
+
 def given_settings(flags: dict[str, Any], config: str | None) -> dict[str, Any]:
     """Return the settings that a command takes and that were given somewhere, checked."""
     values, origins = gather(flags, config=config)

@@ -260,8 +260,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Share | str,
         Meta(
             description="Rows held out and scored as they stream by: a share of them, by a stable hash, a condition, e.g. "
-            "\"ts >= '2026-01-01'\", or none; auto is 0.05 of several passes, at most about 100,000 rows, and none of one "
-            "pass, below 1,000 rows, beside --valid, and where a minimum is asked for (--polish, svrg, trust-region, draws)."
+            "\"ts >= '2026-01-01'\", a fold, e.g. fold:1/5, or none; auto is 0.05 of several passes, at most about 100,000 "
+            "rows, and none of one pass, below 1,000 rows, beside --valid, and where a minimum is asked for (--polish, svrg, "
+            "trust-region, draws)."
         ),
     ] = "auto"
     validation_group: Annotated[

@@ -16,6 +16,7 @@ from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import RUN_ONLY, SAMPLING, Settings
+from streamsgd.settings.folds import fold_of
 from streamsgd.settings.policies import POLICIES, check_policies, split_kind
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def _check_pairs(settings: Settings) -> None:
             f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights "
             "in training is --penalty"
         )
-    if settings.validation_group is not None and (isinstance(settings.validation, str) or not settings.validation):
+    shared = fold_of(settings) is not None or (settings.validation and not isinstance(settings.validation, str))
+    if settings.validation_group is not None and not shared:
         raise SettingsError("--validation-group keeps values together in a share of the rows: pass --validation 0.1 with it")
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")

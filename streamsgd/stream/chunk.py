@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class LoadedPiece:
     """Values of the column by which rows are told apart, if they are, ..."""
     codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
     """... and which of them each row of the block has, int32."""
+    parts: list[Any] = field(default_factory=list, repr=False)
+    """What `stream.folds` notes of its row groups."""
 
 
 def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
@@ -73,6 +75,7 @@ def join_pieces(parts: list[LoadedPiece], n_classes: int) -> LoadedPiece:
         whole.codes = np.append(whole.codes, part.codes + np.int32(len(whole.labels)))
         whole.labels += part.labels
         whole.pools += part.pools
+        whole.parts += part.parts
         total.add(part.common)
         if part.targets is not None:
             whole.targets = part.targets if whole.targets is None else join_target_sums(whole.targets, part.targets, n_classes)

@@ -15,6 +15,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.features.hashing import NULL, hash_whole, name_seed
 from streamsgd.kernels.encode.shuffle import hold_out
 from streamsgd.messages import nearest
+from streamsgd.settings.folds import fold_of
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
@@ -54,6 +55,11 @@ class HeldOut:
             return self.condition.columns
         return (self.group,) if self.group else ()
 
+    @property
+    def stream(self) -> Any:
+        """What must be the same of runs that learn from one stream."""
+        return self.share
+
     def rows(self, dataset: Dataset, piece: Piece, columns: dict[str, Any]) -> np.ndarray:
         """Return which rows of a piece are held out, bool (n,); `columns` are Arrow arrays of all its rows.
 
@@ -67,22 +73,25 @@ class HeldOut:
             given = columns if self.condition.columns else {"": np.zeros(piece.rows)}
             fulfilled: np.ndarray = self.condition.keep(given, dataset.source.where(piece))
             return fulfilled
-        if self.share and self.group:
-            return self._of_group(columns[self.group])
-        return self._by_place(dataset, piece)
+        return self.below(self.share, dataset, piece, columns)
 
-    def _of_group(self, column: Any) -> np.ndarray:
+    def below(self, share: float, dataset: Dataset, piece: Piece, columns: dict[str, Any]) -> np.ndarray:
+        """Return which rows of a piece are among the first `share` of all by their hash, bool (n,)."""
+        if not 0.0 < share < 1.0:
+            return np.full(piece.rows, share > 0.0)
+        return self._of_group(columns[self.group], share) if self.group else self._by_place(dataset, piece, share)
+
+    def _of_group(self, column: Any, share: float) -> np.ndarray:
         """Hash values as text, so that a value is in or out whatever row group, file or order it comes in."""
         plain = undictionaried(column)
         plain = plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
         hashes = hash_whole(plain.cast(pa.large_string()).cast(pa.large_binary()).fill_null(NULL), name_seed(self.group))
-        return hashes < np.int64(self.share * 2.0**32)
+        below: np.ndarray = hashes < np.int64(share * 2.0**32)
+        return below
 
-    def _by_place(self, dataset: Dataset, piece: Piece) -> np.ndarray:
+    def _by_place(self, dataset: Dataset, piece: Piece, share: float) -> np.ndarray:
         held = np.zeros(piece.rows, np.bool_)
-        if not self.share:
-            return held
-        threshold = np.uint64(min(self.share * 2.0**64, 2.0**64 - 2048))
+        threshold = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
         at, row = 0, piece.start
         first = int(dataset.rows[: piece.first].sum()) if self.by_number else 0
         for group in range(piece.first, piece.last):
@@ -92,6 +101,45 @@ class HeldOut:
             first += int(dataset.rows[group]) if self.by_number else 0
             at, row = at + n, 0
         return held
+
+
+@dataclass(frozen=True)
+class HeldFold(HeldOut):
+    """One of several folds, which are equal shares by the same hash: every row is in just one.
+
+    Parameters
+    ----------
+    number
+        From 1; 0 for none, which learns all rows.
+    folds
+        How many there are.
+
+    """
+
+    number: int = 0
+    folds: int = 1
+
+    def __bool__(self) -> bool:
+        """Whether any row may be held out."""
+        return self.number > 0
+
+    def rows(self, dataset: Dataset, piece: Piece, columns: dict[str, Any]) -> np.ndarray:
+        """Return which rows of a piece are in the fold, bool (n,)."""
+        before = self.below(max(0, self.number - 1) / self.folds, dataset, piece, columns)
+        held: np.ndarray = self.below(self.number / self.folds, dataset, piece, columns) & ~before
+        return held
+
+    def numbers(self, dataset: Dataset, piece: Piece, columns: dict[str, Any]) -> np.ndarray:
+        """Return the number of the fold of each row of a piece, uint8 (n,)."""
+        found = np.full(piece.rows, self.folds, np.uint8)
+        for k in range(1, self.folds):
+            found -= self.below(k / self.folds, dataset, piece, columns)
+        return found
+
+    @property
+    def stream(self) -> tuple[Any, ...]:
+        """What runs have in common that leave out other folds of the same rows."""
+        return self.folds, self.group
 
 
 NOTHING_HELD = HeldOut()
@@ -115,7 +163,8 @@ def held_out(settings: Settings, schema: Any, share: float) -> HeldOut:
         The condition is none, or the column of the groups is not there or has no values that can be compared.
 
     """
-    if isinstance(settings.validation, str) and settings.validation != "auto":
+    fold = fold_of(settings)
+    if fold is None and isinstance(settings.validation, str) and settings.validation != "auto":
         return HeldOut(condition=row_filter(settings.validation, schema, "--validation"))
     group = settings.validation_group or ""
     if group and group not in schema.names:
@@ -124,4 +173,6 @@ def held_out(settings: Settings, schema: Any, share: float) -> HeldOut:
         raise SettingsError(
             f"--validation-group {group}: is of type {schema.field(group).type}; name a column of single values"
         )
+    if fold is not None:
+        return HeldFold(1.0 / fold[1], group, number=fold[0], folds=fold[1])
     return HeldOut(share, group, by_number=settings.validation == "auto")

@@ -151,10 +151,15 @@ class Loader:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
+        return tuple(dict.fromkeys([*self.encoding.sources, *self.controls]))
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Columns that say which rows are learned, as what."""
         others = [self.target.name] if self.target else []
         others += [self.weight] if self.weight else []
         others += [self.by] if self.by else []
-        return tuple(dict.fromkeys([*self.encoding.sources, *others, *self.filter_columns, *self.held.columns]))
+        return (*others, *self.filter_columns, *self.held.columns)
 
     @property
     def row_bytes(self) -> int:
@@ -216,11 +221,9 @@ class Loader:
         loaded.filtered = piece.rows - int(wanted.sum())
         loaded.unseen = int(unseen.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
+        self.note(loaded, piece, key, control, (keep, y, weight))
         weight = reweighed(y, weight, held, self.class_weights, self.held_class_weights)
-        if self.target and y is not None:
-            mine = keep & ~held
-            some = slice(None) if mine.all() else mine
-            loaded.targets = target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
+        loaded.targets = self.sums_of(y, weight, keep & ~held)
         if self.by is not None:
             loaded.labels, codes = coded(control[self.by])
             loaded.codes = np.empty(int((dest >= 0).sum()), np.int32)
@@ -232,6 +235,16 @@ class Loader:
             self.cache.offer(self.digest, piece, Encoded(loaded, block, dest, keep, held))
             spent.cache += time.perf_counter() - began
         return loaded
+
+    def note(self, loaded: LoadedPiece, piece: Piece, key: np.uint64, control: dict[str, Any], rows: tuple[Any, ...]) -> None:
+        """Note more of a piece that is being loaded: of its rows which are kept, targets, and weights of their own."""
+
+    def sums_of(self, y: np.ndarray | None, weight: np.ndarray | None, mine: np.ndarray) -> np.ndarray | None:
+        """Return sums of the targets of some rows, if there are targets."""
+        if not self.target or y is None:
+            return None
+        some = slice(None) if mine.all() else mine
+        return target_sums(len(self.target.classes), y[some], None if weight is None else weight[some])
 
     def _placed(
         self, piece: Piece, keep: np.ndarray, held: np.ndarray, key: np.uint64, *, shuffled: bool
@@ -280,10 +293,7 @@ class Loader:
         return join_pieces(parts, len(self.target.classes) if self.target else 0)
 
     def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
-        names = {self.target.name} if self.target else set()
-        names |= {self.weight} if self.weight else set()
-        names |= {self.by} if self.by else set()
-        ordered = tuple(sorted(names | {*self.filter_columns, *self.held.columns}))
+        ordered = tuple(sorted(set(self.controls)))
         if not ordered:
             return {}
         parts = list(self.reader.read(piece, ordered, spent))

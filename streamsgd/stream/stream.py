@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from streamsgd.compute.executors import Executor
+    from streamsgd.features.layout import Layout
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Chunk
     from streamsgd.stream.loader import Loader
@@ -63,7 +64,6 @@ class _Read:
     def __init__(self, recipe: Loader, plan: Plan, chunk: Chunk, block: Block, order: np.ndarray) -> None:
         self.recipe, self.plan, self.chunk, self.block, self.room = recipe, plan, chunk, block, order
         self.shuffled = bool(plan.sampler.mixes_rows)
-        self.drawn = replaces(plan.sampler)
         self.loaded: list[Any] = [None] * len(chunk.pieces)
         self._next = itertools.count()
         self._lock = Lock()
@@ -91,18 +91,7 @@ class _Read:
                 raise loaded
         self._check_account()
         self._check_tails()
-        starts, counts, helds = (
-            np.concatenate([getattr(piece, name) for piece in self.loaded]) for name in ("starts", "counts", "helds")
-        )
-        order = self.room[: int(counts.sum())]
-        key = self.plan.key(self.chunk.epoch, self.chunk.number, stream=1)
-        if self.drawn:
-            draw(starts, counts, key, order)
-        else:
-            merge(counts, key, self.shuffled, order, *np.empty((2, N_BUCKETS + 1), np.int64))
-        return LoadedChunk(
-            self.chunk, self.block, starts, counts, helds, order, self.loaded, self.recipe.layout, self.room, waited, self.drawn
-        )
+        return ordered(self.plan, self.chunk, (self.block, self.room), self.loaded, self.recipe.layout, waited=waited)
 
     def _check_account(self) -> None:
         """Make sure that every row of a piece is to be learned, held out, filtered, of no known class, or left out on purpose.
@@ -127,6 +116,37 @@ class _Read:
                 f"epoch {self.chunk.epoch}, chunk {self.chunk.number}: its texts and lists take {held / 1e6:,.0f} MB, far more "
                 f"per row than those of the first look; give more --memory, or train with chunk_rows={max(1, rows // 4)}"
             )
+
+
+def ordered(
+    plan: Plan, chunk: Chunk, room: tuple[Block, np.ndarray], loaded: list[Any], layout: Layout, *, waited: float
+) -> LoadedChunk:
+    """Return a chunk whose pieces are loaded, in the order in which its rows are to be learned.
+
+    Parameters
+    ----------
+    plan, chunk
+        Of which the order follows.
+    room
+        The block that holds the rows, and where their order is written, int32.
+    loaded
+        The pieces.
+    layout
+        Of the block.
+    waited
+        Seconds that were waited for it.
+
+    """
+    starts, counts, helds = (
+        np.concatenate([getattr(piece, name) for piece in loaded]) for name in ("starts", "counts", "helds")
+    )
+    order, drawn = room[1][: int(counts.sum())], replaces(plan.sampler)
+    key = plan.key(chunk.epoch, chunk.number, stream=1)
+    if drawn:
+        draw(starts, counts, key, order)
+    else:
+        merge(counts, key, bool(plan.sampler.mixes_rows), order, *np.empty((2, N_BUCKETS + 1), np.int64))
+    return LoadedChunk(chunk, room[0], starts, counts, helds, order, loaded, layout, room[1], waited, drawn)
 
 
 def draw(starts: np.ndarray, counts: np.ndarray, key: np.uint64, order: np.ndarray) -> None:

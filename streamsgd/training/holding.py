@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
+from streamsgd.settings.folds import fold_of
 from streamsgd.training.defaults import MOST_EPOCHS, MOST_PASSES, choose_epochs
 from streamsgd.training.structure import most_passes
 
@@ -31,6 +32,8 @@ def held_share(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> fl
     validation set already, where every row counts because the minimum itself is asked for (`--polish`, `--standard-errors`,
     svrg, draws from a posterior), and of fewer than 1,000 rows.
     """
+    if fold := fold_of(settings):
+        return 1.0 / fold[1]
     if settings.validation != "auto":
         return 0.0 if isinstance(settings.validation, str) else settings.validation
     return 0.0 if _why_nothing(settings, parts, n_rows, epochs) else min(SHARE, MOST_ROWS / n_rows)

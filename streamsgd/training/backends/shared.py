@@ -7,7 +7,9 @@ the same chunk get it together, and learn from it side by side. What one of them
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +18,15 @@ from streamsgd.training.tasks.base import Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from streamsgd.stream.chunk import LoadedChunk
+    from streamsgd.stream.folds import FoldViews
     from streamsgd.training.backends.base import Backend, WorkerStats
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Task
+
+    View = Callable[[LoadedChunk], AbstractContextManager[LoadedChunk]]
 
 
 @dataclass
@@ -44,6 +50,8 @@ class Together:
         In the order in which their shares come.
     threads
         Where they run.
+    views
+        What each sees of a chunk, where that is not the chunk itself.
 
     """
 
@@ -51,23 +59,27 @@ class Together:
     exact = False
     nbytes = 0
 
-    def __init__(self, tasks: Sequence[Task], jobs: Sequence[Job], threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], jobs: Sequence[Job], threads: ThreadPoolExecutor, views: Sequence[View] | None = None
+    ) -> None:
         self.tasks, self.jobs, self.threads = tasks, jobs, threads
+        self.views = views or [nullcontext for _ in tasks]
 
     def open(self, _job: Job) -> Callable[[LoadedChunk], tuple[_Shares, None]]:
         """Return what runs them all on a chunk."""
         opened = [task.open(job) for task, job in zip(self.tasks, self.jobs, strict=True)]
 
         def run_on(filled: LoadedChunk) -> tuple[_Shares, None]:
-            running = [self.threads.submit(_outcome, task, filled) for task in opened]
+            running = [self.threads.submit(_outcome, task, view, filled) for task, view in zip(opened, self.views, strict=True)]
             return _Shares([one.result() for one in running]), None
 
         return run_on
 
 
-def _outcome(task: Callable[[LoadedChunk], Any], filled: LoadedChunk) -> Any:
+def _outcome(task: Callable[[LoadedChunk], Any], view: View, filled: LoadedChunk) -> Any:
     try:
-        return task(filled)
+        with view(filled) as seen:
+            return task(seen)
     except Exception as error:  # noqa: BLE001  raised again in the run whose task it is
         return error
 
@@ -83,11 +95,13 @@ class SharedStream:
         Of the runs.
     threads
         How many tasks work at once.
+    views
+        Of what runs see of a chunk that leave out rows of their own.
 
     """
 
-    def __init__(self, backend: Backend, jobs: Sequence[Job], threads: int) -> None:
-        self.backend, self.jobs, self._n_threads = backend, jobs, threads
+    def __init__(self, backend: Backend, jobs: Sequence[Job], threads: int, views: FoldViews | None = None) -> None:
+        self.backend, self.jobs, self._n_threads, self._views = backend, jobs, threads, views
         self._asked: dict[int, Round] = {}
         self._given: dict[int, Any] = {}
         self._going = set(range(len(jobs)))
@@ -143,7 +157,8 @@ class SharedStream:
             first = min(self._asked.values(), key=lambda work: (work.epoch, work.first))
             mine = sorted(k for k, work in self._asked.items() if (work.epoch, work.first) == (first.epoch, first.first))
             works = [self._asked.pop(k) for k in mine]
-        task = Together([work.task for work in works], [self.jobs[k] for k in mine], workers)
+        views = None if self._views is None else [partial(self._views.seen, run=k) for k in mine]
+        task = Together([work.task for work in works], [self.jobs[k] for k in mine], workers, views)
         passes = max(work.passes for work in works)
         shares, _reports = self.backend.run(Round(task, first.epoch, first.first, 1, passes))
         with self._changed:

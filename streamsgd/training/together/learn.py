@@ -17,6 +17,8 @@ from streamsgd.errors import BudgetError, SettingsError
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.messages import format_bytes
 from streamsgd.model.evaluation import new_metrics
+from streamsgd.stream.folds import ROW_BYTES, FoldViews, folds_loader
+from streamsgd.stream.held import HeldFold
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.backends.shared import SharedStream
 from streamsgd.training.caching import with_cache
@@ -93,7 +95,7 @@ def check_together(job: Job) -> None:
 def group_key(job: Job) -> tuple[Any, ...]:
     """Return what must be the same of jobs that share a stream, beside the data."""
     encoded = msgspec.json.encode((job.encoding, job.target))
-    return encoded, job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.share
+    return encoded, job.plan.chunk_rows, job.plan.sampler, job.recipe.by_entries, job.recipe.held.stream
 
 
 def run_bytes(job: Job) -> int:
@@ -109,7 +111,26 @@ def run_bytes(job: Job) -> int:
 
 def together_bytes(jobs: Sequence[Job]) -> int:
     """Return the bytes that jobs of one stream take without a cache: the rows once, and each its model and its metrics."""
-    return jobs[0].budget.needed + sum(map(run_bytes, jobs[1:]))
+    apart = block_bytes(jobs[0]) if leave_folds(jobs) else 0
+    return jobs[0].budget.needed + sum(map(run_bytes, jobs[1:])) + apart
+
+
+def leave_folds(jobs: Sequence[Job]) -> bool:
+    """Whether jobs of one stream leave out other folds each."""
+    return len(jobs) > 1 and isinstance(jobs[0].recipe.held, HeldFold)
+
+
+def block_bytes(job: Job) -> int:
+    """Return the bytes of a block in which one run has its rows, and of what is noted of the rows that are read."""
+    rows, budget = min(job.plan.chunk_rows, job.plan.n_rows), job.budget
+    return budget.blocks // budget.n_blocks + rows * ROW_BYTES * budget.n_blocks
+
+
+def blocks_apart(jobs: Sequence[Job]) -> int:
+    """Return how many runs may have their rows at a time: one for each thread, if memory holds them."""
+    first = jobs[0]
+    left = first.budget.limit - together_bytes(jobs)
+    return 1 + min(min(first.budget.threads, len(jobs)) - 1, max(0, left) // max(1, block_bytes(first)))
 
 
 def groups_of(jobs: Sequence[Job], *, best_only: bool = False) -> list[list[int]]:
@@ -157,6 +178,8 @@ def check_room(jobs: Sequence[Job], kept: int = 0) -> None:
 
 def sharing(jobs: Sequence[Job], kept: int = 0) -> list[Job]:
     """Return jobs with one recipe, and one cache in what all of them, and bytes that are kept, leave of the memory."""
+    if leave_folds(jobs):
+        return [replace(job, recipe=replace(job.recipe, cache=None)) for job in jobs]
     longest = max(jobs, key=lambda job: job.epochs)
     budget = replace(longest.budget, model=kept + longest.budget.model + sum(map(run_bytes, jobs)) - run_bytes(longest))
     leader = with_cache(replace(longest, budget=budget))
@@ -192,11 +215,15 @@ def learn_together(
         Of each job the model and the report, or what it raised.
 
     """
-    first = jobs[0]
+    first, views = jobs[0], None
+    if leave_folds(jobs):
+        first = replace(first, recipe=folds_loader(first.recipe))
+        numbers = [job.recipe.held.number for job in jobs if isinstance(job.recipe.held, HeldFold)]
+        views = FoldViews(first.recipe, first.plan, numbers, blocks_apart(jobs))
     executor = EXECUTORS[reader_for(first.settings, first)](first.budget.threads)
     try:
         with choose_backend(first, executor) as backend:
-            shared = SharedStream(backend, jobs, min(first.budget.threads, len(jobs)))
+            shared = SharedStream(backend, jobs, min(first.budget.threads, len(jobs)), views)
             engines = [
                 Engine(job, wanted(job.settings, job.parts), shared.seat(number), executor, callbacks=Callbacks([History()]))
                 for number, job in enumerate(jobs)

@@ -123,6 +123,8 @@ class ManyRuns:
         Called with how far they are.
     footers
         Called with footers read.
+    refit
+        Changes each job as it was prepared: how it shares the stream, and no bit of its model.
 
     """
 
@@ -135,6 +137,7 @@ class ManyRuns:
         best_only: bool = False,
         told: Callable[[Progress], None] | None = None,
         footers: Callable[[int, int], None] | None = None,
+        refit: Callable[[Job], Job] | None = None,
     ) -> None:
         first = settings[0]
         self._ends = time.monotonic() + (math.inf if first.time_limit is None else first.time_limit)
@@ -146,6 +149,8 @@ class ManyRuns:
         found = saved_in(self.checkpoints, first)
         self._saved: SavedRuns | None = None if found is None else read_runs(found, len(settings), str(first.checkpoint))
         self.jobs = self._prepared(data, settings, footers)
+        if refit is not None:
+            self.jobs = [refit(job) for job in self.jobs]
         for job in self.jobs:
             check_together(job)
         if self._saved is not None:
