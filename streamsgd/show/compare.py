@@ -8,16 +8,14 @@ from streamsgd.show.tables import number, table
 
 
 def comparison_text(found: dict[str, Any]) -> list[str]:
-    """Return lines about other models beside the first, and about which classes are taken for which."""
+    """Return lines about a model, others beside it, and about which classes are taken for which."""
     return [*_metrics(found), *_differences(found), *_confusion(found)]
 
 
 def _metrics(found: dict[str, Any]) -> list[str]:
     also = found.get("also", {})
-    if not also:
-        return []
     columns = [found["metrics"], *(other["metrics"] for other in also.values())]
-    names = [name for name, value in columns[0].items() if "error" not in name and not isinstance(value, dict)]
+    names = [name for name, value in columns[0].items() if "error" not in name and not isinstance(value, dict | list)]
     rows = [(name, *(number(metrics.get(name)) for metrics in columns)) for name in names]
     return table(("", "MODEL", *also), rows)
 
