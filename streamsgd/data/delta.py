@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
 from streamsgd.data.files import Files, open_source
-from streamsgd.data.live import LiveRows
+from streamsgd.data.live import NOWHERE, LiveRows
 from streamsgd.data.normalise import plain_type
 from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.errors import DataError, SettingsError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VERSIONED = re.compile(r"(?P<place>.+)@v(?P<version>\d+)$")
 """The path of a version of a table, as Spark writes it: `table@v5`."""
 
-UNDERSTOOD = frozenset(["deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"])
+UNDERSTOOD = frozenset(["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"])
 """What a table may ask of who reads it."""
 
 
@@ -64,8 +64,47 @@ def dataset_of_delta(data: Any, progress: Callable[[int, int], None] | None = No
     partitions = list(table.metadata().partition_columns)
     values = zip(*(actions.column(f"partition.{name}").to_pylist() for name in partitions), strict=True)
     told = dict(zip(paths, values, strict=True)) if partitions else {}
-    inventory = partitioned(read_dataset(plain_names(open_source(paths)), progress=progress), schema, partitions, told)
-    return Dataset(LiveRows(ParquetFiles(inventory), _plain(schema), version, (), _deleted(table, inventory)))
+    mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    mapped = {each.name: _mapped(each) if mode != "none" else (each.name, -1) for each in schema}
+    # Names of files are unique among themselves, and need not be so among the names of now.
+    stored = pa.schema([each.with_name(mapped[each.name][0]) for each in schema])
+    files = read_dataset(plain_names(open_source(paths)), progress=progress)
+    inventory = partitioned(files, stored, [mapped[name][0] for name in partitions], told)
+    names = _names(root, inventory, mapped, by_id=mode == "id", told=partitions)
+    return Dataset(LiveRows(ParquetFiles(inventory), _plain(schema), version, names, _deleted(table, inventory)))
+
+
+def _mapped(column: Any) -> tuple[str, int]:
+    """Return what files call a column, and its id."""
+    known = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+    return known.get("delta.columnMapping.physicalName", column.name), int(known.get("delta.columnMapping.id", -1))
+
+
+def _names(
+    root: str, inventory: Inventory, mapped: Mapping[str, tuple[str, int]], *, by_id: bool, told: Sequence[str]
+) -> tuple[dict[str, str], ...]:
+    """Return what each file calls the columns, by its names or by its ids; nothing where all have the names of now.
+
+    Raises
+    ------
+    DataError
+        Columns go by ids, and a file has none.
+
+    """
+    if not by_id and all(name == stored for name, (stored, _) in mapped.items()):
+        return ()
+    found, known = [], dict[Any, dict[str, str]]()
+    for k, ref in enumerate(inventory.source.files):
+        there, ids = inventory.physical_schema(k).names, inventory.ids[inventory.file_schema[k]]
+        if by_id and all(number < 0 for number in ids):
+            raise DataError(
+                f"{root}: columns of this Delta table go by their ids, and {ref.name} has none: write the file again"
+            )
+        called = dict(zip(ids, there, strict=True)) if by_id else {name: name for name in there}
+        keys = {name: column[1] if by_id else column[0] for name, column in mapped.items()}
+        names = {name: mapped[name][0] if name in told else called.get(key, NOWHERE) for name, key in keys.items()}
+        found.append(known.setdefault(tuple(names.values()), names))
+    return tuple(found)
 
 
 def _plain(schema: Any) -> Any:
@@ -86,9 +125,7 @@ def _table_of(data: Any) -> Any:
 
 
 def _check_understood(table: Any, root: str) -> None:
-    protocol = table.protocol()
-    mapped = table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-    strange = sorted({*(protocol.reader_features or ())} - UNDERSTOOD | ({"columnMapping"} if mapped else set()))
+    strange = sorted({*(table.protocol().reader_features or ())} - UNDERSTOOD)
     if strange:
         raise DataError(
             f"{root}: this Delta table asks its readers for {', '.join(strange)}, which streamsgd does not know; stream it: "

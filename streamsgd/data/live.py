@@ -88,7 +88,9 @@ class LiveRows:
     @property
     def partition_names(self) -> tuple[str, ...]:
         """Columns that are one value per file, told by the log."""
-        return self.stored.partition_names
+        names = self.names[0] if self.names else None
+        now = {} if names is None else {stored: name for name, stored in names.items()}
+        return tuple(now.get(name, name) for name in self.stored.partition_names)
 
     @property
     def uri(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
@@ -153,6 +154,91 @@ def test_deleted_rows_are_gone(tmp_path: Path, gone: list[int]) -> None:
     assert model.provenance["rows_learned"] == same.provenance["rows_learned"]
 
 
+# --- law: columns go by what the log calls them, which deltalake reads and does not write
+
+
+def mapped_table(place: Path, mode: str) -> str:
+    """Write a table of two versions: names that swap between a partition and a column, one that is new under an old name."""
+    (place / "_delta_log").mkdir(parents=True)
+    stored = {"c-x": (1, "double"), "c-y": (2, "long"), "day": (3, "string"), "key": (4, "long"), "late": (5, "string")}
+
+    def metadata(names: dict[str, str]) -> dict[str, Any]:
+        fields = [
+            {
+                "name": name,
+                "type": stored[of][1],
+                "nullable": True,
+                "metadata": {"delta.columnMapping.id": stored[of][0], "delta.columnMapping.physicalName": of},
+            }
+            for name, of in names.items()
+        ]
+        configuration = {"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "5"}
+        partition = next(name for name, of in names.items() if of == "day")
+        common = {"id": "0af2b3d0-0000-4000-8000-000000000001", "format": {"provider": "parquet", "options": {}}}
+        schema = {"schemaString": json.dumps({"type": "struct", "fields": fields}), "partitionColumns": [partition]}
+        return {"metaData": {**common, **schema, "configuration": configuration, "createdTime": 1}}
+
+    def add(name: str, day: str | None, columns: dict[str, Any]) -> dict[str, Any]:
+        ids = [pa.field(c, pa.array(v).type, metadata={"PARQUET:field_id": str(stored[c][0])}) for c, v in columns.items()]
+        # Where ids decide, names of files say nothing.
+        names = [f"any-{c}" if mode == "id" else c for c in columns]
+        written = pa.table([pa.array(v) for v in columns.values()], schema=pa.schema(ids)).rename_columns(names)
+        pq.write_table(written, place / name, row_group_size=20)
+        size = (place / name).stat().st_size
+        told = {"partitionValues": {"day": day}, "stats": json.dumps({"numRecords": written.num_rows})}
+        return {"add": {"path": name, "size": size, "modificationTime": 1, "dataChange": True, **told}}
+
+    def commit(version: int, *lines: Any) -> None:
+        (place / "_delta_log" / f"{version:020}.json").write_text("\n".join(map(json.dumps, lines)))
+
+    n = np.arange(50)
+    protocol = {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}
+    first = {"c-x": n * 0.5, "c-y": n % 2, "key": n}
+    commit(0, protocol, metadata({"x": "c-x", "y": "c-y", "day": "day", "key": "key"}), add("a.parquet", "mon", first))
+    now = metadata(
+        {
+            "price": "c-x",
+            "y": "c-y",
+            "key": "key",
+            "weekday": "day",
+            "x": "late",
+        }
+    )
+    second = {"late": np.array(["u", "v"])[n % 2], "key": n + 100, "c-x": n * 2.0, "c-y": n % 2}
+    commit(1, now, add("b.parquet", None, second))
+    return str(place)
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_renamed_columns_are_read_by_what_the_log_calls_them(mode: str, tmp_path: Path) -> None:
+    place = mapped_table(tmp_path / "lake", mode)
+    if mode == "name":
+        for version in (0, 1):
+            assert rows_of(open_whole(f"{place}@v{version}").source) == told(deltalake.DeltaTable(place, version=version))
+    source = open_whole(place).source
+    rows = rows_of(source)
+    assert [row["price"] for row in rows] == [*np.arange(50) * 0.5, *np.arange(50) * 2.0]
+    assert [row["x"] for row in rows] == [None] * 50 + ["u", "v"] * 25
+    assert {row["weekday"] for row in rows[:50]} == {"mon"}
+    check_source(source)
+    common: dict[str, Any] = {"executor": "inline", "epochs": 1, "shuffle": "none", "batch_size": 10, "optimizer": "adam"}
+    model = streamsgd.train(place, "y", exclude=["key"], filter="weekday == 'mon' or price > 20", **common)
+    same = streamsgd.train(
+        pa.Table.from_pylist(rows, pa.schema(source.schema)),
+        "y",
+        exclude=["key"],
+        filter="weekday == 'mon' or price > 20",
+        **common,
+    )
+    assert model.provenance["counts"]["filtered"] == same.provenance["counts"]["filtered"] == 11
+    np.testing.assert_array_equal(model.weights, same.weights)
+    assert source.partition_names == ("weekday",)
+    streamsgd.predict(model, place, tmp_path / "scores", id=["key", "weekday"])
+    scored = sorted(pq.read_table(tmp_path / "scores").to_pylist(), key=lambda row: row["key"])
+    assert [row["weekday"] for row in scored] == ["mon"] * 50 + [None] * 50
+    np.testing.assert_allclose([row["probability"] for row in scored], model.predict_proba(pa.Table.from_pylist(rows))[:, 1])
+
+
 def test_places_of_rows_that_are_left() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -169,10 +255,11 @@ def test_what_is_not_understood_is_refused_by_name(table: str, tmp_path: Path) -
     first = log / f"{0:020}.json"
     lines = [json.loads(line) for line in first.read_text().splitlines()]
     for line in lines:
-        if "metaData" in line:
-            line["metaData"]["configuration"]["delta.columnMapping.mode"] = "name"
+        if "protocol" in line:
+            features = {"readerFeatures": ["typeWidening"], "writerFeatures": ["typeWidening"]}
+            line["protocol"] = {"minReaderVersion": 3, "minWriterVersion": 7, **features}
     first.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(DataError, match=r"asks its readers for columnMapping.*from_stream"):
+    with pytest.raises(DataError, match=r"asks its readers for typeWidening.*from_stream"):
         open_whole(f"{table}@v0")
     with pytest.raises(DataError, match="cannot be opened"):
         open_whole(f"{table}@v99")
