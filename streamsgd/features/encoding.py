@@ -174,6 +174,12 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
         """Whether rows meet a few of many weights."""
         return any(group.needs.slots or group.needs.ragged for group in self.groups)
 
+    @property
+    def n_places(self) -> int:
+        """Places of a row: its numbers, categories and crosses, and columns of many values per cell."""
+        layout = self.layout()
+        return layout.width + len(layout.by) + layout.n_tails
+
     def layout(self, *, mixed: bool | None = None) -> Layout:
         """Return how rows lie in memory; as lists of entries if they must, or if asked."""
         places = {name: k for k, name in enumerate(self.names)}

@@ -129,7 +129,7 @@ class Model(LearnsOn):
         """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
         layout = self.encoding.layout(mixed=isinstance(block.rows, Mixed))
         part = layout.choose(block, slice(start, stop))
-        form = compiled(self.structure)
+        form = compiled(self.structure, columns=self.encoding.n_places)
         scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout), form)
         scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
         means, losses = np.empty_like(scores), np.empty(stop - start)

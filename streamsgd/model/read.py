@@ -11,7 +11,7 @@ from streamsgd.model.format import unfolded, unpacked
 from streamsgd.model.further import read_further, split_further
 from streamsgd.model.model import Model
 from streamsgd.model.structure import read_structure
-from streamsgd.model.validate import check_weights, read_loss, read_model_header
+from streamsgd.model.validate import check_weights, read_loss, read_model_header, refuse
 from streamsgd.settings.words import speaks_python
 
 if TYPE_CHECKING:
@@ -74,7 +74,11 @@ def from_file(
     n_outputs = int(getattr(part, "classes", 1))
     arrays, others = split_further(arrays)
     structure = read_structure(found, structure, name)
-    form, n = compiled(structure), found.encoding.n_coordinates
+    n = found.encoding.n_coordinates
+    try:
+        form = compiled(structure, columns=found.encoding.n_places)
+    except ValueError as error:
+        refuse(name, "model", str(error))
     check_weights(arrays, (rows_of(form, n), width_of(form, n_outputs)), name)
     try:
         weights, covariance = unpacked(arrays), unfolded(arrays)

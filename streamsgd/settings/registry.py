@@ -12,7 +12,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.models import machines, networks
+from streamsgd.kernels.models import machines, networks, pairs
 from streamsgd.kernels.parts import by_rows, judged, losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.kernels.parts.ranges import Range
 from streamsgd.messages import nearest
@@ -25,6 +25,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "model": {
         "linear": machines.Linear,
         "fm": machines.FM,
+        "fwfm": pairs.FwFM,
         "mlp": networks.MLP,
     },
     "loss": {

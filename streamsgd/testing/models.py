@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from streamsgd.kernels.compile.verbs import listed
 from streamsgd.kernels.learn.fit import fit
-from streamsgd.kernels.models.machines import compiled, is_linear, rows_of
+from streamsgd.kernels.models.machines import by_columns, compiled, is_linear, rows_of
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
@@ -49,7 +50,7 @@ def check_model(model: Any) -> None:
 
     """
     pickles(model)
-    form = compiled(model, 3)
+    form = compiled(model, 3, MIXED.width + len(MIXED.by))
     true(not is_linear(form), f"{model!r} says that it is linear, and then it needs no check")
     has(form, VERBS)
     sizes = [form.width(), form.beyond(), form.room()]
@@ -59,7 +60,9 @@ def check_model(model: Any) -> None:
     weights = _check_start(model, form, n)
     weights += 0.4 * np.random.default_rng(3).normal(size=weights.shape)
     for index, x in ROWS:
-        _check_row(model, form, weights.ravel(), np.array([*index[:-1], n - 1], np.int64), np.array(x))
+        places = np.arange(len(index)) if by_columns(form) else np.zeros(0, np.int64)
+        entries = np.append(np.array([*index[:-1], n - 1], np.int64), np.minimum(places, MIXED.width + len(MIXED.by) - 1))
+        _check_row(model, form, weights.ravel(), entries, np.array(x))
     for layout in (MIXED, DENSE):
         _check_kernels(model, form, layout)
 
@@ -77,7 +80,8 @@ def _check_start(model: Any, form: Any, n: int) -> np.ndarray:
 
 def _check_row(model: Any, form: Any, weights: np.ndarray, index: np.ndarray, x: np.ndarray) -> None:
     """Compare derivatives with differences of scores."""
-    count, size = len(index), len(index) * form.width() + form.beyond()
+    count = len(x)
+    size = count * form.width() + form.beyond()
     room, out = np.zeros(form.room()), np.full(size + 3, UNTOUCHED)
     score = form.output(index, x, count, weights, room)
     true(np.isfinite(score), f"{model!r}: the score of {index}, {x} is {score}")
@@ -86,7 +90,7 @@ def _check_row(model: Any, form: Any, weights: np.ndarray, index: np.ndarray, x:
     got, places = np.zeros(len(weights)), np.empty(size, np.int64)
     for e in range(count):
         places[e * form.width() : (e + 1) * form.width()] = index[e] * form.width() + np.arange(form.width())
-    places[count * form.width() :] = (index[-1] + 1) * form.width() + np.arange(form.beyond())
+    places[count * form.width() :] = (index[count - 1] + 1) * form.width() + np.arange(form.beyond())
     np.add.at(got, places, out[:size])
     expected = np.zeros_like(got)
     for j in range(len(weights)):
@@ -122,8 +126,8 @@ def _check_kernels(model: Any, form: Any, layout: Any) -> None:
     _call(score_modelled, model, parts.loss, form, block, 0, n_rows, before, scores, means, losses, scratch)
     gradient, expected = np.zeros(start.size), np.zeros(n_rows)
     for i in range(n_rows):
-        index, x = np.zeros(layout.entries, np.int64), np.zeros(layout.entries)
-        count = block.rows.entries(i, index, x)
+        index, x = np.zeros(2 * layout.entries, np.int64), np.zeros(layout.entries)
+        count = listed(form, block.rows, i, index, x)
         room, out = np.zeros(form.room()), np.zeros(count * form.width() + form.beyond())
         expected[i] = form.output(index, x, count, before, room)
         form.derive(index, x, count, before, room, out)

@@ -113,7 +113,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     if hasattr(loss, "delta"):
         loss = loss._replace(delta=loss.delta * target.scale)
     penalty, spec = penalty_of(settings, n_rows), settings.optimizer
-    model = model_of_kernels(settings)
+    model = model_of_kernels(settings, encoding)
     if spec == "auto":
         spec = best_optimizer(settings, loss, penalty, encoding, n_rows)
     if goes_on and "learning_rate=" in spec:
@@ -187,7 +187,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
         or settings.clip_value is not None
     )
     of_batches |= settings.average != "none" and bool(penalty._fields)
-    model = model_of_kernels(settings)
+    model = model_of_kernels(settings, encoding)
     if not is_linear(model):
         return usual_optimizer(model, of_batches=of_batches or bool(penalty._fields) or settings.average != "none")
     # Row by row no step goes beyond what its row asks for; a mean of exponentials does, and far rows then decide the weights.

@@ -87,10 +87,11 @@ def new_state(job: Job) -> State:
 def start_of_model(job: Job, kind: np.dtype[Any]) -> np.ndarray:
     """Return what a model that is not linear begins with, flat: factors that are memories are born later."""
     n, apart = job.encoding.n_coordinates, holds_factors(job.parts.optimizer)
-    weights = np.zeros((n, 1) if apart else job.shape, kind)
+    weights = np.zeros((job.n_weights, 1) if apart else job.shape, kind)
     start_at_best_constant(job, weights[:n, :1])
     if apart:
-        weights *= job.parts.model.linear
+        weights[:n] *= job.parts.model.linear
+        weights[n:] = 1.0  # of pairs of columns, where there are any
     else:
         job.parts.model.begin(weights, n, job.settings.seed)
     return weights.ravel()
@@ -100,7 +101,11 @@ def parameters(job: Job, state: State, weights: np.ndarray) -> np.ndarray:
     """Return all parameters of the model, flat, given its settled weights: factors may be memories of the optimizer."""
     if not holds_factors(job.parts.optimizer):
         return weights
-    return np.column_stack([weights, state.slots[FACTORS : FACTORS + job.width - 1].T]).ravel()
+    n = job.encoding.n_coordinates
+    whole = np.zeros(job.shape, weights.dtype)
+    whole[:n, 0], whole[:n, 1:] = weights[:n], state.slots[FACTORS : FACTORS + job.width - 1, :n].T
+    whole[n:].reshape(-1)[: len(weights) - n] = weights[n:]
+    return whole.ravel()
 
 
 def alone(job: Job, weights: np.ndarray) -> State:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.kernels.models.machines import rows_of, width_of
+from streamsgd.kernels.models.machines import rows_apart, rows_of, width_of
 from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
@@ -173,8 +173,10 @@ class Job:
     @property
     def n_weights(self) -> int:
         """Weights of the learner, intercepts included; where factors are memories of an optimizer, of the linear part."""
+        if holds_factors(self.parts.optimizer):
+            return rows_apart(self.parts.model, self.encoding.n_coordinates)
         rows, width = self.shape
-        return rows if holds_factors(self.parts.optimizer) else rows * width
+        return rows * width
 
     @property
     def n_penalised(self) -> int:

@@ -12,7 +12,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.models.machines import rows_of, width_of
+from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, rows_apart, rows_of, width_of
 from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
@@ -85,15 +85,16 @@ def _budget(
     given: int,
     limit: int,
 ) -> budgets.Budget:
-    rows = rows_of(parts.model, recipe.encoding.n_coordinates)
+    n = recipe.encoding.n_coordinates
+    rows = rows_of(parts.model, n)
     width = width_of(parts.model, int(getattr(parts.loss, "classes", 1)))
-    weights = rows * (1 if holds_factors(parts.optimizer) else width)
+    weights = rows_apart(parts.model, n) if holds_factors(parts.optimizer) else rows * width
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     useful = None
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
-    further = sum(kind.memory(weights, recipe.encoding.n_coordinates, settings) for kind in wanted(settings, parts))
+    further = sum(kind.memory(weights, n, settings) for kind in wanted(settings, parts))
     further += 2 * 8 * weights if settings.average != "none" else 0
     further += growth_bytes(settings, recipe.encoding, weights) + judged_bytes(parts, weights)
     at_once = recipe.at_once if limit == given else max(recipe.at_once, whole_bytes(limit))
@@ -107,7 +108,7 @@ def _budget(
         footers=cost.kept,
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes)
         + (8 * rows * width if holds_factors(parts.optimizer) else 0)  # of a model in a file's layout
-        + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer))
+        + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer), model=parts.model)
         + valid
         + further,
         row_bytes=recipe.row_bytes,
@@ -120,12 +121,14 @@ def _budget(
     )
 
 
-def long_row_bytes(encoding: Encoding, precision: str, *, races: bool) -> int:
+def long_row_bytes(encoding: Encoding, precision: str, *, races: bool, model: Any = LINEAR) -> int:
     """Return the bytes in which a row of `LONG_ROW` entries is learned, as `new_scratch` has them; 0 without lists and maps."""
     if all(column.kind == "text" for column in encoding.tails):
         return 0
     per_learner = MOST_LEARNERS + 1 if races else 0
-    return LONG_ROW * (4 + np.dtype(precision).itemsize * (5 + per_learner))
+    per_model = 0 if is_linear(model) else 2 * int(model.width())
+    places = 4 if by_columns(model) else 0
+    return LONG_ROW * (4 + places + np.dtype(precision).itemsize * (5 + per_learner + per_model))
 
 
 def model_bytes(n_weights: int, optimizer: Any, precision: str) -> int:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
 
 
-def model_of_kernels(settings: Settings) -> Any:
-    """Return what kernels take of the model of the settings.
+def model_of_kernels(settings: Settings, encoding: Encoding) -> Any:
+    """Return what kernels take of the model of the settings, for rows of this encoding.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def model_of_kernels(settings: Settings) -> Any:
 
     """
     try:
-        return compiled(make("model", settings.model), settings.seed)
+        return compiled(make("model", settings.model), settings.seed, encoding.n_places)
     except ValueError as error:
         raise SettingsError(f"--model {settings.model}: {error}") from None
 

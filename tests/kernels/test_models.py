@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from streamsgd.kernels.learn.factors import born
-from streamsgd.kernels.models.machines import FM, Factored, Linear, compiled, spread
+from streamsgd.kernels.models.machines import FM, Factored, Linear, compiled, rows_of, spread
+from streamsgd.kernels.models.pairs import MOST_COLUMNS, FwFM
 from streamsgd.settings.registry import PARTS, make
 from streamsgd.testing import check_model
 
@@ -95,6 +96,74 @@ def test_gradients_are_those_of_torch() -> None:
         form.output(index, x, len(index), weights.ravel(), room)
         form.derive(index, x, len(index), weights.ravel(), room, out.reshape(-1))
         assert np.abs(out - parameters.grad.numpy()[index]).max() <= 1e-10
+
+
+def paired_rows(rng: np.random.Generator, n: int, columns: int) -> Any:
+    """Yield rows as `rows`, some of whose entries share a place; places never fall, and the intercept has none."""
+    for index, x in rows(rng, n):
+        yield index, np.append(np.sort(rng.integers(0, columns, len(index) - 1)), columns), x
+
+
+def numbers_of(weights: np.ndarray, columns: int, n: int) -> np.ndarray:
+    """Return the weights of pairs as a symmetric matrix, from behind the coordinates."""
+    r = np.zeros((columns, columns))
+    r[np.triu_indices(columns)] = weights.ravel()[n * weights.shape[1] :][: columns * (columns + 1) // 2]
+    return r + np.triu(r, 1).T
+
+
+@pytest.mark.parametrize("k", [1, 8, 13])
+def test_the_score_of_a_field_weighted_machine_is_the_sum_over_all_pairs(k: int) -> None:
+    rng, n, columns = np.random.default_rng(k), 30, 5
+    form = compiled(FwFM(k), 0, columns)
+    weights = rng.normal(size=(rows_of(form, n), 1 + k))
+    r = numbers_of(weights, columns, n)
+    for index, places, x in paired_rows(rng, n, columns):
+        expected = float(weights[index, 0] @ x)
+        for i in range(len(index) - 1):
+            for j in range(i):
+                expected += r[places[i], places[j]] * float(weights[index[i], 1:] @ weights[index[j], 1:]) * x[i] * x[j]
+        got = form.output(np.append(index, places), x, len(index), weights.ravel(), np.zeros(0))
+        assert abs(got - expected) <= 1e-12 * max(1.0, abs(expected))
+
+
+def test_gradients_of_a_field_weighted_machine_are_those_of_torch() -> None:
+    rng, n, k, columns = np.random.default_rng(0), 30, 8, 5
+    form = compiled(FwFM(k), 0, columns)
+    weights, n_pairs = rng.normal(size=(rows_of(form, n), 1 + k)), columns * (columns + 1) // 2
+    for index, places, x in paired_rows(rng, n, columns):
+        parameters = torch.tensor(weights, requires_grad=True)
+        upper = parameters[n:].reshape(-1)[:n_pairs]
+        r = torch.zeros((columns, columns), dtype=torch.float64)
+        r[np.triu_indices(columns)] = upper
+        r = r + torch.triu(r, 1).T
+        used, factors, at = parameters[torch.tensor(index)], torch.tensor(x), torch.tensor(places[:-1])
+        z = used[:-1, 1:] * factors[:-1, None]
+        products = (z @ z.T) * r[at][:, at]
+        ((used[:, 0] * factors).sum() + torch.triu(products, 1).sum()).backward()
+        out = np.full(len(index) * (1 + k) + n_pairs, np.nan)
+        form.derive(np.append(index, places), x, len(index), weights.ravel(), np.zeros(0), out)
+        got = out[: -n_pairs].reshape(-1, 1 + k)
+        assert np.abs(got - parameters.grad.numpy()[index]).max() <= 1e-10
+        assert np.abs(out[-n_pairs:] - parameters.grad.numpy()[n:].reshape(-1)[:n_pairs]).max() <= 1e-10
+
+
+def test_it_begins_as_a_machine_of_the_same_seed() -> None:
+    """Weights of pairs begin at 1: every score is that of fm."""
+    rng, n, columns = np.random.default_rng(2), 30, 5
+    form, plain = compiled(FwFM(4), 7, columns), compiled(FM(4), 7)
+    weights, others = np.zeros((rows_of(form, n), 5)), np.zeros((n, 5))
+    form.begin(weights, n, 7)
+    plain.begin(others, n, 7)
+    assert np.array_equal(weights[:n], others)
+    for index, places, x in paired_rows(rng, n, columns):
+        room, count = np.zeros(8), len(index)
+        got = form.output(np.append(index, places), x, count, weights.ravel(), room)
+        assert abs(got - plain.output(index, x, count, others.ravel(), room)) <= 1e-15
+
+
+def test_a_field_weighted_machine_of_too_many_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="take fm, or leave columns out"):
+        compiled(FwFM(), 0, MOST_COLUMNS + 1)
 
 
 def test_factors_are_born_as_they_begin_in_batches() -> None:

@@ -38,6 +38,8 @@ CASES: dict[str, dict[str, Any]] = {
     "fm without a linear part": {"model": "fm:k=2,linear=none"},
     "fm in batches": {"model": "fm:k=3", "optimizer": "adam", "batch_size": 20, "validation": 0.2},
     "fm on numbers": {"model": "fm:k=2", "features": ["x0", "x1"], "optimizer": "sgd", "learning_rate": 0.05},
+    "fwfm": {"model": "fwfm:k=3"},
+    "fwfm in batches": {"model": "fwfm:k=3", "optimizer": "adam", "batch_size": 20},
     "mlp": {"model": "mlp:hidden=6-4", "features": ["x0", "x1"]},
     "mlp on categories": {"model": "mlp:hidden=6-4"},
 }
@@ -82,7 +84,7 @@ def train(data: Path, **settings: Any) -> bytes:
 PLACES = ({"executor": "dask", "threads": 2}, {"executor": "inline", "memory": "1GB"})
 
 
-@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp on categories"])
+@pytest.mark.parametrize("case", ["fm", "fm in batches", "fwfm", "mlp on categories"])
 def test_stopped_at_every_chunk_a_run_ends_with_the_same_bytes(data: Path, tmp_path: Path, case: str) -> None:
     alone = train(data, **CASES[case])
     result, stops = finish_chunk_by_chunk(partial(train, data), tmp_path / "saved", cycle(PLACES), **CASES[case])
@@ -99,7 +101,7 @@ def test_lanes_on_threads_give_the_bytes_of_one_thread(data: Path, case: str, co
 
 
 def test_worker_processes_give_the_bytes_of_one_thread(data: Path) -> None:
-    settings = {**CASES["fm"], "lanes": 2}
+    settings = {**CASES["fwfm"], "lanes": 2}
     assert train(data, **settings, workers=2) == train(data, **settings)
 
 
@@ -110,7 +112,7 @@ def test_other_seeds_give_other_models(data: Path) -> None:
 # --- law: a file holds all that scoring needs
 
 
-@pytest.mark.parametrize("case", ["fm", "fm in batches", "mlp on categories"])
+@pytest.mark.parametrize("case", ["fm", "fm in batches", "fwfm", "fwfm in batches", "mlp on categories"])
 def test_a_model_comes_back_from_its_file_and_scores_alike(data: Path, tmp_path: Path, case: str) -> None:
     made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES[case]}))
     made.save(tmp_path / "m.sgd")
@@ -123,7 +125,7 @@ def test_a_model_comes_back_from_its_file_and_scores_alike(data: Path, tmp_path:
     name = next(name for name in written.column_names if "prob" in name)
     assert np.allclose(written[name].to_numpy(), made.predict_proba(table)[:, 1], atol=1e-7)
     assert made.evaluate(table)["log_loss"] < 0.69
-    assert any(line.startswith(("fm (", "mlp (")) for line in model_text(model_summary(again)))
+    assert any(line.startswith(("fm (", "fwfm (", "mlp (")) for line in model_text(model_summary(again)))
 
 
 def test_the_score_of_a_machine_is_that_of_its_parameters(data: Path) -> None:

@@ -193,6 +193,39 @@ def _(rows, i, index, x):
     return rows.instance_class.entries
 
 
+def listed(model, rows, i, index, x):
+    """Fill coordinates and factors of a row, and behind them its places, for a model that asks for them; return how many."""
+    return _lister(type(model))(model, rows, i, index, x)
+
+
+def _lister(model_class):
+    return _with_places if getattr(model_class, "by_columns", False) else _alone
+
+
+def _alone(model, rows, i, index, x):
+    return entries(rows, i, index, x)
+
+
+def _with_places(model, rows, i, index, x):
+    count = entries(rows, i, index, x)
+    places(rows, i, index, count)
+    return count
+
+
+@dispatch(listed)
+def _(model, rows, i, index, x):
+    return _lister(model.instance_class)
+
+
+def places(rows, i, index, count):
+    rows.places(i, index, count)
+
+
+@dispatch(places)
+def _(rows, i, index, count):
+    return rows.instance_class.places
+
+
 def width(model):
     return model.width()
 

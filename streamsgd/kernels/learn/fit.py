@@ -29,6 +29,7 @@ from streamsgd.kernels.learn.coin import bet_rows_many, bet_rows_one, settle_bet
 from streamsgd.kernels.learn.factors import learn_rows_factored
 from streamsgd.kernels.learn.modelled import learn_modelled
 from streamsgd.kernels.learn.nag import learn_rows_dense, learn_rows_many, learn_rows_one
+from streamsgd.kernels.learn.pair_factors import learn_rows_paired
 from streamsgd.kernels.learn.race import learn_rows_race
 from streamsgd.kernels.learn.sparse import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.learn.svrg import (
@@ -39,7 +40,7 @@ from streamsgd.kernels.learn.svrg import (
     reduce_one,
     settle_drifts,
 )
-from streamsgd.kernels.models.machines import is_linear
+from streamsgd.kernels.models.machines import by_columns, is_linear
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, SEEN, STEPS, WEIGHED, WEIGHT
@@ -120,13 +121,13 @@ RULES = {
 }
 """How each rule learns rows: dense ones of one score and of several, then lists of entries likewise."""
 
-RULES_OF_MODELS = {"batch": learn_modelled, "factors": learn_rows_factored}
-"""How each rule learns rows of models that are not linear."""
+RULES_OF_MODELS = {"batch": (learn_modelled, learn_modelled), "factors": (learn_rows_factored, learn_rows_paired)}
+"""How each rule learns rows of models that are not linear, and of those that ask for places."""
 
 
 def _learner(optimizer, rows, loss, model):
     if not is_linear(model):
-        return RULES_OF_MODELS[rule_of(optimizer)]
+        return RULES_OF_MODELS[rule_of(optimizer)][by_columns(model)]
     return RULES[rule_of(optimizer)][2 * (not hasattr(rows, "dot")) + hasattr(loss, "slopes")]
 
 

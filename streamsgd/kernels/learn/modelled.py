@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamsgd.kernels.compile.memory import touch_item
-from streamsgd.kernels.compile.verbs import beyond, bounded, derive, entries, output, slope, value, width
+from streamsgd.kernels.compile.verbs import beyond, bounded, derive, listed, output, slope, value, width
 from streamsgd.kernels.learn.sparse import pay_all, remember
 from streamsgd.kernels.structs.state import TOUCHED
 
@@ -15,7 +15,7 @@ def learn_modelled(parts, block, members, n, state, pace, epoch, shared, scratch
     out, kept = scratch.out, scratch.kept
     total_loss, total_weight = 0.0, 0.0
     for r in range(n):
-        scratch.counts[r] = entries(block.rows, members[r], scratch.index[r], scratch.x[r])
+        scratch.counts[r] = listed(model, block.rows, members[r], scratch.index[r], scratch.x[r])
         for e in range(scratch.counts[r]):
             touch_item(weights, np.int64(scratch.index[r, e]) * across)
     for r in range(n):

@@ -14,6 +14,10 @@ begin(model, weights, n_coordinates, seed)        in Python alone: fills paramet
 
 What people name is a NamedTuple of its fields, whose `compiled(seed)` returns the NamedTuple of numbers that has these verbs;
 without it, it has them itself. `usual_rates` are learning rates by optimizer that suit it, where nobody says.
+
+A model that asks what columns entries are from says so by `by_columns`: then `compiled(seed, columns)` is told how many places a
+row has, and index[count + e] is the place of entry e, which never falls from one entry to the next: numbers first, then
+categories and crosses, then lists, maps and words (`features.encoding.Encoding.places` names them). The intercept has none.
 A model is linear if it says so (`is_linear`); it has none of these verbs, for every kernel knows sums of weights.
 """
 
@@ -65,15 +69,27 @@ class FM(NamedTuple):
             A field is out of range.
 
         """
-        if not 1 <= self.k <= MOST_FACTORS:
-            raise ValueError(f"k={self.k} is not within 1 and {MOST_FACTORS}")
-        if self.linear not in ("with", "none"):
-            raise ValueError(f"linear={self.linear!r} is neither with nor none")
-        if not (self.rate > 0.0 and self.start >= 0.0):
-            raise ValueError(f"rate={self.rate:g} must be above 0, start={self.start:g} at least 0")
+        check_machine(self)
         form: Any = Factored
         found: Factored = form(self.k, int(self.linear == "with"), self.rate, self.start, key_of(seed, self.draw))
         return found
+
+
+def check_machine(machine: Any) -> None:
+    """Refuse fields out of range.
+
+    Raises
+    ------
+    ValueError
+        One is.
+
+    """
+    if not 1 <= machine.k <= MOST_FACTORS:
+        raise ValueError(f"k={machine.k} is not within 1 and {MOST_FACTORS}")
+    if machine.linear not in ("with", "none"):
+        raise ValueError(f"linear={machine.linear!r} is neither with nor none")
+    if not (machine.rate > 0.0 and machine.start >= 0.0):
+        raise ValueError(f"rate={machine.rate:g} must be above 0, start={machine.start:g} at least 0")
 
 
 MOST_FACTORS = 256
@@ -131,11 +147,16 @@ class Factored(NamedTuple):
 
     def begin(model, weights: np.ndarray, n_coordinates: int, seed: int) -> None:
         """Fill factors with small numbers around 0; the intercept has none."""
-        n = n_coordinates - 1
-        for first in range(0, n, AT_ONCE):
-            some = np.arange(first * model.k, min(n, first + AT_ONCE) * model.k)
-            weights[first : min(n, first + AT_ONCE), 1:] = spread(model.key, some, model.start).reshape(-1, model.k)
-        weights[:, 0] *= model.linear
+        fill_factors(model, weights, n_coordinates)
+
+
+def fill_factors(model: Any, weights: np.ndarray, n_coordinates: int) -> None:
+    """Fill the factors of a machine with small numbers around 0; the intercept has none."""
+    n = n_coordinates - 1
+    for first in range(0, n, AT_ONCE):
+        some = np.arange(first * model.k, min(n, first + AT_ONCE) * model.k)
+        weights[first : min(n, first + AT_ONCE), 1:] = spread(model.key, some, model.start).reshape(-1, model.k)
+    weights[:n_coordinates, 0] *= model.linear
 
 
 AT_ONCE = 1 << 16
@@ -172,9 +193,16 @@ def spread(key: int, places: np.ndarray, deviation: float) -> np.ndarray:
     return deviation * ROOT_OF_3 * (2.0 * unit - 1.0)
 
 
-def compiled(model: Any, seed: int = 0) -> Any:
-    """Return the model that kernels take of one that a person named."""
-    return model.compiled(seed) if hasattr(model, "compiled") else model
+def compiled(model: Any, seed: int = 0, columns: int = 0) -> Any:
+    """Return the model that kernels take of one that a person named, for rows of so many places."""
+    if not hasattr(model, "compiled"):
+        return model
+    return model.compiled(seed, columns) if by_columns(model) else model.compiled(seed)
+
+
+def by_columns(model: Any) -> bool:
+    """Whether a model asks what columns entries are from."""
+    return bool(getattr(model, "by_columns", False))
 
 
 def is_linear(model: Any) -> bool:
@@ -185,6 +213,11 @@ def is_linear(model: Any) -> bool:
 def width_of(model: Any, n_outputs: int) -> int:
     """Return the parameters of a coordinate."""
     return n_outputs if is_linear(model) else int(model.width())
+
+
+def rows_apart(model: Any, n_coordinates: int) -> int:
+    """Return the weights of a learner that keeps factors elsewhere: one per coordinate, then those that belong to none."""
+    return n_coordinates + int(model.beyond())
 
 
 def rows_of(model: Any, n_coordinates: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.memory import SIDE
-from streamsgd.kernels.models.machines import LINEAR, is_linear
+from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear
 
 SPAN = 16
 """Rows of a batch whose scores are worked out side by side."""
@@ -39,7 +39,8 @@ class Scratch(NamedTuple):
     numbers: Any
     """Shape (4, SPAN) or (4, n_outputs): scores, slopes, targets and weights of the rows, or for the outputs of one."""
     index: Any
-    """uint32 (SPAN, entries): coordinates of the rows' entries; unsigned, so that indexing asks for no sign."""
+    """uint32 (SPAN, entries): coordinates of the rows' entries; unsigned, so that indexing asks for no sign. Twice as many for
+    models that ask for places, which stand behind them."""
     x: Any
     """Shape (SPAN, entries): their factors."""
     counts: Any
@@ -66,7 +67,7 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0, model: Any = LINEAR
     sizes = (0, 0) if is_linear(model) else (room * model.width() + model.beyond(), room * model.width() + model.room())
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
-        np.zeros((SPAN, room), np.uint32),
+        np.zeros((SPAN, 2 * room if by_columns(model) else room), np.uint32),
         np.zeros((SPAN, room), kind),
         np.zeros(2 * SPAN, np.int64),
         np.ones((4, room), kind),

@@ -7,6 +7,8 @@ line. Every layout has
 ahead(rows, i)                            ask for row i, which will be needed soon
 entries(rows, i, index, x)                fill coordinates and factors of row i, the intercept last; return how many. A
                                           coordinate may come twice: both count. No factor is 0.
+places(rows, i, index, count)             fill index[count], index[count + 1] ... with the places of the entries that are
+                                          listed: which number, category, cross or column of lists each is from
 doubles                                   whether rows may well have two entries of one coordinate
 
 `Dense`, which meets all weights in order, has
@@ -63,6 +65,16 @@ class Dense(NamedTuple):
                 n += 1
         index[n], x[n] = n_columns, 1.0
         return n + 1
+
+    def places(rows, i, index, count):
+        values = rows.values
+        n_columns = values.shape[1] - OWN
+        n = count
+        for j in range(n_columns):
+            if values[i, j] != 0.0:
+                index[n] = j
+                n += 1
+        index[n] = n_columns
 
     def dot(rows, i, weights):
         values = rows.values
@@ -152,6 +164,25 @@ class Mixed(NamedTuple):
                     n += 1
         index[n], x[n] = rows.intercept, 1.0
         return n + 1
+
+    def places(rows, i, index, count):
+        values = rows.values
+        n = count
+        for j in range(rows.n_numbers):
+            if values[i, j] != 0.0:
+                index[n] = j
+                n += 1
+        for f in range(rows.by.shape[0]):
+            if f < rows.n_plain or values[i, rows.by[f]] != 0.0:
+                index[n] = rows.n_numbers + f
+                n += 1
+        for k in range(rows.tails.shape[1]):
+            at = rows.tails[i, k, 0]
+            for e in range(rows.tails[i, k, 1]):
+                if load32(at, 2 * e + 1) != 0.0:
+                    index[n] = rows.n_numbers + rows.by.shape[0] + k
+                    n += 1
+        index[n] = rows.n_numbers + rows.by.shape[0] + rows.tails.shape[1]
 
     def ahead(rows, i):
         values = rows.values

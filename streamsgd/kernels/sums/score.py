@@ -1,7 +1,7 @@
 """Scores of rows without learning from them."""
 
 from streamsgd.kernels.compile.jit import dispatch, lean_kernel
-from streamsgd.kernels.compile.verbs import dot, dots, entries, mean, means, output, value
+from streamsgd.kernels.compile.verbs import dot, dots, entries, listed, mean, means, output, value
 
 
 def predict(loss, rows, i, y, weights, scores, means_out, scratch):
@@ -66,7 +66,7 @@ def score_modelled(loss, model, block, start, stop, weights, scores, means_out, 
     """Do what `score` does with a model that is not linear, of one score per row."""
     index, x = scratch.index[0], scratch.x[0]
     for i in range(start, stop):
-        found = output(model, index, x, entries(block.rows, i, index, x), weights, scratch.kept)
+        found = output(model, index, x, listed(model, block.rows, i, index, x), weights, scratch.kept)
         scores[i, 0] = found
         means_out[i, 0] = mean(loss, found)
         losses[i] = value(loss, block.y[i], found)
