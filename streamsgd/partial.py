@@ -23,6 +23,7 @@ from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.engine import Engine
 from streamsgd.training.initial import empty_state
+from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
@@ -185,6 +186,13 @@ def _settings_of_tables(target: str, given: dict[str, Any]) -> Settings:
     for name in ("polish", "standard_errors", "noise", "method", "conformal"):
         if getattr(settings, name):
             raise _all_at_once(f"--{name.replace('_', '-')}")
+    if settings.recalibrate != "none":
+        raise _all_at_once("--recalibrate")
+    if settings.loss != "auto" and not getattr(make("loss", settings.loss), ADJUSTS, 1.0):
+        raise SettingsError(
+            f"--loss {settings.loss} counts the classes of all the data, and here it comes table by table: say log_odds, "
+            "log(positives / negatives), too: logistic:adjust=1,log_odds=-4.6"
+        )
     if settings.rare not in ("none", "auto"):
         raise _all_at_once("--rare")
     shuffle = "corgi" if settings.shuffle == "auto" else settings.shuffle

@@ -60,7 +60,19 @@ TUNABLE = tuple(
     if setting.name
     not in {
         *("workers", "scheduler", "straggler", "lanes", "combine", "valid", "valid_filter", "start", "polish"),
-        *("standard_errors", "noise", "rare", "conformal", "phases", "method", "prior", "temperature", "chains", "draws"),
+        *(
+            "standard_errors",
+            "noise",
+            "rare",
+            "conformal",
+            "recalibrate",
+            "phases",
+            "method",
+            "prior",
+            "temperature",
+            "chains",
+            "draws",
+        ),
     }
 )
 """Settings that tune takes: of runs in this process, in epochs alone."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.parts import losses
+from streamsgd.kernels.sums.adjusted import AdjustedLogistic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,7 @@ def _poisson(sums: np.ndarray) -> float:
 _FORMULAS: dict[type, Callable[[np.ndarray], float]] = {
     losses.Squared: _half_variance,
     losses.Logistic: _entropy,
+    AdjustedLogistic: _entropy,
     losses.Softmax: _entropy,
     losses.Hinge: _hinge,
     losses.SquaredHinge: _squared_hinge,

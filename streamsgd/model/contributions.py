@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import OWN, Mixed
 from streamsgd.kernels.sums.score import score
+from streamsgd.model.score_map import need_sum
 from streamsgd.model.structure import need_linear
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Contributions:
 
     def __init__(self, model: Predictor) -> None:
         need_linear(model.structure, "contribution of each column", "take its predictions alone, or train with --model linear")
+        need_sum(model, "contribution of each column to them")
         self.model = model
 
     @cached_property

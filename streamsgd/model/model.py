@@ -27,6 +27,7 @@ from streamsgd.model.format import folded, packed
 from streamsgd.model.further import further_arrays
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.learning import LearnsOn
+from streamsgd.model.score_map import mapped
 from streamsgd.model.score_stream import score_source
 from streamsgd.model.structure import need_linear, said
 from streamsgd.model.validate import loss_name
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from streamsgd.features.target import Target
     from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
+    from streamsgd.model.score_map import ScoreMap
     from streamsgd.model.sketch import ScoreSketch, Spread
 
 
@@ -86,6 +88,8 @@ class Model(LearnsOn):
     conformal: ScoreSketch | None = None
     spread: Spread | None = None
     """Of `sample`, from the posterior; of `calibrate`, scores of rows not seen before, and what residuals are divided by."""
+    score_map: ScoreMap | None = None
+    """Of `--recalibrate`, from the scores of the weights to log-odds, where it is none that the weights could take in."""
     structure: Any = LINEAR
     """What makes a score of a row's values and these weights: a model of `kernels.models.machines`, as people name it."""
     told: list[dict[str, Any]] = field(default_factory=list)
@@ -135,6 +139,8 @@ class Model(LearnsOn):
         means, losses = np.empty_like(scores), np.empty(stop - start)
         rest = part, 0, stop - start, self.weights.ravel(), scores, means, losses, scratch
         score(self.loss, *rest) if self.is_linear else score_modelled(self.loss, form, *rest)
+        if self.score_map is not None:
+            mapped(self.score_map, part.y[: stop - start], scores, means, losses)
         return scores, means, losses
 
     @speaks_python
@@ -345,6 +351,7 @@ class Model(LearnsOn):
         return {
             "loss": {"name": loss_name(self.loss), "fields": self.loss._asdict()},
             **({} if self.is_linear else {"model": said(self.structure)}),
+            **({} if self.score_map is None else {"score_map": msgspec.to_builtins(self.score_map)}),
             "encoding": msgspec.to_builtins(self.encoding),
             "target": msgspec.to_builtins(self.target),
             "settings": self.settings,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import ModelError, SettingsError
+from streamsgd.model.score_map import need_sum
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def onnx_bytes(model: Model) -> bytes:
         import onnx  # noqa: PLC0415  an extra
     except ImportError:
         raise SettingsError("--to onnx: pip install 'streamsgd[onnx]' to write it") from None
+    need_sum(model, "graph of it")
     _check_sayable(model)
     graph = Graph(model, onnx)
     made = onnx.helper.make_model(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
     from streamsgd.model.draws import Draws
+    from streamsgd.model.score_map import ScoreMap
     from streamsgd.model.sketch import ScoreSketch, Spread
 
 
@@ -60,6 +61,10 @@ class Predictor(Protocol):
     @property
     def spread(self) -> Spread | None:
         """What residuals are divided by, if they are."""
+
+    @property
+    def score_map(self) -> ScoreMap | None:
+        """What makes log-odds of the scores of the weights, if they are none."""
 
     @property
     def n_outputs(self) -> int:

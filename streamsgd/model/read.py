@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from streamsgd.model.score_map import ScoreMap
+
 
 @speaks_python
 def load(path: str | os.PathLike[str], *, loss: Any = None, column_kind: Any = (), model: Any = None) -> Model:
@@ -86,4 +88,14 @@ def from_file(
     except MemoryError as error:
         raise ModelError(f"{name}: its {n:,} weights per output do not fit this machine") from error
     told = found.settings, found.metrics, found.provenance, {column: list(pairs) for column, pairs in found.common.items()}
-    return Model(part, found.encoding, found.target, weights, *told, covariance, **further, structure=structure)
+    further |= {"structure": structure, "score_map": _score_map(found.score_map, part, name)}
+    return Model(part, found.encoding, found.target, weights, *told, covariance, **further)
+
+
+def _score_map(found: ScoreMap | None, loss: Any, name: str) -> ScoreMap | None:
+    """Return what maps scores, which must rise, and be of a model of two classes."""
+    if found is None:
+        return None
+    if fault := found.fault() or ("" if loss.task == "binary" else f"is of probabilities, and the loss is {loss.task}"):
+        refuse(name, "score_map", fault)
+    return found

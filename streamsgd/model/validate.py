@@ -17,6 +17,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.faults import encoding_faults, target_faults
 from streamsgd.features.target import Target
+from streamsgd.model.score_map import ScoreMap
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.registry import PARTS, make
 
@@ -83,6 +84,8 @@ class ModelHeader(msgspec.Struct):
     common: dict[str, list[tuple[str, int]]] = {}
     model: PartHeader | None = None
     """What makes a score of a row; None where it is a sum of weights."""
+    score_map: ScoreMap | None = None
+    """What makes log-odds of scores; None where they are."""
 
 
 def refuse(name: str, field: str, what: str) -> NoReturn:

@@ -113,6 +113,41 @@ class Sequential(NamedTuple):
         return np.arange(n_units)
 
 
+class Repeated(NamedTuple):
+    """Visit units in every epoch as another sampler does in the first: chunks are of the same rows then."""
+
+    named: Any
+    """The other sampler, by which people know it."""
+
+    @property
+    def mixes_rows(self) -> bool:
+        """As of the other one."""
+        return bool(self.named.mixes_rows)
+
+    @property
+    def side_by_side(self) -> bool:
+        """As of the other one."""
+        return bool(self.named.side_by_side)
+
+    @property
+    def rewrites(self) -> bool:
+        """As of the other one."""
+        return bool(getattr(self.named, "rewrites", False))
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
+        """Return the order of the first epoch."""
+        import numpy as np  # noqa: PLC0415
+
+        entropy: Any = seeds.entropy
+        found: np.ndarray = self.named.order(n_units, np.random.SeedSequence([entropy[0], 0]))
+        return found
+
+
+def repeated(sampler: Any) -> Any:
+    """Return a sampler that visits units in every epoch as this one does in the first."""
+    return Repeated(sampler)
+
+
 def replaces(sampler: Any) -> bool:
     """Whether a sampler draws rows with replacement."""
     return bool(getattr(sampler, "replaces", False))

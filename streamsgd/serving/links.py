@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,16 +24,37 @@ def softmax(scores: list[float]) -> list[float]:
     return [share / total for share in shares]
 
 
+def score_map(said: dict[str, Any] | None) -> Callable[[float], float] | None:
+    """Return what makes log-odds of a score, as `model.score_map` has it; None where scores are."""
+    if said is None:
+        return None
+    scores, odds = said.get("scores", ()), said.get("log_odds", ())
+    if said["method"] == "platt":
+        slope, shift = said["slope"], said["shift"]
+        return lambda score: slope * score + shift
+
+    def between(score: float) -> float:
+        k = bisect_right(scores, score)
+        if not 0 < k < len(scores):
+            return float(odds[0] if k == 0 else odds[-1])
+        part = (score - scores[k - 1]) / (scores[k] - scores[k - 1])
+        return float(odds[k - 1] + part * (odds[k] - odds[k - 1]))
+
+    return between
+
+
 MEANS: dict[str, Callable[[float], float]] = {
     "squared": lambda score: score,
     "huber": lambda score: score,
     "quantile": lambda score: score,
     "logistic": logistic,
+    "adjusted-logistic": logistic,
+    "focal": logistic,
     "hinge": lambda score: float(score > 0.0),
     "squared-hinge": lambda score: float(score > 0.0),
     "poisson": lambda score: math.exp(min(max(score, -708.0), 709.0)),
 }
 """By the name of a loss of one score."""
 
-PROBABLE = ("logistic", "softmax")
+PROBABLE = ("logistic", "adjusted-logistic", "focal", "softmax")
 """Losses whose means are probabilities."""

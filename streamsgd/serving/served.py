@@ -21,7 +21,7 @@ from streamsgd.serving.columns import (
 )
 from streamsgd.serving.fast import Categories, fast_path, sort_categories, text_of
 from streamsgd.serving.hashing import Lanes, murmur
-from streamsgd.serving.links import MEANS, PROBABLE, softmax
+from streamsgd.serving.links import MEANS, PROBABLE, score_map, softmax
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Served:
         self._set_numbers(encoding["columns"], settings.get("missing") or ())
         categories = self._set_categories(encoding["categories"], encoding["crosses"])
         self._tails = [self._tail(config) for config in encoding["tails"]]
+        self._map = score_map(header.get("score_map"))
         self._fast = fast_path(self._numbers, categories, weights) if self._is_plain(categories) else None
 
     # --- what is predicted
@@ -134,6 +135,10 @@ class Served:
     # --- scores
 
     def _scores(self, row: Row) -> list[float]:
+        scores = self._sums(row)
+        return scores if self._map is None else [self._map(scores[0])]
+
+    def _sums(self, row: Row) -> list[float]:
         if self._fast is not None:
             score = self._fast(row)
             if score is not None:

@@ -44,7 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "what two values say only together, e.g. fm:k=8; mlp, a small network, e.g. mlp:hidden=64-32."
         ),
     ] = "linear"
-    loss: Annotated[str, Meta(description="Loss, e.g. huber:delta=2; auto follows the task.")] = "auto"
+    loss: Annotated[
+        str, Meta(description="Loss, e.g. huber:delta=2, focal:gamma=2,alpha=.25 or logistic:adjust=1; auto follows the task.")
+    ] = "auto"
     class_weight: Annotated[
         Names,
         Meta(
@@ -55,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_weights: Annotated[
         bool, Meta(description="Leave --class-weight in the probabilities, as if there were so many more rows of a class.")
     ] = False
+    recalibrate: Annotated[
+        Literal["none", "platt", "isotonic"],
+        Meta(
+            description="Set probabilities right by the rows of --validation, in one more pass: platt, a line of the score, or "
+            "isotonic, any rising function; for losses that move the target, such as focal, and hinge."
+        ),
+    ] = "none"
     rare: Annotated[
         str,
         Meta(

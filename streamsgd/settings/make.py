@@ -148,7 +148,18 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
 def identity(settings: Settings) -> dict[str, Any]:
     """Return the settings that decide the model's bits, without the secrets of URLs."""
     found = {key: value for key, value in msgspec.to_builtins(settings).items() if key not in RUN_ONLY}
-    names = ("start", "keep_memory", "steps", "validation_group", "conformal", "class_weight", "keep_weights", "rare", "model")
+    names = (
+        "start",
+        "keep_memory",
+        "steps",
+        "validation_group",
+        "conformal",
+        "class_weight",
+        "keep_weights",
+        "rare",
+        "model",
+        "recalibrate",
+    )
     unset = [name for name in names if found[name] in (None, False, (), [], "none", "linear")]
     for name in [*unset, *([] if settings.method else SAMPLING)]:
         del found[name]  # models of runs without them say nothing of them

@@ -15,6 +15,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.kernels.models import machines, networks, pairs
 from streamsgd.kernels.parts import by_rows, judged, losses, methods, optimizers, penalties, priors, schedules, thinned
 from streamsgd.kernels.parts.ranges import Range
+from streamsgd.kernels.sums.adjusted import AdjustedLogistic
 from streamsgd.messages import nearest
 from streamsgd.planning import batches, samplers
 
@@ -33,6 +34,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "huber": losses.Huber,
         "quantile": losses.Quantile,
         "logistic": losses.Logistic,
+        "adjusted-logistic": AdjustedLogistic,
+        "focal": losses.Focal,
         "hinge": losses.Hinge,
         "squared-hinge": losses.SquaredHinge,
         "poisson": losses.Poisson,
@@ -105,6 +108,8 @@ BY_ROWS: dict[str, Any] = {
     "adamw": by_rows.AdamWByRows,
 }
 """What an optimizer of this name is where one of its half-lives is given."""
+WITH_FIELDS = {"loss": {"logistic": "adjusted-logistic"}}
+"""What names with fields are, by kind, where what has the name alone takes none: logistic:adjust=1."""
 
 ALIASES = {"optimizer": {"nag": "normalized"}}
 """Names of before, by kind: they still work, and will go with the next version but one."""
@@ -121,6 +126,7 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     """
     name, _, rest = spec.partition(":")
     name = ALIASES.get(kind, {}).get(name, name)
+    name = WITH_FIELDS.get(kind, {}).get(name, name) if rest else name
     if name in PARTS[kind]:
         given: dict[str, Any] = {**_fields(rest, spec), **overrides}
         return _build(kind, name, _class_of(kind, name, given), given)

@@ -36,10 +36,15 @@ def describe_job(job: Job) -> list[str]:
             f"memory {used} of {limit}, {counted(budget.threads, 'reading thread')}"
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
-        *([job.thinner.line] if job.thinner else []),
+        *([job.thinner.line + distilled_in_words(job)] if job.thinner else []),
         *filter(None, [job.chosen, held_in_words(job)]),
         *job.decided_by_memory,
     ]
+
+
+def distilled_in_words(job: Job) -> str:
+    """Return how later passes get at the rows that thinning leaves, if they stay in memory; to be appended."""
+    return f"; they stay in memory for later passes, in up to {format_bytes(job.distilled)}" if job.distilled else ""
 
 
 def describe_report(report: Report, settings: Settings, memory: int) -> list[str]:

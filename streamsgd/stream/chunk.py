@@ -109,6 +109,8 @@ class LoadedChunk:
     drawn: bool = False
     thinned: bool = False
     """Whether rows were left out by their class; see `training.tasks.thinned`."""
+    cut: bool = False
+    """Whether rows were taken from the beginning of the order."""
 
     @property
     def at_once(self) -> int:
@@ -138,6 +140,17 @@ class LoadedChunk:
         """Leave out the first n rows of the order, which were learned."""
         taken = np.bincount(self.order[:n], minlength=len(self.starts))
         self.starts, self.counts, self.order = self.starts + taken, self.counts - taken, self.order[n:]
+        self.cut = self.cut or n > 0
+
+    def compact(self) -> LoadedChunk:
+        """Return a copy of the rows that are to be learned, and of those held out, in memory of its own."""
+        sizes = self.counts + self.helds
+        first = np.cumsum(sizes) - sizes
+        rows = np.repeat(self.starts - first, sizes) + np.arange(int(sizes.sum()))
+        order = self.order.copy()
+        # Two at least: columns of one row or none are contiguous, which is another type to kernels.
+        block = self.layout.choose(self.block, np.append(rows, np.zeros(max(0, 2 - len(rows)), np.int64)))
+        return replace(self, block=block, starts=first, order=order, room=order, pieces=[], waited=0.0)
 
     @property
     def spent(self) -> Timings:

@@ -185,7 +185,14 @@ class Stream:
         self.deadline = DEADLINE
 
     def chunks(
-        self, epoch: int = 0, number: int = 0, epochs: int = 1, *, kept: bool = False, plan: Plan | None = None
+        self,
+        epoch: int = 0,
+        number: int = 0,
+        epochs: int = 1,
+        *,
+        kept: bool = False,
+        plan: Plan | None = None,
+        most: int | None = None,
     ) -> Generator[LoadedChunk]:
         """Yield every chunk from a position on; a block is reused once the next chunk is asked for.
 
@@ -197,6 +204,8 @@ class Stream:
             Whether blocks are instead reused once they are given back; the next chunk must not be asked for while all are out.
         plan
             The stream's own, or one of the same chunks in another order.
+        most
+            Chunks to yield, at most; None for all.
 
         Raises
         ------
@@ -205,7 +214,8 @@ class Stream:
 
         """
         self._order = plan = plan or self.plan
-        self._waiting = (chunk for e in range(epoch, epochs) for chunk in plan.chunks(e, number if e == epoch else 0))
+        chunks = (chunk for e in range(epoch, epochs) for chunk in plan.chunks(e, number if e == epoch else 0))
+        self._waiting = itertools.islice(chunks, most)
         running: list[tuple[_Read, list[Any]]] = []
         self._running = running
         try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamsgd.training.phases.base import Phase, PhaseKind
 
 
-OUTCOME = ("weights", "tally", "covariance", "draws", "conformal", "metrics", "steps", "passes")
+OUTCOME = ("weights", "tally", "covariance", "draws", "conformal", "score_map", "metrics", "steps", "passes")
 """Of an outcome, what must have the same bits."""
 
 

@@ -12,6 +12,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.messages import parse_bytes
 from streamsgd.planning.budget import cache_bytes
 from streamsgd.stream.cache import CacheSpec, RowCache, shared_cache
+from streamsgd.stream.distilled import OVERHEAD
 from streamsgd.stream.encoded import ENTRY_BYTES
 from streamsgd.training.output import local_path
 from streamsgd.training.phases import wanted
@@ -60,6 +61,9 @@ def with_cache(job: Job) -> Job:
     n_passes = sum(kind.passes(job) for kind in wanted(settings, job.parts))
     if settings.cache == "none" or (n_passes < 2 and not settings.keep_cache):
         return replace(job, recipe=replace(job.recipe, cache=None))
+    if (distilled := distilled_bytes(job)) and not settings.keep_cache and settings.cache != "disk":
+        budget = replace(job.budget, cache=distilled)
+        return replace(job, budget=budget, distilled=distilled, recipe=replace(job.recipe, cache=None))
     wanted_bytes = 0 if settings.cache == "disk" else bytes_of(job) if settings.valid is None else job.budget.limit
     memory = min(cache_bytes(job.budget), wanted_bytes)  # rows of a validation set are kept as well, and nobody knows how many
     on_disk = settings.cache == "disk" or (settings.cache == "auto" and _finds_room(settings, n_passes))
@@ -83,6 +87,22 @@ def with_cache(job: Job) -> Job:
 def bytes_of(job: Job) -> int:
     """Return about what all encoded rows take."""
     return int(job.dataset.n_rows) * (job.recipe.row_bytes + 2) + len(job.plan.rows) * ENTRY_BYTES
+
+
+def distilled_bytes(job: Job) -> int:
+    """Return the bytes in memory for what thinning leaves; 0 where rows are not thinned, or it does not fit.
+
+    Twice what is expected: how many rows are kept is known only once a pilot is. Rows with texts or lists point to the memory
+    of all that were read with them, and are not kept apart.
+    """
+    if job.thinner is None or job.recipe.layout.n_tails:
+        return 0
+    rows = job.thinner.expected_rows + job.recipe.held.share * job.dataset.n_rows
+    if job.recipe.held.condition is not None:
+        return 0  # nobody knows how many it holds out
+    tiles = job.dataset.n_rows / job.recipe.tile_rows + 16 * len(job.plan.rows)
+    wanted = round(2 * (rows * (job.recipe.row_bytes + 8) + 24 * tiles) + OVERHEAD * job.plan.n_chunks(0))
+    return wanted if wanted <= cache_bytes(job.budget) else 0
 
 
 def folder_of(settings: Settings) -> str | None:

@@ -73,7 +73,11 @@ def outlook(job: Job) -> dict[str, Any]:
         "method": settings.method,
         "measuring": measuring,
         "steps": min((job.epochs - measuring) * steps, settings.steps or (1 << 62)),
-        **({"rare": job.thinner.header(), "rare_in_words": job.thinner.line} if job.thinner else {}),
+        **(
+            {"rare": job.thinner.header(), "rare_in_words": job.thinner.line, "distilled_bytes": job.distilled}
+            if job.thinner
+            else {}
+        ),
         "threads": budget.threads,
         "memory": {
             "limit": budget.limit,

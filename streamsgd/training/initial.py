@@ -12,6 +12,7 @@ from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import holds_factors, is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import State, make_state
 from streamsgd.settings.policies import policy_of
+from streamsgd.training.logit_adjustment import adjustment
 from streamsgd.training.race import start_race
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def start_at_best_constant(job: Job, weights: np.ndarray) -> None:
         weights[-1] = np.log(np.maximum(shares, 1e-9))
     elif job.parts.loss.task == "binary":
         rare = shares.min() < RARE and job.encoding.is_wide and is_race(job.parts.optimizer)
-        weights[-1, 0] = np.log(shares[1] / shares[0]) * (HALF if rare else 1.0)
+        weights[-1, 0] = np.log(shares[1] / shares[0]) * (HALF if rare else 1.0) - adjustment(job.parts.loss)
     elif job.target.task == "poisson":
         weights[-1, 0] = np.log(max(shares[0], 1e-9))
 

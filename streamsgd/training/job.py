@@ -85,6 +85,8 @@ class Job:
     """How rows are thinned by their class, if they are."""
     pilot: dict[str, Any] | None = None
     """By what the size of its batches was found, as JSON values, where a pilot found it."""
+    distilled: int = 0
+    """Bytes in memory of what thinning leaves, for later passes; 0 where there are none, or it is too much."""
 
     @property
     def known_thinner(self) -> Thinner:
@@ -99,7 +101,9 @@ class Job:
 
     @cached_property
     def plan_in_order(self) -> Plan:
-        """The same chunks in the order of the data, whatever the epoch."""
+        """The same chunks in the order of the data, whatever the epoch; where rows are thinned, those of every epoch."""
+        if self.thinner:
+            return self.plan
         return replace(self.plan, sampler=Sequential())  # type: ignore[call-arg]
 
     def plan_at(self, epoch: int) -> Plan:

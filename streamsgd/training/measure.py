@@ -13,6 +13,7 @@ from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
 from streamsgd.model.read import load
+from streamsgd.model.score_map import need_sum
 from streamsgd.model.structure import need_linear
 from streamsgd.settings.make import make_settings
 from streamsgd.training.backends.choose import choose_backend
@@ -102,6 +103,7 @@ def _model(at: Model | str | os.PathLike[str], given: Mapping[str, Any]) -> Mode
     own = {"loss": given.get("loss"), "column_kind": given.get("column_kind") or ()}
     model = at if isinstance(at, Model) else load(at, **own)
     need_linear(model.structure, "gradients whose noise can be measured", "measure it at a linear model")
+    need_sum(model, "gradient of its weights")
     return model
 
 

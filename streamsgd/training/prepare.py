@@ -22,7 +22,7 @@ from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
-from streamsgd.planning.samplers import replaces
+from streamsgd.planning.samplers import repeated, replaces
 from streamsgd.settings.batches import adaptive, check_known
 from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
@@ -41,6 +41,7 @@ from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.judged.refusals import check_judged
+from streamsgd.training.logit_adjustment import with_log_odds
 from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
 from streamsgd.training.ordering import Order, choose_order
@@ -148,6 +149,7 @@ def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tup
     spec = frozen["optimizer"] if frozen else settings.optimizer
     asked = msgspec.structs.replace(settings, optimizer=spec)
     parts = choose_parts(asked, look.target, look.encoding, look.dataset.n_rows, goes_on=frozen is not None)
+    parts = with_log_odds(parts, settings, look.sample, look.target, float((frozen or {}).get("log_odds") or 0.0))
     check_structure(settings, parts, look.encoding)
     thinner = choose_thinner(settings, look.sample, look.target, parts) if look.sample else (frozen or {}).get("rare")
     return with_offsets(parts) if thinner else parts, thinner
@@ -176,7 +178,7 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     else:
         reference = _known_plan(look, settings, recipe, budget.useful_rows or budget.chunk_rows)
         order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts), looks=look.orders)
-    plan = replace(plan, sampler=order.sampler)
+    plan = replace(plan, sampler=repeated(order.sampler) if thinner else order.sampler)
     check_draws(plan)
     if plan.sliced.any() and not order.layout and look.orders.new("slices"):
         log.warning(

@@ -52,7 +52,8 @@ class Thinner(NamedTuple):
         """The rule, but for the mean length of rows, which a pilot finds."""
         part = self.part
         c = part.c * self.positives / max(self.negatives, 1.0) if isinstance(part, Uniform) else part.c
-        return Rule(KINDS[type(part)], float(c), 1.0, str(getattr(part, "weights", "")) == "ipw")
+        share = self.positives / max(self.positives + self.negatives, 1.0)
+        return Rule(KINDS[type(part)], float(c), 1.0, str(getattr(part, "weights", "")) == "ipw", share)
 
     @property
     def expected_rows(self) -> int:
@@ -139,6 +140,7 @@ def _problems(settings: Settings, target: Target, parts: Parts, weights: str) ->
             not isinstance(parts.loss, Logistic),
             "odds are what makes up for rows that are left out, and this loss has none: take --loss logistic",
         ),
+        (settings.recalibrate != "none", "its probabilities are of the data already: leave --recalibrate out"),
         (bool(settings.class_weight), "classes are drawn already: leave --class-weight out"),
         (
             bool(parts.penalty._fields),

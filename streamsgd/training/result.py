@@ -11,10 +11,12 @@ import msgspec
 from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
+from streamsgd.model.recalibrate import recalibrated
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.class_weights import of_population
 from streamsgd.training.learner import model_of
+from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.rare import plain_loss
 from streamsgd.training.saved import paths_of, stamps_of
 from streamsgd.version import __version__
@@ -58,8 +60,9 @@ def settled(outcome: Outcome) -> Outcome:
 
 
 def weights_of(job: Job) -> dict[str, Any]:
-    """Return weights and thinning of classes as JSON, for those who have some."""
+    """Return weights, log-odds and thinning of classes as JSON, for those who have some."""
     found: dict[str, Any] = {"class_weights": list(job.class_weights)} if job.class_weights else {}
+    found |= {ADJUSTS: job.parts.loss.log_odds} if hasattr(job.parts.loss, ADJUSTS) else {}
     return found | ({"rare": job.thinner.header()} if job.thinner else {})
 
 
@@ -79,7 +82,7 @@ def model_from(outcome: Outcome, totals: Totals, validation: dict[str, Any], lin
 
     """
     job = outcome.job
-    model = of_population(job, model_of(job, outcome.weights))
+    model = recalibrated(of_population(job, model_of(job, outcome.weights)), outcome.score_map)
     model.covariance, model.memory = outcome.covariance, outcome.memory
     model.draws, model.conformal, model.spread = outcome.draws, outcome.conformal, outcome.spread
     model.settings, model.common = identity(job.settings), totals.frequent.best()

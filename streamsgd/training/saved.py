@@ -81,6 +81,7 @@ class CheckpointHeader(msgspec.Struct):
     order: dict[str, Any] | None = None
     external: bool = False
     class_weights: list[Annotated[float, Meta(gt=0.0)]] = []
+    log_odds: Annotated[float, Meta(ge=-50.0, le=50.0)] = 0.0
     rare: ThinnerHeader | None = None
     pilot: dict[str, Any] | None = None
 
@@ -145,6 +146,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "order": found.order,
         "external": found.external,
         "class_weights": tuple(found.class_weights),
+        "log_odds": found.log_odds,
         "rare": found.rare and _thinner(found.rare, name),
     }
 

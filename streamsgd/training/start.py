@@ -43,6 +43,7 @@ class Start(NamedTuple):
             "optimizer": self.spec,
             "poisoned": (),
             "class_weights": tuple(self.model.provenance.get("class_weights", ())),
+            "log_odds": self.model.provenance.get("log_odds", 0.0),
         }
 
     @property

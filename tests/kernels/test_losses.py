@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_pinball_loss, mean_poisson_deviance
 
-from streamsgd.kernels.parts.losses import Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge
+from streamsgd.kernels.parts.losses import Focal, Hinge, Huber, Logistic, Poisson, Quantile, Softmax, Squared, SquaredHinge
+from streamsgd.kernels.sums.adjusted import AdjustedLogistic
 from streamsgd.settings.registry import PARTS, make, spec_of
 from streamsgd.testing.losses import check_loss
 
@@ -44,7 +45,23 @@ def of_torch(function: Any, y: float, score: float) -> tuple[float, float]:
     return float(value.detach()), float(s.grad)
 
 
+def focal_of_torch(alpha: float, gamma: float) -> Any:
+    """As torchvision writes it: alpha_t (1 - p_t)^gamma times the cross entropy."""
+
+    def value(s: Any, y: Any) -> Any:
+        p = torch.sigmoid(s)
+        p_t, alpha_t = p * y + (1 - p) * (1 - y), alpha * y + (1 - alpha) * (1 - y)
+        return alpha_t * (1 - p_t) ** gamma * functional.binary_cross_entropy_with_logits(s, y)
+
+    return value
+
+
+def adjusted_of_torch(s: Any, y: Any) -> Any:
+    return functional.binary_cross_entropy_with_logits(s + 0.5 * -6.0, y)
+
+
 ORACLES = {
+    "adjusted-logistic": (AdjustedLogistic(0.5, -6.0), adjusted_of_torch, (0.0, 1.0)),
     "squared": (Squared(), lambda s, y: 0.5 * functional.mse_loss(s, y), (-1.5, 0.0, 3.0)),
     "huber": (Huber(2.5), lambda s, y: functional.huber_loss(s, y, delta=2.5), (-1.5, 0.25)),
     "logistic": (Logistic(), functional.binary_cross_entropy_with_logits, (0.0, 1.0)),
@@ -60,6 +77,26 @@ def test_values_and_slopes_are_those_of_torch(name: str) -> None:
             value, slope = of_torch(function, y, s)
             assert loss.value(y, s) == pytest.approx(value, rel=1e-12, abs=1e-14)
             assert loss.slope(y, s) == pytest.approx(slope, rel=1e-9, abs=1e-14)
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.9, 0.5), (0.5, 0.0)])
+def test_focal_is_that_of_torch(alpha: float, gamma: float) -> None:
+    """Within 15 of 0: beyond, 1 - p_t of torch has lost its digits, and ours is checked against differences."""
+    for y in (0.0, 1.0):
+        for s in np.linspace(-15, 15, 61).tolist():
+            value, slope = of_torch(focal_of_torch(alpha, gamma), y, s)
+            assert Focal(gamma, alpha).value(y, s) == pytest.approx(value, rel=1e-8, abs=1e-14)
+            assert Focal(gamma, alpha).slope(y, s) == pytest.approx(slope, rel=1e-8, abs=1e-10)
+            h = 1e-4
+            fifth = [Focal(gamma, alpha).value(y, s + k * h) for k in (-2, -1, 1, 2)]
+            difference = (fifth[0] - 8 * fifth[1] + 8 * fifth[2] - fifth[3]) / (12 * h)
+            assert Focal(gamma, alpha).slope(y, s) == pytest.approx(difference, abs=1e-10)
+
+
+def test_focal_without_focus_is_half_the_log_loss() -> None:
+    for s in SCORES.tolist():
+        for y in (0.0, 1.0):
+            assert Focal(0.0, 0.5).slope(y, s) == pytest.approx(0.5 * Logistic().slope(y, s), abs=1e-15)
 
 
 def test_softmax_is_the_cross_entropy_of_torch() -> None:

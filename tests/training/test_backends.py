@@ -136,6 +136,7 @@ PHASES = {
     "standard_errors": {"polish": 3, "standard_errors": True, "penalty": "l2:l2=0.01"},
     "posterior": {"method": "sgld-cv:steps=60,batch=4,burn_in=8,thin=2", "prior": "normal:sd=1", "validation": 0.1},
     "calibration": {"validation": 0.3, "conformal": True},
+    "recalibration": {"validation": 0.3, "recalibrate": "isotonic"},
     "residual_scale": {"target": "x0", "validation": 0.3, "conformal": True},
     "posterior, without chains": {"method": "laplace", "polish": 9},
 }

@@ -21,6 +21,8 @@ from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.offset import BASE, OffsetLogistic
 from streamsgd.kernels.sums.thin import EXPECTED, KEPT, LOCAL, N_SUMS, POSITIVE, ROWS, TARGETED, UNIFORM, WEIGHT, Rule, thin
 from streamsgd.settings.make import make_settings
+from streamsgd.stream.distilled import DistilledChunks
+from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
 from streamsgd.training.phases.rare import variance_ratio
 from streamsgd.training.population import shift_to
@@ -270,6 +272,40 @@ def test_kills_and_lanes_and_places_leave_no_trace(data: str, tmp_path: Path) ->
     model, stops = finish_chunk_by_chunk(run, tmp_path / "saved", places, **settings)
     assert stops >= 6
     assert model.to_bytes() == alone.to_bytes()
+
+
+def test_later_passes_need_no_reading(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What thinning leaves stays in memory: 2 epochs, 5 passes of polish and one for errors read each row about once."""
+    read: list[int] = []
+    load = Loader.load
+
+    def counted(self: Loader, piece: Any, *rest: Any, **given: Any) -> Any:
+        read.append(piece.rows)
+        return load(self, piece, *rest, **given)
+
+    settings = {**QUICK, **NUMBERS, "rare": "targeted:c=10", "chunk_rows": 20_000, "epochs": 2, "polish": 5}
+    settings |= {"standard_errors": True, "validation": 0.05}
+    without = streamsgd.train(data, "y", **settings, cache="none")
+    monkeypatch.setattr(Loader, "load", counted)
+    model = streamsgd.train(data, "y", **settings)
+    # The pilot's chunk is read once more, for what thinning leaves of it.
+    assert sum(read) == ROWS_OF_DATA + 20_000
+    assert model.to_bytes() == without.to_bytes()
+
+
+def test_what_does_not_fit_is_read_again(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**QUICK, **NUMBERS, "rare": "targeted:c=10", "chunk_rows": 20_000, "polish": 3}
+    whole = streamsgd.plan(data, "y", **settings)
+    assert whole.recipe.cache is None
+    assert whole.budget.cache == whole.distilled < ROWS_OF_DATA * whole.recipe.row_bytes
+    few = streamsgd.plan(data, "y", **settings, cache="disk")
+    assert (few.distilled, few.recipe.cache is None) == (0, False)
+    fits = streamsgd.train(data, "y", **settings)
+    monkeypatch.setattr(DistilledChunks, "__init__", lambda self, most: INIT(self, most // 8))  # some of the chunks
+    assert streamsgd.train(data, "y", **settings).to_bytes() == fits.to_bytes()
+
+
+INIT = DistilledChunks.__init__
 
 
 def test_auto_thins_what_is_large_and_rare_only(data: str, monkeypatch: pytest.MonkeyPatch) -> None:

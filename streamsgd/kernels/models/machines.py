@@ -15,8 +15,8 @@ begin(model, weights, n_coordinates, seed)        in Python alone: fills paramet
 What people name is a NamedTuple of its fields, whose `compiled(seed)` returns the NamedTuple of numbers that has these verbs;
 without it, it has them itself. `usual_rates` are learning rates by optimizer that suit it, where nobody says.
 
-A model that asks what columns entries are from says so by `by_columns`: then `compiled(seed, columns)` is told how many places a
-row has, and index[count + e] is the place of entry e, which never falls from one entry to the next: numbers first, then
+A model that asks what columns entries are from says so by `by_columns`: then `compiled(seed, columns)` is told how many places
+a row has, and index[count + e] is the place of entry e, which never falls from one entry to the next: numbers first, then
 categories and crosses, then lists, maps and words (`features.encoding.Encoding.places` names them). The intercept has none.
 A model is linear if it says so (`is_linear`); it has none of these verbs, for every kernel knows sums of weights.
 """

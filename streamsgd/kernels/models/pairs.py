@@ -18,9 +18,9 @@ MOST_COLUMNS = 1024
 
 
 class FwFM(NamedTuple):
-    """Field-weighted factorization machine: as fm, and what a pair adds is multiplied by a weight of the two columns it is from.
+    """Field-weighted factorization machine: as fm, and what a pair adds is times a weight of the two columns it is from.
 
-    score = w0 + sum w_i x_i + sum_{i<j} r_{c(i) c(j)} <v_i, v_j> x_i x_j, c(i) being the column of i. The weights of pairs begin
+    score = w0 + sum w_i x_i + sum_{i<j} r_{c(i) c(j)} <v_i, v_j> x_i x_j, c(i) being the column of i. Weights of pairs begin
     at 1, where it is an fm. Fields are those of fm.
     """
 

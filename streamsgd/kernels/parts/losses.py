@@ -27,6 +27,9 @@ steep       True if slopes have no bound and grow faster than scores: `confine` 
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
 shiftable   True if all scores may rise together without any change
+fault       a function of the loss that says what is wrong with its fields, or "" (before anything is done)
+convex      False if the loss is not convex: what looks for the minimum may end in another one then
+moves_target  True if scores at the minimum are not the log-odds of the data: `--recalibrate` gives them back
 likelihood  "exact" if the loss is the negative logarithm of one, up to a term of y alone, "scaled" if it is one times an
             unknown variance: what `sample` takes
 """
@@ -171,6 +174,46 @@ class Logistic(NamedTuple):
 
     def confine(loss, score, limits):
         return min(max(score, -50.0), 50.0)
+
+
+class Focal(NamedTuple):
+    """The log loss times alpha_t (1 - p_t)^gamma, p_t the probability of the row's class: rows that are easy count little.
+
+    alpha_t is `alpha` of positives and 1 - alpha of negatives. Scores at the minimum are not log-odds of the data, and the loss
+    is not convex.
+    """
+
+    gamma: float = 2.0
+    alpha: float = 0.25
+
+    task = "binary"
+    convex = False
+    moves_target = True
+    source = "Lin, Goyal, Girshick, He and Dollar 2017, ICCV, arXiv 1708.02002"
+
+    def value(loss, y, score):
+        reach = (2.0 * y - 1.0) * score
+        tail = log1p(exp(-abs(reach)))
+        # Both logarithms are of one row: -log p_t = near, -log (1 - p_t) = far.
+        near, far = max(-reach, 0.0) + tail, max(reach, 0.0) + tail
+        return (1.0 - loss.alpha + y * (2.0 * loss.alpha - 1.0)) * exp(-loss.gamma * far) * near
+
+    def slope(loss, y, score):
+        sign = 2.0 * y - 1.0
+        reach = sign * score
+        tail = log1p(exp(-abs(reach)))
+        near, far = max(-reach, 0.0) + tail, max(reach, 0.0) + tail
+        wrong = exp(-far)
+        pull = exp(-loss.gamma * far) * (loss.gamma * (1.0 - wrong) * near + wrong)
+        return -sign * (1.0 - loss.alpha + y * (2.0 * loss.alpha - 1.0)) * pull
+
+    def mean(loss, score):
+        tail = exp(-abs(score))
+        return (1.0 if score >= 0.0 else tail) / (1.0 + tail)
+
+    def fault(loss):
+        good = 0.0 <= loss.gamma <= 100.0 and 0.0 < loss.alpha < 1.0
+        return "" if good else "gamma is from 0 to 100, usually 2, and alpha, the weight of positives, between 0 and 1"
 
 
 class Hinge(NamedTuple):

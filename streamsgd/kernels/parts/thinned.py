@@ -19,7 +19,7 @@ class Everything(NamedTuple):
 
 
 class Targeted(NamedTuple):
-    """All positives, and negatives with probability min(1, c p(x) |x| / mean |x|), p a pilot's.
+    """All positives, and negatives with probability min(1, c p(x) |x| / mean |x|), p a pilot's, a tenth of it their mean.
 
     With `weights=ipw` rows that were kept are weighted by 1 / probability, instead of offsets.
     """

@@ -20,6 +20,11 @@ rows that the pilot learned, and those of positives among them."""
 
 N_SUMS = 7
 
+MIXED = 0.1
+"""Share of the negatives that are drawn as if all were as likely to be positive: where the pilot is too sure of itself, rows
+that are rarely kept would count too much (a defensive mixture: Hesterberg 1995, Technometrics 37). With pilots of 20 positives
+the variance at c = 5 was 1.19 times that of all rows, and 1.24 without."""
+
 OFTEN = 2.0**64
 """Different random words."""
 
@@ -34,6 +39,8 @@ class Rule(NamedTuple):
     """Mean length of the rows' entries."""
     weighs: bool
     """Whether rows that are kept make up for others by their weight, not by an offset."""
+    mean: float = 0.0
+    """Of `TARGETED` the share of positives, which a part of the probabilities is mixed with; 0 for no mixing."""
 
 
 @lean
@@ -43,7 +50,10 @@ def chance(rule, positive, p, length):
         return rule.c * ((1.0 - p) if positive else p)
     if positive:
         return 1.0
-    return min(1.0, rule.c * p * length / rule.size if rule.kind == TARGETED else rule.c)
+    if rule.kind != TARGETED:
+        return min(1.0, rule.c)
+    mixed = p + MIXED * (rule.mean - p) if rule.mean > 0.0 else p
+    return min(1.0, rule.c * mixed * length / rule.size)
 
 
 @lean

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.planning.lanes import READ_AHEAD, n_blocks
 from streamsgd.planning.tree import Adder
+from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.stream import Stream
 from streamsgd.training.backends.base import Abandoned, never
 from streamsgd.training.job import IN_ORDER
@@ -102,6 +103,7 @@ class _Reader:
         self._next: Place | None = None
         """What the stream gives next."""
         self._kept: dict[Place, LoadedChunk] = {}
+        self._distilled = DistilledChunks(job.distilled)
         self._keeps = False
         self._out: dict[int, tuple[Place, LoadedChunk]] = {}
         """Chunks that are worked on, by the identity of what was handed out."""
@@ -115,6 +117,9 @@ class _Reader:
         # What stays here is not read again, so nothing is read ahead of the next pass.
         passes = 1 if self._keeps and work.again == whole else work.passes
         for place in work.places:
+            if place[0] == IN_ORDER and (small := self._distilled.get(place[1])) is not None:
+                yield small
+                continue
             known = self._kept.pop(place, None)
             filled = known or self._read(place, passes)
             # So that its reading is accounted for once; its pieces stay here, whose memory its rows may point to.
@@ -124,7 +129,10 @@ class _Reader:
 
     def done_with(self, filled: LoadedChunk) -> None:
         """Keep a chunk for later rounds, or read the next one into its block."""
+        if id(filled) not in self._out:
+            return
         place, original = self._out.pop(id(filled))
+        self._distilled.offer(original)
         if self._keeps:
             self._kept[place] = original
         else:
@@ -147,7 +155,10 @@ class _Reader:
         """Begin to read at a place; what was read ahead of another is dropped."""
         self.close()
         epoch, number = max(place[0], 0), place[1]
-        return self._stream.chunks(epoch, number, epoch + passes, kept=True, plan=self.job.plan_at(place[0]))
+        most = None
+        if place[0] == IN_ORDER and self.job.distilled:  # what comes behind may be here
+            most = self._distilled.missing_from(number, self._n_chunks(IN_ORDER))
+        return self._stream.chunks(epoch, number, epoch + passes, kept=True, plan=self.job.plan_at(place[0]), most=most)
 
     def close(self) -> None:
         """Stop reading."""

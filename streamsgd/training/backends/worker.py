@@ -20,7 +20,9 @@ from streamsgd.compute.context import versions, worker_address, worker_memory, w
 from streamsgd.compute.executors import outcome
 from streamsgd.planning.budget import share_of_worker, slots_per_worker
 from streamsgd.planning.chunks import Chunk, Plan
+from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.stream import read_chunk
+from streamsgd.training.job import IN_ORDER
 from streamsgd.training.tasks.base import ChunkReport, merge
 from streamsgd.training.tasks.learn import compile_for
 
@@ -69,7 +71,12 @@ class WorkerCache:
 
     def __init__(self, job: Job, slots: int) -> None:
         self.job = job
-        n_blocks = 2 * slots if job.recipe.cache is None else self._share_with(job.recipe.cache, slots)
+        n_blocks, self._distilled = 2 * slots, DistilledChunks(0)
+        if job.recipe.cache is not None:
+            n_blocks = self._share_with(job.recipe.cache, slots)
+        elif job.distilled:
+            n_blocks, most = self._share(slots, job.distilled)
+            self._distilled = DistilledChunks(most)
         self._slots = threading.Semaphore(slots)
         self._free: list[tuple[Block, np.ndarray]] = []
         self._unmade = max(n_blocks, job.budget.n_blocks if job.lanes.combine == "sync" else 0)
@@ -81,21 +88,29 @@ class WorkerCache:
 
     def _share_with(self, cache: RowCache, slots: int) -> int:
         """Bound what a worker keeps of encoded rows; return how many blocks that leaves."""
+        n_blocks, bound = self._share(slots, cache.spec.wanted)
+        cache.bound(bound)
+        return n_blocks
+
+    def _share(self, slots: int, wanted: int) -> tuple[int, int]:
+        """Return how many blocks a worker may have, and how many of the bytes wanted for rows of later passes."""
         budget, threads, limit = self.job.budget, worker_threads(), worker_memory()
         most = budget.limit if limit is None else min(budget.limit, int(limit * SPILLS))
-        n_blocks, bound = share_of_worker(budget, min(slots, threads or slots), most, cache.spec.wanted)
-        cache.bound(bound)
-        return min(n_blocks, 2 * slots)
+        n_blocks, bound = share_of_worker(budget, min(slots, threads or slots), most, wanted)
+        return min(n_blocks, 2 * slots), bound
 
     def work(self, place: Place, ahead: Place | None, task: Callable[[LoadedChunk], Any], *, keep: bool = False) -> Any:
         """Do something with a chunk, and begin to read the one that probably comes next; keep it as long as there is room."""
         with self._slots:
+            if (small := self._small(place)) is not None:
+                return task(small)
             filled, again = self._take(place)
             try:
                 self._look_ahead(ahead)
                 # So that its reading is accounted for once; its pieces stay here, whose memory its rows may point to.
                 return task(replace(filled, pieces=[], waited=0.0) if again else filled)
             finally:
+                self._distilled.offer(filled)
                 if keep:
                     with self._lock:
                         self._open[place] = filled
@@ -111,6 +126,10 @@ class WorkerCache:
             finally:
                 self._give_back(filled)
 
+    def _small(self, place: Place) -> LoadedChunk | None:
+        """Return what thinning left of a chunk, if it is here; the pass that thins has no use for it."""
+        return self._distilled.get(place[1]) if place[0] == IN_ORDER else None
+
     def _take(self, place: Place) -> tuple[LoadedChunk, bool]:
         """Return a chunk, and whether it was here before."""
         with self._lock:
@@ -124,7 +143,7 @@ class WorkerCache:
 
     def _look_ahead(self, place: Place | None) -> None:
         with self._lock:
-            if place is None or place in self._ahead or not (self._free or self._unmade):
+            if place is None or place in self._ahead or self._small(place) or not (self._free or self._unmade):
                 return
             self._ahead[place] = self._readers.submit(self._read, *self._chunk(place), self._spare())
 

@@ -13,6 +13,7 @@ from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
 from streamsgd.training.phases.posterior import POSTERIOR
 from streamsgd.training.phases.rare import RARE
+from streamsgd.training.phases.recalibration import RECALIBRATION
 from streamsgd.training.phases.residual_scale import RESIDUAL_SCALE
 from streamsgd.training.phases.standard_errors import STANDARD_ERRORS
 from streamsgd.training.phases.svrg import SVRG
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PHASES: tuple[PhaseKind, ...] = (
     EPOCHS, RARE, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
+    RECALIBRATION,
 )  # fmt: skip
 
 

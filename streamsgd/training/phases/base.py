@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
+    from streamsgd.model.score_map import ScoreMap
     from streamsgd.model.sketch import ScoreSketch, Spread
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
@@ -63,6 +64,8 @@ class Outcome:
     """Of held-out rows, if there is one."""
     spread: Spread | None = None
     """What the residuals of a regression are divided by, if they are."""
+    score_map: ScoreMap | None = None
+    """From scores to log-odds that hold on held-out rows, if there is one."""
     memory: Memory | None = None
     """What the optimizer remembers, if it is to be kept."""
     ledger: dict[str, Any] | None = None

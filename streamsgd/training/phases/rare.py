@@ -11,6 +11,7 @@ from streamsgd.kernels.sums.thin import (
     EXPECTED,
     KEPT,
     LOCAL,
+    MIXED,
     N_SUMS,
     PILOT_POSITIVE,
     PILOT_WEIGHT,
@@ -20,6 +21,7 @@ from streamsgd.kernels.sums.thin import (
     WEIGHT,
     Rule,
 )
+from streamsgd.training.job import IN_ORDER
 from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
 from streamsgd.training.population import probabilities, shift_to
@@ -69,9 +71,8 @@ class RareEpochs(AroundEpochs):
         """Return one chunk for the pilot, else the next round of the epochs, whose chunks are thinned first."""
         if self._thinning is None:
             task, (epoch, chunk) = LearnPilot(self.learning.learner, self._seen, self._reached), self.cursor
-            return Round(task, epoch, chunk, 1, self.learning.epochs - epoch)
-        found = self.learning.next()
-        return found._replace(task=Thinned(found.task, self._thinning, tells=True))
+            return Round(task, epoch, chunk, 1)
+        return as_thinned(self.learning.next(), self._thinning, tells=True)
 
     def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
         """Take what thinning found and what was learned."""
@@ -123,9 +124,19 @@ class RareEpochs(AroundEpochs):
         _check_sample(sample, self.job.n_weights)
         self._found = ThinSums(kept(arrays, "sums", np.zeros(N_SUMS)), sample)
         if (thins := header["thins"]) is not None:
-            kind, c, size, weighs = thins["rule"]
+            kind, c, size, weighs, mean = thins["rule"]
             pilot = kept(arrays, "pilot", np.zeros(self.job.n_weights, self.job.settings.precision))
-            self._thinning = Thinning(Rule(int(kind), float(c), float(size), bool(weighs)), pilot, float(thins["sampled"]))
+            rule = Rule(int(kind), float(c), float(size), bool(weighs), float(mean))
+            self._thinning = Thinning(rule, pilot, float(thins["sampled"]))
+
+
+def as_thinned(work: Round, thinning: Thinning, *, tells: bool = False) -> Round:
+    """Return a round over thinned chunks: those of the first epoch, whose rows later ones take in another order.
+
+    Nothing is read ahead of the next pass, which may need no reading.
+    """
+    task = Thinned(work.task, thinning, tells, max(work.epoch, 0))
+    return work._replace(task=task, epoch=IN_ORDER if work.epoch else 0, passes=1)
 
 
 def _check_sample(sample: Sample, n_weights: int) -> None:
@@ -157,8 +168,8 @@ class RareView:
     sample: Sample
 
     def refine(self, work: Round) -> Round:
-        """Return the round over thinned chunks."""
-        return work._replace(task=Thinned(work.task, self.thinning))
+        """Return the round over what thinning left of the first pass."""
+        return as_thinned(work, self.thinning)
 
     def settle(self, weights: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the weights with an intercept by which predictions are as many as positives, and what there is to say.
@@ -193,7 +204,8 @@ def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights:
         noise = by * (p * one * np.maximum(1.0, one) + (1.0 - p) * zero * np.maximum(1.0, zero)) / 4.0
         left = float(information.sum()) * rule.c / 2.0
         return float(information.sum() * noise.sum() / max(left * left, LEAST))
-    zero = np.minimum(1.0, rule.c * p * lengths / rule.size if rule.kind == TARGETED else rule.c)
+    mixed = p + MIXED * (rule.mean - p) if rule.mean > 0.0 else p
+    zero = np.minimum(1.0, rule.c * mixed * lengths / rule.size if rule.kind == TARGETED else rule.c)
     if rule.weighs:
         return float((information * ((1.0 - p) + p / np.maximum(zero, LEAST))).sum() / max(float(information.sum()), LEAST))
     return float(information.sum() / max(float((information * zero / (p + zero * (1.0 - p))).sum()), LEAST))

@@ -6,7 +6,7 @@ A chunk is thinned where it is, once: whoever keeps it for later rounds keeps wh
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,12 +152,15 @@ class Thinned:
         How to thin.
     tells
         Whether the share is a `WithThinSums`; else it is that of the other task.
+    epoch
+        Whose order the rows take. Which they are, is the same in all epochs.
 
     """
 
     doing: Task
     thinning: Thinning
     tells: bool = False
+    epoch: int = 0
 
     name: str = field(init=False)
     exact: bool = field(init=False)
@@ -166,7 +169,7 @@ class Thinned:
         self.name, self.exact = self.doing.name, self.doing.exact
 
     def __copy__(self) -> Thinned:
-        return Thinned(copy(self.doing), self.thinning, self.tells)  # a learner that learns in place stays behind
+        return Thinned(copy(self.doing), self.thinning, self.tells, self.epoch)  # a learner that learns in place stays behind
 
     @property
     def nbytes(self) -> int:
@@ -180,12 +183,12 @@ class Thinned:
     def _do(
         self, job: Job, do: Callable[[LoadedChunk], tuple[Share, ChunkReport | None]], filled: LoadedChunk
     ) -> tuple[Any, ChunkReport | None]:
-        # Passes that add up must meet the same rows every time; they take chunks in order, whose epoch counts passes.
-        epoch = filled.chunk.epoch if self.tells else 0
-        found = thin_chunk(job, filled, self.thinning, samples=self.tells and not epoch, epoch=epoch)
-        share, report = do(filled)
+        found = thin_chunk(job, filled, self.thinning, samples=self.tells and not self.epoch)
+        share, report = do(in_order_of(job, filled, self.epoch))
         if report is not None:
             report.thinned = thinned_rows(found)
+            # Whether rows of later epochs are read again or kept, their targets were counted in the first.
+            report.pieces = [replace(piece, targets=None) if self.epoch else piece for piece in report.pieces]
         return (WithThinSums(share, found) if self.tells else share), report
 
 
@@ -194,16 +197,22 @@ def thinned_rows(found: ThinSums) -> int:
     return round(float(found.sums[ROWS] - found.sums[KEPT]))
 
 
-def thin_chunk(job: Job, filled: LoadedChunk, thinning: Thinning, *, samples: bool, epoch: int | None = None) -> ThinSums:
-    """Thin a chunk where it is, unless that was done before, and return what there is to say; with a sample, if asked.
+def in_order_of(job: Job, filled: LoadedChunk, epoch: int) -> LoadedChunk:
+    """Return a chunk of the first epoch, which stays as it is, in the order that its rows have in a later one."""
+    if not epoch:
+        return filled
+    key, order = job.plan.key(epoch, filled.chunk.number, STREAM + 1), np.empty_like(filled.order)
+    merge(filled.counts, key, bool(job.plan.sampler.mixes_rows), order, *np.empty((2, N_BUCKETS + 1), np.int64))
+    return replace(filled, chunk=replace(filled.chunk, epoch=epoch), order=order)
 
-    `epoch` is that of the randomness, if not that of the chunk.
-    """
+
+def thin_chunk(job: Job, filled: LoadedChunk, thinning: Thinning, *, samples: bool) -> ThinSums:
+    """Thin a chunk where it is, unless that was done before, and return what there is to say; with a sample, if asked."""
     found = ThinSums(sample=no_sample(thinning.sampled))
     if filled.thinned:
         return found
     chunk, plan = filled.chunk, job.plan
-    keys = [plan.key(chunk.epoch if epoch is None else epoch, chunk.number, STREAM + k) for k in range(3)]
+    keys = [plan.key(chunk.epoch, chunk.number, STREAM + k) for k in range(3)]
     starts, counts = filled.starts.copy(), filled.counts.copy()
     scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
     thin(filled.block, starts, counts, thinning.pilot, thinning.rule, keys[0], found.sums, scratch)

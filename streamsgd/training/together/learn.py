@@ -51,6 +51,7 @@ ALONE: dict[str, Any] = {
     **dict.fromkeys(("standard_errors", "conformal", "noise"), False),
     "polish": 0,
     "rare": "none",
+    "recalibrate": "none",
     "phases": (),
 }
 """Settings that runs of one decode cannot have, and what they are then."""
