@@ -220,7 +220,7 @@ def _value(what: str, hint: Any, given: Any) -> Any:
         raise SettingsError(f"{what}={given!r} is not a number of type {of_type.__name__}") from None
     for allowed in ranges:
         if isinstance(allowed, Range) and not allowed.holds(value):
-            finite = "" if math.isfinite(value) else "a finite number "
+            finite = "" if math.isfinite(value) or math.isinf(allowed.low) else "a finite number "
             raise SettingsError(f"{what}={given} must be {finite}{allowed}")
     return value
 

@@ -142,7 +142,7 @@ def test_gradients_of_a_field_weighted_machine_are_those_of_torch() -> None:
         ((used[:, 0] * factors).sum() + torch.triu(products, 1).sum()).backward()
         out = np.full(len(index) * (1 + k) + n_pairs, np.nan)
         form.derive(np.append(index, places), x, len(index), weights.ravel(), np.zeros(0), out)
-        got = out[: -n_pairs].reshape(-1, 1 + k)
+        got = out[:-n_pairs].reshape(-1, 1 + k)
         assert np.abs(got - parameters.grad.numpy()[index]).max() <= 1e-10
         assert np.abs(out[-n_pairs:] - parameters.grad.numpy()[n:].reshape(-1)[:n_pairs]).max() <= 1e-10
 

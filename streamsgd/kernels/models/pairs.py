@@ -7,11 +7,13 @@ or a column of lists, maps or words, whose entries share it; what two of them ar
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamsgd.kernels.models.machines import check_machine, fill_factors, key_of
+from streamsgd.kernels.parts.ranges import AtLeastOne, NotNegative, Positive, Whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_COLUMNS = 1024
 """Places of a row, at most: half a million pairs."""
@@ -24,11 +26,11 @@ class FwFM(NamedTuple):
     at 1, where it is an fm. Fields are those of fm.
     """
 
-    k: int = 8
+    k: AtLeastOne = 8
     linear: str = "with"
-    rate: float = 0.07
-    start: float = 0.05
-    draw: int = 0
+    rate: Positive = 0.07
+    start: NotNegative = 0.05
+    draw: Whole = 0
 
     usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
     by_columns = True

@@ -38,7 +38,7 @@ import math
 from typing import NamedTuple
 
 from streamsgd.kernels.compile.maths import exp, log1p
-from streamsgd.kernels.parts.ranges import AtLeastTwo, Inside, Positive
+from streamsgd.kernels.parts.ranges import AtLeastTwo, Inside, NotNegative, Positive
 
 SMALL = 0.125
 """Steps of logistic regression below which a series of a few terms is exact."""
@@ -183,8 +183,8 @@ class Focal(NamedTuple):
     is not convex.
     """
 
-    gamma: float = 2.0
-    alpha: float = 0.25
+    gamma: NotNegative = 2.0
+    alpha: Inside = 0.25
 
     task = "binary"
     convex = False

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.maths import exp, log1p
 from streamsgd.kernels.parts.losses import Logistic
+from streamsgd.kernels.parts.ranges import Finite, NotNegative
 
 _leap = lean(Logistic.leap)
 
@@ -16,8 +17,8 @@ class AdjustedLogistic(NamedTuple):
     log-odds as if both classes were as frequent, by which the balanced error is least; they are not those of the data.
     """
 
-    adjust: float = 1.0
-    log_odds: float = 0.0
+    adjust: NotNegative = 1.0
+    log_odds: Finite = 0.0
 
     task = "binary"
     mixing = "likelihood"
