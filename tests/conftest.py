@@ -3,13 +3,14 @@
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamsgd.cli.main import main
 from streamsgd.errors import Stopped
 from streamsgd.settings import words
 from streamsgd.settings.make import make_settings
@@ -61,6 +62,30 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the shared data folder {SHARED} is not there")
     return SHARED
+
+
+class Ended(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run commands of the command line within this process: one of its own takes seconds to import and to load kernels."""
+
+    def run(*arguments: Any, **environ: str) -> Ended:
+        capsys.readouterr()
+        with monkeypatch.context() as patched:
+            for name, value in environ.items():
+                patched.setenv(name, value)
+            code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    return run
 
 
 def as_columns(x: np.ndarray, **others: Any) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Runs of several passes hold rows out if nobody says otherwise, and say so."""
 
 import logging
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +95,16 @@ def test_it_is_said_once(n: int, words: str, caplog: pytest.LogCaptureFixture) -
     assert "--validation" in said
 
 
-def test_the_command_line_says_it_too(tmp_path: Path) -> None:
+def test_the_command_line_says_it_too(tmp_path: Path, command_line: Callable[..., Any]) -> None:
     pq.write_table(table(), tmp_path / "t.parquet")
-    command = [sys.executable, "-m", "streamsgd", "train", str(tmp_path / "t.parquet"), "--target", "y", "--optimizer", "adam"]
-    command += ["-o", str(tmp_path / "m.sgd"), "--epochs", "2", "--memory", "1GB"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = ["train", tmp_path / "t.parquet", "--target", "y", "--optimizer", "adam"]
+    command += ["-o", tmp_path / "m.sgd", "--epochs", "2", "--memory", "1GB"]
+    done = command_line(*command)
     assert done.stderr.count("about 200 of 4,000 rows, which are not learned") == 1
-    plan = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    plan = command_line(*command, "--dry-run")
     assert plan.stdout.count("about 200 of 4,000 rows, which are not learned") == 1
-    none = subprocess.run([*command, "--validation", "none"], capture_output=True, text=True, check=True)
+    none = command_line(*command, "--validation", "none")
+    assert none.returncode == 0
     assert "held out" not in none.stderr
 
 

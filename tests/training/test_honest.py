@@ -1,8 +1,7 @@
 """What a run reports is what it measured, of what it saves."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +137,14 @@ def test_a_model_worse_than_none_is_said(caplog: pytest.LogCaptureFixture, tmp_p
     assert not caplog.records
 
 
-def test_strict_ends_a_command_with_2(tmp_path: Path) -> None:
+def test_strict_ends_a_command_with_2(tmp_path: Path, command_line: Callable[..., Any]) -> None:
     pq.write_table(useless(), tmp_path / "bad.parquet")
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in {**BAD, **PLAIN, "target": "y"}.items()]
-    command = [sys.executable, "-m", "streamsgd", "train", str(tmp_path / "bad.parquet"), "-o", str(tmp_path / "m.sgd"), *flags]
-    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, check=False)
+    command = ["train", tmp_path / "bad.parquet", "-o", tmp_path / "m.sgd", *flags]
+    done = command_line(*command, "--strict")
     assert (done.returncode, done.stderr.count("worse than none")) == (2, 1)
-    done = subprocess.run([*command, "--resume", "never"], capture_output=True, text=True, check=True)
+    done = command_line(*command, "--resume", "never")
+    assert done.returncode == 0
     assert "worse than none" in done.stderr
     assert "training loss of the last one" in done.stderr
     assert json.loads(done.stdout)["metrics"]["training_loss"] > 0.6

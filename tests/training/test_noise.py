@@ -1,8 +1,7 @@
 """Noise of gradients: NumPy's sums, exactly 0 of equal rows, the same bits anywhere; what batches make of it."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -384,18 +383,19 @@ def test_a_run_with_noise_is_the_same_bytes_stopped_anywhere_and_on_workers(sett
 # --- the command, and bad input
 
 
-def test_the_command_says_it_in_its_last_line(tmp_path: Path) -> None:
+def test_the_command_says_it_in_its_last_line(tmp_path: Path, command_line: Callable[..., Any]) -> None:
     path = tmp_path / "d.parquet"
     pq.write_table(table_of("logistic"), path)
     model_of("logistic").save(tmp_path / "m.sgd")
-    command = [sys.executable, "-m", "streamsgd", "noise", str(path), "--memory", "2GB"]
-    done = subprocess.run([*command, "--at", str(tmp_path / "m.sgd")], capture_output=True, text=True, check=True)
+    command = ["noise", path, "--memory", "2GB"]
+    done = command_line(*command, "--at", tmp_path / "m.sgd")
+    assert done.returncode == 0
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.keys() >= {"trace_covariance", "gradient_norm_squared", "noise_scale", "interval", "design_effect"}
     same = streamsgd.noise(path, at=tmp_path / "m.sgd", memory="2GB")
     assert {key: found[key] for key in same} == json.loads(json.dumps(same))
     assert "noise of 3,000 rows" in done.stderr
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = command_line(*command)
     assert refused.returncode == 2
     assert "--target" in refused.stderr
 

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,19 +126,18 @@ def test_regression_and_classes_are_looked_at_too(write: Write) -> None:
         assert job.external is not None
 
 
-def test_plan_and_the_command_line_say_it(write: Write, tmp_path: Path) -> None:
+def test_plan_and_the_command_line_say_it(write: Write, tmp_path: Path, command_line: Callable[..., Any]) -> None:
     data = write(by_label(columns(12_000)), row_group_size=1_000)
     flags = ["--target", "y", "--chunk-rows", "2000", "--memory", "1GB", "--executor", "inline"]
-    done = subprocess.run(
-        [sys.executable, "-m", "streamsgd", "plan", str(data), *flags, "--json"], capture_output=True, text=True, check=True
-    )
+    done = command_line("plan", data, *flags, "--json")
+    assert done.returncode == 0
     assert done.stderr.count("order of the rows") == 1
     plan = json.loads(done.stdout)
     assert plan["shuffle"] == "external"
     assert plan["order"]["risk"]
     out = tmp_path / "m.sgd"
-    command = [sys.executable, "-m", "streamsgd", "train", str(data), "-o", str(out), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = command_line("train", data, "-o", out, *flags)
+    assert done.returncode == 0
     assert done.stderr.count("order of the rows") == 1
     assert "m.sgd.ckpt.rows" in done.stderr
     said = json.loads(done.stdout)

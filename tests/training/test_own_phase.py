@@ -2,8 +2,8 @@
 
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +149,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(place: Path, name: str, *flags: str, status: int = 0) -> tuple[Any, str]:
-    command = [sys.executable, "-m", "streamsgd", "train", "data.parquet", *COMMON, "--phases", "mine:SQUARES", "-o", name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])}
-    done = subprocess.run(
-        [*command, *flags], cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=250
-    )
-    assert done.returncode == status, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+Train = Callable[..., tuple[Any, str]]
 
 
-def test_a_phase_of_ones_own_runs_by_name_and_says_what_it_found(place: Path) -> None:
-    found, said = train(place, "here.sgd")
+@pytest.fixture
+def train(place: Path, command_line: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Train:
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), *sys.path]))  # of workers
+
+    def run(name: str, *flags: str, status: int = 0) -> tuple[Any, str]:
+        done = command_line("train", "data.parquet", *COMMON, "--phases", "mine:SQUARES", "-o", name, *flags)
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+    return run
+
+
+def test_a_phase_of_ones_own_runs_by_name_and_says_what_it_found(place: Path, train: Train) -> None:
+    found, said = train("here.sgd")
     model = streamsgd.load(place / "here.sgd")
     table = pq.read_table(place / "data.parquet")
     x = np.column_stack([table["a"], table["b"], np.ones(3000)])
@@ -171,13 +178,13 @@ def test_a_phase_of_ones_own_runs_by_name_and_says_what_it_found(place: Path) ->
     assert "squares: of 3,000 rows" in said
 
 
-def test_it_gives_the_same_bytes_on_workers_and_after_every_stop(place: Path) -> None:
-    train(place, "alone.sgd")
-    train(place, "workers.sgd", "--workers", "2")
+def test_it_gives_the_same_bytes_on_workers_and_after_every_stop(place: Path, train: Train) -> None:
+    train("alone.sgd")
+    train("workers.sgd", "--workers", "2")
     assert (place / "workers.sgd").read_bytes() == (place / "alone.sgd").read_bytes()
     for _ in range(3):
-        train(place, "stopped.sgd", "--time-limit", "1e-9", status=75)
-    train(place, "stopped.sgd")
+        train("stopped.sgd", "--time-limit", "1e-9", status=75)
+    train("stopped.sgd")
     assert (place / "stopped.sgd").read_bytes() == (place / "alone.sgd").read_bytes()
 
 

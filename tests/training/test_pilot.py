@@ -1,8 +1,7 @@
 """Pilots: each branch is its solo run to the byte; the line in 1/B is the known one; what compares nothing is refused."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,11 @@ def test_a_rate_that_diverges_takes_no_other_along() -> None:
         run_pilot(rows_of(2000), settings, [16, 64], rates=[1e30], seeds=1)
 
 
-def test_the_command_says_what_to_take(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "streamsgd", "pilot", str(written(tmp_path)), "--target", "y", "--exclude", "h"]
+def test_the_command_says_what_to_take(tmp_path: Path, command_line: Callable[..., Any]) -> None:
+    command = ["pilot", written(tmp_path), "--target", "y", "--exclude", "h"]
     command += ["--batch-size", "16,64,256", "--seeds", "2", "--optimizer", "adam", "--memory", "1GB"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = command_line(*command)
+    assert done.returncode == 0
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["recommended"] & (said["recommended"] - 1) == 0
     assert {"a", "c", "se", "interval"} <= said["fit"].keys()

@@ -1,10 +1,9 @@
 """Runs that go on from a model: days learned one by one are days learned in one run."""
 
 import json
-import os
 import pickle
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,10 +206,9 @@ def test_a_model_that_keeps_its_memory_predicts_and_is_served_as_any(days: list[
 # --- law: the command line
 
 
-def test_a_daily_job(days: list[str], tmp_path: Path) -> None:
+def test_a_daily_job(days: list[str], tmp_path: Path, command_line: Callable[..., Any]) -> None:
     def run(*arguments: str, code: int = 0, **environ: str) -> Any:
-        command = [sys.executable, "-m", "streamsgd", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environ})
+        done = command_line(*arguments, **environ)
         assert done.returncode == code, done.stderr
         return done.stdout
 
