@@ -1,6 +1,9 @@
 """What tests share: where data is, how a small data set is written, and a run that is exact."""
 
 import gc
+import os
+import signal
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -86,6 +89,24 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         return Ended(code, said.out, said.err)
 
     return run
+
+
+def status_of_child(run: Callable[[], object]) -> int:
+    """Run in a child of this process and return how it ended: what it exited with, or the negative number of a signal.
+
+    It has what this process compiled and imported, which a process of its own takes seconds for.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            signal.alarm(200)
+            run()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - a child must not go on as the test
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def as_columns(x: np.ndarray, **others: Any) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Polishing: the minimum that others find, to all digits, in few passes, the same bytes whatever interrupts it."""
 
 import importlib.util
-import json
+import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import finish_chunk_by_chunk
+from conftest import finish_chunk_by_chunk, status_of_child
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
 import streamsgd
@@ -334,28 +333,18 @@ def test_how_it_is_cut_into_chunks_is_rounding(folder: Path) -> None:
     np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
 
 
-DRIVER = """
-import json, os, signal, sys
-from streamsgd.settings.make import make_settings
-from streamsgd.show.model import model_summary, model_text
-from streamsgd.training.run import train_model
-left = int(sys.argv[4])
-def emit(event):
-    global left
-    left -= event.epoch > 2.0
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3], emit=emit)
-"""
-
-
 def test_killed_while_polishing_it_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """In the middle of the first pass, between two, and in a later one."""
-    settings = json.dumps({**RUN, "checkpoint_chunks": 1})
+    settings = make_settings({**RUN, "checkpoint_chunks": 1, "executor": "inline"})
 
     def start(after: int, name: str) -> int:
-        command = [sys.executable, "-c", DRIVER, str(folder / "logistic"), settings, str(tmp_path / name), str(after)]
-        return subprocess.run(command, check=False).returncode
+        steps = iter(range(1, 10_000))
+
+        def emit(event: Any) -> None:
+            if event.epoch > 2.0 and next(steps) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return status_of_child(lambda: train_model(str(folder / "logistic"), settings, out=tmp_path / name, emit=emit))
 
     assert start(-1, "alone.sgd") == 0
     for after in (1, 2, 2):

@@ -1,9 +1,7 @@
 """Variance reduction: the optimum of scikit-learn at a rate that stays the same, the same bytes whatever interrupts it."""
 
-import json
+import os
 import signal
-import subprocess
-import sys
 from functools import partial
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import finish_chunk_by_chunk
+from conftest import finish_chunk_by_chunk, status_of_child
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import streamsgd
@@ -355,26 +353,17 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(folder: Path, tmp_pa
     assert stops >= 3 * (min(report.epochs, 6) - measured) + measured - 1
 
 
-DRIVER = """
-import json, os, signal, sys
-from streamsgd.settings.make import make_settings
-from streamsgd.training.run import train_model
-chunks = 0
-def emit(event):
-    global chunks
-    chunks += event.kind in ("chunk", "snapshot")
-    if chunks == int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
-train_model(sys.argv[1], make_settings(json.loads(sys.argv[2])), out=sys.argv[3], emit=emit)
-"""
-
-
 def test_killed_in_passes_of_each_kind_it_goes_on_to_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    settings = json.dumps({**RUN, "checkpoint_chunks": 1})
+    settings = make_settings({**RUN, "checkpoint_chunks": 1, "executor": "inline"})
 
     def start(after: int, name: str) -> int:
-        command = [sys.executable, "-c", DRIVER, str(folder / "logistic"), settings, str(tmp_path / name), str(after)]
-        return subprocess.run(command, check=False).returncode
+        steps = iter(range(1, 10_000))
+
+        def emit(event: Any) -> None:
+            if event.kind in ("chunk", "snapshot") and next(steps) == after:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return status_of_child(lambda: train_model(str(folder / "logistic"), settings, out=tmp_path / name, emit=emit))
 
     assert start(-1, "alone.sgd") == 0
     for after in (4, 5):  # a measuring pass of three chunks is one round, which tells of a chunk and of a snapshot
