@@ -17,7 +17,7 @@ from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.stream.held import HeldFold
 from streamsgd.training.output import reserved
-from streamsgd.training.run import check_useful
+from streamsgd.training.useful import check_useful
 from streamsgd.training.together.many import ManyRuns
 
 if TYPE_CHECKING:
