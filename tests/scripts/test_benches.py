@@ -1,9 +1,11 @@
 """The long proofs in small: each script runs, says what it measured, and keeps its promise where that is no matter of speed."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,21 @@ def test_pilots_find_the_line_of_the_exact_recursion(run_here: Callable[..., Any
     assert abs(found["c"] - 1.0) < 0.1
     assert 0.5 <= found["size"] <= 2.0
     assert found["covered"] > 0.8
+
+
+def test_sgd_follows_the_exact_recursion_in_any_batch_and_at_rates_that_follow_it(run_here: Callable[..., Any]) -> None:
+    """Of 20 seeds; the script exits with 1 where one is more than 3 standard errors off."""
+    found = run_here("bench_rates.py", "--small", "--json")["results"]
+    assert found["equal compute, b = 1024"]["off"] < 1e-9
+    assert abs(found["linear"]["exact"] - 1.0) < 0.05
+
+
+def test_pictures_are_those_that_docs_show_and_are_drawn() -> None:
+    shown = {name for page in (ROOT / "docs").glob("*.md") for name in re.findall(r"\(pictures/(\w+)\.svg\)", page.read_text())}
+    there = {path.stem: ET.parse(path).getroot() for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+    assert shown == {*there} == {*runpy.run_path(str(ROOT / "scripts" / "draw_pictures.py"))["PICTURES"]}
+    for root in there.values():
+        assert any(element.tag.endswith(("polyline", "circle")) for element in root.iter())
 
 
 def test_tuning_comes_to_the_bytes_of_solo_runs(run_here: Callable[..., Any]) -> None:
