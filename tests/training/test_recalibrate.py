@@ -114,7 +114,8 @@ def test_focal_moves_probabilities_and_recalibration_gives_them_back(models: dic
     for how in ("platt", "isotonic"):
         assert found[how]["calibration_error"] < 0.01
         assert found[how]["log_loss"] < 1.01 * best
-        assert found[how]["mean_prediction"] == pytest.approx(y.mean(), rel=0.05)
+        # Within three standard errors of the held-out rows that the map is fitted to.
+        assert found[how]["mean_prediction"] == pytest.approx(y.mean(), abs=3 * np.sqrt(y.mean() / (0.3 * N)))
         # What a table says is what is predicted.
         p = models[how].predict_proba(table)[:, 1]
         assert p.mean() == pytest.approx(found[how]["mean_prediction"], rel=1e-4)
