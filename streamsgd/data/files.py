@@ -248,6 +248,8 @@ def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
     if not infos:
         raise NoFilesError(item)
     holds = f"it holds {others}" + (", ..." if len(infos) > 3 else "")
+    if any(info.base_name.endswith(".lance") for info in infos):
+        raise DataError(f"{item}: is a dataset of Lance; pass it as lance.dataset(path) in Python, which is streamed")
     raise DataError(f"{item}: no Parquet files in this folder; {holds}")
 
 

@@ -128,8 +128,8 @@ def _fitted(table: Any, schema: Any, what: str) -> Any:
 
 
 def is_stream(data: Any) -> bool:
-    """Whether data comes batch by batch: a reader of batches, a generator of tables, a LazyFrame, a relation of DuckDB."""
-    if isinstance(data, pa.RecordBatchReader) or _is_lazy_frame(data) or _is_relation(data):
+    """Whether data comes batch by batch: a reader of batches, generator of tables, LazyFrame, relation of DuckDB, or Lance."""
+    if isinstance(data, pa.RecordBatchReader) or _is_lazy_frame(data) or _is_relation(data) or _is_lance(data):
         return True
     return hasattr(data, "__next__") and iter(data) is data
 
@@ -137,6 +137,11 @@ def is_stream(data: Any) -> bool:
 def _is_relation(data: Any) -> bool:
     duckdb = sys.modules.get("duckdb")
     return duckdb is not None and isinstance(data, duckdb.DuckDBPyRelation)
+
+
+def _is_lance(data: Any) -> bool:
+    lance = sys.modules.get("lance")
+    return lance is not None and isinstance(data, lance.LanceDataset)
 
 
 def _is_lazy_frame(data: Any) -> bool:
@@ -161,13 +166,19 @@ def dataset_of_stream(data: Any) -> Dataset:
         if _is_lazy_frame(data):
             data.sink_parquet(path, row_group_size=SPOOLED_ROWS)
         else:
-            _write(iter(pa.RecordBatchReader.from_stream(data) if _is_relation(data) else data), path)
+            _write(iter(_batches(data)), path)
         inventory = read_dataset(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     weakref.finalize(inventory.source, shutil.rmtree, folder, ignore_errors=True)
     return Dataset(ParquetFiles(inventory))
+
+
+def _batches(data: Any) -> Any:
+    if _is_lance(data):
+        return data.scanner().to_reader()
+    return pa.RecordBatchReader.from_stream(data) if _is_relation(data) else data
 
 
 def _write(values: Iterator[Any], path: Path) -> None:

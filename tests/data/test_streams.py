@@ -148,3 +148,16 @@ def test_a_link_to_nothing_is_an_error(tmp_path: Path, name: str) -> None:
         open_source(tmp_path)
     (tmp_path / name).rename(tmp_path / "_hidden")
     assert len(open_source(tmp_path).files) == 1
+
+
+def test_a_dataset_of_lance_is_streamed_without_its_deleted_rows(tmp_path: Path) -> None:
+    """By its library; the folder itself is refused by name."""
+    lance = pytest.importorskip("lance")
+    rows = pa.table({"x": np.arange(300.0), "y": np.arange(300) % 2})
+    dataset = lance.write_dataset(rows, tmp_path / "d.lance")
+    dataset.delete("x < 100")
+    found = open_whole(lance.dataset(tmp_path / "d.lance"))
+    assert found.n_rows == 200
+    assert found.schema.names == ["x", "y"]
+    with pytest.raises(DataError, match=r"dataset of Lance.*lance\.dataset"):
+        open_whole(str(tmp_path / "d.lance"))
