@@ -1,4 +1,4 @@
-"""What one row of a click log costs that nobody saw before: serving, `Model.predict`, and scikit-learn's hasher and SGD.
+"""What one row of a click log costs that nobody saw before: serving, `Model.predict`, scikit-learn's hasher, Vowpal Wabbit.
 
     python scripts/bench_serving.py [--rows 2000]
 
@@ -63,6 +63,22 @@ def hashed_by_scikit_learn(train: list[dict[str, Any]], y: np.ndarray) -> Callab
     return lambda row: model.predict_proba(hasher.transform([row]))
 
 
+def vowpal_wabbit(train: list[dict[str, Any]], y: np.ndarray) -> dict[str, Callable[[dict[str, Any]], Any]]:
+    """Return Vowpal Wabbit's scores of a row of text that is made of the dict, and of one that is there already; {} without it."""
+    try:
+        import vowpalwabbit
+    except ModuleNotFoundError:
+        return {}
+    model = vowpalwabbit.Workspace("--loss_function logistic --link logistic -b 20 --holdout_off --quiet")
+
+    def text_of(row: dict[str, Any]) -> str:
+        return "| " + " ".join([f"{k}:{v}" if k[0] == "I" else f"{k}={v}" for k, v in row.items()])
+
+    for row, label in zip(train, y.tolist(), strict=True):
+        model.learn(f"{2 * label - 1} {text_of(row)}")
+    return {"Vowpal Wabbit, its text made of a dict": lambda row: model.predict(text_of(row))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2000)
@@ -82,6 +98,7 @@ def main() -> None:
     found = {
         "streamsgd.serving": per_row(served.predict_proba, rows),
         "scikit-learn, FeatureHasher and SGDClassifier": per_row(hashed_by_scikit_learn(train, y), max(10, rows // 10)),
+        **{name: per_row(score, rows) for name, score in vowpal_wabbit(train, y).items()},
         "streamsgd.Model.predict_proba": per_row(model.predict_proba, max(10, rows // 20)),
     }
     for name, micros in found.items():

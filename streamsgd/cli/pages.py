@@ -36,21 +36,22 @@ class Sectioned(click.Command):
         self, *args: Any, first: Sequence[str] = (), examples: Sequence[str] = (), section: str = "", **settings: Any
     ) -> None:
         self._given: list[Any] = []
+        self._made = False
         super().__init__(*args, **settings)
         self.first, self.examples, self.section = first, examples, section
 
     @property
     def params(self) -> list[click.Parameter]:
         """The options and arguments. Those that are made by a function are made now: nobody reads those of other commands."""
-        if any(not isinstance(given, click.Parameter) for given in self._given):
+        if not self._made:
+            self._made = True
             self._given = [one for given in self._given for one in ([given] if isinstance(given, click.Parameter) else given())]
-            if len(self._given) > SHORT_PAGE:
-                self._given.append(_help_all())
+            self._given.append(_help_all())
         return self._given
 
     @params.setter
     def params(self, given: list[Any]) -> None:
-        self._given = given
+        self._given, self._made = given, False
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write examples, then the options: the first ones, or all under their headings."""

@@ -32,6 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(name: str, place: Path, out: Path) -> list[str]:
     """Return arguments with which a command works."""
     data, model = str(place / "d.parquet"), str(place / "m.sgd")
+    learn = ["--target", "y", "--epochs", "1", "--optimizer", "adam"]
     return {
         "train": [data, "--target", "y", "-o", str(out / "m.sgd"), "--epochs", "1", "--optimizer", "adam"],
         "plan": [data, "--target", "y"],
@@ -42,29 +43,20 @@ def arguments(name: str, place: Path, out: Path) -> list[str]:
         "evaluate": [model, data],
         "show": [model],
         "export": [model, "--to", "json", "-o", str(out / "m.json")],
+        "tune": [data, *learn, "--grid", "learning_rate=0.01,0.1", "-o", str(out / "best.sgd")],
+        "pilot": [data, "--target", "y", "--batch-size", "16,64", "--optimizer", "adam"],
+        "sample": [data, "--target", "y", "--method", "laplace", "--prior", "normal:sd=1", "-o", str(out / "p.sgd")],
+        "calibrate": [model, data, "-o", str(out / "c.sgd")],
+        "compare": [model, model, data],
+        "explain": [model, data, "-o", str(out / "why")],
+        "report": [model, "-o", str(out / "m.html")],
         "parts": [],
         "doctor": [data],
         "completion": ["bash"],
     }[name]
 
 
-KNOWN = (
-    "train",
-    "plan",
-    "inspect",
-    "noise",
-    "shuffle",
-    "predict",
-    "evaluate",
-    "show",
-    "export",
-    "parts",
-    "doctor",
-    "completion",
-)
-
-
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", sorted(cli.commands))
 def test_json_is_json_on_both_streams_and_quiet_is_quiet(
     name: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,8 +73,12 @@ def test_json_is_json_on_both_streams_and_quiet_is_quiet(
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_has_json_and_quiet(name: str) -> None:
+def test_every_command_has_json_quiet_and_a_page_of_all_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"--json", "--quiet"} <= {option for parameter in cli.commands[name].params for option in parameter.opts}
+    assert main([name, "--help-all"]) == 0
+    page = capsys.readouterr().out
+    for parameter in cli.commands[name].params:
+        assert not isinstance(parameter, click.Option) or parameter.opts[0] in page, parameter.name
 
 
 def test_errors_are_json_too_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
