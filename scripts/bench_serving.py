@@ -64,7 +64,7 @@ def hashed_by_scikit_learn(train: list[dict[str, Any]], y: np.ndarray) -> Callab
 
 
 def vowpal_wabbit(train: list[dict[str, Any]], y: np.ndarray) -> dict[str, Callable[[dict[str, Any]], Any]]:
-    """Return Vowpal Wabbit's scores of a row of text that is made of the dict, and of one that is there already; {} without it."""
+    """Return what scores a row by Vowpal Wabbit, as text that is made of the dict; nothing where it is not installed."""
     try:
         import vowpalwabbit
     except ModuleNotFoundError:
