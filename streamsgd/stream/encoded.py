@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamsgd.compute.pages import filled_once
 from streamsgd.kernels.encode.rows import place_rows, take_rows
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Encoded(NamedTuple):
     def in_memory(self) -> RowsInMemory:
         """Return a copy of the rows."""
         n_kept = int(np.count_nonzero(self.keep))
-        copies = [np.empty((n_kept, *array.shape[1:]), array.dtype) for array in arrays_of(self.block)]
+        copies = [filled_once((n_kept, *array.shape[1:]), array.dtype) for array in arrays_of(self.block)]
         for rows, source in zip(copies, arrays_of(self.block), strict=True):
             if rows.nbytes:
                 take_rows(source.ctypes.data, row_bytes(rows), n_kept, self.dest, 0, rows.ctypes.data)
