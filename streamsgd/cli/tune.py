@@ -35,6 +35,9 @@ from streamsgd.settings.gather import gather
 @click.option("--halving", type=float, metavar="N", help="Let one in N go on after each comparison, e.g. 3.")
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the best model.")
 @click.option("--table", metavar="FILE", help="Write a line for each configuration there, as .parquet or .csv.")
+@click.option(
+    "--report", "report_to", metavar="FILE", help="Write a report there, one HTML file: losses by setting, the best model."
+)
 @output_flags
 @settings_flags(TUNABLE)
 def tune(
@@ -45,6 +48,7 @@ def tune(
     halving: float | None,
     out: str,
     table: str | None,
+    report_to: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -61,6 +65,12 @@ def tune(
         watch_checkpoints(given.get("checkpoint") or f"{out}.ckpt")
         from streamsgd.show.tune import progress_line, tuned_text  # noqa: PLC0415
         from streamsgd.training.together.tuning import run_tune  # noqa: PLC0415
+
+        page = None
+        if report_to is not None:
+            from streamsgd.show.tune_report import TuneReport  # noqa: PLC0415
+
+            page = TuneReport(report_to)
 
         began, each = time.monotonic(), list[dict[str, Any]]()
 
@@ -87,6 +97,8 @@ def tune(
             raise
         for line in tuned_text(tuned):
             reporter.line(line)
+        if page:
+            page.write(tuned)
         reporter.line(f"saved {out}")
         result = {
             "command": "tune",

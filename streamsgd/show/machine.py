@@ -155,3 +155,17 @@ def _place_text(place: dict[str, Any]) -> str:
         return f"{place['place']}: cannot be read"
     sizes = f"{counted(place['files'], 'file')}, {format_bytes(place['bytes'])}"
     return f"{place['place']}: {sizes}, listed in {place['seconds']:.2f} s"
+
+
+def warmed_text(found: dict[str, Any]) -> list[str]:
+    """Return the lines of `warmup`."""
+    where = (
+        f"kept in {found['folder']}" if found["folder"] else "kept nowhere: set NUMBA_CACHE_DIR to a folder that can be written"
+    )
+    who = f" by {counted(found['workers'], 'worker')}" if found["workers"] else ""
+    return [
+        f"kernels   {found['compiled']} compiled{who} in {found['seconds']:.1f} s, {found['known']} were there",
+        f"          {where}",
+        f"for       {found['cpu']}",
+        *_listing("runs", dict.fromkeys(found["runs"], "")),
+    ]

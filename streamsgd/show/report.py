@@ -81,7 +81,7 @@ class HtmlReport:
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
-        _template()
+        page_template()
         self.out = out
         self._job: Job | None = None
 
@@ -100,8 +100,8 @@ class HtmlReport:
             rows, of = sample_scores(evaluator_for(job, job.settings.valid, Inline()).recipe, model), "the validation set"
         elif job.recipe.held:
             rows, of = sample_scores(job.recipe, model, held=True), "rows held out"
-        sections = [*_of_model(model, rows, of), _resources(report, job), _order(job.order)]
-        _write(self.out, model, sections)
+        sections = [*sections_of(model, rows, of), _resources(report, job), _order(job.order)]
+        write_page(self.out, model, sections)
 
 
 @speaks_python
@@ -147,11 +147,19 @@ def report(
         )
         metrics = evaluator.evaluate(model)
         rows = sample_scores(evaluator.recipe, model)
-    sections = _of_model(model, rows, "the data", metrics)
-    _write(out, model, [*sections, _order(model.provenance.get("order"))])
+    sections = sections_of(model, rows, "the data", metrics)
+    write_page(out, model, [*sections, _order(model.provenance.get("order"))])
 
 
-def _template() -> Any:
+def page_template() -> Any:
+    """Return the template of a page.
+
+    Raises
+    ------
+    SettingsError
+        Jinja2 is not installed.
+
+    """
     try:
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  only where a report is wanted
     except ModuleNotFoundError as error:
@@ -160,9 +168,10 @@ def _template() -> Any:
     return environment.from_string(files("streamsgd.show").joinpath("report.html").read_text(encoding="utf-8"))
 
 
-def _write(out: str | os.PathLike[str], model: Model, sections: list[Section]) -> None:
+def write_page(out: str | os.PathLike[str], model: Model, sections: list[Section]) -> None:
+    """Write a page about a model: to a path or URL, with these sections."""
     lines = model_text(model_summary(model, 0))
-    page = _template().render(
+    page = page_template().render(
         title=f"{model.target.task} model of {model.target.name}",
         subtitle=redact(lines[1] if model.provenance else lines[0]),
         sections=[section for section in sections if not section.is_empty],
@@ -174,7 +183,8 @@ def _write(out: str | os.PathLike[str], model: Model, sections: list[Section]) -
 # --- sections
 
 
-def _of_model(model: Model, rows: Sampled | None, of: str, metrics: dict[str, Any] | None = None) -> list[Section]:
+def sections_of(model: Model, rows: Sampled | None, of: str, metrics: dict[str, Any] | None = None) -> list[Section]:
+    """Return what there is to say of a model, and of `rows` that it predicted, which are some `of` something."""
     return [
         Section("Metrics", tables=[_metrics(model.metrics), _metrics(metrics or {})]),
         _curve(model),

@@ -315,7 +315,12 @@ def test_the_command_says_what_it_found(path: Path, tmp_path: Path, capsys: pyte
     out, table = tmp_path / "best.sgd", tmp_path / "t.csv"
     command = ["tune", str(path), "--target", "y", "--exclude", "h", "--optimizer", "adam", "--memory", "1GB", "--epochs", "1"]
     command += ["--grid", "learning_rate=0.001,0.1", "--grid", "batch-size=16,64", "--halving", "2", "--chunk-rows", "300"]
-    assert main([*command, "-o", str(out), "--table", str(table)]) == 0
+    page = tmp_path / "tuned.html"
+    assert main([*command, "-o", str(out), "--table", str(table), "--report", str(page)]) == 0
+    section = page.read_text().partition("Configurations")[2].partition("Learning curve")[0]
+    assert section.count("<svg") == 2  # loss by rate, and by rows per step
+    assert "Loss by learning_rate" in section
+    assert section.count("<circle") == 2 * sum(line["loss"] is not None for line in pa_csv.read_csv(table).to_pylist())
     shown = capsys.readouterr()
     said = json.loads(shown.out.splitlines()[-1])
     assert said["configurations"] == 4
