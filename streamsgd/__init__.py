@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streamsgd.training.together.many import train_many
     from streamsgd.training.together.pilot import pilot
     from streamsgd.training.together.tuning import tune
+    from streamsgd.training.warmup import warmup
 
 
 _HOMES = {
@@ -50,6 +51,7 @@ _HOMES = {
     "shuffle": "api",
     "train_many": "training.together.many",
     "tune": "training.together.tuning",
+    "warmup": "training.warmup",
     "Trainer": "partial",
     "Model": "model.model",
     "load": "model.read",
@@ -78,6 +80,7 @@ __all__ = [
     "train",
     "train_many",
     "tune",
+    "warmup",
 ]
 
 logging.getLogger("streamsgd").addHandler(Redactor())

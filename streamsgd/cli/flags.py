@@ -77,6 +77,37 @@ TUNABLE = tuple(
 )
 """Settings that tune takes: of runs in this process, in epochs alone."""
 
+WARMED = (
+    *(
+        "task",
+        "model",
+        "loss",
+        "rare",
+        "penalty",
+        "optimizer",
+        "learning_rate",
+        "schedule",
+        "batch_size",
+        "clip_norm",
+        "clip_value",
+    ),
+    *(
+        "average",
+        "polish",
+        "standard_errors",
+        "noise",
+        "conformal",
+        "ngrams",
+        "bits",
+        "scale",
+        "transform",
+        "precision",
+        "shuffle",
+    ),
+    *("memory", "validation", "lanes", "combine", "scheduler", "threads", "cpu", "executor"),
+)
+"""Settings that warmup takes: those that kernels may depend on, and that need no data."""
+
 SHUFFLED = ("seed", "memory", "io_timeout")
 """Settings that shuffle takes."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from streamsgd.cli.common import open_reporter, print_found
-from streamsgd.cli.flags import complete_path, output_flags
+from streamsgd.cli.common import given_settings, open_reporter, print_found
+from streamsgd.cli.flags import WARMED, complete_path, output_flags, settings_flags
 from streamsgd.cli.pages import Sectioned
+from streamsgd.settings.gather import split_list
 
 HERE = "This machine"
 
@@ -61,4 +64,33 @@ def completion(shell: str, *, as_json: bool, quiet: bool, verbose: bool) -> None
     print_found({"shell": shell, "use": WHERE[shell], "script": script}, lambda found: [found["script"]], as_json)
 
 
-MACHINE = (doctor, completion)
+@click.command(
+    cls=Sectioned,
+    section=HERE,
+    first=("columns", "task", "loss", "optimizer", "penalty", "validation", "precision", "memory", "scheduler", "cpu"),
+    examples=("--cpu portable", "--columns values --task binary --validation 0.1", "--scheduler tcp://10.0.0.1:8786"),
+)
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="KIND,...",
+    help="Tables that are to come: numbers for numbers alone, values for those with categories or texts.  [default: both]",
+)
+@output_flags
+@settings_flags(WARMED)
+def warmup(*, columns: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool, config: str | None, **flags: Any) -> None:
+    """Compile the kernels that later commands of these settings need, in an image or on a cluster, so that none of them waits.
+
+    They are kept where `doctor` says, which NUMBA_CACHE_DIR decides; with --cpu portable for any x86-64 machine, of which later
+    commands are told by --cpu portable or STREAMSGD_CPU=portable.
+    """
+    with open_reporter(as_json, quiet, verbose):
+        given = given_settings(flags, config)
+        from streamsgd.show.machine import warmed_text  # noqa: PLC0415
+        from streamsgd.training.warmup import COLUMNS, warm_up  # noqa: PLC0415
+
+        kinds = tuple(part for text in columns for part in split_list(text)) or COLUMNS
+        print_found(warm_up(kinds, given).to_dict(), warmed_text, as_json)
+
+
+MACHINE = (doctor, warmup, completion)

@@ -19,7 +19,21 @@ P = ParamSpec("P")
 
 R = TypeVar("R")
 
-OTHERS = ("out", "to", "at", "also", "threshold", "prune", "skip-if-done", "grid", "random", "halving", "table", "folds")
+OTHERS = (
+    "out",
+    "to",
+    "at",
+    "also",
+    "threshold",
+    "prune",
+    "skip-if-done",
+    "grid",
+    "random",
+    "halving",
+    "table",
+    "folds",
+    "columns",
+)
 """Flags that are no settings, and arguments of the same names in Python."""
 
 _FLAG = re.compile(

@@ -52,6 +52,7 @@ def arguments(name: str, place: Path, out: Path) -> list[str]:
         "report": [model, "-o", str(out / "m.html")],
         "parts": [],
         "doctor": [data],
+        "warmup": ["--columns", "numbers", "--task", "binary", "--optimizer", "adam", "--executor", "inline"],
         "completion": ["bash"],
     }[name]
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.errors import DataError
-from streamsgd.kernels.compile.jit import NamedByKey
+from streamsgd.kernels.compile.jit import GivenFolder, NamedByKey
 
 # --- law: kernels compile once, are kept on disk, and are plain Python
 
@@ -201,3 +201,17 @@ def test_where_no_cache_can_be_written_one_line_says_so_and_how_to_mend_it(tmp_p
     (line,) = (line for line in done.stderr.splitlines() if not line.endswith("..."))
     assert line.startswith("warning: compiled kernels are not kept on disk")
     assert "NUMBA_CACHE_DIR" in line
+
+
+def test_a_folder_of_kernels_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an image whose file system is read-only: Numba takes a folder only if it can write there."""
+
+    def refuse(**_options: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("numba.core.caching.config.CACHE_DIR", str(tmp_path / "kernels"))
+    assert GivenFolder.from_function(refuse, __file__) is not None  # it makes the folder
+    monkeypatch.setattr("numba.core.caching.tempfile.TemporaryFile", refuse)
+    assert GivenFolder.from_function(refuse, __file__) is not None
+    monkeypatch.setattr("numba.core.caching.config.CACHE_DIR", str(tmp_path / "others"))
+    assert GivenFolder.from_function(refuse, __file__) is None  # where nothing is, Numba goes on to look

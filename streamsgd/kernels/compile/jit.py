@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba import config, njit, types
 from numba.core import event
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
 
@@ -113,12 +113,30 @@ class NamedByKey(IndexDataCacheFile):
             return {}
 
 
+_PLACES: list[Any] = CompileResultCacheImpl._locator_classes  # noqa: SLF001
+
+
+class GivenFolder(_PLACES[0]):  # type: ignore[misc]
+    """NUMBA_CACHE_DIR, also where it has kernels but cannot be written, as in an image: Numba would look elsewhere."""
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, unless it is there."""
+        if not Path(self.get_cache_path()).is_dir():
+            super().ensure_cache_path()
+
+
+class _Places(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (GivenFolder, *_PLACES)
+
+
 class _KernelCache(FunctionCache):
     """A function cache whose key also sees callees, parts and options.
 
     Signatures with parts from outside this package are kept in index files of their own: an index is unpickled whole, so
     one user's loss in the common one would break every process that cannot import it.
     """
+
+    _impl_class = _Places
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         key = super()._index_key(sig, codegen)
@@ -247,19 +265,23 @@ class _CompileTeller(event.Listener):
 
 
 class CompileClock:
-    """Counts the seconds that compiling takes, and tells of it; loading from the disk cache is not compiling."""
+    """Counts the seconds that compiling takes, and tells of it; loading from the disk cache is not compiling.
 
-    def __init__(self) -> None:
-        self._listener, self._teller = event.TimingListener(), _CompileTeller()
+    Within another clock it is `silent`, or all would be told twice.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._listener = event.TimingListener()
+        self._listeners = [self._listener, *([] if silent else [_CompileTeller()])]
 
     def __enter__(self) -> Self:
-        event.register("numba:compile", self._listener)
-        event.register("numba:compile", self._teller)
+        for listener in self._listeners:
+            event.register("numba:compile", listener)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        event.unregister("numba:compile", self._teller)
-        event.unregister("numba:compile", self._listener)
+        for listener in self._listeners:
+            event.unregister("numba:compile", listener)
 
     @property
     def seconds(self) -> float:
@@ -269,14 +291,31 @@ class CompileClock:
 
 def loaded_kernels() -> dict[str, int]:
     """Return the kernels that this process compiled or loaded, by module and name, and of how many signatures each."""
-    package, found = f"{PACKAGE}.", {}
+    return {name: len(kernel.signatures) for name, kernel in _kernels() if kernel.signatures}
+
+
+def kernel_counts() -> tuple[int, int]:
+    """Return how many kernels this process has compiled, and how many it has found on disk."""
+    stats = [kernel.stats for _, kernel in _kernels()]
+    return sum(sum(one.cache_misses.values()) for one in stats), sum(sum(one.cache_hits.values()) for one in stats)
+
+
+def cache_folder() -> str:
+    """Return the folder under which this package's kernels are kept; '' if nowhere."""
+    paths = sorted({str(Path(kernel.stats.cache_path).parent) for _, kernel in _kernels() if kernel.stats.cache_path})
+    return paths[0] if paths else ""
+
+
+def _kernels() -> Iterator[tuple[str, Any]]:
+    """Yield the kernels of the modules that were imported, with module and name."""
+    package = f"{PACKAGE}."
     for name, module in sorted(sys.modules.items()):
         if name.startswith(package):
             for value in vars(module).values():
-                if isinstance(value, CPUDispatcher) and "no_cpython_wrapper" not in value.targetoptions and value.signatures:
+                if isinstance(value, CPUDispatcher) and "no_cpython_wrapper" not in value.targetoptions:
                     function = value.py_func
-                    found[f"{function.__module__.removeprefix(package)}.{function.__name__}"] = len(value.signatures)
-    return found
+                    if function.__module__ == name:
+                        yield f"{name.removeprefix(package)}.{function.__name__}", value
 
 
 def lean_kernel(function: Callable[..., Any]) -> Any:

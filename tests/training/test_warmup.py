@@ -1,0 +1,61 @@
+"""What warmup compiled, later commands find: in another process, on other data, with other numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import streamsgd
+from streamsgd.errors import SettingsError
+
+LATER = """
+import json, sys
+import streamsgd
+from streamsgd.kernels.compile.jit import kernel_counts
+from streamsgd.settings.make import make_settings
+from streamsgd.training.run import train_model
+
+folder = sys.argv[1]
+settings = {"target": "late", "memory": "1GB", "optimizer": "adam:learning_rate=0.02", "epochs": 2, "validation": "none"}
+model, _ = train_model(folder, make_settings(settings))
+model.save(f"{folder}/../m.sgd")
+streamsgd.predict(f"{folder}/../m.sgd", folder, f"{folder}/../scores")
+streamsgd.evaluate(model, folder)
+print(json.dumps(kernel_counts()))
+"""
+
+
+def run(cache: Path, *words: str) -> Any:
+    """Run Python in a process of its own whose kernels are in a folder; return the JSON of its last line."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_run_after_warmup_compiles_nothing(tmp_path: Path) -> None:
+    rng, data = np.random.default_rng(1), tmp_path / "data"
+    data.mkdir()
+    x = rng.normal(size=(5000, 3))
+    names = [f"v{k}" for k in rng.integers(0, 50, 5000)]
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "n": rng.integers(0, 9, 5000), "s": names, "late": x[:, 2] > 0})
+    pq.write_table(table, data / "part.parquet", row_group_size=700)
+    flags = ["--columns", "values", "--task", "binary", "--optimizer", "adam", "--json", "--quiet"]
+    first = run(tmp_path / "kernels", "-m", "streamsgd", "warmup", *flags)
+    assert first["compiled"] > 5
+    assert first["folder"] == str(tmp_path / "kernels")
+    compiled, found = run(tmp_path / "kernels", "-c", LATER, str(data))
+    assert compiled == 0
+    assert found > 5
+
+
+def test_an_unknown_kind_of_columns_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"columns.*valeus.*numbers or of values.*did you mean 'values'"):
+        streamsgd.warmup(columns=["valeus"])
