@@ -186,8 +186,8 @@ def test_damaged_code_is_compiled_again(tmp_path: Path) -> None:
 
 WITHOUT_FOLDERS = """
 import sys
-import numba.core.caching
-numba.core.caching.CacheImpl._locator_classes = []
+from streamsgd.kernels.compile import jit
+jit._Places._locator_classes = []
 from streamsgd.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

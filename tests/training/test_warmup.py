@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from distributed import LocalCluster
 
 import streamsgd
 from streamsgd.errors import SettingsError
@@ -33,21 +34,20 @@ print(json.dumps(kernel_counts()))
 
 
 def run(cache: Path, *words: str) -> Any:
-    """Run Python in a process of its own whose kernels are in a folder; return the JSON of its last line."""
+    """Run Python in a process of its own whose kernels are in a folder; return the JSON that it prints."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def test_a_run_after_warmup_compiles_nothing(tmp_path: Path) -> None:
     rng, data = np.random.default_rng(1), tmp_path / "data"
     data.mkdir()
     x = rng.normal(size=(5000, 3))
-    names = [f"v{k}" for k in rng.integers(0, 50, 5000)]
-    table = pa.table({"a": x[:, 0], "b": x[:, 1], "n": rng.integers(0, 9, 5000), "s": names, "late": x[:, 2] > 0})
+    table = pa.table({"a": x[:, 0], "b": x[:, 1].astype(np.float32), "n": rng.integers(0, 9, 5000), "late": x[:, 2] > 0})
     pq.write_table(table, data / "part.parquet", row_group_size=700)
-    flags = ["--columns", "values", "--task", "binary", "--optimizer", "adam", "--json", "--quiet"]
+    flags = ["--columns", "numbers", "--task", "binary", "--optimizer", "adam", "--json", "--quiet"]
     first = run(tmp_path / "kernels", "-m", "streamsgd", "warmup", *flags)
     assert first["compiled"] > 5
     assert first["folder"] == str(tmp_path / "kernels")
@@ -59,3 +59,13 @@ def test_a_run_after_warmup_compiles_nothing(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_columns_is_refused_with_those_there_are() -> None:
     with pytest.raises(SettingsError, match=r"columns.*valeus.*numbers or of values.*did you mean 'values'"):
         streamsgd.warmup(columns=["valeus"])
+
+
+def test_every_worker_of_a_cluster_compiles() -> None:
+    settings: dict[str, Any] = {"task": "binary", "optimizer": "adam", "executor": "inline"}
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        found = streamsgd.warmup(columns=["numbers"], scheduler=cluster.scheduler_address, **settings)
+    assert found.workers == 2
+    assert found.runs == ("numbers, two classes",)
+    again = streamsgd.warmup(columns=["numbers"], **settings)
+    assert (again.compiled, again.workers) == (0, 0)

@@ -115,8 +115,10 @@ class NamedByKey(IndexDataCacheFile):
 
 _PLACES: list[Any] = CompileResultCacheImpl._locator_classes  # noqa: SLF001
 
+_Given: Any = _PLACES[0]
 
-class GivenFolder(_PLACES[0]):  # type: ignore[misc]
+
+class GivenFolder(_Given):
     """NUMBA_CACHE_DIR, also where it has kernels but cannot be written, as in an image: Numba would look elsewhere."""
 
     def ensure_cache_path(self) -> None:
@@ -125,7 +127,7 @@ class GivenFolder(_PLACES[0]):  # type: ignore[misc]
             super().ensure_cache_path()
 
 
-class _Places(CompileResultCacheImpl):  # type: ignore[misc]
+class _Places(CompileResultCacheImpl):
     _locator_classes = (GivenFolder, *_PLACES)
 
 
