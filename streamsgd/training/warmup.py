@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamsgd.compute.client import client_of
+from streamsgd.compute.context import task_memory
 from streamsgd.compute.executors import reading
 from streamsgd.data.made_rows import write_made_rows
 from streamsgd.errors import SettingsError
@@ -160,12 +161,14 @@ def _tasks(settings: Settings) -> Iterator[str]:
 
 
 def _run(folder: Path, kind: str, task: str, settings: Mapping[str, Any]) -> None:
-    made = make_settings({"epochs": 1, "target": "y", **settings})
-    races = made.optimizer == "auto" or made.optimizer.startswith("race")
+    """Learn from made rows in one pass and in two, whose defaults differ; score them, and measure the model."""
+    usual = make_settings({"target": "y", "epochs": 1, "memory": task_memory(), **settings})
+    races = usual.optimizer == "auto" or usual.optimizer.startswith("race")
     data, model = folder / f"{kind}-{task}.parquet", folder / f"{kind}-{task}.sgd"
     write_made_rows(data, task, ROWS if races else FEW_ROWS, of_numbers=kind == "numbers")
-    few = msgspec.structs.replace(made, resume="never")
-    learned, _ = train_model(str(data), few, out=model)
+    for epochs in dict.fromkeys([2, usual.epochs]):
+        made = msgspec.structs.replace(usual, epochs=epochs, resume="never")
+        learned, _ = train_model(str(data), made, out=model)
     with reading(made.executor, made.threads) as reader:
         block_bytes = scoring_block_bytes(made.memory)
         score_data(learned, str(data), str(folder / f"{kind}-{task}-scores"), executor=reader, block_bytes=block_bytes)
