@@ -17,8 +17,8 @@ from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.stream.held import HeldFold
 from streamsgd.training.output import reserved
-from streamsgd.training.useful import check_useful
 from streamsgd.training.together.many import ManyRuns
+from streamsgd.training.useful import check_useful
 
 if TYPE_CHECKING:
     import os
