@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streamsgd.errors import StreamSGDError
     from streamsgd.model.calibrate import calibrate
     from streamsgd.model.compare import compare, explain
+    from streamsgd.model.importance import importance
     from streamsgd.model.model import Model
     from streamsgd.model.read import load
     from streamsgd.partial import Trainer
@@ -43,6 +44,7 @@ _HOMES = {
     "evaluate": "api",
     "explain": "model.compare",
     "export": "api",
+    "importance": "model.importance",
     "noise": "api",
     "pilot": "training.together.pilot",
     "predict": "api",
@@ -68,6 +70,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "importance",
     "inspect",
     "load",
     "noise",

@@ -125,4 +125,40 @@ def explain(
     print_json(result)
 
 
-ROWS = (compare, explain)
+@click.command(cls=Sectioned, section="Look", examples=("late.sgd holdout/", "late.sgd holdout/ --rows 20000 --repeats 10"))
+@MODEL
+@DATA
+@click.option("--rows", type=int, default=None, metavar="N", help="Score N rows of the data, 4096 if nobody says.")
+@click.option("--repeats", type=int, default=None, metavar="N", help="Shuffle each column N times, 5 if nobody says.")
+@OWN_LOSS
+@output_flags
+@settings_flags(("filter", "seed", "column_kind", "io_timeout"))
+def importance(
+    model: str,
+    data: tuple[str, ...],
+    *,
+    rows: int | None,
+    repeats: int | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    config: str | None,
+    **flags: Any,
+) -> None:
+    """Say by how much the loss of MODEL grows when each column of DATA is shuffled, on a sample of rows.
+
+    It works for every model; of a linear one, show and explain say more.
+    """
+    with open_reporter(as_json, quiet, verbose) as reporter:
+        given = given_settings(flags, config)
+        from streamsgd.model.importance import importance as run  # noqa: PLC0415
+        from streamsgd.show.importance import importance_text  # noqa: PLC0415
+
+        asked: dict[str, Any] = {name: value for name, value in (("rows", rows), ("repeats", repeats)) if value is not None}
+        found = run(model, one_or_list(data), **asked, **given)
+        for line in importance_text(found):
+            reporter.line(line)
+    print_json({"command": "importance", "model": model, **found._asdict()})
+
+
+ROWS = (compare, explain, importance)

@@ -17,22 +17,23 @@ from streamsgd.settings.gather import gather
 @click.command(
     cls=Sectioned,
     section="Learn",
-    first=("target", "grid", "random", "halving", "out", "table", "validation", "exclude", "filter", "memory"),
+    first=("target", "grid", "random", "halving", "restarts", "out", "table", "validation", "exclude", "filter", "memory"),
     examples=(
         "flights/ --target late --grid learning_rate=0.01,0.1 --grid 'penalty=none,l2:l2=1e-4' -o best.sgd",
         "clicks/ --target clicked --grid learning_rate=0.003,0.01,0.03,0.1 --halving 3 -o best.sgd --table tried.parquet",
+        "houses/ --target price --model mlp --restarts 5 -o best.sgd",
     ),
 )
 @DATA
 @click.option(
     "--grid",
     multiple=True,
-    required=True,
     metavar="SETTING=VALUE,...",
     help="Values to try of a setting, all combinations of several; a value with commas stands in double quotes.",
 )
 @click.option("--random", "draw", type=click.IntRange(min=1), metavar="N", help="Draw so many combinations, by --seed.")
 @click.option("--halving", type=float, metavar="N", help="Let one in N go on after each comparison, e.g. 3.")
+@click.option("--restarts", type=int, metavar="K", help="Train K starts of each fm, fwfm or mlp, and keep the best.")
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the best model.")
 @click.option("--table", metavar="FILE", help="Write a line for each configuration there, as .parquet or .csv.")
 @click.option(
@@ -46,6 +47,7 @@ def tune(
     grid: tuple[str, ...],
     draw: int | None,
     halving: float | None,
+    restarts: int | None,
     out: str,
     table: str | None,
     report_to: str | None,
@@ -85,6 +87,7 @@ def tune(
                 grid,
                 draw=draw,
                 halving=halving,
+                restarts=restarts,
                 places=(out, table),
                 origins=origins,
                 told=lambda progress: reporter.line(progress_line(progress, each)),

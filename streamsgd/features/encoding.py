@@ -177,8 +177,19 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     @property
     def n_places(self) -> int:
         """Places of a row: its numbers, categories and crosses, and columns of many values per cell."""
-        layout = self.layout()
-        return layout.width + len(layout.by) + layout.n_tails
+        return self.width + sum(len(group.needs.slots) + group.needs.ragged for group in self.groups)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Places of a row behind its numbers, each of which has its own, by the names of categories, crosses and lists."""
+        found, place = dict[str, int](), self.width
+        for sort in ("slots", "ragged"):
+            for group in self.groups:
+                needs, names = group.needs, [config.name for config in group.configs]
+                n = len(needs.slots) if sort == "slots" else needs.ragged
+                found |= {name: place + k for k, name in enumerate(names)} if len(names) == n else {}
+                place += n
+        return found
 
     def layout(self, *, mixed: bool | None = None) -> Layout:
         """Return how rows lie in memory; as lists of entries if they must, or if asked."""

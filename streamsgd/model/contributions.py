@@ -34,7 +34,11 @@ class Contributions:
     """What makes its files others than those of predictions."""
 
     def __init__(self, model: Predictor) -> None:
-        need_linear(model.structure, "contribution of each column", "take its predictions alone, or train with --model linear")
+        need_linear(
+            model.structure,
+            "contribution of each column",
+            "'streamsgd importance' says which columns matter to it, or train with --model linear",
+        )
         need_sum(model, "contribution of each column to them")
         self.model = model
 

@@ -12,7 +12,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
 from streamsgd.model.onnx import onnx_bytes
-from streamsgd.model.structure import need_linear
+from streamsgd.model.structure import said
 from streamsgd.settings.registry import PARTS
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from streamsgd.model.model import Model
 
-KEPT = ("loss", "encoding", "target")
-"""Entries of a model's header that scoring needs, beside some of its settings."""
+KEPT = ("loss", "model", "encoding", "target")
+"""Entries of a model's header that scoring needs, beside some of its settings; a linear one has no `model`."""
 
 SETTINGS = ("missing", "infinite", "missing_columns")
 
@@ -37,7 +37,8 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
         Path or URL of the file.
     to
         json: one object with `loss`, `encoding`, `target`, `settings` and `weights`: the shape, the rows that are not zero
-        (`used`) and their `values`. numpy: an .npz of `weights`, (n_coordinates, n_outputs), and `header`, the rest as JSON.
+        (`used`) and their `values`; of what is not linear `model` as well, its name and fields. numpy: an .npz of `weights`,
+        (n_coordinates, n_outputs), and `header`, the rest as JSON.
         onnx: a graph, of what ONNX can say; see `model.onnx`.
 
     Raises
@@ -45,13 +46,17 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     SettingsError
         There is no such form.
     ModelError
-        The loss or a kind of column is not streamsgd's, so that no other program could know what it does, or a column is none
-        that ONNX can say; or the storage refused.
+        The loss, the model or a kind of column is not streamsgd's, so that no other program could know what it does, or a
+        column is none that ONNX can say; or the storage refused.
 
     """
     if to not in FORMS:
         raise SettingsError(f"--to {to}: models are exported to {' or '.join(FORMS)}{nearest(to, FORMS)}")
-    need_linear(model.structure, "form for other programs", "save it, and load it with streamsgd")
+    if type(model.structure) not in PARTS["model"].values():
+        raise ModelError(
+            f"the model {said(model.structure)['name']} is not streamsgd's, so nobody else can know what it does: save it, and "
+            "load it with streamsgd.load(path, model=...)"
+        )
     if type(model.loss) not in PARTS["loss"].values():
         raise ModelError(
             f"the model's loss {type(model.loss).__name__} is not streamsgd's, so nobody else can know what it does"
@@ -65,7 +70,7 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
 def _kept(model: Model) -> dict[str, Any]:
     """Return what scoring needs beside the weights, as JSON values."""
     header = model.header()
-    kept = {"format": store.FORMAT, **{key: header[key] for key in KEPT}}
+    kept = {"format": store.FORMAT, **{key: header[key] for key in KEPT if key in header}}
     kept |= {"score_map": header["score_map"]} if "score_map" in header else {}
     kept["settings"] = {key: model.settings[key] for key in SETTINGS if key in model.settings}
     return kept

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import ModelError, SettingsError
+from streamsgd.model.onnx_machines import machine_score
 from streamsgd.model.score_map import need_sum
 from streamsgd.settings.policies import policy_of
 
@@ -82,11 +83,15 @@ class Graph:
         self.constants: list[Any] = []
         self.inputs: dict[str, Any] = {}
         self.weights = model.weights.astype(np.float64)
-        self.scores: list[str] = [self.constant(self.weights[-1:])]
+        last = model.encoding.n_coordinates - 1
+        self.scores: list[str] = [self.constant(self.weights[last : last + 1])]
+        self.places: list[int] = []
+        """Of the scores behind the first, which number or category each is of."""
         self._flag = len(model.encoding.columns)
         for place, config in enumerate(model.encoding.columns):
             self._number(place, config)
-        for category in model.encoding.categories:
+        for place, category in enumerate(model.encoding.categories):
+            self.places.append(model.encoding.width + place)
             self._category(category)
 
     def constant(self, value: Any, kind: Any = np.float64) -> str:
@@ -118,17 +123,18 @@ class Graph:
             missing = self.node("Or", [missing, self.node("IsNaN", [self.node("Sub", [z, z])])])
         if policy_of("missing", settings.get("missing") or (), config.name, config.column) != "error":
             z = self.node("Where", [missing, self.constant(config.fill), z])
-        self._add(z, self.weights[place])
+        self._add(z, place)
         if config.indicator:
-            self._add(self.node("Cast", [missing], to=self.onnx.TensorProto.DOUBLE), self.weights[self._flag])
+            self._add(self.node("Cast", [missing], to=self.onnx.TensorProto.DOUBLE), self._flag)
             self._flag += 1
 
     def _logarithm(self, x: str) -> str:
         size = self.node("Log", [self.node("Add", [self.node("Abs", [x]), self.constant(1.0)])])
         return self.node("Mul", [self.node("Sign", [x]), size])
 
-    def _add(self, factor: str, weights: np.ndarray) -> None:
-        self.scores.append(self.node("MatMul", [factor, self.constant(weights[None, :])]))
+    def _add(self, factor: str, place: int) -> None:
+        self.places.append(place)
+        self.scores.append(self.node("MatMul", [factor, self.constant(self.weights[place][None, :])]))
 
     def _category(self, config: CategoryColumn) -> None:
         """Add the weight of a value, or of the bin of a number."""
@@ -154,7 +160,10 @@ class Graph:
 
     def finished(self) -> Any:
         """Return the graph, with what its scores predict as outputs."""
-        score = self.node("Sum", self.scores) if len(self.scores) > 1 else self.scores[0]
+        if not self.model.is_linear:
+            score = machine_score(self, self.scores, self.places)
+        else:
+            score = self.node("Sum", self.scores) if len(self.scores) > 1 else self.scores[0]
         outputs = self._of_classes(score) if self.model.classes else [self._of_numbers(score)]
         return self.onnx.helper.make_graph(self.nodes, "streamsgd", list(self.inputs.values()), outputs, self.constants)
 

@@ -32,8 +32,8 @@ def load(path: str | os.PathLike[str]) -> Served:
     Raises
     ------
     ModelError
-        There is no such file, it is damaged, from a newer version, or needs what cannot be served: a loss or a kind of column
-        that is not streamsgd's, or a model that is not linear.
+        There is no such file, it is damaged, from a newer version, or needs what cannot be served: a loss, a kind of column
+        or a model that is not streamsgd's.
 
     """
     try:
@@ -55,8 +55,6 @@ def _known(header: dict[str, Any]) -> dict[str, Any]:
     """Return the header of a file, if it is not newer than this code."""
     if header["format"] > FORMAT:
         raise ModelError(f"format {header['format']} is newer than this version reads ({FORMAT}); upgrade streamsgd")
-    if header.get("model"):
-        raise ModelError(f"a model of --model {header['model']['name']}, and only linear ones are served: use streamsgd.load")
     return header
 
 

@@ -22,12 +22,15 @@ from streamsgd.serving.columns import (
 from streamsgd.serving.fast import Categories, fast_path, sort_categories, text_of
 from streamsgd.serving.hashing import Lanes, murmur
 from streamsgd.serving.links import MEANS, PROBABLE, score_map, softmax
+from streamsgd.serving.machines import scorer
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Row = dict[str, Any]
+    Listed = list[tuple[int, float]]
+    """Coordinates and factors."""
 
 
 class Served:
@@ -44,12 +47,12 @@ class Served:
     weights
         float32 or float64, in one dimension, ordered [coordinate][output].
     n_outputs
-        Scores per row.
+        Scores per row; of a model that is not linear, parameters per coordinate.
 
     Raises
     ------
     ModelError
-        The loss or a kind of column is not streamsgd's.
+        The loss, the model or a kind of column is not streamsgd's.
 
     """
 
@@ -59,7 +62,8 @@ class Served:
         self.target = header["target"]
         self.classes: tuple[Any, ...] = tuple(self.target["classes"])
         self.columns: tuple[str, ...] = tuple(_sources(encoding))
-        self.n_outputs = n_outputs
+        said = header.get("model")
+        self.n_outputs = 1 if said else n_outputs
         self._infinite = settings.get("infinite") == "missing"
         self._nulls = settings.get("missing_columns") == "null"
         self._outputs = [weights[k::n_outputs] for k in range(n_outputs)]
@@ -71,6 +75,8 @@ class Served:
         categories = self._set_categories(encoding["categories"], encoding["crosses"])
         self._tails = [self._tail(config) for config in encoding["tails"]]
         self._map = score_map(header.get("score_map"))
+        self._set_places(encoding)
+        self._machine = scorer(said, weights, n_outputs, self._n_places) if said else None
         self._fast = fast_path(self._numbers, categories, weights) if self._is_plain(categories) else None
 
     # --- what is predicted
@@ -143,18 +149,42 @@ class Served:
             score = self._fast(row)
             if score is not None:
                 return [score]
+        make = self._add_up if self._machine is None else self._by_machine
         try:
-            return self._add_up(row)
+            return make(row)
         except OverflowError as error:
             raise DataError(f"the row holds an integer that no float can hold: {error}") from error
         except KeyError as error:
             name = error.args[0]
             if not self._nulls or name not in self.columns:
                 raise DataError(f"the row has no column {name!r}, which the model was trained with") from None
-        return self._add_up({**dict.fromkeys(self.columns), **row})
+        return make({**dict.fromkeys(self.columns), **row})
 
     def _add_up(self, row: Row) -> list[float]:
         """Return the sum of the weights of a row, for every output."""
+        factors, places, crosses, tails = self._listed(row)
+        factors += crosses
+        for entries in tails:
+            factors += entries
+        scores = []
+        for weights, intercept in zip(self._outputs, self._intercepts, strict=True):
+            score = intercept + sum([weights[place] * factor for place, factor in factors])
+            scores.append(score + sum([weights[place] for place in places]))
+        return scores
+
+    def _by_machine(self, row: Row) -> list[float]:
+        """Return the score of a model that is not linear, of entries (coordinate, factor, place)."""
+        assert self._machine is not None  # noqa: S101  for the type checker
+        factors, places, crosses, tails = self._listed(row)
+        entries = [(place, factor, place) for place, factor in factors]
+        entries += [(place, 1.0, self._category_places[name]) for name, place in zip(self._names, places, strict=True)]
+        entries += [(*entry, self._first_cross + k) for k, entry in enumerate(crosses)]
+        for k, tail in enumerate(tails):
+            entries += [(*entry, self._first_tail + k) for entry in tail]
+        return [self._machine(entries)]
+
+    def _listed(self, row: Row) -> tuple[Listed, list[int], Listed, list[Listed]]:
+        """Return coordinates and factors of the numbers, coordinates of categories, and both of crosses and of lists."""
         factors: list[tuple[int, float]] = []
         for name, plain, read, numbers in self._numbers:
             value = row[name]
@@ -175,15 +205,8 @@ class Served:
             first = self._space.first
             found = self._lanes.hash([text_of(row[name], read) for name, read in self._hashed])
             places += [first + place for place in found]
-        if self._crosses:
-            factors += self._of_crosses(dict(zip(self._names, places, strict=True)), factors)
-        for name, entries in self._tails:
-            factors += entries(row[name])
-        scores = []
-        for weights, intercept in zip(self._outputs, self._intercepts, strict=True):
-            score = intercept + sum([weights[place] * factor for place, factor in factors])
-            scores.append(score + sum([weights[place] for place in places]))
-        return scores
+        crosses = self._of_crosses(dict(zip(self._names, places, strict=True)), factors) if self._crosses else []
+        return factors, places, crosses, [entries(row[name]) for name, entries in self._tails]
 
     def _of_vector(self, name: str, values: list[float], numbers: list[Number]) -> list[tuple[int, float]]:
         factors = []
@@ -200,8 +223,20 @@ class Served:
 
     # --- what is made ready
 
+    def _set_places(self, encoding: dict[str, Any]) -> None:
+        """Keep the place of every category by its name, the first of crosses and of lists, and how many there are."""
+        first = len(encoding["columns"]) + sum(bool(config["indicator"]) for config in encoding["columns"])
+        self._category_places = {config["name"]: first + k for k, config in enumerate(encoding["categories"])}
+        self._first_cross = first + len(encoding["categories"])
+        self._first_tail = self._first_cross + len(encoding["crosses"])
+        self._n_places = self._first_tail + len(encoding["tails"])
+
     def _is_plain(self, categories: Categories) -> bool:
-        return self.n_outputs == 1 and not (self._vectors or self._crosses or self._tails or categories.other)
+        return (
+            self._machine is None
+            and self.n_outputs == 1
+            and not (self._vectors or self._crosses or self._tails or categories.other)
+        )
 
     def _read(self, name: str) -> Reader:
         if name not in self._readers:

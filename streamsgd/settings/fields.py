@@ -41,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(
             description="What makes a score of a row: linear, a weight per value; fm, a factorization machine, which learns "
-            "what two values say only together, e.g. fm:k=8; mlp, a small network, e.g. mlp:hidden=64-32."
+            "what two values say only together, e.g. fm:k=8; fwfm, one with a weight for each pair of columns; mlp, a small "
+            "network, e.g. mlp:hidden=64-32."
         ),
     ] = "linear"
     loss: Annotated[

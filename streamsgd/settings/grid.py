@@ -77,6 +77,32 @@ def configurations(grid: Mapping[str, Sequence[Any]], draw: int | None = None, s
     return [_number(values, number) for number in numbers]
 
 
+def restarted(each: Sequence[Mapping[str, Any]], usual: str, restarts: int) -> list[dict[str, Any]]:
+    """Return every configuration with so many starts of its model, `draw` 0 and up; `usual` is the model where it says none.
+
+    Raises
+    ------
+    SettingsError
+        The number is below 2, the model is linear, whose loss has one minimum, or it says which of its starts it is.
+
+    """
+    if restarts < 2:
+        raise SettingsError(f"--restarts {restarts}: train two starts or more, and keep the best")
+    return [{**own, "model": _start(str(own.get("model", usual)), k)} for own in each for k in range(restarts)]
+
+
+def _start(spec: str, k: int) -> str:
+    name, _, rest = spec.partition(":")
+    if name == "linear":
+        raise SettingsError(
+            "--restarts: a linear model has one minimum, wherever it starts: leave it out, or take --model fm or mlp"
+        )
+    if "draw=" in rest:
+        raise SettingsError(f"--restarts numbers the starts of --model '{spec}' itself: leave draw out of it")
+    separator = "," if rest else ":"
+    return spec if k == 0 else f"{spec}{separator}draw={k}"
+
+
 def _number(values: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
     """Return a combination by its number; the last setting varies fastest."""
     found = {}

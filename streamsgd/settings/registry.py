@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.models import machines, networks, pairs
-from streamsgd.kernels.parts import by_rows, judged, losses, methods, optimizers, penalties, priors, schedules, thinned
+from streamsgd.kernels.parts import (
+    by_rows,
+    judged,
+    losses,
+    methods,
+    noisy_optimizers,
+    optimizers,
+    penalties,
+    priors,
+    schedules,
+    thinned,
+)
 from streamsgd.kernels.parts.ranges import Range
 from streamsgd.kernels.sums.adjusted import AdjustedLogistic
 from streamsgd.messages import nearest
@@ -63,6 +74,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "coin": optimizers.Coin,
         "trust-region": judged.TrustRegion,
         "armijo": judged.Armijo,
+        "perturbed": noisy_optimizers.Perturbed,
+        "langevin": noisy_optimizers.Heated,
     },
     "schedule": {
         "constant": schedules.Constant,

@@ -33,6 +33,9 @@ OTHERS = (
     "table",
     "folds",
     "columns",
+    "restarts",
+    "rows",
+    "repeats",
 )
 """Flags that are no settings, and arguments of the same names in Python."""
 

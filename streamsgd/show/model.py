@@ -33,7 +33,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
     standard deviation of it; columns come by the largest standardised weight, the `top` first.
     """
     if not model.is_linear:
-        return structure_summary(model)
+        return structure_summary(model, top)
     weights, intercepts = model.coefficients()
     errors = None if model.covariance is None else model.standard_errors()
     encoded = model.weights[: model.encoding.width].astype(float)

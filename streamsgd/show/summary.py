@@ -37,6 +37,7 @@ def describe_job(job: Job) -> list[str]:
         ),
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
         *([job.thinner.line + distilled_in_words(job)] if job.thinner else []),
+        *([] if job.rival is None else [BESIDE]),
         *filter(None, [job.chosen, held_in_words(job)]),
         *job.decided_by_memory,
     ]
@@ -45,6 +46,10 @@ def describe_job(job: Job) -> list[str]:
 def distilled_in_words(job: Job) -> str:
     """Return how later passes get at the rows that thinning leaves, if they stay in memory; to be appended."""
     return f"; they stay in memory for later passes, in up to {format_bytes(job.distilled)}" if job.distilled else ""
+
+
+BESIDE = "beside: the linear model learns the same rows, and the better one is kept; against=none in --model learns one alone"
+"""Of a machine at its defaults."""
 
 
 def describe_report(report: Report, settings: Settings, memory: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamsgd.kernels.compile.verbs import listed
+from streamsgd.kernels.compile import verbs
 from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.models.machines import by_columns, compiled, is_linear, rows_of
 from streamsgd.kernels.structs.block import new_scratch
@@ -25,6 +25,8 @@ ROWS = (
     ((8,), (1.0,)),
 )
 """Coordinates and factors of rows, the intercept's last, one coordinate twice in one of them; of the first there are others."""
+
+listed_by: Any = verbs.listed
 
 NEAR = 1e-6
 """By how much a parameter moves to find a derivative."""
@@ -127,7 +129,7 @@ def _check_kernels(model: Any, form: Any, layout: Any) -> None:
     gradient, expected = np.zeros(start.size), np.zeros(n_rows)
     for i in range(n_rows):
         index, x = np.zeros(2 * layout.entries, np.int64), np.zeros(layout.entries)
-        count = listed(form, block.rows, i, index, x)
+        count = listed_by(form, block.rows, i, index, x)
         room, out = np.zeros(form.room()), np.zeros(count * form.width() + form.beyond())
         expected[i] = form.output(index, x, count, before, room)
         form.derive(index, x, count, before, room, out)

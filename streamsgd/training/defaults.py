@@ -20,7 +20,7 @@ from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.rates import scale_rate
-from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors
+from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors, with_noise
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
@@ -123,7 +123,7 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     else:
         rate = usual_rate(settings, spec) if settings.learning_rate is None else settings.learning_rate
         optimizer = scale_rate(choose_optimizer(spec, rate, encoding.width), settings)
-    optimizer = with_factors(settings, model, optimizer, penalty)
+    optimizer = with_noise(settings, with_factors(settings, model, optimizer, penalty))
     if is_race(optimizer) and hasattr(loss, "slopes"):
         raise SettingsError(
             f"--optimizer race is for one score per row, and {target.name!r} has classes; pass --optimizer normalized"

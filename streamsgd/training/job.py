@@ -87,6 +87,8 @@ class Job:
     """By what the size of its batches was found, as JSON values, where a pilot found it."""
     distilled: int = 0
     """Bytes in memory of what thinning leaves, for later passes; 0 where there are none, or it is too much."""
+    rival: Job | None = None
+    """The same run with the linear model, where a machine learns beside it; see `training.rival`."""
 
     @property
     def known_thinner(self) -> Thinner:

@@ -22,12 +22,13 @@ from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
 from streamsgd.training.growing import new_growth, packed, unpack
-from streamsgd.training.initial import alone, new_state, parameters
+from streamsgd.training.initial import alone, empty_state, new_state, parameters
 from streamsgd.training.job import WHOLE_EPOCH, Job
 from streamsgd.training.judged.steps import Judge
 from streamsgd.training.population import PopulationLoss
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
 from streamsgd.training.rare import plain_loss
+from streamsgd.training.rival import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,9 @@ class LearnerState(NamedTuple):
         """Bytes of its arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
+
+RIVAL = "rival."
+"""Before the names of arrays of the linear model beside a machine."""
 
 FIRST_MARK = 1024
 """Rows after which progress is told for the first time; then after twice as many, and so on."""
@@ -78,6 +82,9 @@ class Learner:
         self.scratch = new_scratch(job.n_outputs, job.settings.precision, 0, job.parts.model)
         self.growth = new_growth(job)
         self.judge = Judge(job, self.state) if judges(job.parts.optimizer) else None
+        # Told no state to begin with, both begin; else both are to be restored.
+        self.rival = None if job.rival is None else Learner(job.rival, None if state is None else empty_state(job.rival))
+        """The linear model that learns beside a machine."""
         self.entries = 0
         """Entries per row that there is room for."""
         self.race: dict[str, Any] | None = None
@@ -92,6 +99,8 @@ class Learner:
 
         `part` is from where to where in the chunk the rows of its order are: of some they are all that is there.
         """
+        if self.rival is not None:
+            self.rival.fit(filled, None, part)
         job, n = self.job, len(filled.order)
         heads = filled.heads()
         entries = most_entries(filled.block, filled.layout)
@@ -155,6 +164,8 @@ class Learner:
         """Begin a new tally: a sum of a whole run would lose digits."""
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
+        if self.rival is not None:
+            self.rival.clear_tally()
 
     @property
     def tally(self) -> np.ndarray:
@@ -232,11 +243,18 @@ class Learner:
         """Return what another process needs to go on, or a checkpoint."""
         arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
         arrays |= self.judge.arrays() if self.judge is not None else {}
-        return LearnerState({**arrays, **packed(self.growth), "totals": self.totals.copy()}, self.race)
+        arrays |= {**packed(self.growth), "totals": self.totals.copy()}
+        if self.rival is None:
+            return LearnerState(arrays, self.race)
+        beside = self.rival.packed()  # a machine itself has no race of rates
+        return LearnerState(arrays | {f"{RIVAL}{key}": array for key, array in beside.arrays.items()}, {"rival": beside.race})
 
     def restore(self, saved: LearnerState) -> None:
         """Go on from what `packed` gave."""
-        self.race = saved.race
+        if self.rival is not None:
+            arrays = {key.removeprefix(RIVAL): array for key, array in saved.arrays.items() if key.startswith(RIVAL)}
+            self.rival.restore(LearnerState(arrays, (saved.race or {}).get("rival")))
+        self.race = saved.race if self.rival is None else None
         if self.race:
             self._go_on_with(self.race["rate"])
             self.state = alone(self.job, np.zeros(self.job.n_weights, self.job.settings.precision))
@@ -290,8 +308,9 @@ class Learner:
         return parameters(self.job, self.state, weights)
 
     def model(self) -> Model:
-        """Return the model as it is."""
-        return model_of(self.job, self.weights())
+        """Return the model as it is: of a machine beside a linear one, the better of both."""
+        one = kept(self)
+        return model_of(one.job, one.weights())
 
     def check_finite(self, filled: LoadedChunk) -> None:
         """Make sure that neither loss nor weights have left the finite numbers.
@@ -302,6 +321,8 @@ class Learner:
             They have.
 
         """
+        if self.rival is not None:
+            self.rival.check_finite(filled)
         if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
             return
         rate = self.job.parts.optimizer.learning_rate

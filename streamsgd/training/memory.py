@@ -12,7 +12,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, rows_apart, rows_of, width_of
+from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, numbers_of_entry, rows_apart, rows_of, width_of
 from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
@@ -47,8 +47,9 @@ def size_budget(
     *,
     lanes: Lanes = ONE_LANE,
     looked: int = 0,
+    beside: int = 0,
 ) -> budgets.Budget:
-    """Make the budget of a job, whose first look took so many bytes for values.
+    """Make the budget of a job, whose first look took so many bytes for values, with so many bytes of a model beside its own.
 
     Raises
     ------
@@ -58,7 +59,16 @@ def size_budget(
     """
     limit = parse_limit(settings.memory)
     budget_in = partial(
-        _budget, settings, dataset, recipe, parts, chunk_rows=chunk_rows, lanes=lanes, looked=looked, given=limit
+        _budget,
+        settings,
+        dataset,
+        recipe,
+        parts,
+        chunk_rows=chunk_rows,
+        lanes=lanes,
+        looked=looked,
+        given=limit,
+        beside=beside,
     )
     try:
         return budget_in(limit=limit)
@@ -84,6 +94,7 @@ def _budget(
     looked: int,
     given: int,
     limit: int,
+    beside: int,
 ) -> budgets.Budget:
     n = recipe.encoding.n_coordinates
     rows = rows_of(parts.model, n)
@@ -110,7 +121,8 @@ def _budget(
         + (8 * rows * width if holds_factors(parts.optimizer) else 0)  # of a model in a file's layout
         + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer), model=parts.model)
         + valid
-        + further,
+        + further
+        + beside,
         row_bytes=recipe.row_bytes,
         data_rows=dataset.n_rows,
         chunk_rows=chunk_rows,
@@ -126,7 +138,7 @@ def long_row_bytes(encoding: Encoding, precision: str, *, races: bool, model: An
     if all(column.kind == "text" for column in encoding.tails):
         return 0
     per_learner = MOST_LEARNERS + 1 if races else 0
-    per_model = 0 if is_linear(model) else 2 * int(model.width())
+    per_model = 0 if is_linear(model) else 2 * numbers_of_entry(model)
     places = 4 if by_columns(model) else 0
     return LONG_ROW * (4 + places + np.dtype(precision).itemsize * (5 + per_learner + per_model))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +30,7 @@ from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average
 from streamsgd.training.caching import with_cache
+from streamsgd.training.choose_rival import bytes_beside, rival_parts, wants_rival, with_rival, with_room
 from streamsgd.training.defaults import (
     check_lanes,
     check_steps,
@@ -68,6 +70,7 @@ def prepare(
     frozen: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     constant: bool = False,
+    rivals: bool = False,
 ) -> Job:
     """Decide everything: columns, encoding, parts, budget, plan.
 
@@ -83,6 +86,8 @@ def prepare(
         Called with (footers read, footers in all).
     constant
         Whether the target need not vary, since nothing is learned.
+    rivals
+        Whether a machine may learn beside the linear model.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def prepare(
     parts, thinner = _parts(look, settings, frozen)
     if look.sample:
         look.sample.release()
-    return with_cache(_job(look, settings, parts, thinner, frozen))
+    return with_cache(_job(look, settings, parts, thinner, frozen, rivals=rivals))
 
 
 def prepare_many(
@@ -134,7 +139,8 @@ def prepare_many(
     for look in looks.values():
         if look.sample:
             look.sample.release()
-    return [_job(look, own, parts, thinner, then) for (look, own, then), (parts, thinner) in zip(pairs, decided, strict=True)]
+    made = zip(pairs, decided, strict=True)
+    return [_job(look, own, parts, thinner, then, rivals=True) for (look, own, then), (parts, thinner) in made]
 
 
 def _alike(settings: Settings, frozen: dict[str, Any] | None) -> Any:
@@ -155,7 +161,9 @@ def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tup
     return with_offsets(parts) if thinner else parts, thinner
 
 
-def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dict[str, Any] | None) -> Job:
+def _job(
+    look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dict[str, Any] | None, *, rivals: bool = False
+) -> Job:
     """Return the job of a look, without a cache."""
     dataset, encoding, target, of_classes = look.dataset, look.encoding, look.target, look.class_weights
     check_average(settings, parts, encoding.n_coordinates, wide=encoding.is_wide)
@@ -171,7 +179,9 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     if lanes.combine == "sync" and not frozen:
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
-    budget = size_budget(settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=look.peak_bytes)
+    budget_in = partial(size_budget, settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=look.peak_bytes)
+    rival = _rival(look, settings, frozen) if rivals and wants_rival(settings, parts, encoding, lanes, epochs) else None
+    budget, rival = with_room(budget_in, rival, encoding, settings, must=frozen is not None)
     plan = _known_plan(look, settings, recipe, budget.chunk_rows)
     if frozen and "external" in frozen:
         order = _order_before(settings, recipe, frozen)
@@ -194,7 +204,14 @@ def _job(look: Look, settings: Settings, parts: Parts, thinner: Any, frozen: dic
     )
     job = replace(job, class_weights=of_classes, thinner=thinner, chosen=look.chosen)
     job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
-    return job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
+    job = job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
+    return with_rival(job, rival)
+
+
+def _rival(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> Parts | None:
+    """Return the parts of the linear model that learns beside a machine; None where a run that is resumed had none."""
+    spec = frozen.get("rival") if frozen else "auto"
+    return None if spec is None else rival_parts(settings, look.target, look.encoding, look.dataset.n_rows, spec)
 
 
 def _recipe(look: Look, settings: Settings, parts: Parts, share: float, frozen: dict[str, Any] | None) -> Loader:
@@ -278,9 +295,12 @@ def on_disk(job: Job, dataset: Dataset, *, resumed: bool) -> Job:
     recipe = replace(job.recipe, dataset=dataset)
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     chunk_rows = job.budget.chunk_rows if resumed else job.settings.chunk_rows
-    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes)
+    rival = None if job.rival is None else job.rival.parts
+    beside = bytes_beside(rival, job.encoding, job.settings)
+    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes, beside=beside)
     plan = replace(_plan(job.settings, recipe, budget.chunk_rows), sampler=job.plan.sampler)
     moved = replace(job, dataset=dataset, recipe=recipe, budget=budget, plan=plan, original=job.dataset)
+    moved = with_rival(moved, rival)
     return with_cache(moved if resumed else replace(moved, decided_by_memory=decided_by_memory(moved)))
 
 

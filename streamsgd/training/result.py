@@ -43,6 +43,7 @@ def header_of(job: Job) -> dict[str, Any]:
         "target": msgspec.to_builtins(job.target),
         "chunk_rows": job.plan.chunk_rows,
         "optimizer": spec_of("optimizer", job.parts.optimizer),
+        **({} if job.rival is None else {"rival": spec_of("optimizer", job.rival.parts.optimizer)}),
         "order": job.order,
         "external": job.external is not None,
         **weights_of(job),

@@ -149,7 +149,7 @@ def _prepared(
     data: Any, settings: Settings, saved: Any, start: Start | None, footers: Callable[[int, int], None] | None
 ) -> Job:
     """Return the job, of which a checkpoint must be, if there is one."""
-    job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers)
+    job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers, rivals=True)
     if saved:
         check_same_data(saved[0], job)
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
@@ -192,7 +192,7 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
     """
     settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
-    return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers)
+    return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers, rivals=True)
 
 
 def dry_run(

@@ -84,6 +84,7 @@ class CheckpointHeader(msgspec.Struct):
     log_odds: Annotated[float, Meta(ge=-50.0, le=50.0)] = 0.0
     rare: ThinnerHeader | None = None
     pilot: dict[str, Any] | None = None
+    rival: str | None = None
 
 
 def stamps_of(files: Sequence[FileRef]) -> list[str]:
@@ -134,6 +135,8 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
     check_values(header, name)
     found = converted(header, CheckpointHeader, name, "")
     check_optimizer(found.optimizer, settings, name)
+    if found.rival is not None:
+        check_optimizer(found.rival, settings, name)
     for phase, said in found.phases.items():
         _check_fields(said, name, f"phases.{phase}")
     _check_fields(found.validation, name, "validation")
@@ -142,6 +145,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "target": read_target(found.target, name),
         "chunk_rows": found.chunk_rows,
         "optimizer": found.optimizer,
+        "rival": found.rival,
         "poisoned": found.poisoned,
         "order": found.order,
         "external": found.external,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.models.factored import NormalizedFactors
-from streamsgd.kernels.models.machines import compiled, is_linear
+from streamsgd.kernels.models.machines import compiled, is_linear, key_of
 from streamsgd.kernels.parts.optimizers import Normalized
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.settings.registry import make
@@ -74,6 +74,32 @@ def with_factors(settings: Settings, model: Any, optimizer: Any, penalty: Any) -
         cls: Any = NormalizedFactors
         return cls(optimizer.learning_rate, model.k)
     return optimizer
+
+
+def with_noise(settings: Settings, optimizer: Any) -> Any:
+    """Return an optimizer that brings noise of its own with the key of that, which follows from the seed.
+
+    Raises
+    ------
+    SettingsError
+        A field of it is out of range, or steps grow, which know nothing of the noise.
+
+    """
+    if not hasattr(optimizer, "stirred"):
+        return optimizer
+    if settings.batch_size not in ("auto", "full") and not isinstance(settings.batch_size, int):
+        raise SettingsError(
+            f"--optimizer {settings.optimizer} brings noise of its own, which --batch-size {settings.batch_size} would take "
+            "for that of the data: pass a number"
+        )
+    try:
+        return optimizer.stirred(key_of(settings.seed, STIRRED))
+    except ValueError as error:
+        raise SettingsError(f"--optimizer {settings.optimizer}: {error}") from None
+
+
+STIRRED = 0x571
+"""Of the key of that noise, beside those of starts."""
 
 
 UNLESS_LINEAR = {

@@ -5,11 +5,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from streamsgd.kernels.learn.factors import born
+from streamsgd.features.layout import Layout
+from streamsgd.kernels.learn.factors import FACTORS, START_SQUARES, born
+from streamsgd.kernels.learn.fit import fit
+from streamsgd.kernels.learn.pair_factors import PAIR_RATE, PAIR_SQUARES
+from streamsgd.kernels.models.factored import NormalizedFactors
 from streamsgd.kernels.models.machines import FM, Factored, Linear, compiled, rows_of, spread
 from streamsgd.kernels.models.pairs import MOST_COLUMNS, FwFM
+from streamsgd.kernels.structs.block import new_scratch
+from streamsgd.kernels.structs.state import make_state
+from streamsgd.kernels.structs.step import StepContext
 from streamsgd.settings.registry import PARTS, make
 from streamsgd.testing import check_model
+from streamsgd.testing.laws import parts_with
 
 torch = pytest.importorskip("torch")
 
@@ -178,3 +186,73 @@ def test_factors_are_born_as_they_begin_in_batches() -> None:
 def test_fields_out_of_range_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match=spec.partition(":")[2].partition("=")[0]):
         compiled(make("model", spec))
+
+
+# --- law: rows one by one move as the formulas say
+
+
+def reference(form: Any, rows: list[tuple[Any, ...]], n: int, rate: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Learn rows of squared losses as `kernels.learn.pair_factors` writes it, in NumPy: weights, factors, weights of pairs."""
+    k, columns = form.k, form.columns
+    w, G, s = np.zeros(n), np.zeros(n), np.zeros(n)
+    v, A, r, B = np.zeros((n, k)), np.zeros(n), np.ones((columns + 1, columns + 1)), np.zeros((columns + 1, columns + 1))
+    seen = spread_sum = low = high = 0.0
+    for index, places, x, y in rows:
+        inner = len(index) - 1
+        for j in index[:-1]:
+            if A[j] == 0.0 and G[j] > 0.0:
+                A[j], v[j] = START_SQUARES, spread(form.key, j * k + np.arange(k), form.start)
+        z, at = v[index[:-1]] * x[:-1, None], places[:-1]
+        mixed = r[at][:, at] * (1.0 - np.eye(inner))
+        low, high = min(low, y), max(high, y)
+        score = min(max(w[index] @ x + 0.5 * np.sum(z * (mixed @ z)), low), high)
+        g = score - y
+        G[index] += g * g * x * x
+        grown = np.abs(x) > s[index]
+        w[index[grown & (s[index] > 0)]] *= (s[index] / np.abs(x))[grown & (s[index] > 0)]
+        s[index] = np.maximum(s[index], np.abs(x))
+        moves = x / s[index] / np.sqrt(G[index])
+        spread_sum, seen = spread_sum + np.sum((x / s[index]) ** 2), seen + 1.0
+        pull = rate * np.sqrt(seen / spread_sum)
+        u = x[:-1, None] * (mixed @ z)
+        alive = A[index[:-1]] > 0.0
+        A[index[:-1]] += np.where(alive, g * g * (u * u).sum(1) / k, 0.0)
+        scales = np.where(alive, 1.0 / np.sqrt(np.where(alive, A[index[:-1]], 1.0)), 0.0)
+        of_pairs = np.zeros_like(r)
+        for b in range(1, inner):
+            for a in range(b):
+                of_pairs[at[a], at[b]] += z[a] @ z[b]
+        B += np.where(of_pairs != 0.0, g * g * of_pairs**2, 0.0)
+        steps = of_pairs / np.sqrt(PAIR_SQUARES + B)
+        force = pull * (x @ moves) + form.rate * ((u * u).sum(1) @ scales) + PAIR_RATE * np.sum(of_pairs * steps)
+        step = -g * -np.expm1(-force) / force  # the implicit step of a squared loss
+        w[index] += step * pull * moves
+        v[index[:-1]] += step * form.rate * scales[:, None] * u
+        r += step * PAIR_RATE * steps
+        r = np.triu(r) + np.triu(r, 1).T
+    return w, v, r[:columns, :columns]
+
+
+def test_a_field_weighted_machine_moves_row_by_row_as_its_formulas_say() -> None:
+    """Against NumPy: numbers, of which some are 0, and values of two categories, of which some come once."""
+    rng, k, n_rows = np.random.default_rng(4), 3, 40
+    layout = Layout(2, by=(-1, -1), n_coordinates=13, mixed=True)
+    form, block = compiled(FwFM(k, start=0.3), 5, 4), layout.allocate(n_rows, "float64")
+    rows = []
+    for i in range(n_rows):
+        numbers, ids = rng.normal(size=2) * (rng.random(2) < 0.8), [2 + rng.integers(0, 4), 6 + rng.integers(0, 6)]
+        block.rows.values[i, :2], block.rows.ids[i, 4:], block.y[i] = numbers, ids, rng.normal()
+        there = np.flatnonzero(numbers)
+        index, places = np.array([*there, *ids, 12]), np.array([*there, 2, 3, 4])
+        rows.append((index, places, np.array([*numbers[there], 1.0, 1.0, 1.0]), block.y[i]))
+    optimizer = NormalizedFactors(0.5, k)
+    parts = parts_with(model=form, optimizer=optimizer, loss=make("loss", "squared"))
+    start = np.concatenate([np.zeros(13), np.ones(form.beyond())])
+    state, scratch = make_state(start, optimizer.n_slots, np.float64, few=True, batches=False), new_scratch(1, float, 5, form)
+    fit(parts, block, np.zeros(n_rows, np.int32), np.zeros(1, np.int64), state, StepContext(1, 12, 0.0, 0.0, 1.0), scratch)
+    w, v, r = reference(form, rows, 13, 0.5)
+    assert np.abs(state.weights[:13] - w).max() <= 1e-9
+    assert np.abs(state.slots[FACTORS : FACTORS + k, :13].T - v).max() <= 1e-9
+    assert np.abs(state.weights[13:] - r[np.triu_indices(4)]).max() <= 1e-9
+    assert np.abs(r - 1.0).max() > 0.01
+    assert np.abs(v).max() > 0.3

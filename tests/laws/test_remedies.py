@@ -27,6 +27,7 @@ PRINTED_BY = {
     "model/confusion.py": ("evaluate",),
     "model/evaluation.py": ("evaluate",),
     "model/intervals.py": ("predict",),
+    "model/importance.py": ("importance",),
     "model/judge.py": ("evaluate",),
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),

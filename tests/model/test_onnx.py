@@ -1,5 +1,6 @@
 """Models as ONNX graphs: onnxruntime predicts what the model does, and what ONNX cannot say is refused by name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 
 import streamsgd
 from streamsgd.errors import ModelError
+from streamsgd.kernels.models.machines import FM, compiled, rows_of
+from streamsgd.kernels.models.networks import MLP
+from streamsgd.kernels.models.pairs import FwFM
 
 pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -65,6 +69,26 @@ def test_onnxruntime_predicts_what_the_model_does(target: str, more: dict[str, A
         return
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(rows), atol=1e-6)
     assert np.mean(np.array(model.classes)[found["prediction"]] == model.predict(rows)) > 0.9999
+
+
+@pytest.mark.parametrize("structure", [FM(3), FwFM(2, "none"), FwFM(3), MLP("4-3", "logistic"), MLP("5")], ids=str)
+def test_onnxruntime_predicts_what_machines_and_networks_do(structure: Any, tmp_path: Path) -> None:
+    """With parameters that nobody trained, so that each of them shows in what comes out."""
+    columns = {
+        "features": ["x", "heavy", "flag", "site"],
+        "categorical": ["site"],
+        "transform": ["log1p"],
+        "missing": ["indicator"],
+    }
+    model = streamsgd.train(table_of(0), "two", **columns, **FEW)
+    form, n = compiled(structure, columns=model.encoding.n_places), model.encoding.n_coordinates
+    scale = 1.5 if isinstance(structure, MLP) else 0.4
+    weights = scale * np.random.default_rng(5).normal(size=(rows_of(form, n), form.width()))
+    model = replace(model, structure=structure, weights=weights)
+    streamsgd.export(model, tmp_path / "m.onnx", to="onnx")
+    found, table = run(tmp_path / "m.onnx", table_of(1, 200)), table_of(1, 200)
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(table), rtol=0, atol=1e-7)
+    assert np.ptp(found["probabilities"][:, 0]) > 0.2
 
 
 def test_what_onnx_cannot_say_is_refused_by_name(tmp_path: Path) -> None:

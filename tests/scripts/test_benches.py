@@ -181,3 +181,9 @@ def test_days_one_by_one_are_days_in_one_run(run_here: Callable[..., Any]) -> No
     """In small; the script exits with 1 where bytes or losses differ, or a day that was killed is not made up for."""
     found = run_here("prove_days.py", "--days", "4", "--rows", "4000", "--kills", "2")
     assert found["kills"]["of_another_day"] == found["kills"]["went_on"] == 1
+
+
+def test_models_are_measured_beside_the_linear_one() -> None:
+    found = run("bench_models.py", "--rows", "3000", "--repeat", "1", "--models", "linear,fm")
+    assert found["linear"]["rows"] == found["fm"]["rows"] == 3000
+    assert all(one["cpu"] > 0.0 and one["learn"] > 0.0 for one in found.values())

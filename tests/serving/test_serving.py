@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,10 @@ from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.arrow import as_bytes
 from streamsgd.features.calendar import TIME_PARTS
 from streamsgd.features.hashing import NULL, Hashed, hash_values, name_seed
+from streamsgd.kernels.models.machines import FM, compiled
+from streamsgd.kernels.models.machines import rows_of as rows_of_model
+from streamsgd.kernels.models.networks import MLP
+from streamsgd.kernels.models.pairs import FwFM
 from streamsgd.serving import columns, hashing, values
 
 N = 3000
@@ -164,6 +169,48 @@ def test_scores_are_those_of_predict_for_every_kind_of_column(task: str, saved: 
         else:
             np.testing.assert_allclose(served.predict(rows), model.predict(table), rtol=tolerance, atol=tolerance * scale)
         assert served.predict(rows[0]) == served.predict(rows)[0]
+
+
+STRUCTURES = {"fm": FM(3), "fwfm": FwFM(3), "fwfm of products": FwFM(2, "none"), "mlp": MLP("6-5-4", "tanh"), "relu": MLP("5")}
+
+
+def of_structure(name: str) -> streamsgd.Model:
+    """Return a model of every kind of column with parameters that nobody trained, so that each of them shows in a score."""
+    model, structure = trained("binary", "float64"), STRUCTURES[name]
+    form, n = compiled(structure, columns=model.encoding.n_places), model.encoding.n_coordinates
+    weights = 0.3 * np.random.default_rng(5).normal(size=(rows_of_model(form, n), form.width()))
+    return replace(model, structure=structure, weights=weights)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_machines_and_networks_are_served_as_they_predict(name: str, tmp_path: Path, saved: Any) -> None:
+    """Also from exports; every kind of column takes part, with columns that are missing and values never seen."""
+    model, rows = of_structure(name), rows_of(300, 1)
+    served, expected = saved(model), model.decision_function(table_of(rows))
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(served.decision_function(rows), expected, rtol=0, atol=1e-9 * scale)
+    np.testing.assert_allclose(served.predict_proba(rows), model.predict_proba(table_of(rows)), rtol=0, atol=1e-9)
+    for to in ("json", "numpy"):
+        streamsgd.export(model, tmp_path / "out", to=to)
+        assert serving.load(tmp_path / "out").decision_function(rows) == served.decision_function(rows)
+    with pytest.raises(DataError, match="no column 'int'"):
+        served.predict({key: value for key, value in rows[0].items() if key != "int"})
+
+
+def test_machines_that_do_not_fit_their_weights_are_refused(tmp_path: Path) -> None:
+    streamsgd.export(of_structure("fwfm"), tmp_path / "m.json", to="json")
+    found = json.loads((tmp_path / "m.json").read_text())
+    for said in (
+        {"name": "fwfm", "fields": {"k": 4, "linear": "with"}},
+        {"name": "fwfm", "fields": {}},
+        {"name": "mlp", "fields": {}},
+    ):
+        (tmp_path / "n.json").write_text(json.dumps({**found, "model": said}))
+        with pytest.raises(ModelError, match=r"n\.json: not a model of streamsgd's, or a damaged one"):
+            serving.load(tmp_path / "n.json")
+    (tmp_path / "n.json").write_text(json.dumps({**found, "model": {"name": "os:system", "fields": {}}}))
+    with pytest.raises(ModelError, match="the model os:system is not streamsgd's"):
+        serving.load(tmp_path / "n.json")
 
 
 @cache

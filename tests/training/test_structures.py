@@ -202,6 +202,39 @@ def test_the_best_of_several_starts_is_kept(data: Path, model: str) -> None:
     assert np.array_equal(usual.weights, alone[0].weights)
 
 
+def test_restarts_are_the_starts_of_one_seed(data: Path) -> None:
+    """They are what a grid of `draw` is, each to the byte; without a grid too, and from the command line's texts."""
+    common = {**BASE, "epochs": 1, "features": ["a", "b", "x0", "x1"], "validation": 0.0}
+    each = ["fm:k=3", "fm:k=3,draw=1", "fm:k=3,draw=2"]
+    by_grid = streamsgd.tune(str(data), grid={"model": each}, **common)
+    found = streamsgd.tune(str(data), restarts=3, model="fm:k=3", **common)
+    assert [line["loss"] for line in found.table] == [line["loss"] for line in by_grid.table]
+    assert found.model.to_bytes() == by_grid.model.to_bytes()
+    assert found.settings["model"] == each[found.best]
+    for given, said in (
+        ({"restarts": 2}, "a linear model has one minimum"),
+        ({"restarts": 1, "model": "fm"}, "--restarts 1: train two starts"),
+        ({"restarts": 2, "model": "fm:draw=1"}, "numbers the starts of --model 'fm:draw=1' itself"),
+        ({"model": "fm"}, "there is nothing to try"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            streamsgd.tune(str(data), **common, **given)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"optimizer": "langevin:temperature=0.01"}, {"optimizer": "perturbed:every=2,threshold=9"}]
+)
+def test_noise_of_an_optimizer_follows_from_the_seed_and_survives_stops(
+    data: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    given = {"features": ["x0", "x1"], "model": "mlp:hidden=6-4,dropout=0.3", **settings}
+    alone = train(data, **given)
+    result, stops = finish_chunk_by_chunk(partial(train, data), tmp_path / "saved", cycle(PLACES), **given)
+    assert result == alone
+    assert stops >= 10
+    assert len({alone, train(data, **given, seed=1), train(data, **{**given, "optimizer": "sgd"})}) == 3
+
+
 @pytest.mark.parametrize("case", ["fm", "fm in batches"])
 def test_trainers_learn_table_by_table(data: Path, case: str) -> None:
     """One that was pickled between two tables has the bytes of one that was not, and the second table helps."""
@@ -252,6 +285,11 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
         ({"features": ["id"]}, "a row has one, of 'id'"),
         ({"model": "mlp", "optimizer": "normalized"}, "take adam for --model mlp"),
         ({"model": "mlp:draw=-1"}, "draw=-1 is not within 0 and 1000000"),
+        ({"model": "mlp:dropout=1"}, "dropout=1 is not from 0 to below 1"),
+        ({"model": "fm:against=all"}, "against='all' is neither linear nor none"),
+        ({"model": "mlp", "optimizer": "langevin", "batch_size": "adaptive"}, "--batch-size adaptive"),
+        ({"model": "linear", "optimizer": "langevin", "batch_size": "adaptive"}, "brings noise of its own"),
+        ({"model": "linear", "optimizer": "perturbed:radius=0"}, "radius must be above 0"),
         ({"model": "fm:k=0"}, "k=0 is not within 1 and 256"),
         ({"model": "mlp:hidden=0"}, "hidden='0' is not one to 3 sizes"),
         ({"model": "mlp:activation=sinus"}, "activation='sinus' is none of relu"),
@@ -274,7 +312,6 @@ def test_noise_is_not_measured_of_machines(data: Path) -> None:
         lambda model, _path: model.coefficients(),
         lambda model, _path: model.values(),
         lambda model, _path: Contributions(model),
-        lambda model, path: streamsgd.export(model, path.parent / "m.json", to="json"),
     ],
 )
 def test_what_only_linear_models_have_is_refused(data: Path, ask: Callable[..., Any]) -> None:
@@ -283,12 +320,12 @@ def test_what_only_linear_models_have_is_refused(data: Path, ask: Callable[..., 
         ask(made, data)
 
 
-def test_machines_are_not_served_or_learned_on_without_their_memory(data: Path, tmp_path: Path) -> None:
-    made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES["fm"]}))
+def test_machines_are_served_but_not_learned_on_without_their_memory(data: Path, tmp_path: Path) -> None:
+    """`tests/serving` has the law; here a model that was trained, of numbers, categories and hashed values."""
+    made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES["fwfm"]}))
     made.save(tmp_path / "m.sgd")
-    with pytest.raises(
-        ModelError, match=r"m\.sgd: a model of --model fm, and only linear ones are served: use streamsgd\.load"
-    ):
-        serving.load(tmp_path / "m.sgd")
-    with pytest.raises(ModelError, match="a model of --model fm has no memory of its optimizer"):
+    table = pq.read_table(data).slice(0, 200)
+    found = np.array(serving.load(tmp_path / "m.sgd").predict_proba(table.to_pylist()))
+    assert np.abs(found - made.predict_proba(table)).max() <= 1e-6
+    with pytest.raises(ModelError, match="a model of --model fwfm has no memory of its optimizer"):
         made.partial_fit(pq.read_table(data))

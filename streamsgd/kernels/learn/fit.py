@@ -32,6 +32,7 @@ from streamsgd.kernels.learn.nag import learn_rows_dense, learn_rows_many, learn
 from streamsgd.kernels.learn.pair_factors import learn_rows_paired
 from streamsgd.kernels.learn.race import learn_rows_race
 from streamsgd.kernels.learn.sparse import learn_entries_many, learn_entries_one, move_touched, settle_all
+from streamsgd.kernels.learn.stirring import stir
 from streamsgd.kernels.learn.svrg import (
     move_drifting,
     reduce_entries_many,
@@ -149,6 +150,7 @@ def _update(parts, state, pace, n_rows, epoch):
     eta = rate_now(parts, pace, step, epoch) * (n_rows / pace.batch_size)
     if min(pace.clip_norm, pace.clip_value) < math.inf:
         clip(state, pace, n_rows)
+    stir(parts, state, n_rows, eta)
     move_on(parts, state, pace, n_rows, eta, shared)
     state.clock[FILLED] = 0
 

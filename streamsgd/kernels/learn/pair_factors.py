@@ -16,6 +16,7 @@ import math
 
 import numpy as np
 
+from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.memory import touch_item
 from streamsgd.kernels.compile.verbs import confine, leap, listed, slope, value
 from streamsgd.kernels.learn.factors import FACTORS, ROWWISE, SCALE, SOON, SQUARES, START_SQUARES, TOGETHER, born
@@ -30,6 +31,47 @@ PAIR_SQUARES = 1.0
 """What G begins with."""
 
 
+@lean
+def entry_room(k):
+    """Return the numbers that an entry's factors take, whole vectors of 8, so that loops over them become vector code."""
+    return -(-k // 8) * 8
+
+
+@lean
+def pull_together(own, pulls, weights, b, stride):
+    """Add to how the score changes with entry b and those before it what each such pair of a weight has in it."""
+    for here in range(b * stride, (b + 1) * stride, 8):
+        # All numbers are read before any is written, or the compiler must think that they may be the same.
+        z0, z1, z2, z3 = own[here], own[here + 1], own[here + 2], own[here + 3]
+        z4, z5, z6, z7 = own[here + 4], own[here + 5], own[here + 6], own[here + 7]
+        q0, q1, q2, q3 = pulls[here], pulls[here + 1], pulls[here + 2], pulls[here + 3]
+        q4, q5, q6, q7 = pulls[here + 4], pulls[here + 5], pulls[here + 6], pulls[here + 7]
+        for a in range(b):
+            r, at = weights[a], here - (b - a) * stride
+            y0, y1, y2, y3 = own[at], own[at + 1], own[at + 2], own[at + 3]
+            y4, y5, y6, y7 = own[at + 4], own[at + 5], own[at + 6], own[at + 7]
+            p0, p1, p2, p3 = pulls[at], pulls[at + 1], pulls[at + 2], pulls[at + 3]
+            p4, p5, p6, p7 = pulls[at + 4], pulls[at + 5], pulls[at + 6], pulls[at + 7]
+            q0, q1, q2, q3 = q0 + r * y0, q1 + r * y1, q2 + r * y2, q3 + r * y3
+            q4, q5, q6, q7 = q4 + r * y4, q5 + r * y5, q6 + r * y6, q7 + r * y7
+            pulls[at], pulls[at + 1], pulls[at + 2], pulls[at + 3] = p0 + r * z0, p1 + r * z1, p2 + r * z2, p3 + r * z3
+            pulls[at + 4], pulls[at + 5], pulls[at + 6], pulls[at + 7] = p4 + r * z4, p5 + r * z5, p6 + r * z6, p7 + r * z7
+        pulls[here], pulls[here + 1], pulls[here + 2], pulls[here + 3] = q0, q1, q2, q3
+        pulls[here + 4], pulls[here + 5], pulls[here + 6], pulls[here + 7] = q4, q5, q6, q7
+
+
+@lean
+def product_of(own, at, there, stride):
+    """Return the product of the factors of two entries."""
+    total = own[at] * own[there]
+    for f in range(1, 8):
+        total += own[at + f] * own[there + f]
+    for block in range(8, stride, 8):
+        for f in range(block, block + 8):
+            total += own[at + f] * own[there + f]
+    return total
+
+
 def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, model, weights, slots, sums = parts.loss, parts.model, state.weights, state.slots, state.sums
     k, linear, columns, least = model.k, model.linear, model.columns, weights.dtype.type(LEAST_SUM)
@@ -37,6 +79,7 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
     n_pairs = columns * (columns + 1) // 2
     products = scratch.out.shape[0] - n_pairs  # behind the factors of entries: u_ab, 0 between rows
     own, pulls, out = scratch.out, scratch.kept, scratch.out  # factors by entry, and how the score changes with them
+    stride = entry_room(k)
     total_loss, total_weight = 0.0, 0.0
     for r in range(n):
         scratch.counts[r] = listed(model, block.rows, members[r], scratch.index[r], scratch.x[r])
@@ -54,24 +97,22 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
         for e in range(count):
             score += linear * weights[index[e]] * x[e]
         for e in range(inner):
-            j, at = index[e], e * k
+            j, at = index[e], e * stride
             if slots[ROWWISE, j] == 0.0 and slots[SQUARES, j] > 0.0:
                 slots[ROWWISE, j] = START_SQUARES
                 for f in range(k):
                     slots[FACTORS + f, j] = born(model, j, f)
             alive = slots[ROWWISE, j] > 0.0
-            for f in range(k):
-                own[at + f] = slots[FACTORS + f, j] * x[e] if alive else 0.0
+            for f in range(stride):
+                own[at + f] = slots[FACTORS + f, j] * x[e] if alive and f < k else 0.0
                 pulls[at + f] = 0.0
         for b in range(1, inner):
-            high, there = np.int64(index[count + b]), b * k
+            high = np.int64(index[count + b])
             for a in range(b):
-                low, at = np.int64(index[count + a]), a * k
-                pair = weights[pairs + low * (2 * columns - low - 1) // 2 + high]
-                for f in range(k):
-                    pulls[at + f] += pair * own[there + f]
-                    pulls[there + f] += pair * own[at + f]
-        for e in range(inner * k):
+                low = np.int64(index[count + a])
+                moves[a] = weights[pairs + low * (2 * columns - low - 1) // 2 + high]
+            pull_together(own, pulls, moves, b, stride)
+        for e in range(inner * stride):
             twice += own[e] * pulls[e]
         score = confine(loss, score + 0.5 * twice, sums[LEAST : MOST + 1])
         total_loss += h * value(loss, y, score)
@@ -110,14 +151,12 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
         pull = linear * rate * math.sqrt(sums[SEEN] / sums[SPREAD])
         across, between = 0.0, 0.0
         for b in range(1, inner):
-            high, there = np.int64(index[count + b]), b * k
+            high = np.int64(index[count + b])
             for a in range(b):
-                low, at, product = np.int64(index[count + a]), a * k, 0.0
-                for f in range(k):
-                    product += own[at + f] * own[there + f]
-                out[products + low * (2 * columns - low - 1) // 2 + high] += product
+                low = np.int64(index[count + a])
+                out[products + low * (2 * columns - low - 1) // 2 + high] += product_of(own, a * stride, b * stride, stride)
         for e in range(inner):
-            j, at, length = index[e], e * k, 0.0
+            j, at, length = index[e], e * stride, 0.0
             for f in range(k):
                 pulls[at + f] *= x[e]
                 length += pulls[at + f] * pulls[at + f]
@@ -136,10 +175,10 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
         for e in range(count):
             weights[index[e]] += step * pull * moves[e]
         for e in range(inner):
-            j, at, stride = index[e], e * k, step * ratio * model.rate * scales[e]
-            if stride != 0.0:
+            j, at, by = index[e], e * stride, step * ratio * model.rate * scales[e]
+            if by != 0.0:
                 for f in range(k):
-                    slots[FACTORS + f, j] += stride * pulls[at + f]
+                    slots[FACTORS + f, j] += by * pulls[at + f]
         for p in range(n_pairs):
             u = out[products + p]
             if u != 0.0:

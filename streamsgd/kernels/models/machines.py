@@ -48,7 +48,8 @@ class FM(NamedTuple):
 
     score = w0 + sum w_i x_i + sum_{i<j} <v_i, v_j> x_i x_j, the intercept being in no pair. `rate` is that of the factors where
     rows are learned one by one, `start` the standard deviation that factors begin with, `draw` which of a seed's starts it is;
-    linear=none leaves out intercept and weights.
+    linear=none leaves out intercept and weights. In one pass at the defaults the linear model learns beside it, and the better
+    one is kept; against=none learns it alone.
     """
 
     k: AtLeastOne = 8
@@ -56,6 +57,7 @@ class FM(NamedTuple):
     rate: Positive = 0.07
     start: NotNegative = 0.05
     draw: Whole = 0
+    against: str = "linear"
 
     usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
     source = "Rendle 2010, ICDM"
@@ -88,6 +90,8 @@ def check_machine(machine: Any) -> None:
         raise ValueError(f"k={machine.k} is not within 1 and {MOST_FACTORS}")
     if machine.linear not in ("with", "none"):
         raise ValueError(f"linear={machine.linear!r} is neither with nor none")
+    if machine.against not in ("linear", "none"):
+        raise ValueError(f"against={machine.against!r} is neither linear nor none")
     if not (machine.rate > 0.0 and machine.start >= 0.0):
         raise ValueError(f"rate={machine.rate:g} must be above 0, start={machine.start:g} at least 0")
 
@@ -213,6 +217,12 @@ def is_linear(model: Any) -> bool:
 def width_of(model: Any, n_outputs: int) -> int:
     """Return the parameters of a coordinate."""
     return n_outputs if is_linear(model) else int(model.width())
+
+
+def numbers_of_entry(model: Any) -> int:
+    """Return the numbers that a kernel keeps of an entry, twice: its parameters, where pairs are looped over whole vectors."""
+    width = int(model.width())
+    return -(-width // 8) * 8 if by_columns(model) else width
 
 
 def rows_apart(model: Any, n_coordinates: int) -> int:

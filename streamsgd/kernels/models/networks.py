@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.models.machines import AT_ONCE, key_of, spread
-from streamsgd.kernels.parts.ranges import Whole
+from streamsgd.kernels.parts.ranges import Decay, Whole
 
 ACTIVATIONS = ("relu", "tanh", "logistic", "identity")
 
@@ -27,16 +27,20 @@ class MLP(NamedTuple):
     """Multilayer perceptron: one to three layers of hidden units; activation is relu, tanh, logistic or identity.
 
     Numbers meet it as they are encoded, categories by an embedding each, which is as wide as the first layer. `draw` says which
-    of a seed's starts it has.
+    of a seed's starts it has. While it learns, each hidden unit of each row is left out with a probability of `dropout`.
     """
 
     hidden: str = "64-32"
     activation: str = "relu"
     draw: Whole = 0
+    dropout: Decay = 0.0
 
     usual_rates = {"adam": 0.003, "adamw": 0.003, "amsgrad": 0.003, "adagrad": 0.03, "rmsprop": 0.001}  # noqa: RUF012
     most_epochs = 40
-    source = "Rumelhart, Hinton and Williams 1986, Nature 323; the start of Glorot and Bengio 2010, AISTATS"
+    source = (
+        "Rumelhart, Hinton and Williams 1986, Nature 323; the start of Glorot and Bengio 2010, AISTATS; dropout of Srivastava "
+        "et al. 2014, JMLR 15"
+    )
 
     def compiled(self, seed: int = 0) -> Network:
         """Return what kernels take.
@@ -53,9 +57,11 @@ class MLP(NamedTuple):
             raise ValueError(f"hidden={self.hidden!r} is not one to {MOST_LAYERS} sizes of up to {MOST_UNITS}, such as 64-32")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation={self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout={self.dropout:g} is not from 0 to below 1")
         layers = [*map(int, sizes), 0, 0][:MOST_LAYERS]
         form: Any = Network
-        found: Network = form(*layers, ACTIVATIONS.index(self.activation), key_of(seed, self.draw))
+        found: Network = form(*layers, ACTIVATIONS.index(self.activation), key_of(seed, self.draw), self.dropout)
         return found
 
 
@@ -68,6 +74,11 @@ class Network(NamedTuple):
     """Units of each layer, 0 of one that is not there."""
     activation: int
     key: int
+    dropout: float = 0.0
+    """Share of hidden units that a row leaves out while it is learned. Behind outputs and derivatives `room` has by how much
+    less than 1 each unit counts for the row: 0 for all where nothing is learned, as of a room of zeros."""
+
+    drops = True
 
     def width(model):
         return model.first
@@ -78,7 +89,7 @@ class Network(NamedTuple):
         return second + third + (model.third or model.second or model.first) + 1
 
     def room(model):
-        return 2 * (model.first + model.second + model.third)
+        return 3 * (model.first + model.second + model.third)
 
     def output(model, index, x, count, weights, room):
         n, at = model.first, 0
@@ -97,6 +108,8 @@ class Network(NamedTuple):
                     room[h] = math.tanh(room[h])
                 elif model.activation == 2:
                     room[h] = 1.0 / (1.0 + math.exp(-room[h]))
+                if model.dropout > 0.0:
+                    room[h] *= 1.0 - room[2 * (model.first + model.second + model.third) + h]
             size = model.second if layer == 0 else model.third
             if size == 0 or layer == 2:
                 break
@@ -125,6 +138,10 @@ class Network(NamedTuple):
         while True:
             for h in range(begin, begin + n):
                 a = room[h]
+                if model.dropout > 0.0:
+                    counts = 1.0 - room[2 * units + h]
+                    a = a / counts if counts > 0.0 else 0.0
+                    room[units + h] *= counts
                 if model.activation == 0:
                     room[units + h] = room[units + h] if a > 0.0 else 0.0
                 elif model.activation == 1:

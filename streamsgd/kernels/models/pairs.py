@@ -7,7 +7,7 @@ or a column of lists, maps or words, whose entries share it; what two of them ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.kernels.models.machines import check_machine, fill_factors, key_of
 from streamsgd.kernels.parts.ranges import AtLeastOne, NotNegative, Positive, Whole
@@ -20,10 +20,10 @@ MOST_COLUMNS = 1024
 
 
 class FwFM(NamedTuple):
-    """Field-weighted factorization machine: as fm, and what a pair adds is times a weight of the two columns it is from.
+    """Field-weighted factorization machine: fm, where a weight for each pair of columns multiplies what pairs of values add.
 
-    score = w0 + sum w_i x_i + sum_{i<j} r_{c(i) c(j)} <v_i, v_j> x_i x_j, c(i) being the column of i. Weights of pairs begin
-    at 1, where it is an fm. Fields are those of fm.
+    score = w0 + sum w_i x_i + sum_{i<j} r_{c(i) c(j)} <v_i, v_j> x_i x_j, c(i) being the column of i. The weights r begin at 1,
+    where it is an fm. Fields are those of fm.
     """
 
     k: AtLeastOne = 8
@@ -31,6 +31,7 @@ class FwFM(NamedTuple):
     rate: Positive = 0.07
     start: NotNegative = 0.05
     draw: Whole = 0
+    against: str = "linear"
 
     usual_rates = {"adam": 0.01, "adamw": 0.01, "amsgrad": 0.01, "adagrad": 0.1, "rmsprop": 0.003}  # noqa: RUF012
     by_columns = True
@@ -52,7 +53,9 @@ class FwFM(NamedTuple):
                 f"up to {MOST_COLUMNS:,} are possible: take fm, or leave columns out"
             )
         linear, key = int(self.linear == "with"), key_of(seed, self.draw)
-        return PairWeighted(self.k, linear, self.rate, self.start, key, columns)
+        form: Any = PairWeighted
+        found: PairWeighted = form(self.k, linear, self.rate, self.start, key, columns)
+        return found
 
 
 class PairWeighted(NamedTuple):

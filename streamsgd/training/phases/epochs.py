@@ -11,6 +11,7 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import ROWS, STEPS
 from streamsgd.planning.lanes import width
+from streamsgd.training import rival
 from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.judged import steps as judged
@@ -193,8 +194,9 @@ class Epochs:
     def _end_epoch(self) -> None:
         self.learner.end_batch(self.epoch + 1.0)
         self.learner.clear_tally()
-        if self.learner.racing and not self._all_new:  # of rows seen before the losses say nothing
-            self.learner.end_race()
+        for one in filter(None, (self.learner, self.learner.rival)):
+            if one.racing and not self._all_new:  # of rows seen before the losses say nothing
+                one.end_race()
         self._note_pass()
         self.epoch, self.chunk = self.epoch + 1, 0
 
@@ -229,16 +231,17 @@ class Epochs:
     def outcome(self) -> Outcome:
         """Return what was learned."""
         keeps = self.job.settings.keep_memory
-        learner = self.learner.after_race() if keeps else self.learner
+        best = rival.kept(self.learner)
+        learner = best.after_race() if keeps else best
         return Outcome(
             learner.job,
-            self.learner.weights().reshape(self.job.shape),
-            self.learner.own_tally,
-            first=self._passes[0].copy(),
+            best.weights().reshape(best.job.shape),
+            best.own_tally,
+            first=self._passes[0].copy() if best is self.learner else best.own_tally,
             latest=self._passes[1].copy(),
             epochs=self.epoch,
             passes=self.epoch,
-            steps=int(self.learner.state.clock[STEPS]),
+            steps=int(best.state.clock[STEPS]),
             lost=self.lost,
             race=learner.race,
             memory=learner.memory() if keeps else None,
@@ -248,6 +251,8 @@ class Epochs:
     def _grown(self) -> dict[str, Any]:
         """Return what came of batches that grow, or of steps that are judged, if there are such."""
         growth, job, judge = self.learner.growth, self.job, self.learner.judge
+        if self.learner.rival is not None:
+            return {"metrics": {self.name: {"beside": rival.compared(self.learner)}}}
         if judge is not None:
             return {"ledger": judge.ledger_lines(), "metrics": {self.name: judge.result(int(self.tally[ROWS]))}}
         if growth is None:
@@ -257,8 +262,9 @@ class Epochs:
 
     def save(self) -> Saved:
         """Return the learner and the cursor; a round in step is never saved half done."""
-        header = {"cursor": [self.epoch, self.chunk], "lost": self.lost, "stopped": self.stopped, "race": self.learner.race}
-        return Saved(header, {**self.learner.packed().arrays, "passes": self._passes.copy()})
+        packed = self.learner.packed()
+        header = {"cursor": [self.epoch, self.chunk], "lost": self.lost, "stopped": self.stopped, "race": packed.race}
+        return Saved(header, {**packed.arrays, "passes": self._passes.copy()})
 
     def restore(self, saved: Saved, before: Outcome) -> None:  # noqa: ARG002  nothing comes before
         """Go to where a checkpoint was saved."""
@@ -269,6 +275,12 @@ class Epochs:
         self.lost, self.stopped = header["lost"], header["stopped"]
 
 
+def _described(metrics: dict[str, Any]) -> str:
+    if "beside" in metrics:
+        return rival.in_words(metrics["beside"])
+    return judged.in_words(metrics) if "proposals" in metrics else in_words(metrics)
+
+
 EPOCHS = PhaseKind(
     "epochs",
     wanted=lambda settings, parts: not (reduces(parts.optimizer) or settings.noise or thins(parts)),
@@ -277,5 +289,5 @@ EPOCHS = PhaseKind(
     passes=lambda job: job.epochs,
     make=Epochs,
     learns=lambda job: job.epochs,
-    describe=lambda metrics: [judged.in_words(metrics) if "proposals" in metrics else in_words(metrics)],
+    describe=lambda metrics: [_described(metrics)],
 )

@@ -161,6 +161,8 @@ def learn_apart(job: Job, before: State, filled: LoadedChunk) -> tuple[Delta, Ch
 
 def compile_for(job: Job) -> None:
     """Load or compile the kernel that learns, by letting it learn no rows: before anybody waits for it."""
+    if job.rival is not None:
+        compile_for(job.rival)
     learner, layout = Learner(job, empty_state(job)), job.recipe.layout
     scratch = new_scratch(job.n_outputs, job.settings.precision, layout.entries, job.parts.model)
     step = StepContext(learner.batch_rows, learner.n_penalised, 0.0, 0.0, job.span, *job.clips)

@@ -10,7 +10,7 @@ import msgspec
 from streamsgd.compute.context import task_memory
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
-from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid
+from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid, restarted
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
@@ -48,10 +48,11 @@ class Tuned(NamedTuple):
 def tune(
     source: Any,
     target: str,
-    grid: Mapping[str, Sequence[Any]] | Sequence[str] | str,
+    grid: Mapping[str, Sequence[Any]] | Sequence[str] | str = (),
     *,
     random: int | None = None,
     halving: float | None = None,
+    restarts: int | None = None,
     out: str | os.PathLike[str] | None = None,
     table: str | os.PathLike[str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -64,11 +65,14 @@ def tune(
     source, target
         As in training.
     grid
-        Values to try, by setting: all combinations; or texts as `--grid` takes them, `learning_rate=0.1,0.2`.
+        Values to try, by setting: all combinations; or texts as `--grid` takes them, `learning_rate=0.1,0.2`. With `restarts`
+        it may be left out.
     random
         How many of them to draw, by `seed`; all without it.
     halving
         One in how many goes on after each comparison, e.g. 3; without it all run to their end.
+    restarts
+        Starts of every configuration of a model that is not linear, from other random numbers; rows come in the same order.
     out
         Where to save the best model. Checkpoints go beside it, so that the same call resumes after a kill.
     table
@@ -91,7 +95,7 @@ def tune(
     asked = dict(lines) if isinstance(lines, Mapping) else list(lines or ())
     if not all(isinstance(name, str) for name in asked):
         raise SettingsError("--grid: names of settings are texts; in Python pass a dict, as {'learning_rate': [0.01, 0.1]}")
-    return run_tune(source, given, asked, draw=random, halving=halving, places=places, told=on_progress)
+    return run_tune(source, given, asked, draw=random, halving=halving, restarts=restarts, places=places, told=on_progress)
 
 
 def run_tune(
@@ -101,6 +105,7 @@ def run_tune(
     *,
     draw: int | None = None,
     halving: float | None = None,
+    restarts: int | None = None,
     places: tuple[str | None, str | None] = (None, None),
     origins: Mapping[str, str] | None = None,
     told: Callable[[Progress], None] | None = None,
@@ -111,7 +116,7 @@ def run_tune(
 
     Parameters
     ----------
-    data, draw, halving, told
+    data, draw, halving, restarts, told
         As of `tune`.
     given, origins
         Settings for all, and where they came from.
@@ -139,7 +144,8 @@ def run_tune(
     common = {"validation": HELD, **given}
     if out is not None and common.get("checkpoint") is None:
         common["checkpoint"] = f"{out}.ckpt"
-    each = configurations(values, draw, int(common.get("seed") or 0))
+    each = configurations(values, draw, int(common.get("seed") or 0)) if values or restarts is None else [{}]
+    each = each if restarts is None else restarted(each, str(common.get("model", "linear")), restarts)
     made = made_many(common, each, origins or {})
     with reserved(out, made[0].checkpoint):
         runs = ManyRuns(data, made, halving=halving, best_only=True, told=told, footers=footers)

@@ -1,0 +1,137 @@
+"""A machine beside the linear model: each has the bits that it has alone; mixed they cost log 2 at most above the better."""
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import finish_chunk_by_chunk
+
+import streamsgd
+from streamsgd.errors import BudgetError
+from streamsgd.model.model import Model
+from streamsgd.settings.make import make_settings
+from streamsgd.training.rival import mixture
+from streamsgd.training.run import train_model
+
+N = 4000
+BASE: dict[str, Any] = {"target": "y", "chunk_rows": 800, "memory": "2GB", "executor": "inline", "bits": 12, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write two columns of which the target `pairs` needs both together, `sums` each alone."""
+    rng = np.random.default_rng(3)
+    a, b, shop = rng.integers(0, 6, N), rng.integers(0, 7, N), rng.integers(0, 900, N)
+    product, alone = rng.normal(size=(6, 7)), rng.normal(size=6)
+    noise = rng.logistic(size=N)
+    columns = {"a": [f"a{k}" for k in a], "b": [f"b{k}" for k in b], "shop": [f"s{k}" for k in shop]}
+    table = pa.table(
+        {
+            **columns,
+            "pairs": (3.0 * product[a, b] + noise > 0).astype(int),
+            "sums": (1.5 * alone[a] + noise > 0).astype(int),
+            "price": 3.0 * product[a, b] + noise,
+        }
+    )
+    path = tmp_path_factory.mktemp("rival") / "d.parquet"
+    pq.write_table(table, path, row_group_size=250)
+    return path
+
+
+def train(data: Path, target: str, model: str, **more: Any) -> Model:
+    others = [name for name in ("pairs", "sums", "price") if name != target]
+    return train_model(str(data), make_settings({**BASE, "target": target, "exclude": others, "model": model, **more}))[0]
+
+
+@pytest.mark.parametrize(("target", "kept"), [("pairs", "fm"), ("sums", "linear"), ("price", "fm")])
+def test_each_is_what_it_is_alone_and_the_better_one_is_kept(data: Path, target: str, kept: str) -> None:
+    both, linear, machine = (train(data, target, model) for model in ("fm", "linear", "fm:against=none"))
+    beside = both.metrics["epochs"]["beside"]
+    assert beside["kept"] == kept
+    assert beside["linear"] == linear.metrics["progressive_loss"]
+    assert beside["fm"] == machine.metrics["progressive_loss"]
+    assert both.metrics["progressive_loss"] == beside[kept]
+    assert both.is_linear == (kept == "linear")
+    assert np.array_equal(both.weights, linear.weights if kept == "linear" else machine.weights)
+    assert beside["mixture"] <= beside["linear"] + beside["at_most_above_linear"]
+    if target != "price":
+        assert beside["at_most_above_linear"] == pytest.approx(np.log(2.0) / N)
+    assert np.isfinite(
+        both.predict_proba(pq.read_table(data)) if target != "price" else both.predict(pq.read_table(data))
+    ).all()
+
+
+@pytest.mark.parametrize("target", ["pairs", "sums"])
+def test_stops_and_threads_leave_no_trace(data: Path, tmp_path: Path, target: str) -> None:
+    def run(**more: Any) -> bytes:
+        return train(data, target, "fm", **more).to_bytes()
+
+    alone = run()
+    found, stops = finish_chunk_by_chunk(run, tmp_path / "saved", cycle(({"executor": "dask", "threads": 2}, {})))
+    assert found == alone
+    assert stops >= 4
+
+
+def test_a_worker_process_gives_the_same_bytes(data: Path) -> None:
+    assert train(data, "sums", "fm", workers=1).to_bytes() == train(data, "sums", "fm").to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("fm:against=none", {}),
+        ("fm:linear=none", {}),
+        ("fm", {"epochs": 2}),
+        ("fm", {"optimizer": "adam"}),
+        ("fm", {"lanes": 2}),
+        ("fm", {"learning_rate": 0.5}),
+    ],
+)
+def test_what_is_no_default_in_one_pass_learns_alone(data: Path, model: str, more: dict[str, Any]) -> None:
+    job = streamsgd.plan(str(data), **{**BASE, "target": "sums", "exclude": ["pairs", "price"], "model": model, **more})
+    assert job.rival is None
+
+
+def test_where_memory_does_not_hold_both_the_machine_learns_alone(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = {**BASE, "target": "sums", "exclude": ["pairs", "price"], "model": "fm", "bits": 20, "values": False}
+    both = streamsgd.plan(str(data), **given)
+    beside = both.budget.model - streamsgd.plan(str(data), **{**given, "model": "fm:against=none"}).budget.model
+    assert both.rival is not None
+    assert beside > 10**7
+    with pytest.raises(BudgetError) as refused:
+        streamsgd.plan(str(data), **{**given, "model": "fm:against=none", "memory": "250MB"})
+    alone = streamsgd.plan(str(data), **{**given, "memory": f"{refused.value.least // 10**6 + 1}MB"})
+    assert alone.rival is None
+    assert "learns without the linear model beside it" in caplog.text
+
+
+# --- law: the mixture's loss is what mixing row by row comes to
+
+
+def test_the_mixture_of_likelihoods_is_that_of_rows_one_after_another() -> None:
+    rng = np.random.default_rng(0)
+    losses = rng.exponential(size=(300, 2)) * [1.0, 1.02]
+    total, so_far = 0.0, np.zeros(2)
+    for row in losses:
+        share = np.exp(-(so_far - so_far.min()))
+        total -= np.log(share @ np.exp(-row) / share.sum())
+        so_far += row
+    assert mixture(so_far.tolist(), 1.0) == pytest.approx(total, rel=1e-12)
+    assert total <= so_far.min() + np.log(2.0)
+
+
+def test_the_mean_of_scores_costs_no_more_than_is_told_of_squared_losses() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y, scores = rng.uniform(-1, 2, 200), rng.uniform(-1, 2, (200, 2))
+        eta, total, so_far = 1.0 / 9.0, 0.0, np.zeros(2)
+        for target, pair in zip(y, scores, strict=True):
+            share = np.exp(-eta * (so_far - so_far.min()))
+            total += 0.5 * (target - share @ pair / share.sum()) ** 2
+            so_far += 0.5 * (target - pair) ** 2
+        assert total <= mixture(so_far.tolist(), eta) + 1e-12
+        assert mixture(so_far.tolist(), eta) <= so_far.min() + np.log(2.0) / eta
