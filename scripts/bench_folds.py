@@ -2,7 +2,8 @@
 
     python scripts/bench_folds.py [--rows 2000000] [--folds 5]
 
-Prints a table of seconds of whole calls and of processors, and, as the last line, JSON. Every model is compared with its solo run.
+Prints a table of seconds of whole calls and of processors, and, as the last line, JSON. Every model is compared with its solo
+run.
 """
 
 from __future__ import annotations

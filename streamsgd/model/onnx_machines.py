@@ -41,7 +41,7 @@ def _factored(graph: Any, entries: Sequence[str], places: Sequence[int], form: A
     stacked = graph.node("Concat", [graph.node("Unsqueeze", [entry, one]) for entry in entries[1:]], axis=1)
 
     def columns(of: str, first: int, last: int, axis: int) -> str:
-        return graph.node("Slice", [of, *(graph.constant([value], int64) for value in (first, last, axis))])
+        return str(graph.node("Slice", [of, *(graph.constant([value], int64) for value in (first, last, axis))]))
 
     linear = graph.node("ReduceSum", [columns(stacked, 0, 1, 2), one], keepdims=0)
     factors = columns(stacked, 1, 1 + form.k, 2)
@@ -51,7 +51,7 @@ def _factored(graph: Any, entries: Sequence[str], places: Sequence[int], form: A
     half = graph.node("Mul", [twice, graph.constant(0.5)])
     sums = graph.node("Add", [columns(entries[0], 0, 1, 1), linear])
     weighted = graph.node("Mul", [sums, graph.constant(float(form.linear))])
-    return graph.node("Add", [weighted, half])
+    return str(graph.node("Add", [weighted, half]))
 
 
 def _pairs(places: Sequence[int], form: Any, behind: np.ndarray) -> np.ndarray:

@@ -5,14 +5,16 @@ By itself each is plain gradient descent; `stirred(key)` returns what `kernels.l
 
 from typing import Any, NamedTuple
 
+from streamsgd.kernels.parts.ranges import AtLeastOne, NotNegative, Positive
+
 
 class Perturbed(NamedTuple):
     """w <- w - eta g, and a kick of length `radius` in a random direction where |g| <= threshold, in every so many steps."""
 
-    learning_rate: float = 0.01
-    radius: float = 0.1
-    threshold: float = 0.001
-    every: int = 50
+    learning_rate: Positive = 0.01
+    radius: NotNegative = 0.1
+    threshold: NotNegative = 0.001
+    every: AtLeastOne = 50
 
     n_slots = 0
     rate_scaling = "linear"
@@ -45,9 +47,9 @@ class Perturbed(NamedTuple):
 class Heated(NamedTuple):
     """w <- w - eta g + sqrt(2 eta T) z, z normal; T is halved every `half_life` steps, and stays as it is if that is 0."""
 
-    learning_rate: float = 0.01
-    temperature: float = 0.0001
-    half_life: float = 0.0
+    learning_rate: Positive = 0.01
+    temperature: NotNegative = 0.0001
+    half_life: NotNegative = 0.0
 
     n_slots = 0
     rate_scaling = "none"
