@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,12 @@ def train(
         raise SettingsError(f"--batch-size {settings.batch_size} learns in this process first: leave client out")
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{out}.ckpt")
+    began = time.monotonic()
     with reserved(out, settings.checkpoint):
         data, settings, begun = begin(data, settings, told.get("footers"))
+    if settings.time_limit is not None:  # of which the pilot took its part
+        left = max(0.0, settings.time_limit - (time.monotonic() - began))
+        settings = msgspec.structs.replace(settings, time_limit=left)
     return train_model(data, settings, out=out, begun=begun, **told)
 
 
@@ -100,7 +105,8 @@ def begin(data: Any, settings: Settings, footers: Callable[[int, int], None] | N
     runs.run()
     found, header, arrays = runs.decide()
     packed = store.pack("checkpoint", header, arrays)
-    runs.clear()
+    if checkpoints:  # or a kill before the next one would begin the pilot anew; this drops those of the pilot that come later
+        checkpoints.save(*header["cursor"], header, arrays)
     begun = Begun(store.unpack("checkpoint", packed, "the pilot"), found)
     return runs.source, with_size(settings, int(found["chosen"])), begun
 
