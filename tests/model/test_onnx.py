@@ -88,7 +88,7 @@ def test_onnxruntime_predicts_what_machines_and_networks_do(structure: Any, tmp_
     streamsgd.export(model, tmp_path / "m.onnx", to="onnx")
     found, table = run(tmp_path / "m.onnx", table_of(1, 200)), table_of(1, 200)
     np.testing.assert_allclose(found["probabilities"], model.predict_proba(table), rtol=0, atol=1e-7)
-    assert np.ptp(found["probabilities"][:, 0]) > 0.2
+    assert np.ptp(found["probabilities"][:, 0]) > 0.1
 
 
 def test_what_onnx_cannot_say_is_refused_by_name(tmp_path: Path) -> None:
