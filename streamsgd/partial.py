@@ -28,6 +28,7 @@ from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.start import check_keeps, read_start, start_from
+from streamsgd.training.strata import wants_strata
 
 if TYPE_CHECKING:
     import os
@@ -196,6 +197,8 @@ def _settings_of_tables(target: str, given: dict[str, Any]) -> Settings:
     if settings.rare not in ("none", "auto"):
         raise _all_at_once("--rare")
     shuffle = "corgi" if settings.shuffle == "auto" else settings.shuffle
+    if wants_strata(settings):
+        raise _all_at_once(f"--shuffle {shuffle}")
     if getattr(make("shuffle", shuffle), "rewrites", False):
         raise _all_at_once(f"--shuffle {shuffle}")
     if settings.optimizer != "auto" and (reduces(part := make("optimizer", settings.optimizer)) or judges(part)):

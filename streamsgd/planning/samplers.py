@@ -9,7 +9,8 @@ side_by_side                     whether units larger than a chunk are streamed 
 
 rewrites                         whether the rows are shuffled on disk first, and these are read (not there: no)
 
-and, if rows of a chunk are drawn with replacement, as often as there are rows, `replaces`; the data is then one chunk.
+and, if rows of a chunk are drawn with replacement, as often as there are rows, `replaces`; the data is then one chunk;
+`strata`, with `share` and `batch`, if batches have fixed shares of two classes.
 
 Order is a pure function of its arguments. Cost: 8 bytes and about 30 ns per unit and epoch.
 """
@@ -99,6 +100,27 @@ class Independent(NamedTuple):
         return np.arange(n_units)
 
 
+class Stratified(NamedTuple):
+    """Batches with a fixed share of positives, weighted so that gradients stay what they are on average; else as corgi.
+
+    Variance of a batch's mean gradient: sum over classes of pi_c^2 S_c^2 / b_c, pi_c the share of the class in the chunk, b_c
+    its rows in the batch.
+    """
+
+    share: float = 0.5
+    batch: int = 0
+    """Rows of a batch; 0 for those of --batch-size."""
+
+    mixes_rows = True
+    side_by_side = True
+    strata = True
+    source = "stratified sampling: Cochran 1977, Sampling Techniques, chapter 5"
+
+    def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
+        """Return a uniform permutation."""
+        return Corgi.order(self, n_units, seeds)  # type: ignore[arg-type]
+
+
 class Sequential(NamedTuple):
     """Visit every row in the order of the data."""
 
@@ -146,6 +168,11 @@ class Repeated(NamedTuple):
 def repeated(sampler: Any) -> Any:
     """Return a sampler that visits units in every epoch as this one does in the first."""
     return Repeated(sampler)
+
+
+def has_strata(sampler: Any) -> bool:
+    """Whether batches have fixed shares of the classes."""
+    return bool(getattr(sampler, "strata", False))
 
 
 def replaces(sampler: Any) -> bool:

@@ -91,6 +91,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "block": samplers.Block,
         "full-chunk": samplers.FullChunk,
         "iid": samplers.Independent,
+        "stratified": samplers.Stratified,
     },
     "batch_size": {"adaptive": batches.Adaptive, "pilot": batches.Pilot},
     "prior": {

@@ -19,8 +19,9 @@ from streamsgd.errors import BudgetError, DataError
 from streamsgd.kernels.encode.shuffle import N_BUCKETS, merge
 from streamsgd.planning.budget import tile_rows
 from streamsgd.planning.chunks import Plan, make_plan
-from streamsgd.planning.samplers import Sequential, replaces
+from streamsgd.planning.samplers import Sequential, has_strata, replaces
 from streamsgd.stream.chunk import DRAWN_ROWS, LoadedChunk
+from streamsgd.stream.strata import stratify
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -140,9 +141,11 @@ def ordered(
     starts, counts, helds = (
         np.concatenate([getattr(piece, name) for piece in loaded]) for name in ("starts", "counts", "helds")
     )
-    order, drawn = room[1][: int(counts.sum())], replaces(plan.sampler)
-    key = plan.key(chunk.epoch, chunk.number, stream=1)
-    if drawn:
+    order, strata = room[1][: int(counts.sum())], plan.sampler if has_strata(plan.sampler) else None
+    drawn, key = replaces(plan.sampler) or strata is not None, plan.key(chunk.epoch, chunk.number, stream=1)
+    if strata is not None:
+        order = stratify(room[0], starts, counts, key, share=strata.share, batch=strata.batch)
+    elif drawn:
         draw(starts, counts, key, order)
     else:
         merge(counts, key, bool(plan.sampler.mixes_rows), order, *np.empty((2, N_BUCKETS + 1), np.int64))

@@ -20,6 +20,7 @@ from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.rates import scale_rate
+from streamsgd.training.strata import wants_strata
 from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors, with_noise
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
         or settings.combine == "sync"
         or settings.clip_norm is not None
         or settings.clip_value is not None
+        or wants_strata(settings)
     )
     of_batches |= settings.average != "none" and bool(penalty._fields)
     model = model_of_kernels(settings, encoding)

@@ -23,7 +23,7 @@ from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
-from streamsgd.planning.samplers import repeated, replaces
+from streamsgd.planning.samplers import has_strata, repeated, replaces
 from streamsgd.settings.batches import adaptive, check_known
 from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
@@ -50,6 +50,7 @@ from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
+from streamsgd.training.strata import with_batch
 from streamsgd.training.structure import check_structure
 
 if TYPE_CHECKING:
@@ -188,7 +189,11 @@ def _job(
     else:
         reference = _known_plan(look, settings, recipe, budget.useful_rows or budget.chunk_rows)
         order = choose_order(settings, recipe, plan, reference, batch_size(settings, parts), looks=look.orders)
-    plan = replace(plan, sampler=repeated(order.sampler) if thinner else order.sampler)
+    sampler = with_batch(order.sampler, settings, parts, lanes, batch_size(settings, parts))
+    if has_strata(sampler):
+        # Strata change weights, so that each row must bring its own.
+        recipe = replace(recipe, class_weights=recipe.class_weights or (1.0, 1.0))
+    plan = replace(plan, sampler=repeated(sampler) if thinner else sampler)
     check_draws(plan)
     if plan.sliced.any() and not order.layout and look.orders.new("slices"):
         log.warning(

@@ -28,6 +28,7 @@ from streamsgd.training.history import History
 from streamsgd.training.phases import wanted
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
+from streamsgd.training.strata import wants_strata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,8 @@ def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
         if getattr(settings, name) != plain:
             flag = "--from" if name == "start" else f"--{name.replace('_', '-')}"
             raise SettingsError(f"runs that share a decode learn in this process, in epochs alone: leave {flag} out")
+    if wants_strata(settings):
+        raise SettingsError(f"--shuffle {settings.shuffle} is for one run, whose batches have strata: leave it out")
 
 
 def check_together(job: Job) -> None:
