@@ -17,7 +17,7 @@ from streamsgd.cli.common import (
 )
 from streamsgd.cli.flags import CALIBRATED, DATA, MODEL, OWN_LOSS, output_flags, settings_flags
 from streamsgd.cli.pages import Sectioned
-from streamsgd.settings.fields import SAMPLED
+from streamsgd.settings.scope import SAMPLED
 
 
 @click.command(

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.time_texts import as_moments, moment_type
 from streamsgd.data.types import is_text, meaning
 from streamsgd.errors import DataError
 
@@ -82,6 +83,8 @@ def delivered(kind: Any, wanted: Any) -> Any:
     if there == "instant" and here in ("instant", "date"):
         unit = plain.unit if here == "instant" else "ms" if pa.types.is_date64(plain) else "s"
         return pa.timestamp(unit, values.tz)
+    if here == "text" and there == "instant":
+        return moment_type(zoned=bool(values.tz))
     if {here, there} == {"list", "vector"} or (here == there and here in ("list", "vector", "map")):
         return _delivered_inside(plain, values, here, there)
     if here != there and {here, there} <= {"number", "flag"}:
@@ -256,6 +259,7 @@ _CONVERSIONS: tuple[tuple[Any, Any], ...] = (
     (lambda kind, target: pa.types.is_fixed_size_list(target) and not pa.types.is_fixed_size_list(kind), _as_vectors),
     (lambda kind, target: pa.types.is_boolean(target) and not pa.types.is_boolean(kind), _as_flags),
     (lambda kind, target: pa.types.is_date(target) and pa.types.is_timestamp(kind), _as_days),
+    (lambda kind, target: is_text(kind) and pa.types.is_timestamp(target), as_moments),
 )
 
 

@@ -1,7 +1,8 @@
 """Categories: how values that are no numbers, or not meant as such, become coordinates of weights.
 
 A column with few distinct values in the sample is one-hot: a weight for each value. Others share a hashed space. In both null
-is a value of its own.
+is a value of its own. Where many rows have values that came once or twice in all of the data, these share the weight of values
+not seen, which is all that a new value has.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamsgd.features.calendar import TIME_PARTS, part_of
 from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, NoValuesError, Scattered
 from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
+from streamsgd.features.unset import leaves_open
 from streamsgd.features.values import count_values, why_values
 from streamsgd.features.write import write_slots
 from streamsgd.kernels.encode.categories import Crosses, find_ranges
@@ -239,7 +241,10 @@ class Categories(ColumnKind):
         if profile.nulls == profile.rows and (column.whole or pa.types.is_null(column.type)):
             raise NoValuesError(column.name)
         known = column.settings.values and (column.whole or profile.unseen <= UNSEEN)
-        values = _one_hot(profile) if known and 0 < profile.n_values <= MOST_EXACT else ()
+        free = column.whole and column.asked is None and leaves_open(column.settings)
+        shares = free and profile.many_rare and 0 < profile.n_common <= MOST_EXACT
+        n_values = profile.n_common if shares else profile.n_values
+        values = _one_hot(profile, n_values) if known and 0 < n_values <= MOST_EXACT else ()
         distinct = len(values) or (profile.n_values if column.whole else profile.distinct)
         return [CategoryColumn(column.name, column.name, str(column.type), values=values, distinct=distinct)]
 
@@ -281,9 +286,9 @@ class Categories(ColumnKind):
         return why_values(profile, whole=whole)
 
 
-def _one_hot(seen: ValueProfile) -> tuple[str, ...]:
-    """Return the values in their order; none if one is not UTF-8, or too long to be stored in a model."""
-    values = sorted(seen.counted[0].to_pylist())
+def _one_hot(seen: ValueProfile, n: int) -> tuple[str, ...]:
+    """Return the n most frequent values in their order; none if one is not UTF-8, or too long to be stored in a model."""
+    values = sorted(seen.counted[0].slice(0, n).to_pylist())
     if max(map(len, values)) > LONGEST_NAME:
         return ()
     try:

@@ -22,11 +22,13 @@ from streamsgd.features.kinds import KINDS
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.profile import profile_columns
 from streamsgd.features.ragged import RaggedColumn
+from streamsgd.features.sentinels import Sentinel
 from streamsgd.settings.policies import check_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from streamsgd.features.advice import Advice
     from streamsgd.features.column import ColumnKind
     from streamsgd.features.roles import Roles
     from streamsgd.features.sample import Sample
@@ -42,12 +44,26 @@ LEAST_BITS, MOST_BITS = 18, 22
 """... within these powers of two (docs/defaults.md has the losses by `bits`)."""
 
 
-def choose_encoding(
-    look: Sample, roles: Roles, bins_pay: Callable[[list[Any]], bool] | None = None
-) -> tuple[Encoding, dict[str, str]]:
+class NoAdvice:
+    """Columns are what their types say."""
+
+    def revise(self, roles: Roles, profiles: Any) -> tuple[Roles, Any]:
+        """Return them as they are."""
+        return roles, profiles
+
+    def __call__(self, configs: list[Any]) -> bool:
+        """Say that no bins pay."""
+        return False
+
+    def crosses(self, configs: list[Any], *, has_own: bool) -> list[Any]:
+        """Return none."""
+        return []
+
+
+def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None = None) -> tuple[Encoding, dict[str, str]]:
     """Decide how every feature is encoded, and say why, by column.
 
-    `bins_pay` is asked about numbers alone: it is given what they become with their bins, and says whether that is better.
+    `advice` is asked what values stand for, and about numbers alone whether they are better with their bins.
 
     Raises
     ------
@@ -61,18 +77,21 @@ def choose_encoding(
     for name in ("missing", "scale", "transform"):
         check_policies(name, getattr(settings, name), roles.features)
     profiles, whole = profile_columns(look, roles), look.sees_all(roles.features)
+    advice = advice or NoAdvice()
+    roles, profiles = advice.revise(roles, profiles)
 
     def candidate(name: str, *, mixed: bool) -> Candidate:
         kind, features = schema.field(name).type, frozenset(roles.features)
-        return Candidate(name, kind, settings, roles.asked.get(name), whole, mixed, features, partial(look.scan, name))
+        seen = (whole, mixed, features, name in look.sentinels, partial(look.scan, name))
+        return Candidate(name, kind, settings, roles.asked.get(name), *seen)
 
     taken = {name: _taken(candidate(name, mixed=False), _own(roles, name), profiles[name]) for name in roles.kinds}
     mixed = any(_is_mixed(roles, name, chosen) for name, chosen in taken.items())
     empty = []
-    if not mixed and bins_pay is not None:
+    if not mixed:
         with suppress(NoValuesError):  # said below
             binned = [_taken(candidate(name, mixed=True), roles.kinds[name], profiles[name]) for name in roles.kinds]
-            mixed = bins_pay([config for chosen in filter(None, binned) for config in chosen[1]])
+            mixed = advice([config for chosen in filter(None, binned) for config in chosen[1]])
     for name in roles.kinds:
         try:
             taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])
@@ -92,8 +111,11 @@ def choose_encoding(
         by_kind.setdefault(kind, []).extend(kind.combine(configs, roles, schema, settings))
     for kind in KINDS:
         configs += kind.combine(configs, roles, schema, settings)
+    configs += advice.crosses(configs, has_own=bool(roles.own))
     own = [custom_columns(kind, by_kind[kind]) for kind in roles.own if by_kind[kind]]
-    return _placed(_encoding(configs, own), settings, look.dataset.n_rows), reasons
+    encoding = _placed(_encoding(configs, own), settings, look.dataset.n_rows)
+    found = tuple(Sentinel(*pair) for pair in look.sentinels.items() if pair[0] in encoding.sources)
+    return msgspec.structs.replace(encoding, sentinels=found or msgspec.UNSET), reasons
 
 
 def _say_empty(names: Sequence[str], *, has_others: bool) -> None:

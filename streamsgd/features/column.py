@@ -62,6 +62,8 @@ class Candidate:
     """Whether rows are lists of entries anyway, because of other columns."""
     features: frozenset[str] = frozenset()
     """Names of all features."""
+    sentinels: bool = False
+    """Whether some of its numbers stand for missing, which says more than nothing: it gets an indicator."""
     scan: Callable[[], Iterator[Any]] = lambda: iter(())
     """Reads the column over all of the data, as Arrow columns one after another."""
 

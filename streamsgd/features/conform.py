@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
+from streamsgd.data.time_texts import moment_type
 from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, parse_type
 from streamsgd.errors import DataError
 from streamsgd.features.encoding import check_columns
@@ -24,7 +25,9 @@ log = logging.getLogger("streamsgd")
 def with_types(encoding: Encoding, dataset: Dataset, names: Iterable[str]) -> Encoding:
     """Return an encoding that keeps the logical types of these columns."""
     types = tuple(column_type(name, dataset.schema.field(name).type) for name in dict.fromkeys(names))
-    return msgspec.structs.replace(encoding, types=types)
+    stored = dataset.source.schema
+    told = [t.name for t in types if t.means == "instant" and t.name in stored.names and is_text(stored.field(t.name).type)]
+    return msgspec.structs.replace(encoding, types=types, moments=tuple(told) or msgspec.UNSET)
 
 
 def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others: Iterable[str] = ()) -> Dataset:
@@ -87,7 +90,9 @@ def column_types(
             read[name] = pa.float64() if before is None else arrow_type(before)
             continue
         found = schema.field(name).type
-        if before is not None:
+        if before is not None and is_text(found) and name in (encoding.moments or ()):
+            found = moment_type(zoned=bool(before.zone))
+        elif before is not None:
             found = arrow_type(before) if name in folders else _compared(before, found, what, where)
         read[name] = found
     if absent:

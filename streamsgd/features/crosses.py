@@ -55,7 +55,7 @@ class Crosses(Categories):
             A cross names what is no feature, or cannot be crossed, or is given twice.
 
         """
-        crosses = [_cross(entry, chosen) for entry in settings.cross]
+        crosses = [_cross(entry, chosen) for entry in settings.cross if entry not in ("auto", "none")]
         twice = Counter(cross.name for cross in crosses).most_common(1)
         if twice and twice[0][1] > 1:
             raise SettingsError(f"--cross {twice[0][0]} is given twice")

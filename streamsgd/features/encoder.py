@@ -8,6 +8,7 @@ import numpy as np
 
 from streamsgd.errors import DataError
 from streamsgd.features.column import Destination, Scattered
+from streamsgd.features.sentinels import nulled
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Encoder:
 
         """
         named = dict(zip(self.sources, columns, strict=True))
+        named = nulled(named, self.encoding.nulls) if self.encoding.nulls else named
         rows = Destination(dest, block, y, weight)
         return Scattered.joined([kind.scatter(named, rows) for kind in self.kinds])
 

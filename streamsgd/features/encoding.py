@@ -19,6 +19,7 @@ from streamsgd.features.kinds import BY_NAME, CATEGORIES, LISTS, NUMBERS
 from streamsgd.features.layout import Layout
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.ragged import RaggedColumn
+from streamsgd.features.sentinels import Sentinel
 from streamsgd.kernels.structs.rows import OWN, TAIL
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     hashed: Hashed | None = None
     custom: tuple[CustomColumns, ...] | msgspec.UnsetType = msgspec.UNSET
     """Columns of kinds of one's own; not in the file where there are none."""
+    sentinels: tuple[Sentinel, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Numbers that are null, by column; not in the file where there are none."""
+    moments: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Columns of texts that say moments, read as such; not in the file where there are none."""
     types: tuple[ColumnType, ...] = ()
     """The logical types of all columns that training read; none in models of older versions."""
 
@@ -162,7 +167,16 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
             for config in configs:
                 for name in kind.sources(config):
                     words[name].append(kind.explain(config))
+        for name in self.moments or ():
+            words.get(name, []).insert(0, "texts that say moments, in seconds since 1970")
+        for sentinel in self.sentinels or ():
+            words[sentinel.column].append(sentinel.told)
         return words
+
+    @cached_property
+    def nulls(self) -> dict[str, tuple[float, ...]]:
+        """Numbers that are null, by column."""
+        return {sentinel.column: sentinel.values for sentinel in self.sentinels or ()}
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ def encoding_faults(encoding: Encoding) -> Iterator[Fault]:
             yield f"types[{k}].size", f"is {kept.size}, not from 0 to {MOST_ITEM}"
         if kept.of and kept.of not in MEANT:
             yield f"types[{k}].of", f"is {kept.of!r}, none of {', '.join(MEANT)}"
+    yield from _of_sentinels(encoding)
     yield from _of_crosses(encoding)
     yield from _of_space(encoding.hashed, at)
     hashed = [category.name for category in encoding.categories if not category.own]
@@ -112,6 +113,14 @@ def _of_ragged(field: str, tail: RaggedColumn) -> Iterator[Fault]:
         yield f"{field}.distinct", f"is {tail.distinct}, below 0"
     if not 0.0 <= tail.mean_entries <= MOST_ENTRIES:
         yield f"{field}.mean_entries", f"is {tail.mean_entries}, not from 0 to {MOST_ENTRIES:g}"
+
+
+def _of_sentinels(encoding: Encoding) -> Iterator[Fault]:
+    for k, sentinel in enumerate(encoding.sentinels or ()):
+        if sentinel.column not in encoding.sources:
+            yield f"sentinels[{k}].column", f"is {sentinel.column!r}, which is no column"
+        if not all(map(math.isfinite, sentinel.values)):
+            yield f"sentinels[{k}].values", "are not all finite"
 
 
 def _of_crosses(encoding: Encoding) -> Iterator[Fault]:

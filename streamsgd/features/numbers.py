@@ -145,7 +145,8 @@ def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile)
             shift, scale = _scaling(scaling, moments, seen, transform)
             middle = float(seen.quantiles(0.5, transform)) if missing == "median" and seen.raw.n else moments.mean
             fill = ((middle if missing != "zero" else 0.0) - shift) * scale
-            indicator = missing == "indicator" and seen.raw.missing > 0 and not (heavy and transform == "log1p")
+            flagged = missing == "indicator" or column.sentinels
+            indicator = flagged and seen.raw.missing > 0 and not (heavy and transform == "log1p")
             source = column.name if own != column.name else ""
             yield NumberColumn(own, str(column.type), shift, scale, fill, indicator, transform, item, source)
 

@@ -5,7 +5,7 @@ Everything decided here is frozen in the model. Small data is looked at as a who
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.arrow import as_double, entry_counts
+from streamsgd.features.sentinels import nulled
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours
 
@@ -64,6 +65,8 @@ class Sample:
     filter: Any = None
     filter_columns: tuple[str, ...] = ()
 
+    sentinels: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Numbers that are null, by column: as soon as they are found."""
     piece_bytes: int = 0
     """Bytes of values of no fixed width in the piece that has the most."""
     kept_bytes: int = 0
@@ -130,10 +133,10 @@ class Sample:
             name: pa.chunked_array([chunk for part in parts for chunk in _chunks(part[k])], type=parts[0][k].type)
             for k, name in enumerate(wanted)
         }
-        if self.filter is None:
-            return flat
-        keep = pa.array(self.filter.keep(flat, self.dataset.source.where(piece)))
-        return {name: flat[name].filter(keep) for name in names}
+        if self.filter is not None:
+            keep = pa.array(self.filter.keep(flat, self.dataset.source.where(piece)))
+            flat = {name: flat[name].filter(keep) for name in names}
+        return nulled(flat, self.sentinels) if self.sentinels else flat
 
     def _parts(self, piece: Piece, names: tuple[str, ...], texts: frozenset[str], most: int | None) -> list[list[Any]]:
         """Return the rows of a piece until their values, measured, take more than `most` bytes, however they come."""

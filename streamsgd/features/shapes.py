@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.types import is_number_list
+from streamsgd.data.normalise import undictionaried
+from streamsgd.data.time_texts import says_moments
+from streamsgd.data.types import is_bytes, is_number_list, is_text
 from streamsgd.errors import DataError
 from streamsgd.features.roles import Roles, choose
 
@@ -18,9 +21,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamsgd")
 
+HEAD = 64
+"""Rows by which texts are told from moments, mostly; then by ..."""
 
-def choose_roles(look: Sample) -> tuple[Dataset, Roles]:
+MOST_PIECES = 8
+"""... so many pieces of the look."""
+
+COMES_BACK = 0.01
+"""Share of the rows whose value came once, up to which texts that say moments are categories: days of a month come back."""
+
+
+def choose_roles(look: Sample, *, moments: bool = True) -> tuple[Dataset, Roles]:
     """Give every column its role; return the data too, with lists of numbers of one length as vectors.
+
+    With `moments`, texts that say moments are those: not where a model has decided.
 
     Raises
     ------
@@ -34,12 +48,53 @@ def choose_roles(look: Sample) -> tuple[Dataset, Roles]:
     if left_out and not settings.features:
         told = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
         log.warning("not taken as features unless --features names them: %s", told)
+    dataset = with_moments(look, roles) if moments else dataset
+    roles = choose(settings, dataset.schema, aside=dataset.aside)
     kinds = {name: dataset.schema.field(name).type for name in roles.features}
     lists = [name for name, kind in kinds.items() if is_number_list(kind) and roles.asked.get(name) != "category"]
     if not lists:
         return dataset, roles
     dataset = dataset.retyped({name: _vector(kinds[name], _lengths(look, name), name) for name in lists})
     return dataset, choose(settings, dataset.schema, aside=dataset.aside)
+
+
+def with_moments(look: Sample, roles: Roles) -> Dataset:
+    """Return the data with texts that say moments, and hardly ever come back, as moments; say so of each."""
+    dataset, (first, *_) = look.dataset, [*look.sample(roles.features), None]
+    free = [name for name in roles.features if name not in {*roles.asked, *look.filter_columns}]
+    texts = tuple(name for name in free if _is_string(dataset.schema.field(name).type) and not roles.own)
+    if first is None or not texts:
+        return dataset
+    head = look.columns(replace(first, stop=min(first.stop, HEAD)), texts)
+    likely = [name for name in texts if says_moments(_texts(head[name])) is not None]
+    found = {name: kind for name in likely if (kind := _moments_of(look, name)) is not None}
+    if not found:
+        return dataset
+    log.info(
+        "%s: strings that say moments and hardly ever come back, read as times, and as missing where they say none; "
+        "--categorical takes them as strings, --time-parts adds hour, weekday and month",
+        ", ".join(map(repr, found)),
+    )
+    return dataset.retyped(found)
+
+
+def _moments_of(look: Sample, name: str) -> Any | None:
+    """Return the type of the moments that a column of texts says, if it does and they do not come back."""
+    pieces = look.sample((name,))[:MOST_PIECES]
+    texts = pa.concat_arrays([_texts(look.columns(piece, (name,))[name]) for piece in pieces]).drop_null()
+    once = int((pc.value_counts(texts).field("counts").to_numpy() == 1).sum())
+    return says_moments(texts) if once > COMES_BACK * len(texts) else None
+
+
+def _is_string(kind: Any) -> bool:
+    return is_text(kind) and not is_bytes(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+def _texts(column: Any) -> Any:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return pa.chunked_array(
+        [undictionaried(chunk).cast(pa.large_string()) for chunk in chunks], pa.large_string()
+    ).combine_chunks()
 
 
 def _lengths(look: Sample, name: str) -> tuple[int, int]:

@@ -24,6 +24,15 @@ WORDS_OF_TEXT, DISTINCT_TEXT = 4.0, 0.5
 LONG_BYTES = 512
 """Bytes of values, on average, from which on they are told apart by digests."""
 
+RARE = 2
+"""Rows of a value up to which it is rare."""
+
+MANY_RARE, LEAST_RARE = 0.01, 50
+"""Share of the rows, and rows, from which on rare values share a weight."""
+
+NEVER = 0.99
+"""Share of the rows whose value is theirs alone, from which on a column names rows."""
+
 WORTH_SAYING = 1.5
 """Words per value from which on they are mentioned."""
 
@@ -83,6 +92,29 @@ class ValueProfile:
         """Share of further rows that will bring a value that was not seen, estimated."""
         counts = self.counted[1]
         return float(np.sum(counts == 1)) / max(1, int(counts.sum()))
+
+    @property
+    def n_common(self) -> int:
+        """Distinct values that came more than twice."""
+        return int(np.sum(self.counted[1] > RARE))
+
+    @property
+    def rare_share(self) -> float:
+        """Share of the rows whose value came once or twice."""
+        counts = self.counted[1]
+        return float(counts[counts <= RARE].sum()) / max(1, int(counts.sum()))
+
+    @property
+    def many_rare(self) -> bool:
+        """Whether rows whose value came once or twice are so many that a weight for all of them can be learned."""
+        counts = self.counted[1]
+        return self.rare_share >= MANY_RARE and int(counts[counts <= RARE].sum()) >= LEAST_RARE
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether there are values that come again."""
+        counts = self.counted[1]
+        return int(counts.sum()) < LEAST_RARE or float(np.sum(counts == 1)) < NEVER * float(counts.sum())
 
     @property
     def is_prose(self) -> bool:

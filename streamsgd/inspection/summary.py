@@ -19,8 +19,8 @@ from streamsgd.data.open import is_by_file, open_data, open_whole
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError
+from streamsgd.features.advice import Advice
 from streamsgd.features.arrow import as_float
-from streamsgd.features.bins_pay import BinsPay
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.names import expand
@@ -170,7 +170,7 @@ def _add_choices(dataset: Dataset, settings: Settings, columns: list[ColumnSumma
     dataset, roles = choose_roles(Sample(dataset, settings))
     require(dataset, roles.read)
     look = Sample(dataset, settings)
-    encoding, reasons = choose_encoding(look, roles, BinsPay(look, choose_target(look, roles.target, settings.task)))
+    encoding, reasons = choose_encoding(look, roles, Advice(look, choose_target(look, roles.target, settings.task)))
     taken = encoding.taken_as()
     for column in columns:
         column.usable |= column.name in taken

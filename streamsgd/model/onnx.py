@@ -110,7 +110,14 @@ class Graph:
         """Return a column as it is given, (n_rows, 1)."""
         kind = self.onnx.TensorProto.STRING if text else self.onnx.TensorProto.DOUBLE
         self.inputs[column] = self.onnx.helper.make_tensor_value_info(column, kind, ["n", 1])
-        return column
+        return self._without_sentinels(column) if not text and column in self.model.encoding.nulls else column
+
+    def _without_sentinels(self, column: str) -> str:
+        """Return a column with NaN for what is missing in it."""
+        found = column
+        for value in self.model.encoding.nulls[column]:
+            found = self.node("Where", [self.node("Equal", [column, self.constant(value)]), self.constant(np.nan), found])
+        return found
 
     def _number(self, place: int, config: NumberColumn) -> None:
         """Add weight * ((x - shift) * scale), the fill where it is missing, and the weight of its being missing."""

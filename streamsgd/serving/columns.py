@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.errors import DataError
 from streamsgd.serving.hashing import NULL, absorb_all, finish, murmur
-from streamsgd.serving.values import as_number, as_text, check_midnight, check_zone, part, refusal
+from streamsgd.serving.values import as_number, as_text, check_midnight, check_zone, moment_in, part, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,11 +75,15 @@ class Reader(NamedTuple):
     of: str
     zone: bool
     size: int
+    says_moments: bool = False
+    """Whether texts say moments, as in training."""
+    nulls: frozenset[float] = frozenset()
+    """Numbers that are missing."""
 
     def number(self, value: Any) -> float:
         """Return it as a number, NaN for null."""
         found: float = self._checked(as_number, value)
-        return found
+        return math.nan if found in self.nulls else found
 
     def text(self, value: Any) -> bytes | None:
         """Return the bytes by which it is known."""
@@ -93,6 +97,8 @@ class Reader(NamedTuple):
 
     def _checked(self, read: Callable[[Any, str], Any], value: Any) -> Any:
         try:
+            if self.says_moments and isinstance(value, str):
+                value = moment_in(value, zoned=self.zone)
             if self.means in ("instant", "date") and value is not None:
                 self._check_moment(value)
             return read(value, self.means)

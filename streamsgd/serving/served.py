@@ -68,7 +68,7 @@ class Served:
         self._nulls = settings.get("missing_columns") == "null"
         self._outputs = [weights[k::n_outputs] for k in range(n_outputs)]
         self._intercepts = [output[-1] for output in self._outputs]
-        self._readers = {column["name"]: _reader(column) for column in encoding["types"]}
+        self._readers = {column["name"]: _reader(column, encoding) for column in encoding["types"]}
         given = encoding["hashed"]
         self._space = Space(given["first"], (1 << given["bits"]) - 1) if given else Space(0, 0)
         self._set_numbers(encoding["columns"], settings.get("missing") or ())
@@ -258,7 +258,8 @@ class Served:
             (plain if config["item"] < 0 else vectors).setdefault(source, []).append(number)
         # Integers and floats in columns of another meaning are for their readers to refuse.
         readers = {name: self._read(name) for name in plain}
-        self._numbers = [(name, readers[name].means == "number", readers[name].number, n) for name, n in plain.items()]
+        direct = {name for name, reader in readers.items() if reader.means == "number" and not reader.nulls}
+        self._numbers = [(name, name in direct, readers[name].number, n) for name, n in plain.items()]
         self._vectors = [(name, self._read(name).numbers, numbers) for name, numbers in vectors.items()]
 
     def _set_categories(self, configs: Sequence[dict[str, Any]], crosses: Sequence[dict[str, Any]]) -> Categories:
@@ -297,9 +298,12 @@ def _check(loss: str, encoding: dict[str, Any]) -> None:
         )
 
 
-def _reader(column: dict[str, Any]) -> Reader:
+def _reader(column: dict[str, Any], encoding: dict[str, Any]) -> Reader:
+    name = column["name"]
+    nulls = frozenset(value for given in encoding.get("sentinels", ()) if given["column"] == name for value in given["values"])
+    moments = name in encoding.get("moments", ())
     return Reader(
-        column["name"], column["means"], column.get("of", ""), bool(column.get("zone", "")), int(column.get("size", 0))
+        name, column["means"], column.get("of", ""), bool(column.get("zone", "")), int(column.get("size", 0)), moments, nulls
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,11 @@ EPOCH_DAY = 719_163
 
 UTC = dt.timezone.utc  # noqa: UP017  the same, and what tests of identity meet
 
+_DAY, _TIME, _ZONE = r"^\d{4}-\d{2}-\d{2}", r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?", r"(Z|[+-]\d{2}:?\d{2})$"
+
+ZONED, PLAIN = f"{_DAY}{_TIME}{_ZONE}", f"{_DAY}({_TIME})?$"
+"""Texts that say moments, as in `data.time_texts`."""
+
 TEXT = ("text", "bytes")
 
 
@@ -24,6 +30,16 @@ def plain(value: Any) -> Any:
     """Return a value of NumPy's as one of Python's; others as they are."""
     item = getattr(value, "item", None)
     return item() if item is not None and getattr(value, "ndim", 1) == 0 else value
+
+
+def moment_in(text: str, *, zoned: bool) -> dt.datetime | None:
+    """Return the moment that a text says as training read it, else None."""
+    if not re.match(ZONED if zoned else PLAIN, text):
+        return None
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def as_number(value: Any, means: str) -> float:

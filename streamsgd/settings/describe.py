@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import inspect
 
-from streamsgd.settings.fields import PREFIX, Settings
+from streamsgd.settings.fields import Settings
+from streamsgd.settings.scope import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -128,6 +128,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Average the weights after every step from here on, in epochs, e.g. 0.05; auto is a tenth of the run."
         ),
     ] = "none"
+    forget: Annotated[
+        Count | None,
+        Meta(
+            description="Rows after which what the optimizer remembers of a row counts half, for data whose meaning drifts, "
+            "with --shuffle none; default: all count alike."
+        ),
+    ] = None
     polish: Annotated[
         int,
         Meta(
@@ -196,7 +203,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(description="Timestamps whose hour, weekday and month are categories too; ts.hour is for one part of ts alone."),
     ] = ()
     cross: Annotated[
-        Names, Meta(description="Combinations that get weights, e.g. site*device; at most one member may be a number.")
+        Names,
+        Meta(
+            description="Combinations that get weights, e.g. site*device; at most one member may be a number; auto (the "
+            "default) takes up to three pairs that a look says pay, none takes none."
+        ),
     ] = ()
     bits: Annotated[
         Annotated[int, Meta(ge=8, le=30)] | Literal["auto"],
@@ -223,6 +234,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "becomes; indicator is mean and a feature that is 1 there."
         ),
     ] = ()
+    sentinels: Annotated[
+        Names,
+        Meta(
+            description="Numbers that stand for missing, as -9999, or COLUMN=-9999; auto (the default) takes those that are "
+            "far from all others and come often, and says which; none, or COLUMN=none, takes numbers as they are."
+        ),
+    ] = ()
     missing_columns: Annotated[
         Literal["error", "null"], Meta(description="A feature that a file lacks: an error, or null in all its rows.")
     ] = "error"
@@ -237,7 +255,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shuffle: Annotated[
         str,
         Meta(
-            description="Sampler: corgi, external (on disk first), none, block, full-chunk or iid (with replacement); auto is "
+            description="Sampler: corgi, external (on disk first), none, block, full-chunk, iid (with replacement) or stratified; auto is "
             "corgi, or external where the target shows that chunks mix too little."
         ),
     ] = "auto"
@@ -362,31 +380,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "than 1 GB of files, else threads, which start at once. The bits are the same."
         ),
     ] = "auto"
-
-
-SAMPLING = ("method", "prior", "temperature", "chains", "draws")
-"""Settings that say nothing of a run that draws no weights."""
-
-SAMPLED = {"method": "sgld-cv", "polish": 50}
-"""What sample sets of its own, unless it is set otherwise."""
-
-RUN_ONLY = frozenset(
-    [
-        *("memory", "threads", "executor", "cpu", "workers", "scheduler", "straggler", "resume", "time_limit", "io_timeout"),
-        *(
-            "checkpoint",
-            "checkpoint_every",
-            "checkpoint_chunks",
-            "checkpoint_keep",
-            "cache_dir",
-            "cache",
-            "cache_size",
-            "keep_cache",
-            "strict",
-        ),
-    ]
-)
-"""Settings that may change between a run and its resumption: they do not touch the model."""
-
-PREFIX = "STREAMSGD_"
-"""Of environment variables: STREAMSGD_BATCH_SIZE is batch_size."""

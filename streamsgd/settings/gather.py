@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.errors import SettingsError
 from streamsgd.messages import letters_apart, nearest
 from streamsgd.settings.describe import describe
-from streamsgd.settings.fields import PREFIX
+from streamsgd.settings.scope import PREFIX
 
 if TYPE_CHECKING:
     import os

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest
-from streamsgd.settings.fields import RUN_ONLY, Settings
+from streamsgd.settings.fields import Settings
 from streamsgd.settings.gather import split_list
 from streamsgd.settings.make import make_settings
+from streamsgd.settings.scope import RUN_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,9 +15,10 @@ from streamsgd.messages import nearest, parse_bytes
 from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
 from streamsgd.settings.describe import describe
-from streamsgd.settings.fields import RUN_ONLY, SAMPLING, Settings
+from streamsgd.settings.fields import Settings
 from streamsgd.settings.folds import fold_of
-from streamsgd.settings.policies import POLICIES, check_policies, split_kind
+from streamsgd.settings.policies import POLICIES, check_policies, sentinels_of, split_kind
+from streamsgd.settings.scope import RUN_ONLY, SAMPLING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,6 +118,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     checks: dict[str, Callable[[Any], Any]] = {kind: partial(make, kind) for kind in PARTS}
     checks["batch_size"] = _check_size
     checks |= {name: partial(check_policies, name) for name in POLICIES}
+    checks["sentinels"] = lambda entries: sentinels_of(entries, "")
     checks["column_kind"] = lambda entries: [make_own("column kind", split_kind(entry)[1]) for entry in entries]
     for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
         value = getattr(settings, name)
@@ -159,6 +161,8 @@ def identity(settings: Settings) -> dict[str, Any]:
         "rare",
         "model",
         "recalibrate",
+        "forget",
+        "sentinels",
     )
     unset = [name for name in names if found[name] in (None, False, (), [], "none", "linear")]
     for name in [*unset, *([] if settings.method else SAMPLING)]:

@@ -53,6 +53,33 @@ def policy_of(setting: str, entries: Iterable[str], *names: str) -> str:
     return found
 
 
+def sentinels_of(entries: Iterable[str], name: str) -> tuple[float, ...] | None:
+    """Return the numbers that `--sentinels` says are missing in a column; None if the first look decides.
+
+    Raises
+    ------
+    SettingsError
+        An entry is no `auto`, `none`, number, or one of these after a column and an equals sign.
+
+    """
+    found: tuple[float, ...] | None = None
+    for entry in entries:
+        pattern, _, given = entry.rpartition("=")
+        if given not in ("auto", "none") and not _is_finite(given):
+            raise SettingsError(f"{entry!r} is none of auto, none, NUMBER, COLUMN=auto, COLUMN=none, COLUMN=NUMBER")
+        if pattern and pattern != name and not fnmatchcase(name, pattern):
+            continue
+        found = None if given == "auto" else () if given == "none" else (*(found or ()), float(given))
+    return found
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+
+
 def check_policies(setting: str, entries: Iterable[str], names: Sequence[str] | None = None) -> None:
     """Refuse policies that do not exist, and, given the names of columns, patterns that fit none.
 

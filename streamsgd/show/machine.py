@@ -17,7 +17,7 @@ from streamsgd.data.files import open_source
 from streamsgd.errors import StreamSGDError
 from streamsgd.messages import counted, format_bytes
 from streamsgd.redact import redact
-from streamsgd.settings.fields import PREFIX
+from streamsgd.settings.scope import PREFIX
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def plan_text(plan: dict[str, Any]) -> list[str]:
         *([f"          {plan['measuring']:,} of the epochs measure the gradient of all rows"] if plan["measuring"] else []),
         *([] if plan["average_from"] is None else [f"average   of the weights from epoch {plan['average_from']:g} on"]),
         *([plan["rare_in_words"].replace("rare: ", "rare      ")] if "rare" in plan else []),
-        *([f"encoding  {plan['chosen']}"] if plan["chosen"] else []),
+        *(f"encoding  {line}" for line in plan["chosen"].splitlines()),
         *([plan["held_out"].replace("held out: ", "held out  ")] if plan["held_out"] else []),
         *([f"polish    at most {plan['polish']:,} passes more"] if plan["polish"] else []),
         *(["errors    one pass more"] if plan["standard_errors"] else []),

@@ -38,7 +38,7 @@ def describe_job(job: Job) -> list[str]:
         *([] if job.lanes.number == 1 else [f"lanes: {job.lanes.number}, combined by {job.lanes.combine}: {job.lanes.why}"]),
         *([job.thinner.line + distilled_in_words(job)] if job.thinner else []),
         *([] if job.rival is None else [BESIDE]),
-        *filter(None, [job.chosen, held_in_words(job)]),
+        *filter(None, [*job.chosen.splitlines(), held_in_words(job)]),
         *job.decided_by_memory,
     ]
 

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
-from streamsgd.kernels.parts.traits import bets, is_sequential
+from streamsgd.kernels.parts.traits import bets, is_race, is_sequential
 from streamsgd.kernels.structs.state import NEVER, SINCE, STEPS, State
+from streamsgd.training.race import RACE_ROWS
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
@@ -77,4 +78,20 @@ def check_average(settings: Settings, parts: Parts, n_weights: int, *, wide: boo
         raise SettingsError(
             f"--average with --penalty {settings.penalty} moves every weight in every step, of which there may be "
             f"{MOST_EAGER:,}; here are {n_weights:,}: leave --penalty out, or set --bits lower"
+        )
+
+
+def check_race_ends(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> None:
+    """Refuse to average the weights of a race that lasts as long as the run: it keeps one set of weights for every rate.
+
+    Raises
+    ------
+    SettingsError
+        It does.
+
+    """
+    if settings.average != "none" and is_race(parts.optimizer) and epochs == 1 and n_rows <= RACE_ROWS:
+        raise SettingsError(
+            f"--average begins once a race is over, after {RACE_ROWS:,} rows or the first pass, and here is one pass over "
+            f"{n_rows:,} rows: pass --optimizer normalized, or leave --average out"
         )

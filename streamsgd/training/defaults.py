@@ -19,6 +19,7 @@ from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
+from streamsgd.training.race import RACE_ROWS
 from streamsgd.training.rates import scale_rate
 from streamsgd.training.strata import wants_strata
 from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors, with_noise
@@ -206,7 +207,8 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     if not once and _in_bins(encoding) and n_rows >= ROWS_PER_WEIGHT * encoding.n_coordinates:
         return "adam"
     fits = race_limit(settings, encoding) <= parse_limit(settings.memory)
-    return "race" if free and plain and fits else "normalized"
+    averaged = settings.average != "none" and once and n_rows <= RACE_ROWS  # a race would last as long as the run
+    return "race" if free and plain and fits and not averaged else "normalized"
 
 
 def _in_bins(encoding: Encoding) -> bool:

@@ -81,6 +81,8 @@ class Job:
     """By class, in the order of the target's; nothing where all count alike."""
     chosen: str = ""
     """What the first look chose that is worth a line, and why; nothing where a run goes on."""
+    penalty: str = ""
+    """What shrinks weights, where the first look chose it."""
     thinner: Thinner | None = None
     """How rows are thinned by their class, if they are."""
     pilot: dict[str, Any] | None = None

@@ -21,6 +21,7 @@ from streamsgd.kernels.structs.step import StepContext
 from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
+from streamsgd.training.forgetting import fade, rows_until_fading
 from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, empty_state, new_state, parameters
 from streamsgd.training.job import WHOLE_EPOCH, Job
@@ -114,6 +115,7 @@ class Learner:
         while first < n:
             # Also where nobody looks, or the losses would be added up in another order there.
             last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
+            last = min(last, first + rows_until_fading(job.settings.forget, self.rows))
             if self.racing:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             if judge:
@@ -128,6 +130,7 @@ class Learner:
                 self.state.tally[: len(found)] = found
             epoch += per_row * (last - first)
             first = last
+            fade(self.state, self.job.parts.optimizer, job.settings.forget, self.rows)
             if self.racing and self.rows >= RACE_ROWS:
                 self.end_race()
             if self.rows >= mark:

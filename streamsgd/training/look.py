@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
-from streamsgd.features.bins_pay import BinsPay
+from streamsgd.features.advice import Advice
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.conform import conform, with_types
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def survey(
-    data: Any, settings: Settings, progress: Callable[[int, int], None] | None = None
+    data: Any, settings: Settings, progress: Callable[[int, int], None] | None = None, *, moments: bool = True
 ) -> tuple[Dataset, Roles, Any, tuple[str, ...]]:
     """Read the footers, prune by the filter, and give each column its role.
 
@@ -42,7 +42,7 @@ def survey(
     """
     nulls = settings.missing_columns == "null"
     dataset, expression, columns = open_data(data, settings.filter, progress, nulls=nulls)
-    dataset, roles = choose_roles(Sample(dataset, settings, expression, columns))
+    dataset, roles = choose_roles(Sample(dataset, settings, expression, columns), moments=moments)
     needed = [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())]
     require(dataset, needed, nulls=roles.features if nulls else ())
     if roles.weight:
@@ -66,6 +66,8 @@ class Look(NamedTuple):
     peak_bytes: int
     chosen: str
     """Why numbers got bins or did not, in a line; empty where nobody asked."""
+    penalty: str
+    """What shrinks weights, chosen by the look; nothing where it did not."""
     orders: OrderLooks
     plans: dict[tuple[int, int, int], Plan]
     """By the rows of a chunk, bytes of a row, rows of a tile: of very many row groups a plan takes seconds."""
@@ -88,17 +90,18 @@ def look_at(
 
     """
     set_io_timeout(settings.io_timeout)
-    dataset, roles, expression, columns = survey(data, settings, progress)
+    dataset, roles, expression, columns = survey(data, settings, progress, moments=not frozen)
     if frozen:
         dataset = conform(frozen["encoding"], dataset, nulls=settings.missing_columns == "null")
         known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
-        return Look(dataset, roles, expression, columns, *known, None, 0, "", OrderLooks(), {})
+        return Look(dataset, roles, expression, columns, *known, None, 0, "", frozen.get("penalty", ""), OrderLooks(), {})
     look = Sample(dataset, settings, expression, columns)
     with stage("looking at some rows of every column"):
         target = choose_target(look, roles.target, task_of(settings), constant=constant)
         of_classes = class_weights(settings, look, target)
-        asked = BinsPay(look, target)
+        asked = Advice(look, target)
         encoding, _ = choose_encoding(look, roles, asked)
+        penalty = asked.shrinks(encoding)
     encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
     found = (dataset, roles, expression, columns, encoding, target, of_classes)
-    return Look(*found, look, look.peak_bytes, asked.line, OrderLooks(), {})
+    return Look(*found, look, look.peak_bytes, asked.line, penalty, OrderLooks(), {})

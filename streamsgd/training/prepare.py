@@ -16,9 +16,12 @@ from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import SchemaError, SettingsError
 from streamsgd.features.bins_pay import tries_bins
+from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
+from streamsgd.features.shrink import tries_ridges
+from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.planning import budget as budgets
@@ -28,7 +31,7 @@ from streamsgd.settings.batches import adaptive, check_known
 from streamsgd.settings.registry import make
 from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
-from streamsgd.training.averaging import check_average
+from streamsgd.training.averaging import check_average, check_race_ends
 from streamsgd.training.caching import with_cache
 from streamsgd.training.choose_rival import bytes_beside, rival_parts, wants_rival, with_rival, with_room
 from streamsgd.training.defaults import (
@@ -39,6 +42,7 @@ from streamsgd.training.defaults import (
     decided_by_memory,
     task_of,
 )
+from streamsgd.training.forgetting import check_forget
 from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
@@ -148,14 +152,20 @@ def _alike(settings: Settings, frozen: dict[str, Any] | None) -> Any:
     """Return what is the same of settings whose columns and target are encoded alike, where they say the same of columns."""
     if frozen is not None:
         return msgspec.json.encode((frozen["encoding"], frozen["target"]))
-    return tries_bins(settings), task_of(settings)
+    return tries_bins(settings), leaves_open(settings), tries_crosses(settings), tries_ridges(settings), task_of(settings)
+
+
+def _penalty(look: Look, frozen: dict[str, Any] | None) -> str:
+    """Return what shrinks weights where the look, or that of the run that goes on, chose it."""
+    return str(frozen.get("penalty", "")) if frozen else look.penalty
 
 
 def _parts(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> tuple[Parts, Any]:
     """Return what learns, and how rows are thinned if they are."""
     spec = frozen["optimizer"] if frozen else settings.optimizer
-    asked = msgspec.structs.replace(settings, optimizer=spec)
-    parts = choose_parts(asked, look.target, look.encoding, look.dataset.n_rows, goes_on=frozen is not None)
+    penalty = _penalty(look, frozen)
+    chosen = msgspec.structs.replace(settings, optimizer=spec, penalty=penalty or settings.penalty)
+    parts = choose_parts(chosen, look.target, look.encoding, look.dataset.n_rows, goes_on=frozen is not None)
     parts = with_log_odds(parts, settings, look.sample, look.target, float((frozen or {}).get("log_odds") or 0.0))
     check_structure(settings, parts, look.encoding)
     thinner = choose_thinner(settings, look.sample, look.target, parts) if look.sample else (frozen or {}).get("rare")
@@ -171,6 +181,7 @@ def _job(
     for kind in wanted(settings, parts):
         kind.check(settings, parts, encoding)
     epochs, share = choose_passes(settings, parts, encoding, dataset.n_rows)
+    check_race_ends(settings, parts, dataset.n_rows, epochs)
     recipe = _recipe(look, settings, parts, share, frozen)
     # Blocks of thinned rows change weights, so that each row must bring its own.
     recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner else of_classes)
@@ -208,6 +219,7 @@ def _job(
         order.layout,
     )
     job = replace(job, class_weights=of_classes, thinner=thinner, chosen=look.chosen)
+    job = replace(job, penalty=_penalty(look, frozen))
     job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
     job = job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
     return with_rival(job, rival)
@@ -257,6 +269,7 @@ def _check_steps(settings: Settings, parts: Parts, lanes: Lanes, n_rows: int) ->
     check_steps(settings, parts, lanes)
     check_growing(settings, parts, lanes.number, n_rows)
     check_judged(settings, parts, lanes.number)
+    check_forget(settings, parts, lanes.number)
 
 
 def _why_alone(settings: Settings, parts: Parts) -> str:
@@ -265,7 +278,7 @@ def _why_alone(settings: Settings, parts: Parts) -> str:
         return "the mean of the weights is kept in one"
     if adaptive(settings):
         return "batches grow in one"
-    if settings.steps:
+    if settings.steps or settings.forget:
         return "steps are counted in one"
     if judges(parts.optimizer):
         return "steps are judged in one"

@@ -11,7 +11,7 @@ import numpy as np
 from streamsgd.kernels.learn.race import CELL, GAP, HEAVIEST, LOSSES, MIXED, RACE_SUMS, SCALE, SEENS, SLOWEST, SPREADS, SQUARES
 from streamsgd.kernels.parts.optimizers import Normalized, NormalizedBatches
 from streamsgd.kernels.structs.block import MOST_LEARNERS
-from streamsgd.kernels.structs.state import LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
+from streamsgd.kernels.structs.state import CLIPPED, LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def end_race(state: State, make: Callable[[np.ndarray], State], k: int, batch: i
         m = math.sqrt(state.sums[RACE + SEENS + k] / max(state.sums[RACE + SPREADS + k], sys.float_info.min))
         alone.slots[0] /= batch * batch
         alone.slots[1] = m / np.where(cells[:, SCALE] > 0.0, cells[:, SCALE], 1.0)
-    alone.clock[STEPS], alone.tally[:] = state.clock[STEPS], state.tally
+    alone.clock[[STEPS, CLIPPED]], alone.tally[:] = state.clock[[STEPS, CLIPPED]], state.tally
     alone.sums[[LEAST, MOST]] = state.sums[[LEAST, MOST]]
     alone.sums[[SPREAD, SEEN]] = state.sums[[RACE + SPREADS + k, RACE + SEENS + k]]
     return alone

@@ -64,6 +64,7 @@ def weights_of(job: Job) -> dict[str, Any]:
     """Return weights, log-odds and thinning of classes as JSON, for those who have some."""
     found: dict[str, Any] = {"class_weights": list(job.class_weights)} if job.class_weights else {}
     found |= {ADJUSTS: job.parts.loss.log_odds} if hasattr(job.parts.loss, ADJUSTS) else {}
+    found |= {"penalty": job.penalty} if job.penalty else {}
     return found | ({"rare": job.thinner.header()} if job.thinner else {})
 
 

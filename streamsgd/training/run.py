@@ -23,6 +23,7 @@ from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.clipped import say_clipped
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.holding import held_in_words
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from streamsgd.training.start import Start
 
 log = logging.getLogger("streamsgd")
+
 
 SMALL_BYTES = 10**9
 """Bytes of files up to which threads read: half a second to load and start Dask is much of a run then."""
@@ -239,7 +241,7 @@ def _run(
     elif settings.memory is None:  # whoever set it asked for what follows from it
         for line in job.decided_by_memory:
             log.warning(line)
-    for line in filter(None, () if told.on_job else (job.chosen, held_in_words(job))):
+    for line in filter(None, () if told.on_job else (*job.chosen.splitlines(), held_in_words(job))):
         log.info(line)
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
@@ -258,6 +260,7 @@ def _run(
             if job.recipe.held and not engine.totals.counts["held"]:
                 log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
             rows = model.provenance["rows_learned"]
+            say_clipped(outcome, rows)
             check_useful(model.metrics, rows, strict=settings.strict, undone=job.undoes_weights)
     finally:
         executor.close()

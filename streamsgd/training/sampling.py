@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.context import seceded, task_memory
-from streamsgd.settings.fields import SAMPLED
 from streamsgd.settings.make import make_settings
+from streamsgd.settings.scope import SAMPLED
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.run import train_model
 

@@ -85,6 +85,7 @@ class CheckpointHeader(msgspec.Struct):
     rare: ThinnerHeader | None = None
     pilot: dict[str, Any] | None = None
     rival: str | None = None
+    penalty: str = ""
 
 
 def stamps_of(files: Sequence[FileRef]) -> list[str]:
@@ -137,6 +138,8 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
     check_optimizer(found.optimizer, settings, name)
     if found.rival is not None:
         check_optimizer(found.rival, settings, name)
+    if found.penalty and found.penalty.partition(":")[0] not in PARTS["penalty"]:
+        refuse(name, "penalty", f"is {found.penalty[:80]!r}, none of streamsgd's")
     for phase, said in found.phases.items():
         _check_fields(said, name, f"phases.{phase}")
     _check_fields(found.validation, name, "validation")
@@ -152,6 +155,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "class_weights": tuple(found.class_weights),
         "log_odds": found.log_odds,
         "rare": found.rare and _thinner(found.rare, name),
+        "penalty": found.penalty,
     }
 
 

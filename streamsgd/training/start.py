@@ -9,8 +9,9 @@ import msgspec
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model.read import load
 from streamsgd.model.structure import need_linear
-from streamsgd.settings.fields import RUN_ONLY, Settings
+from streamsgd.settings.fields import Settings
 from streamsgd.settings.registry import ALIASES, PARTS
+from streamsgd.settings.scope import RUN_ONLY
 from streamsgd.training.saved import check_optimizer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Start(NamedTuple):
             "poisoned": (),
             "class_weights": tuple(self.model.provenance.get("class_weights", ())),
             "log_odds": self.model.provenance.get("log_odds", 0.0),
+            "penalty": self.model.provenance["parts"]["penalty"] if settings.penalty == "none" else "",
         }
 
     @property

@@ -13,9 +13,10 @@ import pytest
 import streamsgd
 from streamsgd.data.open import open_data
 from streamsgd.errors import Stopped
-from streamsgd.features.bins_pay import BinsPay, Rows, _fit, _fit_class
+from streamsgd.features.advice import Advice
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
+from streamsgd.features.quick_fit import Rows, fit_class, fit_squares
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.settings.make import make_settings
@@ -31,13 +32,13 @@ def table(shape: str, n: int = 6_000, d: int = 4, seed: int = 0) -> pa.Table:
     return pa.table({**{f"x{j}": x[:, j] for j in range(d)}, "y": score + rng.normal(size=n) / 2, "late": score > 0.3})
 
 
-def look_at(data: Any, target: str = "y", **settings: Any) -> tuple[Any, BinsPay]:
+def look_at(data: Any, target: str = "y", **settings: Any) -> tuple[Any, Advice]:
     """How the columns of data would be encoded, and what was asked."""
     made = make_settings({"target": target, "memory": "1GB", **settings})
     dataset, _, _ = open_data(data, None)
     dataset, roles = choose_roles(Sample(dataset, made))
     look = Sample(dataset, made)
-    asked = BinsPay(look, choose_target(look, target, "auto"))
+    asked = Advice(look, choose_target(look, target, "auto"))
     return choose_encoding(look, roles, asked)[0], asked
 
 
@@ -76,8 +77,8 @@ def test_it_fits_what_ridge_regression_fits() -> None:
     whole = np.column_stack([numbers, *((codes == k).any(axis=1).astype(float) for k in range(12))])
     y = whole @ rng.normal(size=16) + rng.normal(size=n)
     exact = np.linalg.solve(whole.T @ whole + 10.0 * np.eye(16), whole.T @ y)
-    np.testing.assert_allclose(_fit(Rows(numbers, codes, 12), y), exact, atol=2e-4)
-    late, weights = (y > y.mean()).astype(float), _fit_class(Rows(numbers, codes, 12), (y > y.mean()).astype(float))
+    np.testing.assert_allclose(fit_squares(Rows(numbers, codes, 12), y), exact, atol=2e-4)
+    late, weights = (y > y.mean()).astype(float), fit_class(Rows(numbers, codes, 12), (y > y.mean()).astype(float))
     slope = whole.T @ (late - 1.0 / (1.0 + np.exp(-whole @ weights))) - 10.0 * weights
     assert np.abs(slope).max() < 1e-2 * np.abs(whole.T @ (late - 0.5)).max(), "near the minimum of a convex loss"
 
@@ -88,7 +89,7 @@ def test_it_takes_a_second_at_most_whatever_the_size(tmp_path: Path) -> None:
     dataset, _, _ = open_data(str(tmp_path / "t.parquet"), None)
     look = Sample(dataset, make_settings({"target": "y", "memory": "1GB"}))
     encoding, _ = look_at(table("line", 2_000, 60).drop(["late"]))
-    asked = BinsPay(look, choose_target(look, "y", "auto"))
+    asked = Advice(look, choose_target(look, "y", "auto"))
     began = time.process_time()
     assert not asked(list(encoding.columns))
     assert time.process_time() - began < 2.0, "of processor time, on a machine that others use"

@@ -91,7 +91,7 @@ def test_hashed_values_are_where_the_documented_hash_says() -> None:
 
 def test_exact_and_hashed_stand_side_by_side() -> None:
     columns = {"few": ["a", "b"] * 1000, "many": names("v", 2000), "x": RNG.normal(size=2000)}
-    encoding = encoding_of(columns, bits=16)
+    encoding = encoding_of(columns, bits=16, categorical=["many"])
     few, many, ranges = encoding.categories
     assert ((few.values, many.values), ranges.edges != ()) == ((("a", "b"), ()), True)
     assert encoding.hashed.first == encoding.width + few.own + ranges.own

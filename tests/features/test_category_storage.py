@@ -25,7 +25,7 @@ VALUES = {"few": FEW.tolist(), "many": MANY.tolist()}
 @pytest.fixture(scope="module")
 def encoding() -> Encoding:
     """One exact column, one hashed one."""
-    found = encoding_of({name: pa.array(values) for name, values in VALUES.items()}, bits=16)
+    found = encoding_of({name: pa.array(values) for name, values in VALUES.items()}, bits=16, categorical=["many"])
     assert [category.own > 0 for category in found.categories] == [True, False]
     return found
 
@@ -110,7 +110,7 @@ def test_in_memory_it_does_not_matter_what_holds_them(form: str, encoding: Encod
 
 @pytest.mark.parametrize("form", [form for form in ARROW if form != "binary" and "of binary" not in form])
 def test_nor_to_the_first_look(form: str, encoding: Encoding) -> None:
-    found = encoding_of({name: ARROW[form](values) for name, values in VALUES.items()}, bits=16)
+    found = encoding_of({name: ARROW[form](values) for name, values in VALUES.items()}, bits=16, categorical=["many"])
     assert [(c.values, c.distinct) for c in found.categories] == [(c.values, c.distinct) for c in encoding.categories]
 
 
@@ -171,7 +171,7 @@ def test_in_files_it_does_not_matter_either(
 @pytest.mark.parametrize("form", PARQUET)
 def test_the_first_look_sees_the_same_in_every_file(form: str, encoding: Encoding, tmp_path: Path) -> None:
     PARQUET[form](with_y({name: pa.array(values) for name, values in VALUES.items()}), tmp_path / "data.parquet")
-    found = job_of(tmp_path / "data.parquet", bits=16).encoding
+    found = job_of(tmp_path / "data.parquet", bits=16, categorical=["many"]).encoding
     assert [(c.values, c.distinct) for c in found.categories] == [(c.values, c.distinct) for c in encoding.categories]
 
 
@@ -190,7 +190,7 @@ def test_files_of_different_types_of_strings(encoding: Encoding, expected: np.nd
     PARQUET["plain"](table[:1000], tmp_path / "0.parquet")
     PARQUET["large_string"](table[1000:2000], tmp_path / "1.parquet")
     PARQUET["stored as a dictionary"](table[2000:], tmp_path / "2.parquet")
-    _, ids = streamed(reading(job_of(tmp_path), encoding, "whole"))
+    _, ids = streamed(reading(job_of(tmp_path, categorical=["many"]), encoding, "whole"))
     assert np.array_equal(ids, expected)
 
 

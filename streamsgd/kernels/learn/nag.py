@@ -23,7 +23,7 @@ from streamsgd.kernels.compile.verbs import confine, leap, slope, slopes, value
 from streamsgd.kernels.learn.averaging import arrive, leave, weigh
 from streamsgd.kernels.learn.sparse import pay_all
 from streamsgd.kernels.structs.rows import OWN, take
-from streamsgd.kernels.structs.state import ETA, LEAST, MOST, SEEN, SPREAD, STEPS
+from streamsgd.kernels.structs.state import CLIPPED, ETA, LEAST, MOST, SEEN, SPREAD, STEPS
 from streamsgd.kernels.structs.step import rate_now
 
 SOON = 2
@@ -38,7 +38,7 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
     least = weights.dtype.type(LEAST_SUM)
     moves, scales, totals, units = scratch.room[0], scratch.room[1], scratch.room[2], scratch.room[3]
     lag, lagging = state.lag, state.lag.shape[0] > 0
-    total_loss, total_weight = 0.0, 0.0
+    total_loss, total_weight, clipped = 0.0, 0.0, 0
     for r in range(min(SOON, n)):
         scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
     for r in range(n):
@@ -55,7 +55,8 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
         score = weights.dtype.type(0.0)
         for e in range(count):
             score += weights[index[e]] * x[e]
-        score = confine(loss, score, sums[LEAST : MOST + 1])
+        free, score = score, confine(loss, score, sums[LEAST : MOST + 1])
+        clipped += score != free
         total_loss += h * value(loss, y, score)
         total_weight += h
         g = slope(loss, y, score)
@@ -102,6 +103,7 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
                 lag[j] += before * (weights[j] - w)
         sums[ETA] += rate * h * m
     state.clock[STEPS] += n
+    state.clock[CLIPPED] += clipped
     return total_loss, total_weight
 
 
@@ -115,7 +117,7 @@ def learn_rows_dense(parts, block, members, n, state, pace, epoch, shared, scrat
     room = -(-(n_columns + 1) // SIDE) * SIDE
     x[n_columns] = one
     lag, lagging = state.lag, state.lag.shape[0] > 0
-    total_loss, total_weight = 0.0, 0.0
+    total_loss, total_weight, clipped = 0.0, 0.0, 0
     for r in range(n):
         rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r)
         i = members[r]
@@ -125,7 +127,8 @@ def learn_rows_dense(parts, block, members, n, state, pace, epoch, shared, scrat
         score = weights[n_columns]
         for j in range(n_columns):
             score += values[i, j] * weights[j]
-        score = confine(loss, score, sums[LEAST : MOST + 1])
+        free, score = score, confine(loss, score, sums[LEAST : MOST + 1])
+        clipped += score != free
         total_loss += h * value(loss, y, score)
         total_weight += h
         g = slope(loss, y, score)
@@ -167,6 +170,7 @@ def learn_rows_dense(parts, block, members, n, state, pace, epoch, shared, scrat
         if lagging:
             arrive(lag, weigh(state.clock, state.clock[STEPS] + r + 1), weights)
     state.clock[STEPS] += n
+    state.clock[CLIPPED] += clipped
     return total_loss, total_weight
 
 

@@ -23,7 +23,7 @@ from streamsgd.kernels.compile.maths import exp
 from streamsgd.kernels.compile.verbs import confine, leap, slope, value
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.kernels.structs.rows import take
-from streamsgd.kernels.structs.state import LEAST, MOST, RACE, STEPS
+from streamsgd.kernels.structs.state import CLIPPED, LEAST, MOST, RACE, STEPS
 from streamsgd.kernels.structs.step import rate_now
 
 CELL = 16
@@ -166,7 +166,7 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
     scores, slopes, costs = learners[SCORES], learners[SLOPES], learners[COSTS]
     sides, reaches, forces, squared = scratch.sides, scratch.steps[REACHES], scratch.steps[FORCES], scratch.steps[SQUARED]
     least, one, doubles = cells.dtype.type(LEAST_SUM), cells.dtype.type(1.0), block.rows.doubles
-    total_loss, total_weight = 0.0, 0.0
+    total_loss, total_weight, clipped = 0.0, 0.0, 0
     for r in range(n):
         rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r) * SLOWEST
         i = members[r]
@@ -180,13 +180,15 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
             at = np.int64(index[e]) * CELL
             for k in range(MOST_LEARNERS):
                 reaches[k] += cells[at + k] * x[e]
-        moving = False
+        moving, clips = False, 0
         for k in range(MOST_LEARNERS):
             scores[k] = confine(loss, reaches[k], sums[LEAST : MOST + 1])
+            clips += scores[k] != reaches[k]
             slopes[k] = slope(loss, y, scores[k])
             costs[k] = h * value(loss, y, scores[k])
             squared[k], reaches[k] = h * slopes[k] * slopes[k], 0.0
             moving |= slopes[k] != 0.0
+        clipped += clips == MOST_LEARNERS
         eta = temper(loss, sums)
         share_out(eta, sums, learners[SHARES])
         cost = mixed(loss, y, h, learners, eta, sums)
@@ -234,4 +236,5 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
             for k in range(MOST_LEARNERS):
                 cells[at + k] += forces[k] * sides[e] * roots[e, k]
     state.clock[STEPS] += n
+    state.clock[CLIPPED] += clipped
     return total_loss, total_weight

@@ -13,7 +13,7 @@ from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.verbs import bounded, move, settle, slope, slopes, stretch, value
 from streamsgd.kernels.learn.averaging import weigh
 from streamsgd.kernels.structs.rows import take
-from streamsgd.kernels.structs.state import ETA, STEPS, TOUCHED
+from streamsgd.kernels.structs.state import CLIPPED, ETA, STEPS, TOUCHED
 
 
 @lean
@@ -41,7 +41,7 @@ def remember(touched, n_touched, j):
 def learn_entries_one(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, weights = parts.loss, state.weights
     grad, touched, n_touched = state.grad, state.touched, state.clock[TOUCHED]
-    total_loss, total_weight = 0.0, 0.0
+    total_loss, total_weight, clipped = 0.0, 0.0, 0
     scores, targets, row_weights = scratch.numbers[0], scratch.numbers[2], scratch.numbers[3]
     for r in range(n):
         scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
@@ -55,7 +55,9 @@ def learn_entries_one(parts, block, members, n, state, pace, epoch, shared, scra
         scores[r], targets[r], row_weights[r] = score, block.y[i], block.weight[i]
     for r in range(n):
         index, x = scratch.index[r], scratch.x[r]
-        scores[r] = bounded(loss, targets[r], scores[r], state.sums)
+        free = scores[r]
+        scores[r] = bounded(loss, targets[r], free, state.sums)
+        clipped += scores[r] != free
         total_loss += row_weights[r] * value(loss, targets[r], scores[r])
         total_weight += row_weights[r]
         g = row_weights[r] * slope(loss, targets[r], scores[r])
@@ -67,6 +69,7 @@ def learn_entries_one(parts, block, members, n, state, pace, epoch, shared, scra
                     n_touched = remember(touched, n_touched, j)
                 grad[j] += part
     state.clock[TOUCHED] = n_touched
+    state.clock[CLIPPED] += clipped
     return total_loss, total_weight
 
 

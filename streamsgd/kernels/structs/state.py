@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-STEPS, FILLED, TOUCHED, SINCE, WEIGHED = 0, 1, 2, 3, 4
+STEPS, FILLED, TOUCHED, SINCE, WEIGHED, CLIPPED = 0, 1, 2, 3, 4, 5
 """Places in `State.clock`."""
 
 NEVER = 1 << 62
@@ -38,8 +38,9 @@ class State(NamedTuple):
     grad: Any
     """Sum of row gradients of the running batch, shape of `weights`."""
     clock: Any
-    """int64 (5,): updates done, rows in the running batch, places of `touched` that are filled, -1 for all weights, the
-    updates done when averaging began, `NEVER` before, and whether a row of the running batch has a weight above 0."""
+    """int64 (6,): updates done, rows in the running batch, places of `touched` that are filled, -1 for all weights, the
+    updates done when averaging began, `NEVER` before, whether a row of the running batch has a weight above 0,
+    and rows whose score was brought within what the loss makes sense for."""
     tally: Any
     """float64 (3,): weighted loss before learning, weight and number of rows since it was last cleared."""
     sums: Any = np.zeros(5)
@@ -102,7 +103,7 @@ def make_state(
 
 def new_clock() -> Any:
     """Return a clock at the start."""
-    return np.array([0, 0, 0, NEVER, 0])
+    return np.array([0, 0, 0, NEVER, 0, 0])
 
 
 def aligned(n: int, size: int, kind: Any) -> Any:

@@ -51,6 +51,8 @@ class Outcome:
     passes: int = 0
     """All passes: the next phase's cursor goes on from there."""
     steps: int = 0
+    clipped: int = 0
+    """Rows whose score was brought within what the loss makes sense for, where these are counted."""
     lost: int = 0
     """Rows that were left out with late lanes, each as often as it was."""
     race: dict[str, Any] | None = None

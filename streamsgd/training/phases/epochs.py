@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.parts.traits import reduces
-from streamsgd.kernels.structs.state import ROWS, STEPS
+from streamsgd.kernels.structs.state import CLIPPED, ROWS, STEPS
 from streamsgd.planning.lanes import width
 from streamsgd.training import rival
 from streamsgd.training.growing import in_words, ledger_of, result_of
@@ -242,6 +242,7 @@ class Epochs:
             epochs=self.epoch,
             passes=self.epoch,
             steps=int(best.state.clock[STEPS]),
+            clipped=int(best.state.clock[CLIPPED]) if self.job.lanes.number == 1 else 0,
             lost=self.lost,
             race=learner.race,
             memory=learner.memory() if keeps else None,
