@@ -255,8 +255,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shuffle: Annotated[
         str,
         Meta(
-            description="Sampler: corgi, external (on disk first), none, block, full-chunk, iid (with replacement) or stratified; auto is "
-            "corgi, or external where the target shows that chunks mix too little."
+            description="Sampler: corgi, external (on disk first), none, block, full-chunk, iid (with replacement) or "
+            "stratified; auto is corgi, or external where the target shows that chunks mix too little."
         ),
     ] = "auto"
     cache_dir: Annotated[

@@ -106,7 +106,8 @@ def begin(data: Any, settings: Settings, footers: Callable[[int, int], None] | N
     found, header, arrays = runs.decide()
     packed = store.pack("checkpoint", header, arrays)
     if checkpoints:  # or a kill before the next one would begin the pilot anew; this drops those of the pilot that come later
-        checkpoints.save(*header["cursor"], header, arrays)
+        epoch, chunk = header["cursor"]
+        checkpoints.save(epoch, chunk, header, arrays)
     begun = Begun(store.unpack("checkpoint", packed, "the pilot"), found)
     return runs.source, with_size(settings, int(found["chosen"])), begun
 
