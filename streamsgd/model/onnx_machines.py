@@ -32,7 +32,9 @@ def machine_score(graph: Any, entries: Sequence[str], places: Sequence[int]) -> 
     model = graph.model
     form = compiled(model.structure, columns=model.encoding.n_places)
     behind = model.weights[model.encoding.n_coordinates :].astype(np.float64).ravel()
-    return _factored(graph, entries, places, form, behind) if hasattr(form, "k") else _network(graph, entries, behind)
+    if hasattr(form, "k"):
+        return _factored(graph, entries, places, form, behind)
+    return _network(graph, entries, behind)
 
 
 def _factored(graph: Any, entries: Sequence[str], places: Sequence[int], form: Any, behind: np.ndarray) -> str:
