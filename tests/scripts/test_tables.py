@@ -1,6 +1,8 @@
 """Real tables with no preparation: default settings against a converged solver on a standard encoding, held out."""
 
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,3 +39,14 @@ def test_defaults_are_within_two_percent_and_no_worse_than_standardised_numbers(
     assert fit.epochs <= 3 or not problem.bar
     assert fit.excess() <= 2.0, f"{fit.losses['auto']:.6g}, the reference is {fit.reference:.6g}"
     assert fit.losses["auto"] <= 1.005 * fit.losses["none"]
+
+
+def test_the_default_is_measured_beside_a_converged_solver() -> None:
+    """On the one table that needs no file."""
+    script = ROOT / "scripts" / "bench_defaults.py"
+    command = [sys.executable, str(script), "--only", "diabetes", "--cases", "one,converged"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])["diabetes"]
+    assert 40.0 < found["one"]["loss"] < 1.1 * found["converged"]
+    assert abs(found["one"]["off"]) < 3.0
