@@ -379,6 +379,8 @@ def test_what_cannot_be_averaged_is_refused(settings: dict[str, Any], message: s
 
 
 def test_what_it_takes_is_part_of_the_plan() -> None:
-    plain, averaged = (streamsgd.plan(TABLE, "late", **{**BASE, "average": a, "bits": 20}) for a in ("none", "auto"))
+    plain, averaged = (
+        streamsgd.plan(TABLE, "late", **{**BASE, "average": a, "bits": 20, "optimizer": "normalized"}) for a in ("none", "auto")
+    )
     assert averaged.budget.model - plain.budget.model == 16 * plain.encoding.n_coordinates
     assert (averaged.average_from, plain.average_from) == (0.1, np.inf)
