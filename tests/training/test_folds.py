@@ -177,5 +177,5 @@ def test_a_fold_without_rows_and_one_that_diverges_are_errors(path: Path) -> Non
         streamsgd.cross_validate(constant, "y", folds=9, validation_group="g", exclude=["g"], optimizer="adam", epochs=1)
     with pytest.raises(DivergedError, match="fold 1"):
         streamsgd.cross_validate(constant, "y", folds=2, exclude=["g"], optimizer="sgd", learning_rate=1e30, epochs=2)
-    with pytest.raises(SettingsError, match="folds=500"):
+    with pytest.raises(SettingsError, match="--folds 500: rows are cut"):
         streamsgd.cross_validate(path, "y", folds=500)
