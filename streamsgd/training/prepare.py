@@ -136,6 +136,7 @@ def prepare_many(
     before: list[dict[str, Any] | None] = list(frozen) if frozen else [None for _ in settings]
     looks: dict[Any, Look] = {}
     for own, then in zip(settings, before, strict=True):
+        check_known(own)
         if (key := _alike(own, then)) not in looks:
             looks[key] = look_at(data, own, frozen=then, progress=progress)
             data = looks[key].dataset.source  # a stream is read once

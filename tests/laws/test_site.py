@@ -22,6 +22,7 @@ from streamsgd.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+MKDOCS = (sys.executable, "-m", "mkdocs", "build", "--strict")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -42,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    command = [*MKDOCS, "--config-file", "scripts/mkdocs.yml", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = list(tmp_path.rglob("*.html"))
@@ -55,7 +56,7 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
 
 def test_every_page_is_in_the_navigation() -> None:
     """Also where mkdocs is not installed."""
-    named = set(re.findall(r": ([\w.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    named = set(re.findall(r": ([\w.-]+\.md)$", (ROOT / "scripts" / "mkdocs.yml").read_text(), re.MULTILINE))
     assert {path.name for path in DOCS.glob("*.md")} | {"CONTRIBUTING.md", "CHANGELOG.md"} == named
 
 

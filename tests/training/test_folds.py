@@ -156,6 +156,8 @@ def test_the_command_tells_mean_and_standard_error(path: Path, tmp_path: Path, c
         (["--folds", "3", "--patience", "2"], "pass --epochs"),
         (["--folds", "3", "--report", "r.html"], "leave one of them out"),
         (["--folds", "3", "--valid", "x"], "leave --valid out"),
+        (["--folds", "3", "--shuffle", "stratified:share=0.5"], "stratified:share=0.5 is for one run"),
+        (["--folds", "3", "--batch-size", "pilot"], "--batch-size pilot"),
         (["--folds", "1"], "2<=x<=100"),
         (["--validation", "fold:4/3"], "fold:1/3 to fold:3/3"),
         (["--validation", "fold:a/3"], "write fold:NUMBER/FOLDS"),

@@ -6,6 +6,7 @@ makes it alone, byte for byte. Two comparisons are made: after the same number o
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -171,7 +172,7 @@ def check_sizes(sizes: Sequence[int], seeds: int) -> None:
         There is one size, or no seed.
 
     """
-    if len(sizes) < 2 or sizes[0] < 1:
+    if len(sizes) < 2 or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
         raise SettingsError("a pilot compares batch sizes of 1 row or more: pass two or more, e.g. --batch-size 16,64,256,1024")
     if seeds < 1:
         raise SettingsError(f"--seeds {seeds}: pass 1 or more; with 3 the error of what is found is known")
