@@ -23,9 +23,10 @@ BEYOND = {
 
 def say_clipped(outcome: Outcome, rows: int) -> None:
     """Say of how many rows the score was beyond what the loss makes sense for, where they are not few."""
-    if outcome.clipped <= CLIPPED_SHARE * rows:
+    loss = outcome.job.parts.loss
+    if outcome.clipped <= CLIPPED_SHARE * rows or getattr(loss, "flat_beyond", False):
         return
-    name = type(outcome.job.parts.loss).__name__.lower()
+    name = type(loss).__name__.lower()
     log.info(
         "of %s rows learned %s (%.1f %%) had a score beyond %s: it was brought back before the row was learned, so that no "
         "step goes by it; many are a sign of far values (--transform) or of a rate too large (--learning-rate)",

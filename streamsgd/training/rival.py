@@ -13,12 +13,18 @@ both sums. So a machine that learns nothing costs log 2 / n in the mean loss of 
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamsgd.kernels.structs.state import LEAST, LOSS, MOST, WEIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger("streamsgd")
 
 
 def kept(learner: Any) -> Any:
@@ -61,6 +67,13 @@ def _temper(learner: Any) -> float | None:
     least, most = learner.state.sums[[LEAST, MOST]]
     width = max(float(most), 0.0) - min(float(least), 0.0)
     return 1.0 / (width * width) if width else None
+
+
+def say_kept(metrics: Mapping[str, Any]) -> None:
+    """Say that the linear model is kept instead of the machine that was asked for, if it is."""
+    found = next((said["beside"] for said in metrics.values() if isinstance(said, dict) and "beside" in said), None)
+    if found is not None and found["kept"] == "linear":
+        log.warning("%s. The model is linear; against=none in --model keeps the machine", in_words(found))
 
 
 def in_words(found: dict[str, Any]) -> str:

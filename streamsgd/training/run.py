@@ -33,6 +33,7 @@ from streamsgd.training.partition import of_this
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
+from streamsgd.training.rival import say_kept
 from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
 from streamsgd.training.start import check_keeps, read_start
 from streamsgd.training.stopping import stopping
@@ -261,6 +262,7 @@ def _run(
                 log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
             rows = model.provenance["rows_learned"]
             say_clipped(outcome, rows)
+            say_kept(outcome.metrics)
             check_useful(model.metrics, rows, strict=settings.strict, undone=job.undoes_weights)
     finally:
         executor.close()

@@ -221,6 +221,7 @@ class Hinge(NamedTuple):
 
     task = "margin"
     smooth = False
+    flat_beyond = True  # of what `confine` keeps: scores are meant to go there
     source = "Cortes and Vapnik 1995"
 
     def value(loss, y, score):
