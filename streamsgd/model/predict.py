@@ -21,6 +21,7 @@ from streamsgd.data.files import NoFilesError
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
 from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file
+from streamsgd.data.shuffle_files import repeating
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
 from streamsgd.model.contributions import Contributions
@@ -217,7 +218,7 @@ class ParquetPredictor:
         path, rows = self.paths[file], 0
         schema = self._schema(file).with_metadata({MARK: self._mark(file)})
         try:
-            with self._sink(path) as sink, pq.ParquetWriter(sink, schema) as writer:
+            with self._sink(path) as sink, pq.ParquetWriter(sink, schema, use_dictionary=repeating(schema)) as writer:
                 for table in tables:
                     writer.write_table(table.cast(schema))
                     rows += table.num_rows
