@@ -83,16 +83,22 @@ def test_it_fits_what_ridge_regression_fits() -> None:
     assert np.abs(slope).max() < 1e-2 * np.abs(whole.T @ (late - 0.5)).max(), "near the minimum of a convex loss"
 
 
-def test_it_takes_a_second_at_most_whatever_the_size(tmp_path: Path) -> None:
-    wide = table("line", 40_000, 60).drop(["late"])
-    pq.write_table(wide, tmp_path / "t.parquet", row_group_size=1_000)
-    dataset, _, _ = open_data(str(tmp_path / "t.parquet"), None)
-    look = Sample(dataset, make_settings({"target": "y", "memory": "1GB"}))
-    encoding, _ = look_at(table("line", 2_000, 60).drop(["late"]))
-    asked = Advice(look, choose_target(look, "y", "auto"))
-    began = time.process_time()
-    assert not asked(list(encoding.columns))
-    assert time.process_time() - began < 2.0, "of processor time, on a machine that others use"
+def test_all_looks_together_take_a_second_at_most(tmp_path: Path) -> None:
+    """At bins, names, sentinels, crosses and shrinkage: 0.4 s of processor time here; a machine of CI may be half as fast."""
+    wide, rng = table("line", 60_000, 60).drop(["late"]), np.random.default_rng(0)
+    for k in range(10):
+        wide = wide.append_column(f"c{k}", pa.array(rng.integers(0, 20, 60_000).astype(str)))
+        wide = wide.append_column(f"u{k}", pa.array(rng.integers(0, 5_000, 60_000)))
+    pq.write_table(wide, tmp_path / "t.parquet", row_group_size=10_000)
+    every = {"transform": ["tails"], "sentinels": ["none"], "cross": ["none"], "penalty": "l2:l2=1e-6"}
+
+    def seconds(**settings: Any) -> float:
+        began = time.process_time()
+        streamsgd.plan(str(tmp_path / "t.parquet"), "y", memory="1GB", executor="inline", **settings)
+        return time.process_time() - began
+
+    (looked, plain) = (min(seconds(**settings) for _ in range(3)) for settings in ({}, every))
+    assert 0.05 < looked - plain < 1.5
 
 
 def test_rows_sorted_by_their_label_are_looked_at_alike(tmp_path: Path) -> None:
