@@ -140,10 +140,10 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     """
     name, _, rest = spec.partition(":")
     name = ALIASES.get(kind, {}).get(name, name)
-    name = WITH_FIELDS.get(kind, {}).get(name, name) if rest else name
-    if name in PARTS[kind]:
+    part = WITH_FIELDS.get(kind, {}).get(name, name) if rest else name
+    if part in PARTS[kind]:
         given: dict[str, Any] = {**_fields(rest, spec), **overrides}
-        return _build(kind, name, _class_of(kind, name, given), given)
+        return _build(kind, name, _class_of(kind, part, given), given)
     class_name, _, fields = rest.partition(",")
     if class_name.isidentifier():
         return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})
@@ -234,7 +234,7 @@ def _value(what: str, hint: Any, given: Any) -> Any:
         raise SettingsError(f"{what}={given!r} is not a number of type {of_type.__name__}") from None
     for allowed in ranges:
         if isinstance(allowed, Range) and not allowed.holds(value):
-            finite = "" if math.isfinite(value) or math.isinf(allowed.low) else "a finite number "
+            finite = "" if math.isfinite(value) else "a finite number "
             raise SettingsError(f"{what}={given} must be {finite}{allowed}")
     return value
 

@@ -104,8 +104,6 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     spec = TASK_LOSS[target.task] if settings.loss == "auto" else settings.loss
     overrides = {"classes": len(target.classes)} if spec.split(":")[0] == "softmax" else {}
     loss = make("loss", spec, **overrides)
-    if fault := getattr(type(loss), "fault", no_fault)(loss):
-        raise SettingsError(f"--loss {spec}: {fault}")
     fits = {"margin": "binary"}.get(loss.task, loss.task)
     if fits != target.task:
         raise SettingsError(f"--loss {spec} is for a {fits} target, but {target.name!r} is {target.task}; see --task")
@@ -135,11 +133,6 @@ def choose_parts(settings: Settings, target: Target, encoding: Encoding, n_rows:
     steady |= type(optimizer).__name__ == "FTRL"
     spec = settings.schedule if settings.schedule != "auto" else ("constant" if steady else "cosine")
     return Parts(loss, penalty, optimizer, make("schedule", spec), model)
-
-
-def no_fault(_part: Any) -> str:
-    """Return that fields of a part, which has no `fault` to say otherwise, are as they should be."""
-    return ""
 
 
 def penalty_of(settings: Settings, n_rows: int) -> Any:

@@ -27,7 +27,6 @@ steep       True if slopes have no bound and grow faster than scores: `confine` 
 mixing      how several learners' predictions are mixed (`race`): "likelihood" if the loss is the negative logarithm of one, up
             to a term of y alone, "squares" if it is half a squared error
 shiftable   True if all scores may rise together without any change
-fault       a function of the loss that says what is wrong with its fields, or "" (before anything is done)
 convex      False if the loss is not convex: what looks for the minimum may end in another one then
 moves_target  True if scores at the minimum are not the log-odds of the data: `--recalibrate` gives them back
 likelihood  "exact" if the loss is the negative logarithm of one, up to a term of y alone, "scaled" if it is one times an
@@ -35,10 +34,10 @@ likelihood  "exact" if the loss is the negative logarithm of one, up to a term o
 """
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from streamsgd.kernels.compile.maths import exp, log1p
-from streamsgd.kernels.parts.ranges import AtLeastTwo, Inside, NotNegative, Positive
+from streamsgd.kernels.parts.ranges import AtLeastTwo, Inside, Positive, Range
 
 SMALL = 0.125
 """Steps of logistic regression below which a series of a few terms is exact."""
@@ -183,7 +182,7 @@ class Focal(NamedTuple):
     is not convex.
     """
 
-    gamma: NotNegative = 2.0
+    gamma: Annotated[float, Range(0.0, 100.0, with_low=True, with_high=True)] = 2.0
     alpha: Inside = 0.25
 
     task = "binary"
@@ -210,10 +209,6 @@ class Focal(NamedTuple):
     def mean(loss, score):
         tail = exp(-abs(score))
         return (1.0 if score >= 0.0 else tail) / (1.0 + tail)
-
-    def fault(loss):
-        good = 0.0 <= loss.gamma <= 100.0 and 0.0 < loss.alpha < 1.0
-        return "" if good else "gamma is from 0 to 100, usually 2, and alpha, the weight of positives, between 0 and 1"
 
 
 class Hinge(NamedTuple):

@@ -26,13 +26,10 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         """Return it in words."""
-        if math.isinf(self.low):
-            return "finite"
         low = f"{'at least' if self.with_low else 'above'} {self.low:g}"
         return low + (f" and {'at most' if self.with_high else 'below'} {self.high:g}" if math.isfinite(self.high) else "")
 
 
-Finite = Annotated[float, Range(-math.inf)]
 Positive = Annotated[float, Range(0.0)]
 NotNegative = Annotated[float, Range(0.0, with_low=True)]
 Decay = Annotated[float, Range(0.0, 1.0, with_low=True)]

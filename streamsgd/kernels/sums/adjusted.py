@@ -1,11 +1,11 @@
 """The loss by which the shares of two classes say nothing: logit adjustment, a constant beside the score while learning."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.maths import exp, log1p
 from streamsgd.kernels.parts.losses import Logistic
-from streamsgd.kernels.parts.ranges import Finite, NotNegative
+from streamsgd.kernels.parts.ranges import Range
 
 _leap = lean(Logistic.leap)
 
@@ -17,8 +17,8 @@ class AdjustedLogistic(NamedTuple):
     log-odds as if both classes were as frequent, by which the balanced error is least; they are not those of the data.
     """
 
-    adjust: NotNegative = 1.0
-    log_odds: Finite = 0.0
+    adjust: Annotated[float, Range(-10.0, 10.0, with_low=True, with_high=True)] = 1.0
+    log_odds: Annotated[float, Range(-50.0, 50.0, with_low=True, with_high=True)] = 0.0
 
     task = "binary"
     mixing = "likelihood"
@@ -44,7 +44,3 @@ class AdjustedLogistic(NamedTuple):
 
     def confine(loss, score, limits):
         return min(max(score, -50.0), 50.0)
-
-    def fault(loss):
-        good = abs(loss.adjust) <= 10.0 and abs(loss.log_odds) <= 50.0
-        return "" if good else "adjust is a number within 10 of 0, usually 1, and log_odds log(positives / negatives)"
