@@ -1,6 +1,7 @@
 """What tests share: where data is, how a small data set is written, and a run that is exact."""
 
 import gc
+import logging
 import os
 import signal
 import traceback
@@ -58,6 +59,16 @@ def messages_as_written(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Match messages as they are written, with flags; tests marked `python_words` see what Python makes of them."""
     if "python_words" not in request.keywords:
         monkeypatch.setattr(words, "in_arguments", lambda text: text)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that ran within the test's process did to the logger: the next test may look at what is said."""
+    ours = logging.getLogger("streamsgd")
+    before = ours.level, ours.propagate, ours.disabled, ours.handlers[:]
+    yield
+    ours.setLevel(before[0])
+    ours.propagate, ours.disabled, ours.handlers = before[1:]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from streamsgd.features.kinds import CATEGORIES, NUMBERS
 from streamsgd.features.profile import profile_columns
 from streamsgd.features.sentinels import Spike, asked_for, find_spikes
 from streamsgd.features.shrink import choose_ridge
-from streamsgd.features.unset import leaves_open
+from streamsgd.features.unset import knows_all_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ class Advice:
 
     def revise(self, roles: Roles, profiles: Profiles) -> tuple[Roles, Profiles]:
         """Return roles and profiles of columns as they are once sentinels are null and names are categories."""
-        free = leaves_open(self.look.settings) and self.look.sees_all(roles.features)
+        free = knows_all_values(self.look.settings) and self.look.sees_all(roles.features)
         roles = self._coming_back(roles, profiles) if free else roles
         again = self._sentinels(roles, profiles)
         ids = find_ids(self.look, roles, self.target, {**profiles, **again})

@@ -23,7 +23,7 @@ from streamsgd.features.calendar import TIME_PARTS, part_of
 from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, NoValuesError, Scattered
 from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
-from streamsgd.features.unset import leaves_open
+from streamsgd.features.unset import knows_all_values
 from streamsgd.features.values import count_values, why_values
 from streamsgd.features.write import write_slots
 from streamsgd.kernels.encode.categories import Crosses, find_ranges
@@ -241,7 +241,7 @@ class Categories(ColumnKind):
         if profile.nulls == profile.rows and (column.whole or pa.types.is_null(column.type)):
             raise NoValuesError(column.name)
         known = column.settings.values and (column.whole or profile.unseen <= UNSEEN)
-        free = column.whole and column.asked is None and leaves_open(column.settings)
+        free = column.whole and column.asked is None and knows_all_values(column.settings)
         shares = free and profile.many_rare and 0 < profile.n_common <= MOST_EXACT
         n_values = profile.n_common if shares else profile.n_values
         values = _one_hot(profile, n_values) if known and 0 < n_values <= MOST_EXACT else ()

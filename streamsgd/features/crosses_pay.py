@@ -76,9 +76,13 @@ class CrossGain(NamedTuple):
         return f"{'*'.join(self.members)!r} (loss {self.without:.4g} to {self.with_it:.4g})"
 
 
+CROSSED = ("linear", "fm", "fwfm")
+"""Models that get them: a machine has the columns of the linear model that learns beside it."""
+
+
 def tries_crosses(settings: Settings) -> bool:
     """Whether the settings leave it to the look which categories are crossed."""
-    unset = leaves_open(settings) and settings.model == "linear"
+    unset = leaves_open(settings) and settings.model in CROSSED
     return "auto" in settings.cross or (settings.cross == () and unset)
 
 

@@ -15,3 +15,12 @@ def leaves_open(settings: Settings) -> bool:
     """Whether nothing is set about how to learn."""
     default = Settings(target="")
     return all(getattr(settings, name) == getattr(default, name) for name in UNSET)
+
+
+def knows_all_values(settings: Settings) -> bool:
+    """Whether values that the look has not seen are not to be learned either, with nothing set about how to learn.
+
+    A run of one pass is that of tables that come one by one, or of data that goes on; from one that keeps its memory
+    another goes on.
+    """
+    return settings.epochs != 1 and not settings.keep_memory and leaves_open(settings)

@@ -114,7 +114,14 @@ def parameters() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(("kind", "name", "key"), parameters())
 def test_a_value_of_a_parameter_is_no_type_of_its_own(kind: str, name: str, key: str) -> None:
     """Signatures are types: of equal ones Numba compiles one."""
-    kinds = {typeof(make(kind, f"{name}:{key}={value}")) for value in (1, 2, 3)} | {typeof(make(kind, name))}
+    cls, kinds = PARTS[kind][name], {typeof(make(kind, name))}
+    allowed = get_type_hints(cls, include_extras=True)[key].__metadata__[0]
+    values = [
+        value for value in (0.25, 0.5, 1, 2, 3) if allowed.holds(value) and isinstance(value, get_type_hints(cls)[key] | int)
+    ]
+    assert len(values) > 1
+    for value in values:
+        kinds.add(typeof(make(kind, f"{name}:{key}={value}")))
     assert len(kinds) == 1
 
 

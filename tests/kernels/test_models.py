@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from streamsgd.errors import SettingsError
 from streamsgd.features.layout import Layout
 from streamsgd.kernels.learn.factors import FACTORS, START_SQUARES, born
 from streamsgd.kernels.learn.fit import fit
@@ -184,7 +185,7 @@ def test_factors_are_born_as_they_begin_in_batches() -> None:
 
 @pytest.mark.parametrize("spec", ["fm:k=0", "fm:k=999", "fm:linear=maybe", "fm:rate=0", "fm:start=-1"])
 def test_fields_out_of_range_are_refused(spec: str) -> None:
-    with pytest.raises(ValueError, match=spec.partition(":")[2].partition("=")[0]):
+    with pytest.raises((ValueError, SettingsError), match=spec.partition(":")[2].partition("=")[0]):
         compiled(make("model", spec))
 
 

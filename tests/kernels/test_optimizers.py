@@ -71,7 +71,7 @@ def test_every_optimizer_conforms(name: str) -> None:
 
 def test_torch_has_all_but_those_that_learn_from_clicks() -> None:
     assert {*PARTS["optimizer"]} - {*TORCH} == {
-        *("ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo"),
+        *("ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo", "perturbed", "langevin"),
     }
 
 

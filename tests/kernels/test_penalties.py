@@ -76,7 +76,7 @@ OPTIMIZERS = {
 
 def test_one_optimizer_has_penalties_of_its_own_and_some_make_no_updates() -> None:
     assert {*PARTS["optimizer"]} - {*OPTIMIZERS} == {
-        *("ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo"),
+        *("ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo", "perturbed", "langevin"),
     }
 
 

@@ -15,6 +15,7 @@ FLAG = re.compile(r"--[a-z][a-z-]+")
 FLAGS = {name: {option for param in command.params for option in param.opts} for name, command in cli.commands.items()}
 
 PRINTED_BY = {
+    "training/warmup.py": ("warmup",),
     "data": ("train", "evaluate"),
     "stream": ("train", "evaluate"),
     "features/encoder.py": ("train", "evaluate"),

@@ -166,15 +166,18 @@ def test_a_model_is_the_same_in_any_memory_or_the_plan_says_why_not(tall: Path) 
 
 def test_a_learner_that_memory_chose_is_named_with_the_memory_of_the_other(tmp_path: Path) -> None:
     path = wide(tmp_path)
-    small = job(path, memory="590MB", bits=20)
+    small = job(path, memory="590MB", bits=20, categorical=["s"])
     assert type(small.parts.optimizer).__name__ == "Normalized"
     line = small.decided_by_memory[-1]
     assert "--optimizer normalized makes this model in any memory" in line
     enough = re.search(r"from (\d+MB) on it would race", line)
     assert enough
-    assert type(job(path, memory=enough[1], bits=20).parts.optimizer).__name__ == "Race"
-    assert type(job(path, memory=f"{int(enough[1][:-2]) - 1}MB", bits=20).parts.optimizer).__name__ == "Normalized"
-    asked = job(path, memory="590MB", bits=20, optimizer="normalized")
+    assert type(job(path, memory=enough[1], bits=20, categorical=["s"]).parts.optimizer).__name__ == "Race"
+    assert (
+        type(job(path, memory=f"{int(enough[1][:-2]) - 1}MB", bits=20, categorical=["s"]).parts.optimizer).__name__
+        == "Normalized"
+    )
+    asked = job(path, memory="590MB", bits=20, categorical=["s"], optimizer="normalized")
     assert not [line for line in asked.decided_by_memory if "race" in line]
 
 

@@ -152,7 +152,7 @@ def test_it_is_the_same_bytes_on_threads_and_resumed(tmp_path: Path, optimizer: 
 @pytest.mark.parametrize(
     ("fields", "settings", "words"),
     [
-        (":accept=1", {}, "accept=1: it is a share"),
+        (":accept=1", {}, "accept=1 must be above 0 and below 1"),
         (":alpha=0", {}, "alpha=0"),
         (":start=1", {}, "a decision needs 2 rows"),
         ("", {"batch_size": 64}, "leave --batch-size out"),

@@ -14,8 +14,9 @@ import streamsgd
 from streamsgd.errors import SettingsError
 from streamsgd.features.layout import Layout
 from streamsgd.kernels.learn.fit import fit
+from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.losses import Squared
-from streamsgd.kernels.parts.optimizers import SGD, USUAL_BATCH
+from streamsgd.kernels.parts.optimizers import SGD
 from streamsgd.kernels.parts.penalties import Free
 from streamsgd.kernels.parts.schedules import Constant
 from streamsgd.kernels.parts.traits import is_sequential

@@ -146,7 +146,7 @@ def test_damaged_structures_are_refused(data: Path) -> None:
     made, _ = train_model(str(data), make_settings({**BASE, "exclude": ["kind"], **CASES["fm"]}))
     header, arrays = store.unpack("model", made.to_bytes(), "m")
     for said, message in (
-        ({"name": "fm", "fields": {"k": 0}}, "model.fields are wrong: k=0"),
+        ({"name": "fm", "fields": {"k": 0}}, "model.fields are wrong: model 'fm': k=0"),
         ({"name": "fm", "fields": {"k": 5}}, "array 'weights' is"),
         ({"name": "mlp", "fields": {"hidden": "9999"}}, "model.fields are wrong: hidden"),
         ({"name": "os:system", "fields": {}}, "no file makes us import code"),
@@ -284,13 +284,13 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
         ({"optimizer": "normalized", "lanes": 2, "combine": "sync"}, "--combine sync adds up the gradients of lanes"),
         ({"features": ["id"]}, "a row has one, of 'id'"),
         ({"model": "mlp", "optimizer": "normalized"}, "take adam for --model mlp"),
-        ({"model": "mlp:draw=-1"}, "draw=-1 is not within 0 and 1000000"),
-        ({"model": "mlp:dropout=1"}, "dropout=1 is not from 0 to below 1"),
+        ({"model": "mlp:draw=-1"}, "draw=-1 must be at least 0"),
+        ({"model": "mlp:dropout=1"}, "dropout=1 must be at least 0 and below 1"),
         ({"model": "fm:against=all"}, "against='all' is neither linear nor none"),
         ({"model": "mlp", "optimizer": "langevin", "batch_size": "adaptive"}, "--batch-size adaptive"),
         ({"model": "linear", "optimizer": "langevin", "batch_size": "adaptive"}, "brings noise of its own"),
         ({"model": "linear", "optimizer": "perturbed:radius=0"}, "radius must be above 0"),
-        ({"model": "fm:k=0"}, "k=0 is not within 1 and 256"),
+        ({"model": "fm:k=0"}, "k=0 must be at least 1"),
         ({"model": "mlp:hidden=0"}, "hidden='0' is not one to 3 sizes"),
         ({"model": "mlp:activation=sinus"}, "activation='sinus' is none of relu"),
         ({"model": "fmm"}, "unknown model 'fmm', did you mean 'fm'"),

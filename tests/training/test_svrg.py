@@ -398,7 +398,7 @@ def test_what_it_holds_is_in_the_budget() -> None:
         ({"epochs": 1}, "measures the gradient in one pass before it learns in another: pass --epochs 2 or more"),
         ({"optimizer": "svrg:renewal=0"}, "renewal=0 must be above 0 and at most 1"),
         ({"optimizer": "svrg:renewal=1.5"}, "renewal=1.5 must be above 0 and at most 1"),
-        ({"optimizer": "svrg:learning_rate=-1"}, "learning_rate=-1 is not a rate"),
+        ({"optimizer": "svrg:learning_rate=-1"}, "learning_rate=-1 must be at least 0"),
         ({"rate_scaling": "linear", "batch_size": 64}, "for the batches there are: leave --rate-scaling out"),
         ({"memory": "420MB"}, "The smallest budget that can is"),
     ],

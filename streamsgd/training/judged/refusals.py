@@ -49,7 +49,6 @@ def _problems(settings: Settings, parts: Parts, lanes: int) -> list[tuple[bool, 
     optimizer, by_itself = parts.optimizer, "steps and their rows follow from what is measured: leave"
     drawn = settings.shuffle != "auto" and replaces(make("shuffle", settings.shuffle))
     return [
-        (not 0.0 < optimizer.accept < 1.0, f"accept={optimizer.accept:g}: it is a share of what is promised, between 0 and 1"),
         (
             not 0.0 < optimizer.alpha <= 0.5,
             f"alpha={optimizer.alpha:g}: it is the share of wrong decisions, above 0, at most 0.5",

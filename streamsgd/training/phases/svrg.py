@@ -324,8 +324,6 @@ def check_svrg(settings: Settings, parts: Parts, encoding: Encoding) -> None:
 
 def _check_rate(name: str, settings: Settings, parts: Parts) -> None:
     rate, loss = parts.optimizer.learning_rate, type(parts.loss).__name__
-    if not 0.0 <= rate < math.inf:
-        raise SettingsError(f"{name}: learning_rate={rate:g} is not a rate; 0 is one that is worked out of the data")
     if rate:
         return
     if not hasattr(parts.loss, "curvature"):
