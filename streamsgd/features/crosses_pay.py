@@ -82,7 +82,7 @@ CROSSED = ("linear", "fm", "fwfm")
 
 def tries_crosses(settings: Settings) -> bool:
     """Whether the settings leave it to the look which categories are crossed."""
-    unset = leaves_open(settings) and settings.model in CROSSED
+    unset = leaves_open(settings) and settings.model.partition(":")[0] in CROSSED
     return "auto" in settings.cross or (settings.cross == () and unset)
 
 

@@ -49,6 +49,7 @@ def arguments(name: str, place: Path, out: Path) -> list[str]:
         "calibrate": [model, data, "-o", str(out / "c.sgd")],
         "compare": [model, model, data],
         "explain": [model, data, "-o", str(out / "why")],
+        "importance": [model, data, "--rows", "200"],
         "report": [model, "-o", str(out / "m.html")],
         "parts": [],
         "doctor": [data],

@@ -269,7 +269,7 @@ PROSE = ["«Hello» — naïve world…", "né·en straße; İstanbul", "ΟΔΟ�
 def test_words_that_are_named_are_words_that_were_learned() -> None:
     """Quotation marks and dashes beyond ASCII are parts of words to the hash, and so must be in their names."""
     table = pa.table({"t": PROSE, "y": np.tile([3.0, -1.0, 2.0, 0.5], 50)})
-    model = train(table, exclude=[], text=["t"], time_parts=[], cross=[], bits=18)
+    model = train(table, exclude=[], text=["t"], categorical=[], time_parts=[], cross=[], bits=18)
     named = [value for value in model.values() if value.column == "t"]
     assert len(named) >= 9
     assert [value.value for value in named if value.weights[0] == 0.0] == []

@@ -52,9 +52,9 @@ def test_rules_are_those_of_the_field() -> None:
     rules: dict[str, set[str]] = {}
     for name, part in PARTS["optimizer"].items():
         rules.setdefault(part.rate_scaling, set()).add(name)
-    assert rules["linear"] == {"sgd", "momentum", "nesterov"}
+    assert rules["linear"] == {"sgd", "momentum", "nesterov", "perturbed"}
     assert rules["sqrt"] == {"rmsprop", "adam", "adamw", "amsgrad"}
-    assert rules["none"] == {"adagrad", "ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo"}
+    assert rules["none"] == {"adagrad", "ftrl", "normalized", "coin", "race", "svrg", "trust-region", "armijo", "langevin"}
 
 
 def test_a_run_says_the_rate_that_it_takes() -> None:
