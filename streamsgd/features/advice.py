@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from streamsgd.features.sample import Sample
     from streamsgd.features.target import Target
 
+LEFT_OUT, MISSING = "left out", "taken as missing"
+"""What lines begin with by which a column, or a value, is not what the data says."""
+
 MOST_NAMED = 8
 """Columns that a line names."""
 
@@ -141,6 +144,11 @@ class Advice:
         return find_spikes(np.concatenate([np.zeros(0), *profiles[NUMBERS.profile].kept]))
 
 
+def alters(line: str) -> bool:
+    """Whether what is said changes the data: a warning, which Python shows where nobody asked for more."""
+    return line.startswith((LEFT_OUT, MISSING))
+
+
 def _profiled(look: Sample, roles: Roles, names: list[str]) -> Profiles:
     return profile_columns(look, replace(roles, features=tuple(names), kinds={name: roles.kinds[name] for name in names}))
 
@@ -152,7 +160,7 @@ def _few(names: list[str]) -> str:
 
 def _of_names(names: list[str]) -> str:
     return (
-        f"left out, for hardly a value comes back: {_few([repr(name) for name in names])}; --categorical takes them as "
+        f"{LEFT_OUT}, for hardly a value comes back: {_few([repr(name) for name in names])}; --categorical takes them as "
         "categories, --text as words"
     )
 
@@ -168,7 +176,7 @@ def _of_rare(seen: Mapping[str, Any]) -> str:
 def _of_sentinels(spikes: Mapping[str, list[Spike]]) -> str:
     told = [f"{s.value:.15g} in {name!r} ({s.rows / s.of:.2%} of its values)" for name, found in spikes.items() for s in found]
     return (
-        f"taken as missing: {_few(told)}, far from all other values of the column; --sentinels none takes numbers as they are, "
+        f"{MISSING}: {_few(told)}, far from all other values of the column; --sentinels none takes numbers as they are, "
         "--sentinels COLUMN=NUMBER says which are missing"
     )
 

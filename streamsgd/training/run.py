@@ -23,10 +23,10 @@ from streamsgd.settings.make import identity
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.choices import say_choices
 from streamsgd.training.clipped import say_clipped
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
-from streamsgd.training.holding import held_in_words
 from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import check_places, reserved
 from streamsgd.training.partition import of_this
@@ -239,11 +239,8 @@ def _run(
     settings = job.settings
     if told.on_job:
         told.on_job(job)
-    elif settings.memory is None:  # whoever set it asked for what follows from it
-        for line in job.decided_by_memory:
-            log.warning(line)
-    for line in filter(None, () if told.on_job else (*job.chosen.splitlines(), held_in_words(job))):
-        log.info(line)
+    else:
+        say_choices([job])
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:

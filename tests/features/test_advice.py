@@ -57,6 +57,26 @@ def test_spikes_far_from_all_others_are_found(values: np.ndarray, found: list[fl
     assert [spike.value for spike in find_spikes(values)] == found
 
 
+@pytest.mark.parametrize("learn", ["train", "train_many", "cross_validate"])
+def test_what_changes_the_data_is_a_warning_once_whoever_learns(learn: str, caplog: Any) -> None:
+    """Python shows warnings where nobody asked for more."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=2000)
+    columns = {"x": spiky(rng.normal(50, 20, 2000), -9999), "name": [f"n{k}" for k in range(2000)], "z": z, "y": z + 0.1}
+    more: dict[str, Any] = {"train_many": {"settings": [{}, {"schedule": "constant"}]}, "cross_validate": {"folds": 2}}.get(
+        learn, {}
+    )
+    getattr(streamsgd, learn)(pa.table(columns), "y", memory="1GB", executor="inline", **more)
+    told = [
+        record.message
+        for record in caplog.records
+        if record.levelno == logging.WARNING and "runs learn in" not in record.message
+    ]
+    assert [line.partition(" ")[0] for line in told] == ["left", "taken"]
+    assert "'name'" in told[0]
+    assert "-9999 in 'x' (5.00% of its values)" in told[1]
+
+
 @pytest.mark.parametrize("kind", [pa.int16(), pa.int64(), pa.float32(), pa.float64()])
 def test_sentinels_are_null_in_every_width(kind: Any) -> None:
     column = pa.array([1, -9999, None, 3], kind)

@@ -23,6 +23,7 @@ from streamsgd.planning.halving import Rung, rungs
 from streamsgd.settings.grid import LEARNED, check_varied, made_many
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.checkpoint import Checkpoints
+from streamsgd.training.choices import say_choices
 from streamsgd.training.learner import next_mark
 from streamsgd.training.output import reserved
 from streamsgd.training.prepare import prepare_many
@@ -170,9 +171,7 @@ class ManyRuns:
         if saved:
             for group in self.groups:
                 check_room([self.jobs[k] for k in group])
-        if self.jobs[0].settings.memory is None:  # whoever set it asked for what follows from it
-            for line in self.jobs[0].decided_by_memory:
-                log.warning(line)
+        say_choices(self.jobs)
         if len(self.groups) > 1:
             halved = " and halved each by itself, so that --memory has a part in what is dropped" if self.halving else ""
             log.warning(
