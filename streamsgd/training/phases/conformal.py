@@ -70,22 +70,10 @@ class Calibrating(OnePass[ScoreSketch]):
     """The pass."""
 
     name = "calibration"
-    counts = False
-
-    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job)
-
-    def begin(self, before: Outcome) -> None:
-        """Start at the weights that were learned."""
-        self.start_at(before.weights, before)
 
     def task(self) -> AddScores:
         """Return what adds up a chunk."""
         return AddScores(self._weights, self._known.spread)
-
-    def model(self) -> Model:
-        """Return the model of these weights."""
-        return model_of(self.job, self._known.weights)
 
     def outcome(self) -> Outcome:
         """Return what came before, with the sketch.

@@ -8,13 +8,15 @@ import numpy as np
 
 from streamsgd.planning.tree import FAN
 from streamsgd.training.job import IN_ORDER
+from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseEvent, Saved, kept
 from streamsgd.training.tasks.base import Round
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Self
 
+    from streamsgd.model.model import Model
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport
 
@@ -27,11 +29,12 @@ S = TypeVar("S", bound=_Sums)
 
 
 class OnePass(Generic[S]):
-    """What such phases share; `task`, `model`, `outcome`, `save` and what `restore` takes of sums are their own."""
+    """What such phases share; `task`, `outcome`, `save` and what `restore` takes of sums are their own."""
 
+    counts = False
     validated = False
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
         self.job = job
         self._before: Outcome | None = None
         self._chunk = 0
@@ -59,6 +62,10 @@ class OnePass(Generic[S]):
         """What came before: nothing is learned here."""
         return self._known.tally
 
+    def begin(self, before: Outcome) -> None:
+        """Start at the weights that were learned."""
+        self.start_at(before.weights, before)
+
     def start_at(self, weights: np.ndarray, before: Outcome) -> None:
         """Add up at these weights, as the precision of the run has them."""
         self._before = before
@@ -80,6 +87,10 @@ class OnePass(Generic[S]):
         plan = self.job.plan_in_order
         done = 1.0 if self.done else plan.rows_before(0, self._chunk) / plan.n_rows
         yield PhaseEvent("chunk", self._known.passes + done)
+
+    def model(self) -> Model:
+        """Return the model of the weights that were learned."""
+        return model_of(self.job, self._known.weights)
 
     def stop(self, why: str) -> None:
         """Do nothing: there is one pass, and part of it says nothing of the rest."""

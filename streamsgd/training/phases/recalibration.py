@@ -81,22 +81,10 @@ class Recalibrating(OnePass[LevelSums]):
     """The pass."""
 
     name = "recalibration"
-    counts = False
-
-    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job)
-
-    def begin(self, before: Outcome) -> None:
-        """Start at the weights that were learned."""
-        self.start_at(before.weights, before)
 
     def task(self) -> AddLevels:
         """Return what adds up a chunk."""
         return AddLevels(self._weights)
-
-    def model(self) -> Model:
-        """Return the model of these weights."""
-        return model_of(self.job, self._known.weights)
 
     def outcome(self) -> Outcome:
         """Return what came before, with the map.

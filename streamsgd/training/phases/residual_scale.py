@@ -99,14 +99,6 @@ class ResidualScale(OnePass[ResidualSums]):
     """The pass that adds up, and the weights that come of it."""
 
     name = "residual_scale"
-    counts = False
-
-    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job)
-
-    def begin(self, before: Outcome) -> None:
-        """Start at the weights that were learned."""
-        self.start_at(before.weights, before)
 
     @property
     def done(self) -> bool:
@@ -116,10 +108,6 @@ class ResidualScale(OnePass[ResidualSums]):
     def task(self) -> AddResiduals:
         """Return what adds up a chunk."""
         return AddResiduals(self._weights)
-
-    def model(self) -> Model:
-        """Return the model of these weights."""
-        return model_of(self.job, self._known.weights)
 
     def outcome(self) -> Outcome:
         """Return what came before, with the weights of the scale in units of the target."""

@@ -24,20 +24,15 @@ import numpy as np
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.algebra.factor import factorise_pivoted, solve_back, solve_forth
 from streamsgd.kernels.sums.sandwich import new_sandwich
-from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
 from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.phases.smooth import check_objective
 from streamsgd.training.tasks.sandwich import AddSandwich, SandwichSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
-    from streamsgd.training.job import Job
 
 log = logging.getLogger("streamsgd")
 
@@ -66,10 +61,6 @@ class StandardErrors(OnePass[SandwichSums]):
     """The pass that adds up, and what comes of it."""
 
     name = "standard_errors"
-    counts = False
-
-    def __init__(self, job: Job, _reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job)
 
     def begin(self, before: Outcome) -> None:
         """Start at the weights that were learned.
@@ -124,10 +115,6 @@ class StandardErrors(OnePass[SandwichSums]):
             )
         told = {"rows": self._sums.rows, "weights": int(weights.size), "determined": int(np.isfinite(errors).sum()), "off": off}
         return weights.astype(self.job.settings.precision).reshape(-1, n_outputs), covariance, told
-
-    def model(self) -> Model:
-        """Return the model of the weights whose errors are sought."""
-        return model_of(self.job, self._known.weights)
 
     def outcome(self) -> Outcome:
         """Return what came before, with the covariance."""
