@@ -17,7 +17,7 @@ from streamsgd.kernels.parts import losses
 from streamsgd.kernels.sums.adjusted import AdjustedLogistic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 def best_constant_loss(loss: Any, sums: np.ndarray) -> float | None:
@@ -31,6 +31,22 @@ def best_constant_loss(loss: Any, sums: np.ndarray) -> float | None:
     """
     formula = _FORMULAS.get(type(loss))
     return formula(sums) if formula is not None and sums.any() else None
+
+
+def constant_loss_of_rows(loss: Any, metrics: Mapping[str, float]) -> float | None:
+    """Return the mean loss of the best constant score of the rows that metrics are of, or None where these do not tell it.
+
+    Other rows have another one: squared losses of rows that happen to scatter more are greater by any prediction.
+    """
+    if isinstance(loss, losses.Squared):
+        found, best = metrics["rmse"], metrics["best_constant_rmse"]
+        return metrics["loss"] * (best / found) ** 2 if found > 0.0 else None
+    if isinstance(loss, losses.Poisson):  # a deviance is twice the loss, less what follows from the targets alone
+        return metrics["loss"] - (metrics["poisson_deviance"] - metrics["best_constant_poisson_deviance"]) / 2.0
+    if isinstance(loss, losses.Hinge | losses.SquaredHinge):
+        most = metrics["best_constant_accuracy"]
+        return best_constant_loss(loss, np.array([most, 1.0 - most]))
+    return metrics.get("best_constant_log_loss") if type(loss) in _FORMULAS else None
 
 
 def _entropy(sums: np.ndarray) -> float:

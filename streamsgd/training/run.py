@@ -260,7 +260,7 @@ def _run(
             rows = model.provenance["rows_learned"]
             say_clipped(outcome, rows)
             say_kept(outcome.metrics)
-            check_useful(model.metrics, rows, strict=settings.strict, undone=job.undoes_weights)
+            check_useful(model.metrics, rows, job.parts.loss, strict=settings.strict)
     finally:
         executor.close()
         if job.recipe.cache is not None:

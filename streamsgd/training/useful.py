@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, DivergedError
+from streamsgd.model.baseline import constant_loss_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,11 +59,11 @@ def check_weighed(targets: np.ndarray, classes: Sequence[Any], settings: Setting
         )
 
 
-def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone: bool = False) -> None:
+def check_useful(metrics: Mapping[str, Any], rows: int, loss: Any, *, strict: bool) -> None:
     """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
 
-    Judged by held-out rows, else by the last pass; not where a later phase (`--polish`) went on from there. Where weights of
-    classes were `undone`, held-out rows are judged without them, as is the constant then.
+    Judged by held-out rows and the best constant of these, else by the last pass and that of its rows; not where a later
+    phase (`--polish`) went on from there.
 
     Raises
     ------
@@ -70,21 +71,18 @@ def check_useful(metrics: Mapping[str, Any], rows: int, *, strict: bool, undone:
         It did.
 
     """
-    best = metrics.get("best_constant_loss")
-    held = metrics.get("held_out", {}).get("loss")
-    rows = rows if held is None else metrics["held_out"]["rows"]
-    if undone and held is not None:
-        best = metrics["held_out"].get("best_constant_log_loss")
-    found = next(
-        (value for value in (held, metrics.get("training_loss"), metrics["progressive_loss"]) if value is not None), None
-    )
+    held = metrics.get("held_out") or {}
+    if held.get("loss") is not None:
+        what, found, best, rows = "held-out", held["loss"], constant_loss_of_rows(loss, held), held["rows"]
+    else:
+        what = "training" if metrics.get("training_loss") is not None else "progressive"
+        found, best = metrics[f"{what}_loss"], metrics.get("best_constant_loss")
     if best is None or found is None or "polish" in metrics or found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
         return
-    what = "held-out" if held is not None else "training" if "training_loss" in metrics else "progressive"
     message = (
-        f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction: this model is worse "
-        "than none. Lower --learning-rate, look for columns with extreme values (streamsgd inspect; --transform, --scale), "
-        "or pass --polish 50"
+        f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction of these rows: this "
+        "model is worse than none. Lower --learning-rate, look for columns with extreme values (streamsgd inspect; "
+        "--transform, --scale), or pass --polish 50"
     )
     if strict:
         raise DivergedError(f"{message}; nothing was saved, as --strict asks")

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.optimize import minimize
 
 import streamsgd
 from streamsgd.errors import DivergedError, Stopped
+from streamsgd.model.baseline import constant_loss_of_rows
 
 PLAIN: dict[str, Any] = {"executor": "inline", "memory": "1GB"}
 
@@ -134,6 +136,44 @@ def test_a_model_worse_than_none_is_said(caplog: pytest.LogCaptureFixture, tmp_p
     assert not (tmp_path / "m.sgd").exists()
     caplog.clear()
     train(table(), strict=True)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("how", ["squared", "logistic", "poisson", "hinge", "squared-hinge", "softmax"])
+def test_held_out_rows_are_judged_by_their_own_best_constant(how: str) -> None:
+    """Which scipy finds: the loss of the constant score that is best for these rows."""
+    rng = np.random.default_rng(4)
+    x, late = rng.normal(size=6_000), np.arange(6_000) % 3 == 0
+    y = {
+        "squared": x + rng.normal(size=6_000) * np.where(late, 4.0, 1.0) + late,
+        "poisson": rng.poisson(np.exp(0.5 * x + late)),
+        "softmax": rng.integers(0, 3, 6_000) * np.where(late, 1, 0),
+    }.get(how, (x + rng.logistic(size=6_000) > np.where(late, 0.0, 1.5)).astype(float))
+    table = pa.table({"x": x, "late": late.astype(int), "y": y})
+    task = {"poisson": "poisson", "softmax": "multiclass"}.get(how, "auto")
+    model = train(table, validation="late == 1", exclude=["late"], loss=how, task=task, epochs=2)
+    held = y[late]
+    classes = np.searchsorted(model.classes, held) if model.classes else (held - model.target.shift) * model.target.scale
+
+    def loss_of(score: np.ndarray) -> float:
+        if how == "softmax":
+            shares = np.exp(np.append(score, 0.0))
+            return float(-np.log(shares / shares.sum())[classes].mean())
+        return float(np.mean([model.loss.value(float(one), float(score[0])) for one in classes]))
+
+    start = np.zeros(len(model.classes) - 1 if how == "softmax" else 1)
+    exact = min(minimize(loss_of, start + at, method="Nelder-Mead", tol=1e-9).fun for at in (-1.0, 0.0, 1.0))
+    assert constant_loss_of_rows(model.loss, model.metrics["held_out"]) == pytest.approx(exact, rel=1e-5)
+
+
+def test_rows_that_scatter_more_are_no_sign_of_a_bad_model(caplog: pytest.LogCaptureFixture) -> None:
+    """Their loss is above that of a constant on other rows, and below that of a constant on themselves."""
+    rng, late = np.random.default_rng(5), np.arange(6_000) % 10 == 0
+    x = rng.normal(size=6_000)
+    table = pa.table({"x": x, "late": late.astype(int), "y": x + rng.normal(size=6_000) * np.where(late, 6.0, 1.0)})
+    metrics = train(table, validation="late == 1", exclude=["late"], epochs=2, strict=True).metrics
+    assert metrics["held_out"]["loss"] > 1.1 * metrics["best_constant_loss"]
+    assert metrics["held_out"]["r2"] > 0.0
     assert not caplog.records
 
 

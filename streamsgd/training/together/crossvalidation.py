@@ -127,7 +127,7 @@ def run_folds(
         found = CrossValidated(
             _learned(last, "the model of all rows"), judged, spreads([m.metrics["held_out"] for m in judged])
         )
-        check_useful(found.model.metrics, last.rows, strict=whole.strict, undone=runs.jobs[-1].undoes_weights)
+        check_useful(found.model.metrics, last.rows, runs.jobs[-1].parts.loss, strict=whole.strict)
         if out is not None:
             found.model.save(out)
         runs.clear()
