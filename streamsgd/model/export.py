@@ -70,7 +70,7 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
 def _kept(model: Model) -> dict[str, Any]:
     """Return what scoring needs beside the weights, as JSON values."""
     header = model.header()
-    kept = {"format": store.FORMAT, **{key: header[key] for key in KEPT if key in header}}
+    kept = {"format": store.format_of(header), **{key: header[key] for key in KEPT if key in header}}
     kept |= {"score_map": header["score_map"]} if "score_map" in header else {}
     kept["settings"] = {key: model.settings[key] for key in SETTINGS if key in model.settings}
     return kept

@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-FORMAT = 1
-"""Version of the header; a reader refuses a newer one."""
+FORMAT = 2
+"""The newest header that is read; a newer one is refused."""
 
 
 def pack(kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     """Return the bytes of a file; equal content gives equal bytes."""
-    text = json.dumps({"format": FORMAT, "kind": kind, **header}, sort_keys=True)
+    text = json.dumps({"format": format_of(header), "kind": kind, **header}, sort_keys=True)
     # One entry: safetensors writes several in no fixed order, and equal models must be equal bytes.
     return bytes(pack_arrays(arrays, {"streamsgd": f"{digest(text, arrays)} {text}"}))
+
+
+def format_of(header: dict[str, Any]) -> int:
+    """Return the format of a header: 2 if scores are mapped, which a reader of format 1 would leave out in silence."""
+    return 2 if "score_map" in header else 1
 
 
 def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

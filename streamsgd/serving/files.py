@@ -14,7 +14,7 @@ from streamsgd.serving.served import Served
 if TYPE_CHECKING:
     import os
 
-FORMAT = 1
+FORMAT = 2
 """Of the header of a model file, and of exports; newer ones are refused."""
 
 CODES = {"F32": ("f", "float32"), "F64": ("d", "float64"), "I64": ("q", "int64"), "I32": ("i", "int32")}

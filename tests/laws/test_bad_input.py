@@ -536,12 +536,7 @@ def model_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def newer(raw: bytes) -> bytes:
     header, arrays = store.unpack("model", raw, "m")
-    before, store.FORMAT = store.FORMAT, store.FORMAT + 1
-    try:
-        del header["format"], header["kind"]
-        return store.pack("model", header, arrays)
-    finally:
-        store.FORMAT = before
+    return store.pack("model", {**header, "format": store.FORMAT + 1}, arrays)
 
 
 def checkpoint(raw: bytes) -> bytes:
@@ -562,7 +557,7 @@ BAD_MODELS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda raw: raw.replace(b"auto", b"otto", 1),
         "damaged, its checksum does not match",
     ),
-    "newer": (newer, "format 2 is newer than this version reads .1.; upgrade streamsgd"),
+    "newer": (newer, "format 3 is newer than this version reads .2.; upgrade streamsgd"),
     "a checkpoint": (checkpoint, "holds a checkpoint, not a model"),
     "text": (lambda raw: b"hello" * 99, "not a streamsgd model, or a damaged one"),
     "Parquet": (lambda raw: b"PAR1" * 99, "not a streamsgd model, or a damaged one"),

@@ -76,12 +76,21 @@ def test_any_bytes_are_refused(data: bytes) -> None:
         store.unpack("model", data, "m")
 
 
-def test_a_newer_format_and_another_kind_say_so(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_format_and_another_kind_say_so(raw: bytes) -> None:
     with pytest.raises(ModelError, match=r"^m: holds a model, not a checkpoint"):
         store.unpack("checkpoint", raw, "m")
-    monkeypatch.setattr(store, "FORMAT", store.FORMAT - 1)
-    with pytest.raises(ModelError, match=r"^m: format 1 is newer than this version reads .0.; upgrade streamsgd"):
-        store.unpack("model", raw, "m")
+    newer = store.pack("model", {**HEADER, "format": store.FORMAT + 1}, ARRAYS)
+    with pytest.raises(ModelError, match=r"^m: format 3 is newer than this version reads .2.; upgrade streamsgd"):
+        store.unpack("model", newer, "m")
+
+
+def test_a_reader_that_does_not_know_maps_of_scores_refuses_them(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would leave them out, and every probability would be another one."""
+    mapped = store.pack("model", {**HEADER, "score_map": {"method": "platt"}}, ARRAYS)
+    monkeypatch.setattr(store, "FORMAT", 1)
+    assert store.unpack("model", raw, "m")[0]["format"] == 1
+    with pytest.raises(ModelError, match=r"^m: format 2 is newer than this version reads .1.; upgrade streamsgd"):
+        store.unpack("model", mapped, "m")
 
 
 def test_a_file_holds_no_code(raw: bytes) -> None:
