@@ -99,7 +99,8 @@ def main() -> None:
         "streamsgd.serving": per_row(served.predict_proba, rows),
         "scikit-learn, FeatureHasher and SGDClassifier": per_row(hashed_by_scikit_learn(train, y), max(10, rows // 10)),
         **{name: per_row(score, rows) for name, score in vowpal_wabbit(train, y).items()},
-        "streamsgd.Model.predict_proba": per_row(model.predict_proba, max(10, rows // 20)),
+        "streamsgd.Model.predict_proba of a dict": per_row(model.predict_proba, rows),
+        "streamsgd.Model.predict_proba of a list of one": per_row(lambda row: model.predict_proba([row]), max(10, rows // 20)),
     }
     for name, micros in found.items():
         print(f"{name:50} {micros:10.1f} us")

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsgd.errors import ModelError, SettingsError
+from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
 from streamsgd.model.onnx import onnx_bytes
-from streamsgd.model.structure import said
-from streamsgd.settings.registry import PARTS
+from streamsgd.model.served import check_ours, kept
 
 if TYPE_CHECKING:
     import os
 
     from streamsgd.model.model import Model
-
-KEPT = ("loss", "model", "encoding", "target")
-"""Entries of a model's header that scoring needs, beside some of its settings; a linear one has no `model`."""
-
-SETTINGS = ("missing", "infinite", "missing_columns")
 
 
 def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
@@ -52,28 +46,8 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     """
     if to not in FORMS:
         raise SettingsError(f"--to {to}: models are exported to {' or '.join(FORMS)}{nearest(to, FORMS)}")
-    if type(model.structure) not in PARTS["model"].values():
-        raise ModelError(
-            f"the model {said(model.structure)['name']} is not streamsgd's, so nobody else can know what it does: save it, and "
-            "load it with streamsgd.load(path, model=...)"
-        )
-    if type(model.loss) not in PARTS["loss"].values():
-        raise ModelError(
-            f"the model's loss {type(model.loss).__name__} is not streamsgd's, so nobody else can know what it does"
-        )
-    if model.encoding.custom:
-        kind = model.encoding.custom[0]
-        raise ModelError(f"columns of the kind {kind.name!r}, {kind.place}, are not streamsgd's: leave them out of the model")
+    check_ours(model)
     store.write(out, FORMS[to](model))
-
-
-def _kept(model: Model) -> dict[str, Any]:
-    """Return what scoring needs beside the weights, as JSON values."""
-    header = model.header()
-    kept = {"format": store.format_of(header), **{key: header[key] for key in KEPT if key in header}}
-    kept |= {"score_map": header["score_map"]} if "score_map" in header else {}
-    kept["settings"] = {key: model.settings[key] for key in SETTINGS if key in model.settings}
-    return kept
 
 
 def _json(model: Model) -> bytes:
@@ -85,12 +59,12 @@ def _json(model: Model) -> bytes:
         "used": used.tolist(),
         "values": weights[used].ravel().tolist(),
     }
-    return json.dumps({**_kept(model), "weights": given}, sort_keys=True).encode()
+    return json.dumps({**kept(model), "weights": given}, sort_keys=True).encode()
 
 
 def _numpy(model: Model) -> bytes:
     out = io.BytesIO()
-    np.savez(out, weights=model.weights, header=np.array(json.dumps(_kept(model), sort_keys=True)))
+    np.savez(out, weights=model.weights, header=np.array(json.dumps(kept(model), sort_keys=True)))
     return out.getvalue()
 
 

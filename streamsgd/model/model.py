@@ -27,6 +27,7 @@ from streamsgd.model.format import folded, packed
 from streamsgd.model.further import further_arrays
 from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.learning import LearnsOn
+from streamsgd.model.one_row import OneRow
 from streamsgd.model.score_map import mapped
 from streamsgd.model.score_stream import score_source
 from streamsgd.model.structure import need_linear, said
@@ -50,7 +51,7 @@ BATCH_ROWS = 1 << 16
 
 
 @dataclass
-class Model(LearnsOn):
+class Model(LearnsOn, OneRow):
     """A trained model: linear, or of another structure.
 
     Attributes
@@ -171,6 +172,8 @@ class Model(LearnsOn):
 
         `data` is as for `predict`.
         """
+        if (served := self._served("decision_function", data)) is not None:
+            return served
         scores, _ = self._scored(data)
         return scores[:, 0] if self.n_outputs == 1 else scores
 
@@ -186,6 +189,8 @@ class Model(LearnsOn):
         """
         if not self.has_probabilities:
             raise ModelError(f"a model of loss {type(self.loss).__name__} has no probabilities; use predict")
+        if (served := self._served("predict_proba", data)) is not None:
+            return served
         _, means = self._scored(data)
         return means if self.n_outputs > 1 else np.column_stack([1.0 - means[:, 0], means[:, 0]])
 
@@ -197,7 +202,8 @@ class Model(LearnsOn):
         ----------
         data
             A table (anything with `__arrow_c_stream__`), or Parquet as in training, which is streamed: only the result is held
-            in memory. `streamsgd.predict` writes results that are too large for that.
+            in memory. `streamsgd.predict` writes results that are too large for that. A dict of one row is scored as
+            `streamsgd.serving` does, in tens of microseconds, to about 1e-6 of what a table of the row says.
 
         Raises
         ------
@@ -205,6 +211,8 @@ class Model(LearnsOn):
             A column is missing or is not a number, or the data cannot be read.
 
         """
+        if (served := self._served("predict", data)) is not None:
+            return served
         _, means = self._scored(data)
         return self.decide(means)
 
@@ -237,7 +245,8 @@ class Model(LearnsOn):
         return values.astype(np.float64) / self.target.scale + self.target.shift
 
     def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        data = table_of_rows(data) if is_rows(data) else data
+        if is_rows(data):
+            data = table_of_rows(self._as_rows(data))
         if hasattr(data, "__arrow_c_stream__"):
             parts = list(self._score_table(as_table(data, "the table")))
         else:
