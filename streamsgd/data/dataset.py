@@ -157,7 +157,7 @@ def read_dataset(
     physical = tuple(map(bare, written))
     firsts = [source.files[i].name for i in np.unique(which, return_index=True)[1]]
     unified = unify(physical, firsts)
-    folders, types, holes, twice = partition_columns([ref.name for ref in source.files])
+    folders, types, holes, twice = partition_columns([ref.name for ref in source.files], unified.schema.names)
     names = folders.names
     aside = {name: why for schema in written for name, why in aside_of(schema).items() if name not in names}
     fields = [field for field in unified.schema if field.name not in names]
@@ -239,7 +239,7 @@ def _parse(footer: bytes, ref: FileRef) -> _Footer:
         for part in parts:
             with pq.ParquetFile(pa.BufferReader(part), coerce_int96_timestamp_unit=INT96_UNIT) as file:
                 # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
-                schema = noted(file.schema_arrow).serialize().to_pybytes()
+                schema = noted(file.schema_arrow, file.metadata.metadata).serialize().to_pybytes()
                 counts = _counts(file.metadata)
                 rows.append(counts[0])
                 size.append(counts[1])

@@ -3,6 +3,7 @@
 `Files` holds names and sizes, never open files, so it pickles to any worker.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -160,8 +161,7 @@ def open_source(data: PathLike | Sequence[PathLike]) -> Files:
     Raises `DataError` if something is missing, empty, or the folder of a Delta, Iceberg or Hudi table, and
     `SettingsError` if the places are on different filesystems.
     """
-    items = [os.fspath(item) for item in ([data] if isinstance(data, str | os.PathLike) else data)]
-    if not all(items) or not items:
+    if not (items := _paths(data)) or not all(items):
         raise SettingsError("no data was given: name a file, folder, glob or URL")
     places = [locate(item) for item in items]
     uri = places[0].uri
@@ -171,6 +171,18 @@ def open_source(data: PathLike | Sequence[PathLike]) -> Files:
     filesystem = connect(uri)
     infos = retry(lambda: filesystem.get_file_info([place.path for place in places]), items[0])
     return Files(_refs([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
+
+
+def _paths(data: Any) -> list[str]:
+    items = [data] if isinstance(data, str | os.PathLike) or not isinstance(data, Iterable) else [*data]
+    for item in items:
+        if not isinstance(item, str | os.PathLike):
+            one = "" if item is data else f"a {type(data).__name__} of "
+            raise SettingsError(
+                f"no rows can be had from {one}{type(item).__name__}: name a file, folder, glob or URL, or give a table (of "
+                "pyarrow, pandas, Polars, DuckDB), tables, or a dict of columns, as {'x0': X[:, 0], ...} of an array"
+            )
+    return [os.fsdecode(item) for item in items]
 
 
 class _Found(NamedTuple):
@@ -340,6 +352,8 @@ def _refs(found: Sequence[_Found], uri: str) -> tuple[FileRef, ...]:
     root = _climb(commonpath([place.root for place in found])).rstrip("/")
     skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
     every = {info.path: info for place in found for info in place.files}
+    if (named := sum(len(place.files) for place in found)) > len(every):
+        logging.getLogger("streamsgd").warning("%d files are named more than once, and are read once", named - len(every))
     refs: dict[object, FileRef] = {}
     for info in every.values():
         ref = FileRef(info.path, info.path[skip:], _size(info))

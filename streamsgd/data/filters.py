@@ -83,45 +83,47 @@ class RowFilter:
 
 
 def row_filter(text: str, schema: Any, flag: str = "--filter") -> RowFilter:
-    """Return the condition on the columns of `schema`. Raises as `parse_filter` does."""
-    made = RowFilter(text, filter_columns(text, schema), flag)
-    parse_filter(text, schema)
+    """Return the condition on the columns of `schema`. Raises as `parse_filter` does, in the words of the flag."""
+    word = flag.removeprefix("--") if flag == "--filter" else flag
+    made = RowFilter(text, filter_columns(text, schema, word), flag)
+    parse_filter(text, schema, word)
     return made
 
 
-def parse_filter(text: str, schema: Any) -> Any:
+def parse_filter(text: str, schema: Any, word: str = "filter") -> Any:
     """Return the pyarrow expression of a condition on the columns of `schema`.
 
-    Text that is compared with a date or timestamp column is read as ISO 8601, in the column's time zone.
+    Text that is compared with a date or timestamp column is read as ISO 8601, in the column's time zone. Messages call the
+    condition `word`.
     Raises `SettingsError` saying what is not allowed and where, or which column is unknown.
     """
-    tree, parser = _parse(text, schema)
+    tree, parser = _parse(text, schema, word)
     try:
         expression = parser.build(tree)
         kind = parser.type(expression)
     except RecursionError:
-        raise SettingsError(f"filter {text[:60]!r}...: is nested too deeply; simplify it") from None
+        raise SettingsError(f"{word} {text[:60]!r}...: is nested too deeply; simplify it") from None
     except ARROW_ERRORS as error:
-        raise SettingsError(f"filter {text!r}: {first_line(error)}") from error
+        raise SettingsError(f"{word} {text!r}: {first_line(error)}") from error
     if not pa.types.is_boolean(kind):
-        raise SettingsError(f"filter {text!r}: is {kind} and not a condition; compare it with something")
+        raise SettingsError(f"{word} {text!r}: is {kind} and not a condition; compare it with something")
     return expression
 
 
-def filter_columns(text: str, schema: Any) -> tuple[str, ...]:
+def filter_columns(text: str, schema: Any, word: str = "filter") -> tuple[str, ...]:
     """Return the columns that a condition needs, in order of appearance. Raises as `parse_filter` does."""
-    tree, parser = _parse(text, schema)
+    tree, parser = _parse(text, schema, word)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     names.sort(key=lambda node: (node.lineno, node.col_offset))
     return tuple(dict.fromkeys(parser.column(node) for node in names))
 
 
-def _parse(text: str, schema: Any) -> tuple[ast.expr, "_Parser"]:
+def _parse(text: str, schema: Any, word: str) -> tuple[ast.expr, "_Parser"]:
     if len(text) > LONGEST:
-        raise SettingsError(f"filter: has {len(text):,} characters, more than {LONGEST:,}; simplify it")
+        raise SettingsError(f"{word}: has {len(text):,} characters, more than {LONGEST:,}; simplify it")
     text = text.strip()
     if not text:
-        raise SettingsError(f"filter: is empty; {ALLOWED}")
+        raise SettingsError(f"{word}: is empty; {ALLOWED}")
     quoted: dict[str, str] = {}
 
     def hide(match: re.Match[str]) -> str:
@@ -138,10 +140,10 @@ def _parse(text: str, schema: Any) -> tuple[ast.expr, "_Parser"]:
             warnings.simplefilter("ignore")  # Python's advice on its own syntax, such as "is" with a number
             tree = ast.parse(plain, mode="eval").body
     except SyntaxError as error:
-        raise SettingsError(f"filter {text!r}: {error.msg} at character {error.offset}; {ALLOWED}") from None
+        raise SettingsError(f"{word} {text!r}: {error.msg} at character {error.offset}; {ALLOWED}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise SettingsError(f"filter {text[:60]!r}: cannot be parsed: {first_line(error)}") from None
-    return tree, _Parser(text, schema, plain, quoted)
+        raise SettingsError(f"{word} {text[:60]!r}: cannot be parsed: {first_line(error)}") from None
+    return tree, _Parser(text, schema, plain, quoted, word=word)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class _Parser:
     quoted: dict[str, str]
     negated: bool = False
     """Whether what is built now is under a `not`."""
+    word: str = "filter"
 
     def build(self, node: ast.expr) -> Any:
         rule = _RULES.get(type(node))
@@ -162,7 +165,7 @@ class _Parser:
         for name, original in self.quoted.items():
             piece = piece.replace(name, f"`{original}`")
         start = len(self.plain.encode()[: node.col_offset].decode()) + 1
-        raise SettingsError(f"filter {self.text!r}: {piece!r} at character {start} {why}; {ALLOWED}")
+        raise SettingsError(f"{self.word} {self.text!r}: {piece!r} at character {start} {why}; {ALLOWED}")
 
     def column(self, node: ast.Name) -> str:
         name = self.quoted.get(node.id, node.id)

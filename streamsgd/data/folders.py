@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,8 @@ from streamsgd.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+log = logging.getLogger("streamsgd")
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -47,10 +50,17 @@ class PartitionColumns(NamedTuple):
         return {name: why for name, kind in zip(self.names, kinds, strict=True) if pa.types.is_date(kind)}
 
 
-def partition_columns(names: Sequence[str]) -> tuple[PartitionColumns, list[Any], dict[str, str], dict[str, str]]:
-    """Return what the folders of files say: columns, their types, missing columns, columns twice."""
+def partition_columns(
+    names: Sequence[str], inside: Sequence[str] = ()
+) -> tuple[PartitionColumns, list[Any], dict[str, str], dict[str, str]]:
+    """Return what the folders of files say: columns, their types, missing columns, columns twice.
+
+    Columns that files have `inside` too are said: the folders hide them, as in Spark.
+    """
     folders = [[part.split("=", 1) for part in name.split("/")[:-1] if "=" in part] for name in names]
     keys = tuple(dict.fromkeys(unquote(key) for parts in folders for key, _ in parts if key))
+    if hidden := [key for key in keys if key in inside]:
+        log.warning("columns of files that the names of their folders hide: %s", ", ".join(map(repr, hidden)))
     rows = []
     missing: dict[str, str] = {}
     twice: dict[str, str] = {}

@@ -19,6 +19,7 @@ from streamsgd.data.source import Source
 from streamsgd.data.tables import table_dataset
 from streamsgd.data.types import arrow_type
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -145,9 +146,8 @@ def open_data(
     opener = opener_of(data)
     dataset = opener.open(data, progress)
     if not dataset.n_rows and not empty:
-        raise DataError(
-            f"{opener.name or data}: {dataset.n_files} files with {dataset.n_row_groups} row groups hold no row at all"
-        )
+        n_files, n_groups = counted(dataset.n_files, "file"), counted(dataset.n_row_groups, "row group")
+        raise DataError(f"{opener.name or data}: no row at all in {n_files} with {n_groups}")
     known = {column.name: arrow_type(column) for column in trained}
     dataset = dataset.retyped({name: known[name] for name in dataset.partition_names if name in known})
     if not filter_text:

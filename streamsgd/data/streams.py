@@ -164,7 +164,7 @@ def dataset_of_stream(data: Any) -> Dataset:
     try:
         path = folder / "stream.parquet"
         if _is_lazy_frame(data):
-            data.sink_parquet(path, row_group_size=SPOOLED_ROWS)
+            _sink(data, path)
         else:
             _write(iter(_batches(data)), path)
         inventory = read_dataset(path)
@@ -173,6 +173,16 @@ def dataset_of_stream(data: Any) -> Dataset:
         raise
     weakref.finalize(inventory.source, shutil.rmtree, folder, ignore_errors=True)
     return Dataset(ParquetFiles(inventory))
+
+
+def _sink(frame: Any, path: Path) -> None:
+    """Write a LazyFrame; what Polars says where it cannot be computed is what the data lacks."""
+    import polars as pl  # noqa: PLC0415  whose frame this is
+
+    try:
+        frame.sink_parquet(path, row_group_size=SPOOLED_ROWS)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"the LazyFrame cannot be computed: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _batches(data: Any) -> Any:
@@ -188,9 +198,7 @@ def _write(values: Iterator[Any], path: Path) -> None:
     table = _item(first, 0)
     schema = table.schema
     with pq.ParquetWriter(path, schema) as writer:
-        for run in _runs(
-            _fitted(_item(v, k), schema, f"table {k} of the stream") for k, v in enumerate(chain([table], values))
-        ):
+        for run in _runs(_fitted_item(v, k, schema) for k, v in enumerate(chain([table], values))):
             writer.write_table(run, row_group_size=SPOOLED_ROWS)
 
 
@@ -198,6 +206,23 @@ def _item(value: Any, number: int) -> Any:
     if not is_table(value):
         raise DataError(f"item {number} of the stream is of type {type(value).__name__}, which is no table")
     return _one(value, f"table {number} of the stream")
+
+
+def _fitted_item(value: Any, number: int, schema: Any) -> Any:
+    """Return a table of a stream in the types of the first one, which say the same, or refuse it.
+
+    Raises
+    ------
+    DataError
+        A column means something else: Arrow would read numbers from text, and make text of numbers.
+
+    """
+    table, what = _item(value, number), f"table {number} of the stream"
+    unified = unify([bare(schema), bare(table.schema)], ["table 0 of the stream", what])
+    for name in set(schema.names) & set(table.schema.names):
+        if problem := column_problem(unified, name):
+            raise DataError(problem)
+    return _fitted(table, schema, what)
 
 
 def _runs(tables: Iterable[Any]) -> Iterator[Any]:

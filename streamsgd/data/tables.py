@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
+from streamsgd.data.filesystems import first_line
 from streamsgd.data.normalise import aside_of, noted
 from streamsgd.data.schemas import bare
 from streamsgd.data.source import BaseSource, Groups
@@ -112,19 +113,53 @@ def as_table(value: Any, what: str) -> Any:
     if type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns"):
         names = [str(name) for name in value.columns]
         _check_names(names, what)
-        named = any(name is not None for name in value.index.names)
-        table = pa.Table.from_pandas(value, preserve_index=None if named else False)
+        table = _from_pandas(value, what)
     elif hasattr(type(value), "__arrow_c_stream__"):
-        table = pa.table(value)
+        table = _from_stream(value, what)
     else:
-        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-        raise DataError(f"{what} is of type {kind}, which is no table: give pyarrow, pandas, Polars or DuckDB tables")
+        raise DataError(
+            f"{what} is of type {type_name(value)}, which is no table: give pyarrow, pandas, Polars or DuckDB tables"
+        )
     _check_names(table.column_names, what)
     # Arrow cannot join imported chunks without rows to others.
     return pa.table(
         [pa.chunked_array([chunk for chunk in column.chunks if len(chunk)], column.type) for column in table.columns],
         schema=table.schema,
     )
+
+
+def _from_pandas(frame: Any, what: str) -> Any:
+    named = any(name is not None for name in frame.index.names)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=None if named else False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        place = f"column {column!r} of {what}" if (column := _of_no_type(frame)) is not None else what
+        raise DataError(
+            f"{place} is nothing that Arrow can hold: {first_line(error)}; make it numbers, strings, dates or lists, each of "
+            "one type, or drop it"
+        ) from error
+
+
+def _of_no_type(frame: Any) -> Any:
+    """Return the name of the first column that is no Arrow column by itself; None if each is one."""
+    for k, name in enumerate(frame.columns):
+        try:
+            pa.Table.from_pandas(frame.iloc[:, [k]], preserve_index=False)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return name
+    return None
+
+
+def _from_stream(value: Any, what: str) -> Any:
+    try:
+        return pa.table(value)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{what}, of type {type_name(value)}, is no table that Arrow can read: {first_line(error)}") from error
+
+
+def type_name(value: Any) -> str:
+    """Return the type of a value as messages call it."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def with_columns(table: Any, columns: dict[str, np.ndarray]) -> Any:

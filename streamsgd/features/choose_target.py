@@ -181,7 +181,8 @@ def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
     if low > high:
         look.check_filter()
         raise DataError(f"target {name!r} has no usable value: every row is null, NaN or infinite")
-    raise DataError(f"target {name!r} is constant: every row is {low:g}, so there is nothing to learn")
+    beyond = ", as far as a float64 tells whole numbers beyond 2^53: subtract the least of them" if abs(low) > 1 << 53 else ""
+    raise DataError(f"target {name!r} is constant: every row is {low:g}{beyond}, so there is nothing to learn")
 
 
 def _with_other(value: Any) -> tuple[Any, ...]:

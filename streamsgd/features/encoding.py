@@ -21,6 +21,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.ragged import RaggedColumn
 from streamsgd.features.sentinels import Sentinel
 from streamsgd.kernels.structs.rows import OWN, TAIL
+from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,9 +157,9 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
     @property
     def sizes(self) -> str:
         """How many weights there are, and of what."""
-        parts = [f"{self.n_own:,} values"] if self.n_own else []
+        parts = [counted(self.n_own, "value")] if self.n_own else []
         parts += [f"{1 << self.hashed.bits:,} hashed"] if self.hashed else []
-        return ", ".join([f"{self.width:,} numbers", *parts])
+        return ", ".join([counted(self.width, "number"), *parts])
 
     def taken_as(self) -> dict[str, list[str]]:
         """Say what every column of the data becomes."""

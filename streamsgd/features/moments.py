@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from streamsgd.errors import DataError
+
+log = logging.getLogger("streamsgd")
+
+ROUNDED = 1e-14
+"""Of a mean: below it are the deviations that rounding makes of values that are all the same."""
+
+WHOLE = 1 << 53
+"""Up to here float64 holds every whole number."""
+
+COARSE = 0.01
+"""Of a deviation: what is lost in rounding beyond which it is said."""
 
 
 @dataclass
@@ -47,11 +59,13 @@ class Moments:
     def deviation(self) -> float:
         """Population standard deviation, 1 where it is zero or lost in rounding."""
         deviation = math.sqrt(self.m2 / self.n) if self.n else 0.0
-        return deviation if deviation > 1e-12 * abs(self.mean) else 1.0
+        return deviation if deviation > ROUNDED * abs(self.mean) else 1.0
 
 
 def check_moments(moments: Moments, what: str) -> None:
     """Refuse values too large to have a variance, which are marks for missing values more often than numbers.
+
+    Values that differ by little beside their size, as identifiers and moments in nanoseconds do, are said.
 
     Raises
     ------
@@ -61,6 +75,18 @@ def check_moments(moments: Moments, what: str) -> None:
     """
     if not (math.isfinite(moments.mean) and math.isfinite(moments.m2)):
         raise DataError(f"{what} has values so large that their variance overflows; clean them, or use a smaller unit")
+    if moments.low == moments.high and abs(moments.low) > WHOLE:
+        log.warning("%s is %.6g in every row, as far as float64 tells whole numbers beyond 2^53", what, moments.low)
+    step = float(np.spacing(max(abs(moments.low), abs(moments.high)))) if moments.n else 0.0
+    if moments.low < moments.high and step > COARSE * math.sqrt(moments.m2 / moments.n):
+        log.warning(
+            "%s has values of about %.3g, which float64 tells apart in steps of %.3g only, %.2g of their deviations: what lies "
+            "between is lost; subtract the least of them",
+            what,
+            moments.mean,
+            step,
+            step / math.sqrt(moments.m2 / moments.n),
+        )
 
 
 def farthest(moments: Moments) -> float:

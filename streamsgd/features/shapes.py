@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.dataset import require
 from streamsgd.data.normalise import undictionaried
 from streamsgd.data.time_texts import says_moments
 from streamsgd.data.types import is_bytes, is_number_list, is_text
@@ -44,6 +45,8 @@ def choose_roles(look: Sample, *, moments: bool = True) -> tuple[Dataset, Roles]
     """
     dataset, settings = look.dataset, look.settings
     roles = choose(settings, dataset.schema, aside=dataset.aside)
+    # Whose types disagree cannot be looked at; what some files lack is for who checks all that is read.
+    require(dataset, roles.features, nulls=roles.features)
     left_out = {name: why for name, why in dataset.aside.items() if name not in roles.read and name not in roles.ids}
     if left_out and not settings.features:
         told = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())

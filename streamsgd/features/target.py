@@ -118,11 +118,15 @@ def is_labelled(target: Target, column: Any) -> np.ndarray:
     return numbered
 
 
+MOST_WEIGHT = 1e12
+"""Squares of gradients, and sums of those over rows, are finite in float32 up to here."""
+
+
 def encode_weight(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return row weights as float64 (n,) and which of them are finite and not negative."""
+    """Return row weights as float64 (n,) and which of them are from 0 to `MOST_WEIGHT`."""
     weight = as_double(column)
     with np.errstate(invalid="ignore"):
-        return weight, np.isfinite(weight) & (weight >= 0)
+        return weight, (weight >= 0) & (weight <= MOST_WEIGHT)
 
 
 def reweighed(

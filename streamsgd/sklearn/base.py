@@ -183,10 +183,11 @@ class BaseSGD(Supported, BaseEstimator, ABC):
             y,
             accept_sparse="csr",
             dtype=np.float64,
-            accept_large_sparse=False,
             reset=reset,
             y_numeric=self._numeric_target,
         )
+        if X.shape[1] > np.iinfo(np.int32).max:
+            raise ValueError(f"X has {X.shape[1]:,} columns; up to 2^31 - 1 can be learned")
         if hasattr(X, "indptr") and not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()

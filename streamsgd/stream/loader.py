@@ -327,7 +327,7 @@ class Loader:
             usable &= good
         if self.weight:
             weight, good = encode_weight(control[self.weight])
-            self._check(piece, self.weight, wanted & ~good, "weights must be finite numbers of at least 0")
+            self._check(piece, self.weight, wanted & ~good, "weights must be finite numbers of at least 0, and at most 1e12")
             usable &= good
         return y, weight, usable
 

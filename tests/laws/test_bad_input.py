@@ -95,7 +95,7 @@ def test_an_empty_folder(data: Path) -> None:
 
 def test_no_rows_at_all(data: Path) -> None:
     put(data, table().slice(0, 0))
-    with pytest.raises(DataError, match="data: 1 files with 1 row groups hold no row at all"):
+    with pytest.raises(DataError, match="data: no row at all in 1 file with 1 row group"):
         train(data)
     put(data, table(), "more.parquet")
     assert train(data).provenance["rows"] == N, "an empty file among others is no error"
@@ -104,7 +104,7 @@ def test_no_rows_at_all(data: Path) -> None:
 def test_no_row_groups(data: Path) -> None:
     with pq.ParquetWriter(data / "part.parquet", table().schema):
         pass
-    with pytest.raises(DataError, match="1 files with 0 row groups hold no row at all"):
+    with pytest.raises(DataError, match="no row at all in 1 file with 0 row groups"):
         train(data)
 
 

@@ -132,10 +132,16 @@ def test_sparse_and_dense_rows_learn_the_same() -> None:
     X = X.astype(np.float32)  # entries of sparse rows are
     found = [
         SGDClassifier(loss="log_loss", random_state=0).fit(kind(X), y).coef_
-        for kind in (np.asarray, sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.coo_array)
+        for kind in (np.asarray, sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix, sparse.coo_array, _of_64_bits)
     ]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-9)
+
+
+def _of_64_bits(X: np.ndarray) -> Any:
+    made = sparse.csr_array(X)
+    made.indices, made.indptr = made.indices.astype(np.int64), made.indptr.astype(np.int64)
+    return made
 
 
 def test_entries_given_twice_count_as_their_sum() -> None:
