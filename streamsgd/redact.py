@@ -65,12 +65,27 @@ def remember(text: object) -> None:
 
 
 class Redactor(logging.Handler):
-    """The first handler of our loggers: what others show of a record has no secrets any more."""
+    """The first handler of our loggers: what others show of a record has no secrets any more.
+
+    Where there are no others it shows warnings as Python does of loggers without a handler, which it is itself.
+    """
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Hide secrets in a record."""
+        """Hide secrets in a record, and show it if nobody else will."""
         text = record.getMessage()
         hidden = redact(text)
         if hidden != text:
             record.msg, record.args = hidden, None
+        if (last := logging.lastResort) is not None and record.levelno >= last.level and not _is_shown(record.name):
+            last.handle(record)
         return True
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a logger has handlers of others, or one that it propagates to."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None:
+        if not all(isinstance(handler, Redactor) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -45,6 +45,7 @@ from streamsgd.cli.rows import ROWS, judged, pop_measures
 from streamsgd.cli.tune import tune
 from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.errors import SettingsError
+from streamsgd.messages import counted
 from streamsgd.settings.gather import gather
 from streamsgd.version import __version__
 
@@ -173,9 +174,9 @@ def predict(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         scored = run(model, one_or_list(data), out, account=account, also=also, intervals=intervals, prune=prune, **given)
-        reporter.line(f"wrote {scored.files:,} files to {out}, {scored.already_there:,} were there already")
+        reporter.line(f"wrote {counted(scored.files, 'file')} to {out}, {scored.already_there:,} were there already")
         if scored.pruned:
-            reporter.line(f"deleted {scored.pruned:,} files whose input is gone")
+            reporter.line(f"deleted {counted(scored.pruned, 'file')} whose input is gone")
         result = {
             "command": "predict",
             "model": model,

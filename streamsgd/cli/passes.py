@@ -10,6 +10,7 @@ import click
 from streamsgd.cli.common import all_settings, given_settings, one_or_list, open_reporter, print_found, print_json
 from streamsgd.cli.flags import DATA, INSPECTED, MEASURED, SHUFFLED, output_flags, settings_flags
 from streamsgd.cli.pages import Sectioned
+from streamsgd.messages import counted
 from streamsgd.settings.make import make_settings
 
 
@@ -119,7 +120,8 @@ def shuffle(
 
         began = time.monotonic()
         done = run(one_or_list(data), out, on_progress=lambda rows, total: reporter.scored(rows, total, "shuffling"), **given)
-        reporter.line(f"{'there was' if done.already_there else 'wrote'} {out}: {done.rows:,} rows in {done.files:,} files")
+        did = "there was" if done.already_there else "wrote"
+        reporter.line(f"{did} {out}: {counted(done.rows, 'row')} in {counted(done.files, 'file')}")
         result = {
             "command": "shuffle",
             "out": out,

@@ -19,6 +19,7 @@ from streamsgd.cli.flags import (
     settings_flags,
 )
 from streamsgd.cli.pages import Sectioned
+from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from streamsgd.show.reporters import Reporter
@@ -111,7 +112,7 @@ def explain(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         done = run(model, one_or_list(data), out, account=account, **given)
-        reporter.line(f"wrote {done.files:,} files to {out}, {done.already_there:,} were there already")
+        reporter.line(f"wrote {counted(done.files, 'file')} to {out}, {done.already_there:,} were there already")
         result = {
             "command": "explain",
             "model": model,

@@ -36,7 +36,7 @@ from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
@@ -182,6 +182,12 @@ class ParquetPredictor:
     def _check_paths(self) -> None:
         source = self.dataset.source
         inputs = {ref.path for ref in source.files} if locate(self.out).uri == source.uri else set()
+        if _lies_among(self._place[1], source.files) and inputs:
+            log.warning(
+                "%s lies in the folder of the data: whoever reads that folder again reads scores as data; choose one beside "
+                "it, or a name that begins with _, which is passed over",
+                self.out,
+            )
         for path in self.paths:
             if path in inputs:
                 raise SettingsError(f"{path}: the output would replace its own input; choose another folder with --out")
@@ -264,6 +270,14 @@ class ParquetPredictor:
         return len(_pruned(folder, outputs, source.uri)) if prune else 0
 
 
+def _lies_among(out: str, files: Sequence[Any]) -> bool:
+    """Whether a folder lies below that of the data, of which listing it again would find what is written."""
+    first = files[0] if len(files) > 1 else None  # of one file nobody knows whether its folder was meant
+    root = first.path.removesuffix(f"/{first.name}") if first is not None else ""
+    inside = out.removeprefix(f"{root}/") if root and out.startswith(f"{root}/") else ""
+    return bool(inside) and not any(part.startswith(("_", ".")) for part in inside.split("/"))
+
+
 def _mark_of(filesystem: Any, path: str) -> bytes | None:
     """Return what a finished output says of its model and input; None if there is none."""
     try:
@@ -318,7 +332,9 @@ def score_data(
     """
     if not is_by_file(data):
         raise SettingsError(
-            "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
+            "explain writes one file for each file: write the table as Parquet first"
+            if explained
+            else "predict writes one file for each file; for a table use model.predict(table), for a Dask DataFrame "
             "frame.map_partitions(model.predict)"
         )
     try:

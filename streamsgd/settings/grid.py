@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import SettingsError
@@ -29,6 +30,9 @@ LEARNED = (*TUNED, "loss", "patience", "min_improvement", "validate_every", "kee
 MOST = 10_000
 """Configurations of a grid that nobody draws from."""
 
+AS = "as {'learning_rate': [0.01, 0.1]}, or learning_rate=0.01,0.1 where they are text"
+"""How messages say what a grid is."""
+
 LISTED = 3
 """Values that a message names."""
 
@@ -47,7 +51,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
         key, equals, values = text.partition("=")
         name = key.strip().removeprefix("--").replace("-", "_")
         if not equals or not name:
-            raise SettingsError(f"--grid {text!r}: write it as SETTING=VALUE,VALUE, e.g. --grid learning_rate=0.01,0.1")
+            raise SettingsError(f"--grid {text!r}: write it as SETTING=VALUE,VALUE, as learning_rate=0.01,0.1")
         if name in grid:
             raise SettingsError(f"--grid {name}: comes twice; write all of its values in one")
         grid[name] = list(split_list(values))
@@ -64,7 +68,7 @@ def configurations(grid: Mapping[str, Sequence[Any]], draw: int | None = None, s
 
     """
     if not grid:
-        raise SettingsError("there is nothing to try: pass settings with values, e.g. --grid learning_rate=0.01,0.1")
+        raise SettingsError(f"--grid: there is nothing to try: give settings with values, {AS}")
     values = {name: _values(name, given) for name, given in grid.items()}
     sizes = [len(some) for some in values.values()]
     total = math.prod(sizes)
@@ -115,8 +119,8 @@ def _number(values: Mapping[str, Sequence[Any]], number: int) -> dict[str, Any]:
 
 def _values(name: str, given: Any) -> list[Any]:
     check_varied(name, TUNED, "--grid ")
-    some = [given] if isinstance(given, str | int | float) else list(given)
-    if not some:
+    some = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if not some or given is None:
         raise SettingsError(f"--grid {name}: has no value; write it as {name}=VALUE,VALUE")
     return some
 

@@ -14,6 +14,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest, parse_bytes
 from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
+from streamsgd.settings.arguments import shown
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.folds import fold_of
@@ -77,6 +78,16 @@ def _plain(value: Any, setting: Setting) -> Any:
     value = value if plain is None else plain()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if setting.name == "start" and hasattr(value, "partial_fit"):
+        raise SettingsError(
+            "start= is the path of a saved model; a model in memory learns on with model.partial_fit(table), or "
+            "streamsgd.Trainer.of(model) table by table"
+        )
+    if setting.name == "valid" and not isinstance(value, str):
+        raise SettingsError(
+            f"valid={shown(value)} is no path of Parquet: of tables, hold rows out by validation=, a share or a condition, or "
+            "call model.evaluate(table)"
+        )
     if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
         with suppress(ValueError):
             return 0.0 if value == "none" else float(value)
@@ -144,7 +155,7 @@ def _refusal(name: str, given: Mapping[str, Any], origins: Mapping[str, str]) ->
     setting = next(setting for setting in describe() if setting.name == name)
     hint = nearest(str(given[name]), setting.choices) if setting.choices else ""
     near = hint if "did you mean" in hint else ""
-    return f"{origins.get(name, setting.flag)}: {given[name]!r} is not {setting.takes}{near}"
+    return f"{origins.get(name, setting.flag)}: {shown(given[name])} is not {setting.takes}{near}"
 
 
 def identity(settings: Settings) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from streamsgd.errors import StreamSGDError
+from streamsgd.settings.arguments import fitter_of
 from streamsgd.settings.describe import describe
 from streamsgd.settings.policies import POLICIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from streamsgd.settings.describe import Setting
 
@@ -40,7 +43,8 @@ OTHERS = (
 """Flags that are no settings, and arguments of the same names in Python."""
 
 _FLAG = re.compile(
-    r"--(?P<no>no-)?(?P<name>[a-z][a-z-]*[a-z])(?![\w-])(?: (?P<value>'[^']*'|\d[\d.,]* ?[kMGT]i?B\b|[^\s;()]+))?"
+    r"--(?P<no>no-)?(?P<name>[a-z][a-z-]*[a-z])(?![\w-])"
+    r"""(?: (?P<value>'[^']*'|"[^"]*"|\d[\d.,]* ?[kMGT]i?B\b|[^\s;()]+))?"""
 )
 
 _END = re.compile(r"[,.:]*$")
@@ -84,7 +88,7 @@ def _argument(match: re.Match[str]) -> str:
 
 def _written(value: str, setting: Setting | None, *, named: bool) -> str | None:
     """Return a value as Python has it; None for a word that is none, but goes on with the sentence."""
-    quoted = value.startswith("'")
+    quoted = value.startswith(("'", '"'))
     if _NUMBER.fullmatch(value) and (setting is None or setting.metavar != "TEXT"):
         return value
     if value.isalpha() and value.isupper():  # what stands for a value
@@ -105,12 +109,50 @@ def _choices(setting: Setting | None) -> tuple[str, ...]:
     return (*setting.choices, *POLICIES.get(setting.name, ()), *PARTS.get(setting.name, ()))
 
 
+log = logging.getLogger("streamsgd")
+
+
+@contextmanager
+def speaking_flags() -> Iterator[None]:
+    """Leave what is logged and shown meanwhile in the words of the command line."""
+    spoke_python = _in_own_words in log.filters
+    log.removeFilter(_in_own_words)
+    try:
+        yield
+    finally:
+        if spoke_python:
+            log.addFilter(_in_own_words)
+
+
+def own_words(text: str) -> str:
+    """Return a message in the words of Python, unless a command line runs."""
+    return in_arguments(text) if _in_own_words in log.filters else text
+
+
+def _in_own_words(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    said = in_arguments(text)
+    if said != text:
+        record.msg, record.args = said, None
+    return True
+
+
+log.addFilter(_in_own_words)
+
+
 def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function that people call from Python, whose errors speak of arguments; the command line finds its own words."""
+    """Make a function that people call from Python: its arguments are of the types that it says, and errors speak of arguments.
+
+    The command line finds its own words.
+    """
+    fitter = fitter_of(function)
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            if fitter is not None:
+                placed, named = fitter(args, kwargs)
+                return function(*placed, **named)
             return function(*args, **kwargs)
         except StreamSGDError as error:
             if error.in_flags is None and error.args and isinstance(error.args[0], str):

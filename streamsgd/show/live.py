@@ -6,6 +6,7 @@ import sys
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.settings.words import own_words
 from streamsgd.show.reporters import Plain, reporting
 from streamsgd.show.summary import describe_report
 from streamsgd.training.callbacks import OnEvent
@@ -71,7 +72,7 @@ class Notebook(Plain):
 
     def line(self, text: str, level: str = "info") -> None:
         """Add a line."""
-        self._lines.append(text if level == "info" else f"{level}: {text}")
+        self._lines.append(own_words(text) if level == "info" else f"{level}: {own_words(text)}")
         self._draw()
 
     def html(self) -> str:

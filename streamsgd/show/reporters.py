@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from streamsgd.compute.memory import PeakMemory
 from streamsgd.messages import STAGES, format_bytes, stamped
 from streamsgd.redact import redact
+from streamsgd.settings.words import own_words
 from streamsgd.show.summary import describe_job
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Plain:
 
     def line(self, text: str, level: str = "info") -> None:
         """Write a line."""
-        shown = text if level == "info" else f"{level}: {text}"
+        shown = own_words(text) if level == "info" else f"{level}: {own_words(text)}"
         with self._lock, contextlib.suppress(*UNWRITABLE):
             self.stream.write(redact(shown).replace("\n", " ") + "\n")
             self.stream.flush()
@@ -247,7 +248,7 @@ class Live(Plain):
     def line(self, text: str, level: str = "info") -> None:
         """Write a line above the bar."""
         style = {"warning": "yellow", "error": "bold red"}.get(level)
-        shown = text if level == "info" else f"{level}: {text}"
+        shown = own_words(text) if level == "info" else f"{level}: {own_words(text)}"
         with contextlib.suppress(OSError, ValueError):
             self._bars.console.print(redact(shown), style=style, markup=False)
 

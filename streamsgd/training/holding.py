@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
+
+log = logging.getLogger("streamsgd")
 
 SHARE = 0.05
 """Of the rows, ..."""
@@ -71,3 +74,12 @@ def held_in_words(job: Job) -> str:
     if _why_nothing(settings, job.parts, n_rows, job.epochs).startswith("they are"):
         return f"held out: nothing, for {n_rows:,} rows are fewer than {LEAST_ROWS:,}; --validation 0.1 would judge every pass"
     return ""
+
+
+def say_unjudged(job: Job, held: int) -> None:
+    """Say where nothing was judged by the rows that were to be held out: so many were."""
+    settings = job.settings
+    if job.recipe.held and not held:
+        log.warning("--validation %r held out no row, so that nothing was judged by it", settings.validation)
+    elif settings.patience is not None and not job.recipe.held and settings.valid is None:
+        log.warning("--patience %d had no held-out rows to judge by: pass --validation 0.1", settings.patience)

@@ -14,7 +14,7 @@ from streamsgd.features.conform import conform, with_types
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
-from streamsgd.messages import stage
+from streamsgd.messages import said_once, stage
 from streamsgd.training.class_weights import class_weights
 from streamsgd.training.defaults import task_of
 from streamsgd.training.ordering import OrderLooks
@@ -96,7 +96,7 @@ def look_at(
         known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
         return Look(dataset, roles, expression, columns, *known, None, 0, "", frozen.get("penalty", ""), OrderLooks(), {})
     look = Sample(dataset, settings, expression, columns)
-    with stage("looking at some rows of every column"):
+    with stage("looking at some rows of every column"), said_once():  # columns are asked several times
         target = choose_target(look, roles.target, task_of(settings), constant=constant)
         of_classes = class_weights(settings, look, target)
         asked = Advice(look, target)

@@ -27,6 +27,7 @@ from streamsgd.training.choices import say_choices
 from streamsgd.training.clipped import say_clipped
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
+from streamsgd.training.holding import say_unjudged
 from streamsgd.training.ordering import rows_on_disk
 from streamsgd.training.output import check_places, reserved
 from streamsgd.training.partition import of_this
@@ -255,8 +256,7 @@ def _run(
             check_learned(model.provenance)
             if start is None:
                 check_weighed(engine.totals.targets, job.target.classes, settings)
-            if job.recipe.held and not engine.totals.counts["held"]:
-                log.warning("--validation %s held out no row, so that nothing was judged by it", settings.validation)
+            say_unjudged(job, engine.totals.counts["held"])
             rows = model.provenance["rows_learned"]
             say_clipped(outcome, rows)
             say_kept(outcome.metrics)

@@ -29,7 +29,7 @@ from streamsgd.training.phases.chains import Chains, law_of
 from streamsgd.training.phases.mode import ModeSearch
 from streamsgd.training.phases.posterior_words import describe, warn
 from streamsgd.training.phases.smooth import check_objective
-from streamsgd.training.posterior import Walk, choose_walk, drift_inflation, inflation_of
+from streamsgd.training.posterior import Walk, choose_walk, drift_inflation, inflation_of, name_of
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.walk import DRIFT_ROWS, LookAtNoise, NoiseLook, keys_of
 
@@ -190,7 +190,8 @@ class PosteriorSampling:
         if not np.isfinite(self._inflation(chosen.law)).all():
             raise SettingsError(
                 f"--method {self.job.settings.method}: with a step of {chosen.law.step:g} and {chosen.law.batch:,} rows a "
-                "batch chains run away; pass a smaller step, or a larger batch"
+                f"batch chains run away, first of all that of the weight of {name_of(self.job, int(self._kicks.argmax()))}, "
+                "which few rows have; pass a smaller step, a larger batch, or --method laplace"
             )
         if self._drift > MUCH:
             log.warning(

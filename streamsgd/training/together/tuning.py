@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,7 +11,8 @@ import msgspec
 from streamsgd.compute.context import task_memory
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
-from streamsgd.settings.grid import configurations, in_words, made_many, parse_grid, restarted
+from streamsgd.settings.arguments import shown
+from streamsgd.settings.grid import AS, configurations, in_words, made_many, parse_grid, restarted
 from streamsgd.settings.words import speaks_python
 from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
@@ -92,9 +94,9 @@ def tune(
     given = {"memory": task_memory(), "target": target, **settings}
     places = (None if out is None else str(out), None if table is None else str(table))
     lines = [grid] if isinstance(grid, str) else grid
-    asked = dict(lines) if isinstance(lines, Mapping) else list(lines or ())
+    asked = dict(lines) if isinstance(lines, Mapping) else list(lines) if isinstance(lines, Iterable) else [None]
     if not all(isinstance(name, str) for name in asked):
-        raise SettingsError("--grid: names of settings are texts; in Python pass a dict, as {'learning_rate': [0.01, 0.1]}")
+        raise SettingsError(f"--grid: {shown(grid)} is none: give settings, whose names are texts, with values, {AS}")
     return run_tune(source, given, asked, draw=random, halving=halving, restarts=restarts, places=places, told=on_progress)
 
 
@@ -185,6 +187,8 @@ def _best(each: Sequence[dict[str, Any]], ended: Sequence[Ended], jobs: Sequence
     ------
     DivergedError
         No run came to its end; or with --strict the best one is worse than a constant prediction.
+    SettingsError
+        No row was held out to compare by.
 
     """
     done = [number for number, one in enumerate(ended) if one.status == "done"]
@@ -194,6 +198,11 @@ def _best(each: Sequence[dict[str, Any]], ended: Sequence[Ended], jobs: Sequence
             "--scale standard"
         )
     best = min(done, key=lambda number: (ended[number].loss, number))
+    if ended[best].loss == math.inf:
+        raise SettingsError(
+            f"--validation {jobs[best].settings.validation!r}: no configuration has a loss of held-out rows to be compared by; "
+            "hold out more of them"
+        )
     model = ended[best].model
     assert model is not None, "the best one is kept"  # noqa: S101  for the type checker
     job = jobs[best]
