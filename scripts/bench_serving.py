@@ -85,7 +85,9 @@ def main() -> None:
     rows = parser.parse_args().rows
     train = clicks(20_000, 0)
     y = (np.random.default_rng(1).random(len(train)) < 0.2).astype(int)
-    model = streamsgd.train(pa.Table.from_pylist(train).append_column("y", pa.array(y)), "y", executor="inline")
+    model = streamsgd.train(
+        pa.Table.from_pylist(train).append_column("y", pa.array(y)), "y", categorical=["C*"], executor="inline"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.sgd"
         model.save(path)
