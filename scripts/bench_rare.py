@@ -115,7 +115,7 @@ def calibration(folder: Path, n_rows: int) -> dict[str, Any]:
         away = values - errors["none"]
         told = {"error": float(values[0]), "ratio": float(values[0] / errors["none"][0])}
         results[name] |= told | {"beyond": float(away[0] / max(away[1:].std(), 1e-300))}
-        said = "mean/prevalence {mean_over_prevalence:.4f} (+- {its_error:.4f})  off {error:.3g}, x {ratio:.3f}, {beyond:+.1f} s.e."
+        said = "mean/prevalence {mean_over_prevalence:.4f} (+- {its_error:.4f})  off {error:.3g}, x {ratio:.3f}, {beyond:+.1f}"
         print(f"  {name:28} {said.format(**results[name])}", flush=True)
     results["class weights"]["undone_to"] = undone_to(train, held)
     print(f"  class weights are undone to {results['class weights']['undone_to']:.2g} on log-odds")

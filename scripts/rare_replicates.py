@@ -1,4 +1,4 @@
-"""Replicates of rows with rare positives, thinned by the kernel that thins, fitted by Newton's method in NumPy; and their bias."""
+"""Replicates of rows with rare positives, thinned by the kernel that thins, fitted by Newton's method; and their bias."""
 
 from __future__ import annotations
 
