@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rare_real import real
+from rare_real import SHARED, real
 from rare_replicates import BIASED, COLUMNS, TRUTH, variance, wrong
 from scipy.special import expit
 
@@ -95,11 +95,11 @@ def resampled_errors(found: dict[str, np.ndarray], y: np.ndarray) -> dict[str, n
     return {name: np.array(values) for name, values in errors.items()}
 
 
-def calibration(folder: Path, n_rows: int) -> dict[str, Any]:
+def calibration(folder: Path, n_rows: int, intercept: float = -8.3) -> dict[str, Any]:
     """Train with every remedy, and look at predictions on rows held out."""
     train, held = folder / "train.parquet", folder / "held.parquet"
-    write_rows(train, n_rows, COLUMNS, -8.3)
-    prevalence = write_rows(held, n_rows, COLUMNS, -8.3, seed=1)
+    write_rows(train, n_rows, COLUMNS, intercept)
+    prevalence = write_rows(held, n_rows, COLUMNS, intercept, seed=1)
     print(f"calibration: {n_rows:,} rows, {prevalence:.3%} positive", flush=True)
     found, results = {}, {}
     for name, remedy in REMEDIES.items():
@@ -175,20 +175,21 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="Sizes of seconds, whose numbers say little.")
     parser.add_argument("--long", action="store_true", help="Also time a plain pass with 20 of polishing.")
     parser.add_argument("--only", default="", help="Data sets of `real`, by comma, or how their names begin.")
+    parser.add_argument("--data", type=Path, default=SHARED, help="Folder of the raw files of `real`.")
     parser.add_argument("--folder", type=Path, help="Where data are, or will be.")
     options = parser.parse_args()
     n, rows, population = options.replicates, options.rows, 5_000_000
-    calibrated, timed, repeat, many = 2_000_000, 5_000_000, 5, 1_000_000
+    calibrated, timed, repeat, many = (2_000_000, -8.3), 5_000_000, 5, 1_000_000
     if options.small:
-        n, rows, population, calibrated, timed, repeat, many = 12, 40_000, 200_000, 400_000, 400_000, 1, 60_000
+        n, rows, population, calibrated, timed, repeat, many = 12, 40_000, 200_000, (120_000, -5.5), 400_000, 1, 60_000
     folder = options.folder or Path(tempfile.mkdtemp())
     jobs = {
         "variance": lambda: variance(n, rows),
         "bias": lambda: variance(n, many, BIASED),
         "wrong": lambda: wrong(max(2, n // 2), rows, population),
-        "calibration": lambda: calibration(folder, calibrated),
+        "calibration": lambda: calibration(folder, *calibrated),
         "time": lambda: timing(folder, timed, repeat, long=options.long),
-        "real": lambda: real(folder, options.only.split(","), small=options.small),
+        "real": lambda: real(options.data, folder, options.only.split(","), small=options.small),
     }
     try:
         print(json.dumps({part: jobs[part]() for part in options.parts.split(",")}))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data" / "tabular"
+SHARED = ROOT.parent / "shared" / "data"
 HELD_OUT, RESAMPLES = 0.2, 100
 PROBES = ["ipsweep.", "nmap.", "portsweep.", "satan."]
 
@@ -39,8 +39,8 @@ class Problem(NamedTuple):
     """Rows to learn, rows to judge, and the rules that are compared with learning all rows."""
 
     name: str
-    make: Callable[[Path, Path, Sizes], str]
-    """Writes what is learned and what is judged, unless they are there; returns the target."""
+    make: Callable[[Path, Path, Path, Sizes], str]
+    """Writes, of raw data in a folder, what is learned and what is judged; returns the target."""
     rules: tuple[str, ...]
     settings: dict[str, Any]
 
@@ -51,11 +51,11 @@ def _split(table: pa.Table, learned: Path, judged: Path) -> None:
     pq.write_table(table.filter(pa.array(held)), judged)
 
 
-def attacks(*names: str) -> Callable[[Path, Path, Sizes], str]:
+def attacks(*names: str) -> Callable[[Path, Path, Path, Sizes], str]:
     """Return what writes connections of KDD 1999, of which these attacks are the positives."""
 
-    def make(learned: Path, judged: Path, _sizes: Sizes) -> str:
-        path = SHARED / "kddcup.data_10_percent.gz"
+    def make(data: Path, learned: Path, judged: Path, _sizes: Sizes) -> str:
+        path = data / "tabular/kddcup.data_10_percent.gz"
         columns = [f"c{k}" for k in range(41)]
         table = pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(column_names=[*columns, "label"]))
         attack = pc.is_in(table["label"], value_set=pa.array(names))
@@ -65,14 +65,14 @@ def attacks(*names: str) -> Callable[[Path, Path, Sizes], str]:
     return make
 
 
-def calls(learned: Path, judged: Path, _sizes: Sizes) -> str:
+def calls(data: Path, learned: Path, judged: Path, _sizes: Sizes) -> str:
     """Write calls of a bank, one in nine a success."""
-    table = pa.csv.read_csv(SHARED / "bank-full.csv.gz", parse_options=pa.csv.ParseOptions(delimiter=";"))
+    table = pa.csv.read_csv(data / "tabular/bank-full.csv.gz", parse_options=pa.csv.ParseOptions(delimiter=";"))
     _split(table, learned, judged)
     return "y"
 
 
-def clicks(learned: Path, judged: Path, sizes: Sizes) -> str:
+def clicks(_data: Path, learned: Path, judged: Path, sizes: Sizes) -> str:
     """Write the click log of datasets/criteo.py, with an intercept by which so many rows are clicks."""
     spec = importlib.util.spec_from_file_location("criteo", ROOT / "datasets" / "criteo.py")
     assert spec is not None
@@ -132,10 +132,11 @@ def in_errors(y: np.ndarray, ours: np.ndarray, full: np.ndarray) -> dict[str, fl
     }
 
 
-def measure(problem: Problem, folder: Path, sizes: Sizes) -> dict[str, Any]:
+def measure(problem: Problem, data: Path, folder: Path, sizes: Sizes) -> dict[str, Any]:
     """Train with all rows and by each rule; judge them on the same rows."""
     learned, judged = (folder / f"{problem.name}-{sizes.rows}-{part}.parquet" for part in ("learned", "judged"))
-    target = problem.make(learned, judged, sizes)
+    target = problem.make(data, learned, judged, sizes)
+    rows = pq.read_metadata(learned).num_rows
     classes, scores, results = None, {}, {}
     for rule in ("none", *problem.rules):
         began = time.perf_counter()
@@ -144,10 +145,10 @@ def measure(problem: Problem, folder: Path, sizes: Sizes) -> dict[str, Any]:
         scores[rule] = np.asarray(model.decision_function(str(judged)), np.float64).ravel()
         classes = model.target.classes
         kept = model.metrics.get("rare", {})
-        results[rule]["learned"] = (kept["kept"] + kept["pilot_rows"]) / pq.read_metadata(learned).num_rows if kept else 1.0
+        results[rule]["learned"] = (kept["kept"] + kept["pilot_rows"]) / rows if kept else 1.0
     values = pq.read_table(judged, columns=[target])[target].to_pylist()
     y = np.array([str(value).lower() == str(classes[1]).lower() for value in values], float)
-    print(f"{problem.name}: {pq.read_metadata(learned).num_rows:,} rows learned, {len(y):,} judged, {y.mean():.2%} positive")
+    print(f"{problem.name}: {rows:,} rows learned, {len(y):,} judged, {y.mean():.2%} positive")
     for rule, told in results.items():
         found = told
         found["log_loss"] = float(log_losses(y, scores[rule]).mean())
@@ -160,11 +161,11 @@ def measure(problem: Problem, folder: Path, sizes: Sizes) -> dict[str, Any]:
     return results
 
 
-def real(folder: Path, only: list[str], *, small: bool) -> dict[str, Any]:
+def real(data: Path, folder: Path, only: list[str], *, small: bool) -> dict[str, Any]:
     """Measure all of them that are asked for and are there."""
     sizes = Sizes(40_000, 20_000, 0.04) if small else Sizes(2_400_000, 600_000, 0.002)
     wanted = [problem for problem in PROBLEMS if problem.name.startswith(tuple(only))]
-    if not SHARED.is_dir():
-        print(f"there is no folder of raw data at {SHARED}: the click log alone is measured", file=sys.stderr)
+    if not data.is_dir():
+        print(f"there is no folder of raw data at {data}: the click log alone is measured; see --data", file=sys.stderr)
         wanted = [problem for problem in wanted if problem.make is clicks]
-    return {problem.name: measure(problem, folder, sizes) for problem in wanted}
+    return {problem.name: measure(problem, data, folder, sizes) for problem in wanted}

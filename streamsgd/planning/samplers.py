@@ -17,7 +17,8 @@ Order is a pure function of its arguments. Cost: 8 bytes and about 30 ns per uni
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,21 +101,36 @@ class Independent(NamedTuple):
         return np.arange(n_units)
 
 
+class Share(float):
+    """A share, or `neyman`: not a number until it was measured."""
+
+    __slots__ = ()
+
+    def __new__(cls, given: Any) -> Self:  # noqa: D102
+        share = super().__new__(cls, math.nan if given == "neyman" else given)
+        if math.isnan(share) and given != "neyman":
+            raise ValueError(f"{given} is no share")
+        return share
+
+    def __repr__(self) -> str:
+        return "neyman" if math.isnan(self) else super().__repr__()
+
+
 class Stratified(NamedTuple):
     """Batches with a fixed share of positives, weighted so that gradients stay what they are on average; else as corgi.
 
     Variance of a batch's mean gradient: sum over classes of pi_c^2 S_c^2 / b_c, pi_c the share of the class in the chunk, b_c
-    its rows in the batch.
+    its rows in the batch. With `share=neyman` b_c is in proportion to pi_c S_c, measured on the first chunk.
     """
 
-    share: float = 0.5
+    share: Share = Share(0.5)
     batch: int = 0
     """Rows of a batch; 0 for those of --batch-size."""
 
     mixes_rows = True
     side_by_side = True
     strata = True
-    source = "stratified sampling: Cochran 1977, Sampling Techniques, chapter 5"
+    source = "stratified sampling: Neyman 1934, JRSS 97; Cochran 1977, Sampling Techniques, chapter 5"
 
     def order(self, n_units: int, seeds: np.random.SeedSequence) -> np.ndarray:
         """Return a uniform permutation."""

@@ -90,10 +90,11 @@ def bytes_of(job: Job) -> int:
 
 
 def distilled_bytes(job: Job) -> int:
-    """Return the bytes in memory for what thinning leaves; 0 where rows are not thinned, or it does not fit.
+    """Return the bytes in memory for what thinning leaves; 0 where rows are not thinned, or it is not expected to fit.
 
-    Twice what is expected: how many rows are kept is known only once a pilot is. Rows with texts or lists point to the memory
-    of all that were read with them, and are not kept apart.
+    Twice what is expected, or what room there is: how many rows are kept is known only once a pilot is, and a chunk for which
+    no room is left is read again. Rows with texts or lists point to the memory of all that were read with them, and are not
+    kept apart.
     """
     if job.thinner is None or job.recipe.layout.n_tails:
         return 0
@@ -101,8 +102,9 @@ def distilled_bytes(job: Job) -> int:
     if job.recipe.held.condition is not None:
         return 0  # nobody knows how many it holds out
     tiles = job.dataset.n_rows / job.recipe.tile_rows + 16 * len(job.plan.rows)
-    wanted = round(2 * (rows * (job.recipe.row_bytes + 8) + 24 * tiles) + OVERHEAD * job.plan.n_chunks(0))
-    return wanted if wanted <= cache_bytes(job.budget) else 0
+    expected = round(rows * (job.recipe.row_bytes + 8) + 24 * tiles) + OVERHEAD * job.plan.n_chunks(0)
+    room = cache_bytes(job.budget)
+    return min(2 * expected, room) if expected <= room else 0
 
 
 def folder_of(settings: Settings) -> str | None:

@@ -50,6 +50,7 @@ from streamsgd.training.judged.refusals import check_judged
 from streamsgd.training.logit_adjustment import with_log_odds
 from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
+from streamsgd.training.neyman import with_measured_share
 from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
@@ -105,7 +106,7 @@ def prepare(
     parts, thinner = _parts(look, settings, frozen)
     if look.sample:
         look.sample.release()
-    return with_cache(_job(look, settings, parts, thinner, frozen, rivals=rivals))
+    return with_cache(with_measured_share(_job(look, settings, parts, thinner, frozen, rivals=rivals)))
 
 
 def prepare_many(

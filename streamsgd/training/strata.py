@@ -33,7 +33,7 @@ def with_batch(sampler: Any, settings: Settings, parts: Parts, lanes: Lanes, bat
     rows = sampler.batch or batch
     wrong = [
         *_of_settings(settings, parts, lanes),
-        (not 0.0 < sampler.share < 1.0, "share is that of positives in a batch, between 0 and 1"),
+        (sampler.share <= 0.0 or sampler.share >= 1.0, "share is that of positives in a batch, between 0 and 1, or neyman"),
         (rows < 2, "a batch has a row of either class: pass --batch-size 2 or more"),
         (rows != batch, f"batch={rows}, and --batch-size {batch}: leave batch out"),
     ]

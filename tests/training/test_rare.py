@@ -305,6 +305,17 @@ def test_what_does_not_fit_is_read_again(data: str, monkeypatch: pytest.MonkeyPa
     assert streamsgd.train(data, "y", **settings).to_bytes() == fits.to_bytes()
 
 
+def test_what_is_expected_to_fit_stays_in_memory(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although twice as much, for a pilot that keeps more, does not."""
+    settings = {**QUICK, **NUMBERS, "rare": "targeted:c=10", "chunk_rows": 20_000, "polish": 3}
+    twice = streamsgd.plan(data, "y", **settings).distilled
+    for room, wanted in ((2 * twice, twice), (0.6 * twice, int(0.6 * twice)), (0.4 * twice, 0)):
+        monkeypatch.setattr("streamsgd.training.caching.cache_bytes", lambda _budget, room=room: int(room))
+        plan = streamsgd.plan(data, "y", **settings)
+        assert plan.distilled == wanted
+        assert (plan.recipe.cache is None) == bool(wanted)
+
+
 INIT = DistilledChunks.__init__
 
 

@@ -15,7 +15,7 @@ Sources: Nocedal 1980 (Mathematics of Computation 35), Andrew and Gao 2007 (ICML
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from streamsgd.kernels.algebra.lbfgs import (
     walk,
 )
 from streamsgd.training.phases.base import kept, kept_members
+
+if TYPE_CHECKING:
+    from streamsgd.kernels.sums.objective import Curvature
 
 MEMORY = 10
 """Pairs of steps and changes of the gradient that are kept."""
@@ -72,6 +75,16 @@ class Hessian(NamedTuple):
     """float64 (n_members, n_members): of some weights with each other, in any unit; the lower triangle counts."""
     members: np.ndarray
     """int64 (n_members,): which weights these are."""
+
+
+def hessian_of(curvature: Curvature | None, n: float, n_outputs: int) -> Hessian | None:
+    """Return what was added up over n rows, whose arrays are taken over; None of nothing."""
+    if curvature is None:
+        return None
+    diagonal, _place, members, block, *_ = curvature
+    diagonal /= n
+    outputs = np.arange(n_outputs)
+    return Hessian(diagonal, block, (members.astype(np.int64)[:, None] * len(outputs) + outputs).ravel())
 
 
 class LBFGS:

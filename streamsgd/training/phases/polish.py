@@ -23,7 +23,7 @@ from streamsgd.training.initial import new_state
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept, kept_members, prefixed, under
-from streamsgd.training.phases.lbfgs import LBFGS, VECTORS, Hessian
+from streamsgd.training.phases.lbfgs import LBFGS, VECTORS, hessian_of
 from streamsgd.training.phases.smooth import TOLERANCE, check_objective
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.objective import BLOCK, AddObjective, ObjectiveRequest, ObjectiveSums
@@ -209,7 +209,7 @@ class Polishing:
             self.anew, accepted = True, False
             self._start(new_state(self.job).weights.astype(np.float64).ravel())
         else:
-            hessian = self._hessian(n)
+            hessian = hessian_of(self._curvature, n, self.job.n_outputs)
             accepted = descent.tell(total / n, size / n, self._gradient, hessian)
             self._bent = self.passes if accepted and hessian is not None else self._bent
             if not descent.begun:
@@ -220,15 +220,6 @@ class Polishing:
         self._gradient[:], self._sums[:], self._losses, self._curvature = 0.0, 0.0, [], None
         self.stopped = descent.stopped or ("passes" if self.passes >= self.job.settings.polish else "")
         return accepted
-
-    def _hessian(self, n: float) -> Hessian | None:
-        if self._curvature is None:
-            return None
-        diagonal, _place, members, block, *_ = self._curvature
-        diagonal /= n
-        outputs = np.arange(self.job.n_outputs)
-        of = (members.astype(np.int64)[:, None] * len(outputs) + outputs).ravel()
-        return Hessian(diagonal, block, of)
 
     def _is_far(self, loss: float) -> bool:
         if not (np.isfinite(loss) and np.isfinite(self._gradient).all()):
