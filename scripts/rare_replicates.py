@@ -79,7 +79,8 @@ def thinned(x: np.ndarray, y: np.ndarray, rule: Rule, pilot: np.ndarray, key: in
     block = Layout(x.shape[1]).allocate(len(x), "float64")
     block.rows.values[:, : x.shape[1]], block.y[:] = x, y
     starts, counts = np.zeros(1, np.int64), np.array([len(x)])
-    thin(block, starts, counts, pilot, rule, np.uint64(key), np.zeros(N_SUMS), new_scratch(1, "float64", x.shape[1] + 1))
+    scratch = new_scratch(1, "float64", x.shape[1] + 1)
+    thin(block, starts, counts, starts + counts, pilot, rule, np.uint64(key), np.zeros(N_SUMS), scratch)
     rows = slice(int(starts[0]), int(starts[0] + counts[0]))
     code = block.y[rows]
     offset = np.where(np.abs(code) > 1.0, np.abs(code) - BASE, 0.0)

@@ -136,7 +136,7 @@ def _(rows, i, j):
 
 
 @lean_kernel
-def thin(block, starts, counts, weights, rule, key, sums, scratch):
+def thin(block, starts, counts, ends, weights, rule, key, sums, scratch):
     """Leave rows of every tile out by chance; those that are kept move to its end, before rows held out.
 
     Parameters
@@ -145,6 +145,8 @@ def thin(block, starts, counts, weights, rule, key, sums, scratch):
         Whose targets and weights change, and whose rows move.
     starts, counts
         int64 (n_tiles,): first row to learn and their number; changed.
+    ends
+        int64 (n_tiles,): behind which rows those that are kept move to, not before `starts + counts`.
     weights
         Of the pilot, (n_weights,); of `UNIFORM` any.
     rule
@@ -160,7 +162,7 @@ def thin(block, starts, counts, weights, rule, key, sums, scratch):
     rows = block.rows
     for tile in range(starts.shape[0]):
         first, end = starts[tile], starts[tile] + counts[tile]
-        at = end
+        at = ends[tile]
         for back in range(counts[tile]):
             i = end - 1 - back
             h, positive = np.float64(block.weight[i]), block.y[i] > 0.5
@@ -186,8 +188,8 @@ def thin(block, starts, counts, weights, rule, key, sums, scratch):
                 code = BASE + offset(rule, p, length)
                 block.y[at] = code if positive else -code
         sums[ROWS] += end - first
-        sums[KEPT] += end - at
-        starts[tile], counts[tile] = at, end - at
+        sums[KEPT] += ends[tile] - at
+        starts[tile], counts[tile] = at, ends[tile] - at
 
 
 @lean_kernel

@@ -12,7 +12,16 @@ from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT
 from streamsgd.training.population import shift_to
 from streamsgd.training.tasks.base import report_on
 from streamsgd.training.tasks.learn import Learned, end_lane, restored
-from streamsgd.training.tasks.thinned import SAMPLE_ROWS, Sample, Thinning, ThinSums, listed, thin_chunk, thinned_rows
+from streamsgd.training.tasks.thinned import (
+    SAMPLE_ROWS,
+    Sample,
+    Thinning,
+    ThinSums,
+    listed,
+    thin_chunk,
+    thin_taken,
+    thinned_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,9 +133,11 @@ def learn_pilot(
     sample, share = _first_rows(job, filled), cut / max(n, 1)
     learner.fit(filled.head(cut), reached, part=(0.0, share))
     thinning, found, rest = None, ThinSums(), 0
+    starts = taken = np.zeros(0, np.int64)
     own = _weighed(filled, cut)
     if cut < n or _is_ready(job, seen):
         thinning = piloted(job, learner.weights(), sample)
+        starts, taken = filled.starts, np.bincount(filled.order[:cut], minlength=len(filled.starts))
         filled.drop(cut)
         found = thin_chunk(job, filled, thinning, samples=not filled.chunk.epoch)
         rest = len(filled.order)
@@ -136,6 +147,8 @@ def learn_pilot(
     report = report_on(job, filled, began, cut + rest, learner.model)
     report.thinned = thinned_rows(found)
     learner.check_finite(filled)
+    if thinning is not None and not filled.chunk.epoch:  # later passes are over rows as the first thins them
+        thin_taken(job, filled, thinning, starts, taken)
     return Piloted(Learned(None), seen, thinning, found), report
 
 

@@ -211,20 +211,54 @@ def thin_chunk(job: Job, filled: LoadedChunk, thinning: Thinning, *, samples: bo
     found = ThinSums(sample=no_sample(thinning.sampled))
     if filled.thinned:
         return found
-    chunk, plan = filled.chunk, job.plan
-    keys = [plan.key(chunk.epoch, chunk.number, STREAM + k) for k in range(3)]
-    starts, counts = filled.starts.copy(), filled.counts.copy()
-    scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
-    thin(filled.block, starts, counts, thinning.pilot, thinning.rule, keys[0], found.sums, scratch)
-    order = filled.room[: int(counts.sum())]
-    merge(counts, keys[1], bool(plan.sampler.mixes_rows), order, *np.empty((2, N_BUCKETS + 1), np.int64))
-    filled.starts, filled.counts, filled.order, filled.thinned = starts, counts, order, True
+    found.sums, *kept = _thin(job, filled, thinning, (filled.starts, filled.counts), filled.starts + filled.counts)
+    _give(job, filled, *kept)
     if samples:
-        found.sample = _sample(job, filled, thinning, keys[2])
+        found.sample = _sample(job, filled, thinning)
     return found
 
 
-def _sample(job: Job, filled: LoadedChunk, thinning: Thinning, key: np.uint64) -> Sample:
+def thin_taken(job: Job, filled: LoadedChunk, thinning: Thinning, starts: np.ndarray, taken: np.ndarray) -> None:
+    """Thin rows that were taken from a chunk before the others were thinned, and put them before these.
+
+    So the chunk becomes what it were if it had been thinned as a whole.
+
+    Parameters
+    ----------
+    job, filled, thinning
+        As of `thin_chunk`, which came before.
+    starts, taken
+        int64 (n_tiles,): the first of these rows, and their number.
+
+    """
+    _sums, first, counts = _thin(job, filled, thinning, (starts, taken), filled.starts)
+    _give(job, filled, first, counts + filled.counts)
+    filled.cut = False
+
+
+def _thin(
+    job: Job, filled: LoadedChunk, thinning: Thinning, rows: tuple[np.ndarray, np.ndarray], ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thin rows, given by starts and counts of tiles; return the sums, and starts and counts of those that were kept."""
+    sums, first, kept = np.zeros(N_SUMS), rows[0].copy(), rows[1].copy()
+    scratch = new_scratch(job.n_outputs, job.settings.precision, most_entries(filled.block, filled.layout))
+    thin(filled.block, first, kept, ends, thinning.pilot, thinning.rule, _key(job, filled, 0), sums, scratch)
+    return sums, first, kept
+
+
+def _give(job: Job, filled: LoadedChunk, starts: np.ndarray, counts: np.ndarray) -> None:
+    """Make these rows the ones that are to be learned, in an order of their own."""
+    order = filled.room[: int(counts.sum())]
+    merge(counts, _key(job, filled, 1), bool(job.plan.sampler.mixes_rows), order, *np.empty((2, N_BUCKETS + 1), np.int64))
+    filled.starts, filled.counts, filled.order, filled.thinned = starts, counts, order, True
+
+
+def _key(job: Job, filled: LoadedChunk, stream: int) -> np.uint64:
+    return job.plan.key(filled.chunk.epoch, filled.chunk.number, STREAM + stream)
+
+
+def _sample(job: Job, filled: LoadedChunk, thinning: Thinning) -> Sample:
+    key = _key(job, filled, 2)
     generator, sample = np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(key)))), no_sample(thinning.sampled)
     for rows in spans_of(filled):
         numbers = generator.random(len(rows))
