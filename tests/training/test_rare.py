@@ -19,12 +19,25 @@ from streamsgd.features.layout import Layout
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.offset import BASE, OffsetLogistic
-from streamsgd.kernels.sums.thin import EXPECTED, KEPT, LOCAL, N_SUMS, POSITIVE, ROWS, TARGETED, UNIFORM, WEIGHT, Rule, thin
+from streamsgd.kernels.sums.thin import (
+    EXPECTED,
+    FORESEEN,
+    KEPT,
+    LOCAL,
+    N_SUMS,
+    POSITIVE,
+    ROWS,
+    TARGETED,
+    UNIFORM,
+    WEIGHT,
+    Rule,
+    thin,
+)
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
-from streamsgd.training.phases.rare import variance_ratio
+from streamsgd.training.phases.rare import missed, variance_ratio
 from streamsgd.training.population import shift_to
 from streamsgd.training.prepare import prepare
 from streamsgd.training.tasks.pilot import FEWEST_POSITIVES, PILOT_POSITIVES, Seen, cut_of, next_rows
@@ -113,6 +126,7 @@ def test_rows_are_kept_as_often_as_the_rule_says_and_stay_whole(rule: Rule) -> N
     assert sums[[WEIGHT, POSITIVE]] == pytest.approx([weight[mine].sum(), (weight * y)[mine].sum()])
     assert sums[EXPECTED] == pytest.approx(expected, rel=1e-9)
     assert abs(sums[KEPT] - expected) < 4 * spread
+    assert sums[FORESEEN] == pytest.approx((weight * expit(x @ pilot[:-1] + pilot[-1]))[mine].sum(), rel=1e-9)
     assert counts.sum() == sums[KEPT]
     assert (starts + counts == np.arange(0, n, tile) + tile - held).all()
     rows = np.concatenate([np.arange(a, a + b) for a, b in zip(starts, counts, strict=True)])
@@ -362,6 +376,23 @@ def test_tables_that_come_one_by_one_are_not_thinned() -> None:
 
 
 # --- what is told
+
+
+@pytest.mark.parametrize("rule", ["uniform", "local"])
+def test_predictions_are_as_many_as_positives_also_of_few_rows(rule: str) -> None:
+    """What the pilot predicts of all rows tells how far those that were drawn are off: the spread falls to a third."""
+    x, y = draw(60_000, intercept=-5.5)
+    truth, pilot = (expit(x @ slopes - 5.5) for slopes in (SLOPES, 0.9 * SLOPES))
+    often = np.full(len(y), 0.05) if rule == "uniform" else np.where(y > 0, 1.0 - pilot, pilot)
+    often = np.where(y > 0, 1.0, often) if rule == "uniform" else often
+    plain, told = [], []
+    for seed in range(40):
+        rows = np.random.default_rng([seed, 9]).random(len(y)) < often
+        each = 1.0 / often[rows]
+        plain.append(each @ truth[rows])
+        told.append(plain[-1] - missed(truth[rows], pilot[rows], each, pilot.sum()))
+    assert np.std(told) < np.std(plain) / 3.0
+    assert abs(np.mean(told) - truth.sum()) < 4.0 * np.std(told) / np.sqrt(40)
 
 
 def test_the_intercept_is_moved_to_as_many_predictions_as_positives() -> None:

@@ -14,11 +14,11 @@ from streamsgd.kernels.sums.offset import BASE, MOST_OFFSET, offset_of, target_o
 TARGETED, UNIFORM, LOCAL = 0, 1, 2
 """How rows are thinned."""
 
-ROWS, KEPT, WEIGHT, POSITIVE, EXPECTED, PILOT_WEIGHT, PILOT_POSITIVE = 0, 1, 2, 3, 4, 5, 6
+ROWS, KEPT, WEIGHT, POSITIVE, EXPECTED, PILOT_WEIGHT, PILOT_POSITIVE, FORESEEN = 0, 1, 2, 3, 4, 5, 6, 7
 """Places in the sums: rows before and after, weights before, those of positives, probabilities of having been kept; weights of
-rows that the pilot learned, and those of positives among them."""
+rows that the pilot learned, and those of positives among them; positives that the pilot predicts of all rows, by weight."""
 
-N_SUMS = 7
+N_SUMS = 8
 
 MIXED = 0.1
 """Share of the negatives that are drawn as if all were as likely to be positive: where the pilot is too sure of itself, rows
@@ -148,7 +148,7 @@ def thin(block, starts, counts, ends, weights, rule, key, sums, scratch):
     ends
         int64 (n_tiles,): behind which rows those that are kept move to, not before `starts + counts`.
     weights
-        Of the pilot, (n_weights,); of `UNIFORM` any.
+        Of the pilot, (n_weights,).
     rule
         A `Rule`.
     key
@@ -168,11 +168,10 @@ def thin(block, starts, counts, ends, weights, rule, key, sums, scratch):
             h, positive = np.float64(block.weight[i]), block.y[i] > 0.5
             sums[WEIGHT] += h
             sums[POSITIVE] += h if positive else 0.0
-            p, length = 0.0, 1.0
-            if rule.kind != UNIFORM:
-                score, square = reach(rows, i, weights, scratch)
-                score = min(max(np.float64(score), -MOST_OFFSET), MOST_OFFSET)
-                p, length = 1.0 / (1.0 + math.exp(-score)), math.sqrt(np.float64(square))
+            found, square = reach(rows, i, weights, scratch)
+            score = min(max(np.float64(found), -MOST_OFFSET), MOST_OFFSET)
+            p, length = 1.0 / (1.0 + math.exp(-score)), math.sqrt(np.float64(square))
+            sums[FORESEEN] += h * p
             often = chance(rule, positive, p, length)
             sums[EXPECTED] += min(1.0, often)
             if np.float64(mix(key, i)) >= often * OFTEN:

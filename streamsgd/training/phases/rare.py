@@ -9,6 +9,7 @@ import numpy as np
 
 from streamsgd.kernels.sums.thin import (
     EXPECTED,
+    FORESEEN,
     KEPT,
     LOCAL,
     MIXED,
@@ -174,18 +175,40 @@ class RareView:
     def settle(self, weights: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the weights with an intercept by which predictions are as many as positives, and what there is to say.
 
-        Sums over rows that were kept stand for sums over all; those of targets are known of all.
+        Sums over rows that were kept stand for sums over all; of targets, and of what the pilot predicts, they are known.
         """
         scores, lengths = self.sample.scores(weights.ravel())
         if len(scores) < FEWEST_ROWS or not 0.0 < self.sums[POSITIVE] < self.sums[WEIGHT]:
             return weights, {}
         positive, weight = self.sums[POSITIVE] + self.sums[PILOT_POSITIVE], self.sums[WEIGHT] + self.sums[PILOT_WEIGHT]
         each, wanted = self.sample.weights / self.sample.share, float(self.sums[WEIGHT] * positive / weight)
-        shift = shift_to(scores, each, wanted)
+        foreseen = probabilities(self.sample.scores(self.thinning.pilot)[0])
+        shift = shift_to(scores, each, wanted + missed(probabilities(scores), foreseen, each, float(self.sums[FORESEEN])))
         settled = weights.copy()
         settled[-1] += shift
         ratio = variance_ratio(self.thinning.rule, scores + shift, lengths, each)
         return settled, {"intercept_moved": shift, "variance_ratio": ratio, "sampled": len(scores)}
+
+
+def missed(p: np.ndarray, foreseen: np.ndarray, each: np.ndarray, total: float) -> float:
+    """Return by how much a sum of p over rows that were drawn is probably above that over all, as one that is known of all is.
+
+    The regression estimator for rows drawn each for itself (Cochran 1977, Sampling Techniques, chapter 7): b (sum of each f -
+    total), b = sum of v p f / sum of v f^2 with v = each (each - 1), the variance that a row brings.
+
+    Parameters
+    ----------
+    p, foreseen
+        float64 (n,): what is added up, and f, what is like it.
+    each
+        float64 (n,): how many rows of the population each of them is.
+    total
+        The sum of f over the population.
+
+    """
+    varies = np.maximum(each * (each - 1.0), 0.0) * foreseen
+    like = float((varies * p).sum()) / max(float((varies * foreseen).sum()), LEAST)
+    return like * (float((each * foreseen).sum()) - total)
 
 
 def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights: np.ndarray) -> float:
