@@ -106,9 +106,10 @@ def calibration(folder: Path, n_rows: int, intercept: float = -8.3) -> dict[str,
         model = streamsgd.train(str(train), "y", **SETTINGS, **{"polish": 20, "validation": "none", **remedy})
         p = model.predict_proba(str(train))[:, 1]
         y = pq.read_table(train, columns=["y"])["y"].to_numpy()
-        # A map is fitted to held-out rows only, whose share of positives is known so well.
-        fitted_to = float(model.metrics.get("recalibration", {}).get("positives", np.inf))
-        results[name] = {"mean_over_prevalence": float(p.mean() / y.mean()), "its_error": float(fitted_to**-0.5)}
+        # A map is fitted to held-out rows only, whose share of positives is known so well; nothing fits that of other weights.
+        known = np.inf if "class_weight" not in remedy else float(y.sum())
+        known = float(model.metrics.get("recalibration", {}).get("positives", known))
+        results[name] = {"mean_over_prevalence": float(p.mean() / y.mean()), "its_error": float(known**-0.5)}
         found[name] = model.predict_proba(str(held))[:, 1]
     errors = resampled_errors(found, pq.read_table(held, columns=["y"])["y"].to_numpy().astype(float))
     for name, values in errors.items():

@@ -106,7 +106,7 @@ def class_scatter(job: Job, filled: LoadedChunk) -> tuple[np.ndarray, np.ndarray
 
 def _first_chunk(job: Job) -> LoadedChunk:
     """Return the first chunk as it would be without strata, whose weights of rows stay what they are."""
-    plan = replace(job.plan, sampler=Corgi())
+    plan = replace(job.plan, sampler=Corgi())  # type: ignore[call-arg]
     most = min(plan.chunk_rows, plan.n_rows)
     return read_chunk(job.recipe, plan, plan.chunk(0, 0), job.recipe.allocate(most), np.empty(most, np.int32))
 

@@ -133,7 +133,8 @@ def learn_pilot(
     sample, share = _first_rows(job, filled), cut / max(n, 1)
     learner.fit(filled.head(cut), reached, part=(0.0, share))
     thinning, found, rest = None, ThinSums(), 0
-    starts = taken = np.zeros(0, np.int64)
+    starts: np.ndarray = np.zeros(0, np.int64)
+    taken: np.ndarray = starts
     own = _weighed(filled, cut)
     if cut < n or _is_ready(job, seen):
         thinning = piloted(job, learner.weights(), sample)
