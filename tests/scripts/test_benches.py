@@ -197,16 +197,6 @@ def test_the_bias_of_few_positives_is_that_of_a_logarithm(monkeypatch: pytest.Mo
         assert expected_bias(x, y, fit, 0.0, weight)[0] == pytest.approx(truth, rel=0.05)
 
 
-def test_probabilities_are_those_of_the_data_whatever_was_done_for_rare_positives(run_here: Callable[..., Any]) -> None:
-    """As many positives are predicted as there are; no remedy is further off than the fit to all rows, but for chance."""
-    found = run_here("bench_rare.py", "--small", "--parts", "calibration")["calibration"]
-    assert len(found) == 10
-    assert found["class weights"]["undone_to"] < 1e-12
-    for result in found.values():
-        assert abs(result["mean_over_prevalence"] - 1.0) < max(0.02, 3.0 * result["its_error"])
-        assert result["ratio"] < 1.1 or result["beyond"] < 3.0
-
-
 def test_days_one_by_one_are_days_in_one_run(run_here: Callable[..., Any]) -> None:
     """In small; the script exits with 1 where bytes or losses differ, or a day that was killed is not made up for."""
     found = run_here("prove_days.py", "--days", "4", "--rows", "4000", "--kills", "2")
