@@ -1,4 +1,4 @@
-"""exp and log1p of kernels are those of NumPy in long double, to a unit or two in the last place."""
+"""exp, log and log1p of kernels are those of NumPy in long double, to a unit or two in the last place."""
 
 import math
 
@@ -13,6 +13,12 @@ from streamsgd.kernels.compile import maths
 def fill_exp(x, out):
     for i in range(x.size):
         out[i] = maths.exp(x[i])
+
+
+@njit
+def fill_log(x, out):
+    for i in range(x.size):
+        out[i] = maths.log(x[i])
 
 
 @njit
@@ -45,6 +51,14 @@ def test_log1p_is_right_to_two_units_from_0_to_1(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_log_is_right_to_two_units_or_so_much_of_one(kind: type) -> None:
+    top = 37.0 if kind is np.float32 else 307.0
+    x = np.concatenate([10.0 ** np.linspace(-top, top, 300_001), np.linspace(0.5, 2.0, 100_001)]).astype(kind)
+    found, truth = compiled(fill_log, x), np.log(x.astype(np.longdouble))
+    assert (np.abs(found - truth) <= 2.0 * np.finfo(kind).eps * np.maximum(np.abs(truth), 0.5)).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_what_is_too_far_stays_finite_and_nan_stays_nan(kind: type) -> None:
     x = np.array([-np.inf, -1e30, 1e30, np.inf, np.nan, 0.0], kind)
     found = compiled(fill_exp, x)
@@ -59,4 +73,5 @@ def test_what_is_too_far_stays_finite_and_nan_stays_nan(kind: type) -> None:
 
 def test_in_python_they_are_those_of_math() -> None:
     assert maths.exp(1.5) == math.exp(1.5)
+    assert maths.log(1.5) == math.log(1.5)
     assert maths.log1p(0.5) == math.log1p(0.5)
