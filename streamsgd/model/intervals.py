@@ -11,6 +11,7 @@ A model that was calibrated has intervals of the outcome instead, or sets of lab
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,14 +20,15 @@ import pyarrow as pa
 
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.features.layout import most_entries
+from streamsgd.kernels.algebra.sorting import selection_network
+from streamsgd.kernels.compile.memory import LINE
 from streamsgd.kernels.structs.block import new_scratch
+from streamsgd.kernels.sums.draws import DrawnWeights, DrawRoom, draw_spread
 from streamsgd.kernels.sums.spread import (
     ERROR,
     LOWER,
     MEAN,
     UPPER,
-    Spread,
-    draw_spread,
     link,
     score_covariances,
     score_variances,
@@ -73,19 +75,24 @@ class Intervals:
                 "calibrate or streamsgd sample, or train it with --standard-errors and --polish 20"
             )
         self.model, self.level = model, level
-        self._draws, self._covariance, self._unknown = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, np.bool_)
-        if model.draws is not None:
-            self._draws = _some_draws(model)
-        elif model.covariance is not None:
+        self._covariance, self._unknown = np.zeros((0, 0)), np.zeros(0, np.bool_)
+        if model.draws is None and model.covariance is not None:
             self._unknown = np.isnan(np.diagonal(model.covariance))
             self._covariance = np.where(np.isnan(model.covariance), 0.0, model.covariance)
-        place = (1.0 - level) / 2.0 * (self._draws.shape[1] - 1)
-        self._ends, self._share = math.floor(max(place, 0.0)) + 2, max(place, 0.0) % 1.0
+
+    @cached_property
+    def _draws(self) -> DrawnWeights | None:
+        return _drawn(self.model, self.level) if self.model.draws is not None else None
 
     @property
     def fields(self) -> list[Any]:
         """Columns of the output, as fields of Arrow."""
-        return [*self._outcome_fields, *(pa.field(name, pa.float64()) for name in self._names)]
+        return [*self._outcome_fields, *(pa.field(name, pa.from_numpy_dtype(self._kind)) for name in self._names)]
+
+    @property
+    def _kind(self) -> Any:
+        """Of the columns about the mean: that of predictions, half as much to write as float64 where weights are float32."""
+        return np.dtype(np.float64) if self.model.target.task == "regression" else self.model.weights.dtype
 
     @property
     def _names(self) -> list[str]:
@@ -137,27 +144,28 @@ class Intervals:
         """Return what draws or standard errors say."""
         layout = self.model.encoding.layout(mixed=hasattr(block.rows, "ids"))
         part = layout.choose(block, slice(start, stop))
-        scratch = new_scratch(self.model.n_outputs, np.float64, most_entries(part, layout))
+        kind = np.float64 if self._draws is None else self._draws.values.dtype
+        scratch = new_scratch(self.model.n_outputs, kind, most_entries(part, layout))
         n, n_outputs = stop - start, self.model.n_outputs
-        out, entropies = np.empty((n, n_outputs, len(NAMES))), np.empty((n, 2 if self._has_entropies else 0))
-        if self.model.draws is not None:
-            size = (n_outputs, self._draws.shape[1])
-            room = Spread(np.empty(size), np.empty(size), np.empty((2, self._ends)), np.empty((2, n_outputs)))
-            draw_spread(self.model.loss, part, 0, n, self._draws, self._share, out, entropies, room, scratch)
+        of_columns = np.float64 if self._draws is None else self._kind
+        out = np.empty((n_outputs, len(NAMES), n), of_columns)
+        entropies = np.empty((2 if self._has_entropies else 0, n), of_columns)
+        if self._draws is not None:
+            draw_spread(self.model.loss, part, 0, n, self._draws, out, entropies, _new_room(self._draws, part), scratch)
         elif n_outputs == 1:
-            self._fill_one(part, scores.astype(np.float64), out, scratch)
+            self._fill_one(part, scores.astype(np.float64), out.transpose(2, 0, 1), scratch)
         else:
-            self._fill_many(part, scores.astype(np.float64), out, scratch)
-        columns = (pa.array(values, from_pandas=True) for values in self._columns(out, entropies))
+            self._fill_many(part, scores.astype(np.float64), out.transpose(2, 0, 1), scratch)
+        kind = pa.from_numpy_dtype(self._kind)
+        columns = (pa.array(values, kind, from_pandas=True) for values in self._columns(out, entropies))
         return dict(zip(self._names, columns, strict=True))
 
     def _columns(self, out: np.ndarray, entropies: np.ndarray) -> list[np.ndarray]:
         target = self.model.target
         if target.task == "regression":
-            out[:, :, :ERROR] = out[:, :, :ERROR] / target.scale + target.shift
-            out[:, :, ERROR] /= target.scale
-        values = out.reshape(len(out), -1)
-        return [*(values[:, j] for j in range(values.shape[1])), *(entropies[:, j] for j in range(entropies.shape[1]))]
+            out /= target.scale
+            out[:, :ERROR] += target.shift
+        return [*out.reshape(-1, out.shape[2]), *entropies]
 
     def _fill_one(self, block: Block, scores: np.ndarray, out: np.ndarray, scratch: Any) -> None:
         """Fill in what a covariance says of one output."""
@@ -198,12 +206,36 @@ class Intervals:
         out[found, :, LOWER:] = np.nan
 
 
-def _some_draws(model: Predictor) -> np.ndarray:
-    """Return some draws, evenly chosen, as (n_weights, n_draws) in the precision of the model."""
+def _drawn(model: Predictor, level: float) -> DrawnWeights:
+    """Return some draws, evenly chosen, in the precision of the model, and where intervals of this level end.
+
+    Between two of the ordered predictions: the quantile of type 7 of Hyndman and Fan 1996.
+    """
     assert model.draws is not None, "the caller looks"  # noqa: S101  for the type checker
     store = model.draws.store.reshape(-1, len(model.draws.mode))
     places = np.unique(np.linspace(0, len(store) - 1, min(DRAWS, len(store))).round().astype(np.int64))
-    return np.ascontiguousarray((model.draws.mode + store[places].astype(np.float64)).T.astype(model.weights.dtype))
+    values, n = (model.draws.mode + store[places].astype(np.float64)).T, len(places)
+    padded = np.zeros((len(values), n + -n % (2 * _line_length(model.weights.dtype))), model.weights.dtype)
+    padded[:, :n] = values
+    place = max((1.0 - level) / 2.0 * (n - 1), 0.0)
+    outer, inner = math.floor(place), min(math.floor(place) + 1, n - 1)
+    ends = (outer, inner, n - 1 - outer, n - 1 - inner)
+    return DrawnWeights(padded.ravel(), n, model.n_outputs, selection_network(n, ends), np.array(ends), place % 1.0)
+
+
+def _line_length(kind: Any) -> int:
+    """Return how many numbers a line holds."""
+    return LINE // int(kind.itemsize)
+
+
+def _new_room(draws: DrawnWeights, block: Block) -> DrawRoom:
+    """Return room for as many rows of a block as a line holds."""
+    kind, values = draws.values.dtype, block.rows.values
+    length = _line_length(kind)
+    size = (draws.number + -draws.number % (2 * length)) * length
+    many = draws.outputs * size
+    sizes = values.shape[1] * length, many, many, size, max(3 * size, many), 2 * length
+    return DrawRoom(*(np.zeros(n, kind) for n in sizes))
 
 
 class IntervalColumns(NamedTuple):

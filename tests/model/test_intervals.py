@@ -1,5 +1,6 @@
 """Intervals of predictions, against NumPy."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,20 @@ def test_intervals_of_a_posterior_are_those_of_its_draws(tmp_path: Path, kind: s
         entropy = lambda q, axis: -(q * np.log(q)).sum(axis=axis)  # noqa: E731
         np.testing.assert_allclose(found["total_entropy"], entropy(p.mean(axis=1), 1), rtol=1e-9)
         np.testing.assert_allclose(found["aleatoric_entropy"], entropy(p, 2).mean(axis=1), rtol=1e-9)
+
+
+def test_draws_of_rows_of_values_are_scored_as_models_of_their_weights(tmp_path: Path) -> None:
+    table = rows("binary").append_column("c", pa.array(np.random.default_rng(3).choice(["u", "v", "w"], 500)))
+    given: Any = {**USUAL, "precision": "float32"}
+    model = streamsgd.sample(table, "y", method="laplace", prior="normal:sd=1", draws=40, **given)
+    found = predicted(model, table, tmp_path, intervals=0.8)
+    assert model.draws is not None
+    block, _ = model.encode(table)
+    draws = model.draws.samples().reshape(40, *model.weights.shape).astype(np.float32)
+    means = np.column_stack([replace(model, weights=one).score_block(block, 0, 500)[1][:, 0] for one in draws]).astype(float)
+    np.testing.assert_allclose(found["mean"], means.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found["standard_error"], means.std(axis=1, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(found["upper"], np.quantile(means, 0.9, axis=1), rtol=1e-5)
 
 
 def test_probabilities_of_classes_have_errors_to_first_order(tmp_path: Path) -> None:
