@@ -59,7 +59,8 @@ class Shrinkage(NamedTuple):
 
 def tries_ridges(settings: Settings) -> bool:
     """Whether the settings leave it to the look how weights are shrunk."""
-    return leaves_open(settings) and settings.epochs != 1 and settings.model == "linear" and settings.loss == "auto"
+    unset = leaves_open(settings) and settings.penalty == "none"
+    return unset and settings.epochs != 1 and settings.model == "linear" and settings.loss == "auto"
 
 
 def choose_ridge(look: Sample, target: Target, encoding: Encoding) -> Shrinkage | None:

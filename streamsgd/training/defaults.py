@@ -163,7 +163,8 @@ def _check_together(optimizer: Any, penalty: Any, settings: Settings, *, wide: b
         raise SettingsError(f"--optimizer {name.lower()} has penalties of its own: {name.lower()}:l1=...,l2=..., not --penalty")
     if reduces(optimizer) or judges(optimizer):
         return  # `check_svrg` and `check_judged` know what they need
-    if (wide or is_sequential(optimizer)) and not (hasattr(penalty, "settle") and hasattr(optimizer, "stretch")):
+    late = hasattr(penalty, "settle") and (hasattr(optimizer, "stretch") or is_race(optimizer))
+    if (wide or is_sequential(optimizer)) and not late:
         lacking = "settle" if not hasattr(penalty, "settle") else "stretch"
         raise SettingsError(
             f"--penalty {settings.penalty} with --optimizer {settings.optimizer} needs {lacking}(...), by which weights that "
@@ -180,7 +181,7 @@ def best_optimizer(settings: Settings, loss: Any, penalty: Any, encoding: Encodi
     wide, several = encoding.is_wide, hasattr(loss, "slopes")
     once = choose_epochs(settings, n_rows, MOST_EPOCHS) == 1
     free = settings.learning_rate is None and settings.schedule in ("auto", "constant")
-    plain = not several and not penalty._fields
+    plain = not several and (not penalty._fields or hasattr(penalty, "settle"))
     of_batches = settings.batch_size not in ("auto", 1) or settings.rate_scaling in ("linear", "sqrt")
     of_batches |= (
         settings.steps is not None

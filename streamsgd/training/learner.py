@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -281,10 +280,10 @@ class Learner:
         check_mixture(self.state, mixing)
         thins = self.job.thinner is not None  # the tally is that of the leader then
         self.race = describe(rate, self.state, mixing, float(self.tally[ROWS if thins else WEIGHT]))
-        k = leader(self.state)
+        k, weights = leader(self.state), self.weights()
         self.totals[LOSS] += 0.0 if thins else unmixed(self.state)
         self._go_on_with(rates(rate)[k])
-        self.state = end_race(self.state, partial(alone, self.job), k, self.job.batch_size)
+        self.state = end_race(self.state, alone(self.job, weights), k, self.job.batch_size)
         log.info("after %d rows the learner at rate %g leads and goes on alone", self.race["rows"], rates(rate)[k])
 
     def _go_on_with(self, rate: float) -> None:
@@ -302,13 +301,19 @@ class Learner:
     def weights(self) -> np.ndarray:
         """Return a copy of the weights that predict, (n,): penalties paid, bets settled, averaged, of the leader of a race."""
         if self.racing:
-            return weights_of(self.state, leader(self.state))
+            return self._leading()
         weights: np.ndarray = self.state.weights.copy()
         if self.state.paid.size or bets(self.job.parts.optimizer):
             settled(self.job.parts, self.state, self.n_penalised, weights)
         if self.state.lag.size:
             average(self.state, weights)
         return parameters(self.job, self.state, weights)
+
+    def _leading(self) -> np.ndarray:
+        weights = weights_of(self.state, leader(self.state))
+        if self.job.parts.penalty._fields:
+            settled(self.job.parts, self.state, self.n_penalised, weights)
+        return weights
 
     def model(self) -> Model:
         """Return the model as it is: of a machine beside a linear one, the better of both."""

@@ -23,7 +23,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.shrink import tries_ridges
 from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.models.machines import is_linear
-from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
+from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import has_strata, repeated, replaces
@@ -251,11 +251,16 @@ def _recipe(look: Look, settings: Settings, parts: Parts, share: float, frozen: 
         names_values=settings.values,
         nulls_for_missing=settings.missing_columns == "null",
         at_once=whole_bytes(parse_limit(settings.memory)),
-        # What rows that learn one by one owe to penalties is kept by weight, which dense rows have no room for.
-        by_entries=is_sequential(parts.optimizer) and bool(parts.penalty._fields or not is_linear(parts.model)),
+        by_entries=_by_entries(parts),
         poisoned=frozenset(frozen["poisoned"]) if frozen else frozenset(),
     )
     return replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
+
+
+def _by_entries(parts: Parts) -> bool:
+    """Whether dense rows become lists too: what they owe to penalties is kept by weight, for which only a race has room."""
+    penalised = bool(parts.penalty._fields) and not is_race(parts.optimizer)
+    return is_sequential(parts.optimizer) and (penalised or not is_linear(parts.model))
 
 
 def _known_plan(look: Look, settings: Settings, recipe: Loader, chunk_rows: int) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from streamsgd.kernels.learn.race import CELL, GAP, HEAVIEST, LOSSES, MIXED, RAC
 from streamsgd.kernels.parts.optimizers import Normalized, NormalizedBatches
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.kernels.structs.state import CLIPPED, LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 RACE_ROWS = 1 << 17
@@ -50,7 +47,7 @@ def losses(state: State) -> np.ndarray:
 
 
 def weights_of(state: State, k: int) -> np.ndarray:
-    """Return a copy of a learner's weights, (n,)."""
+    """Return a copy of a learner's weights, (n,), which may owe penalties."""
     found: np.ndarray = state.weights.reshape(-1, CELL)[:, k].copy()
     return found
 
@@ -66,9 +63,9 @@ def successor(rate: float, *, in_batches: bool) -> Any:
     return cls(rate)
 
 
-def end_race(state: State, make: Callable[[np.ndarray], State], k: int, batch: int) -> State:
-    """Return the state of one learner alone, as `make` lays it out for weights (n,), to learn batches of so many rows."""
-    cells, alone = state.weights.reshape(-1, CELL), make(weights_of(state, k))
+def end_race(state: State, alone: State, k: int, batch: int) -> State:
+    """Return the state of a learner that goes on, to learn batches of so many rows: `alone` holds its weights already."""
+    cells = state.weights.reshape(-1, CELL)
     alone.slots[0], alone.slots[1] = cells[:, SQUARES + k], cells[:, SCALE]
     if batch > 1:
         m = math.sqrt(state.sums[RACE + SEENS + k] / max(state.sums[RACE + SPREADS + k], sys.float_info.min))

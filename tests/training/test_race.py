@@ -203,7 +203,7 @@ def test_batches_after_a_race_move_by_the_rule() -> None:
     parts, state = race(block, DENSE, "squared")
     k, batch = 3, 8
     rate = racing.rates(0.5)[k]
-    after = racing.end_race(state, lambda w: make_state(w, 2, np.float64), k, batch)
+    after = racing.end_race(state, make_state(racing.weights_of(state, k), 2, np.float64), k, batch)
     w, total, r = after.weights.copy(), after.slots[0].copy(), after.slots[1].copy()
     design = np.c_[block.rows.values[:, :WIDTH], np.ones(N)]
     for first in range(0, 64, batch):
@@ -283,10 +283,10 @@ def test_one_pass_races_and_several_passes_over_dense_rows_do_not() -> None:
 
 def test_who_says_something_else_is_heard() -> None:
     dense, wide = table(200), table(200, wide=True)
-    for settings in ({"learning_rate": 0.1}, {"batch_size": 256}, {"schedule": "cosine"}, {"penalty": "l2:l2=0.1"}):
+    for settings in ({"learning_rate": 0.1}, {"batch_size": 256}, {"schedule": "cosine"}):
         assert chosen(dense, epochs=1, **settings) == "Adam"
     assert chosen(wide, batch_size=256) == "Adam"
-    for settings in ({"learning_rate": 0.1}, {"schedule": "cosine"}, {"penalty": "l2:l2=0.1"}):
+    for settings in ({"learning_rate": 0.1}, {"schedule": "cosine"}):
         assert chosen(wide, **settings) == "Normalized"
     assert chosen(dense, optimizer="sgd", epochs=1) == "SGD"
 
@@ -302,8 +302,3 @@ def test_several_classes_do_not_race_yet() -> None:
     assert chosen(data.set_column(data.column_names.index("y"), "y", classes)) == "Normalized"
     with pytest.raises(SettingsError, match="race"):
         chosen(data.set_column(data.column_names.index("y"), "y", classes), optimizer="race")
-
-
-def test_a_race_has_no_penalty() -> None:
-    with pytest.raises(SettingsError, match="race"):
-        chosen(table(200), optimizer="race", penalty="l2:l2=0.1")

@@ -30,7 +30,7 @@ from streamsgd.kernels.learn.factors import learn_rows_factored
 from streamsgd.kernels.learn.modelled import learn_modelled
 from streamsgd.kernels.learn.nag import learn_rows_dense, learn_rows_many, learn_rows_one
 from streamsgd.kernels.learn.pair_factors import learn_rows_paired
-from streamsgd.kernels.learn.race import learn_rows_race
+from streamsgd.kernels.learn.race import learn_rows_race, settle_race
 from streamsgd.kernels.learn.sparse import learn_entries_many, learn_entries_one, move_touched, settle_all
 from streamsgd.kernels.learn.stirring import stir
 from streamsgd.kernels.learn.svrg import (
@@ -230,7 +230,7 @@ def settle_up(parts, state, n_penalised, shared, weights):
 
 
 def _settler(optimizer):
-    return {"svrg": settle_drifts, "coin": settle_bets}.get(rule_of(optimizer), settle_all)
+    return {"svrg": settle_drifts, "coin": settle_bets, "race": settle_race}.get(rule_of(optimizer), settle_all)
 
 
 @dispatch(settle_up)

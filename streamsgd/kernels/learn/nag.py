@@ -10,7 +10,7 @@ For a row of weight h with entries x_j, score p and slope g = d loss / d score:
     w_j += leap(loss, y, p, rate h q) / q  d_j
 
 The leap is where infinitely many small steps would bring the score, so that no step overshoots, whatever the rate or h.
-Everything stays the same if a column is multiplied by a constant. A row without slope changes nothing.
+Everything stays the same if a column is multiplied by a constant. A row without slope changes nothing but what a penalty takes.
 """
 
 import math
@@ -37,7 +37,7 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
     loss, weights, slots, sums = parts.loss, state.weights, state.slots, state.sums
     least = weights.dtype.type(LEAST_SUM)
     moves, scales, totals, units = scratch.room[0], scratch.room[1], scratch.room[2], scratch.room[3]
-    lag, lagging = state.lag, state.lag.shape[0] > 0
+    lag, lagging, paid = state.lag, state.lag.shape[0] > 0, state.paid
     total_loss, total_weight, clipped = 0.0, 0.0, 0
     for r in range(min(SOON, n)):
         scratch.counts[r] = take(block.rows, members[r], weights, scratch.index[r], scratch.x[r], 1)
@@ -48,7 +48,7 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
         rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r)
         i, index, x = members[r], scratch.index[r], scratch.x[r]
         count, y, h = scratch.counts[r], block.y[i], block.weight[i]
-        if state.paid.shape[0] > 0:
+        if paid.shape[0] > 0:
             pay_all(parts, state, index, count, 1, shared)
         if h > 0.0:
             sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
@@ -61,6 +61,8 @@ def learn_rows_one(parts, block, members, n, state, pace, epoch, shared, scratch
         total_weight += h
         g = slope(loss, y, score)
         if g == 0.0 or h == 0.0:
+            if paid.shape[0] > 0 and sums[SPREAD] > 0.0:  # a row that asks for nothing has a share of the penalty too
+                sums[ETA] += rate * h * math.sqrt(sums[SEEN] / sums[SPREAD])
             continue
         squares, before = h * g * g, weigh(state.clock, state.clock[STEPS] + r + 1)
         spread, reach = weights.dtype.type(0.0), weights.dtype.type(0.0)

@@ -12,6 +12,9 @@ Learner k has a weight p_k in the mixture, from the losses L_k that it had so fa
   exp(-L_k / (H R^2)), and the mean score predicts; at most min L_k + H R^2 log K (Kivinen and Warmuth 1999), R and H so far.
 * Any other convex loss: p_k ~ exp(-eta L_k) with eta = log K / D, D being what mixing lost so far, and the mean score
   predicts; at most min L_k + 2 D (AdaHedge: de Rooij, van Erven, Grunwald and Koolen 2014, JMLR 15).
+
+A penalty is paid late, by its flow, as in `sparse`: what the weights of a row owe for the rows that passed them by is paid when
+they are next read, each learner's at its own rate. Losses are without it: the learner that goes on is the one that predicts best.
 """
 
 import math
@@ -20,17 +23,17 @@ import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean
 from streamsgd.kernels.compile.maths import exp
-from streamsgd.kernels.compile.verbs import confine, leap, slope, value
+from streamsgd.kernels.compile.verbs import confine, leap, settle, slope, value
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.kernels.structs.rows import take
-from streamsgd.kernels.structs.state import CLIPPED, LEAST, MOST, RACE, STEPS
+from streamsgd.kernels.structs.state import CLIPPED, ETA, LEAST, MOST, RACE, STEPS
 from streamsgd.kernels.structs.step import rate_now
 
 CELL = 16
 """Numbers of a cell, 64 bytes of float32: a line of memory. Six weights, six sums of squares, the largest |x|, and ..."""
 
-SQUARES, SCALE, TOGETHER = 6, 12, 13
-"""... the sum of the row's factors of this coordinate, 0 between rows."""
+SQUARES, SCALE, TOGETHER, PAID = 6, 12, 13, 14
+"""... the sum of the row's factors of this coordinate, 0 between rows, and the sum of rates up to which a penalty is paid."""
 
 SLOWEST = 0.25
 """Rate of the first learner in units of the given one; each further one has twice as much."""
@@ -159,6 +162,83 @@ def share_out(eta, sums, shares):
         shares[k] /= total
 
 
+def pay_learners(parts, state, index, n):
+    """Let the weights of a row's entries pay, of all learners; the last entry is the intercept, which owes nothing."""
+    _payer(type(parts.penalty))(parts, state, index, n)
+
+
+def _owe_nothing(parts, state, index, n):
+    return None
+
+
+def _pay_entries(parts, state, index, n):
+    for e in range(n - 1):
+        _pay_one(parts, state, np.int64(index[e]) * CELL)
+
+
+def _payer(penalty):
+    return _pay_entries if penalty._fields else _owe_nothing
+
+
+@dispatch(pay_learners)
+def _(parts, state, index, n):
+    return _payer(parts.types[parts.fields.index("penalty")].instance_class)
+
+
+@lean
+def _pay_one(parts, state, at):
+    """Let the weights of a coordinate pay, whose cell begins at `at`."""
+    cells = state.weights
+    # In the precision of the cell, or what rounding leaves would be paid again.
+    now = cells.dtype.type(state.sums[ETA])
+    if now > cells[at + PAID]:
+        for k in range(MOST_LEARNERS):
+            cells[at + k] = settled_of(parts, cells, at, k, now)
+        cells[at + PAID] = now
+
+
+@lean
+def settled_of(parts, cells, at, k, now):
+    """Return the weight of a learner once its penalty is paid up to a sum of rates."""
+    owed, total = now - cells[at + PAID], cells[at + SQUARES + k]
+    if total == 0.0 or owed <= 0.0:
+        return cells[at + k]
+    return settle(parts.penalty, cells[at + k], owed * (1 << k) / (cells[at + SCALE] * math.sqrt(total)))
+
+
+def pass_time(penalty, sums, force):
+    """Add to the sum of rates of the first learner, by which penalties are paid, that of a row: rate times weight."""
+    _clock_of(type(penalty))(penalty, sums, force)
+
+
+def _pass_none(penalty, sums, force):
+    return None
+
+
+def _pass_some(penalty, sums, force):
+    if sums[RACE + SPREADS] > 0.0:
+        sums[ETA] += force * math.sqrt(sums[RACE + SEENS] / sums[RACE + SPREADS])
+
+
+def _clock_of(penalty):
+    return _pass_some if penalty._fields else _pass_none
+
+
+@dispatch(pass_time)
+def _(penalty, sums, force):
+    return _clock_of(penalty.instance_class)
+
+
+def settle_race(parts, state, n_penalised, shared, weights):
+    """Fill `weights` with what those of the learner are that predicted best, once its penalty is paid."""
+    cells, losses, best = state.weights, state.sums[RACE + LOSSES :], 0
+    now = cells.dtype.type(state.sums[ETA])
+    for k in range(1, MOST_LEARNERS):
+        best = k if losses[k] < losses[best] else best
+    for j in range(weights.shape[0]):
+        weights[j] = settled_of(parts, cells, j * CELL, best, now) if j < n_penalised else cells[j * CELL + best]
+
+
 def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratch):
     """Learn row by row with all learners; `weights` are the cells, CELL numbers each."""
     loss, cells, sums, learners = parts.loss, state.weights, state.sums, scratch.learners
@@ -171,6 +251,8 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
         rate = rate_now(parts, pace, state.clock[STEPS] + r + 1, epoch + pace.epoch_per_row * r) * SLOWEST
         i = members[r]
         count, y, h = take(block.rows, i, cells, index, x, CELL), block.y[i], block.weight[i]
+        force = rate * h
+        pay_learners(parts, state, index, count)
         if h > 0.0:
             sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
             sums[RACE + HEAVIEST] = max(sums[RACE + HEAVIEST], h)
@@ -198,6 +280,7 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
         total_loss += cost
         total_weight += h
         if not moving or h == 0.0:
+            pass_time(parts.penalty, sums, force)
             continue
         spread = cells.dtype.type(0.0)
         for e in range(count):
@@ -235,6 +318,7 @@ def learn_rows_race(parts, block, members, n, state, pace, epoch, shared, scratc
             cells[at + TOGETHER] = 0.0
             for k in range(MOST_LEARNERS):
                 cells[at + k] += forces[k] * sides[e] * roots[e, k]
+        pass_time(parts.penalty, sums, force)
     state.clock[STEPS] += n
     state.clock[CLIPPED] += clipped
     return total_loss, total_weight
