@@ -1,6 +1,7 @@
 """The untuned default against what others reach on the same rows: converged, an expert's day, and boosted trees.
 
     python scripts/bench_defaults.py [--data DIR] [--only adult;bank] [--rows 20000] [--cases ours,one,converged,expert,trees]
+        [--into docs/defaults.md]
 
 Of every table a fifth of up to `--rows` rows is held out, the same for all. `ours` sets the target and nothing else, `one pass`
 also `--epochs 1`. `converged` is scikit-learn's LogisticRegression (C = 1) or Ridge, of one-hot strings, counted words and
@@ -361,6 +362,30 @@ def line(name: str, found: dict[str, Any]) -> str:
     return f"| {name} | {found['rows']:,} | {losses} | {others} | {100.0 * (mine['loss'] / best - 1.0):+.1f} % |"
 
 
+COLUMNS = {"ours": (2, 3), "one": (4, 5), "converged": (6,), "expert": (7, 8), "trees": (9,)}
+"""Cells of a row that a case fills."""
+
+
+def written(text: str, lines: dict[str, str], cases: list[str]) -> str:
+    """Return a page whose table has what was measured now: rows and cases that were not stay as they were."""
+    before, head, rest = text.partition(HEAD)
+    rows, others = [part.splitlines() for part in rest.split("\n\n", 1)]
+    for name, line_ in lines.items():
+        place = next((k for k, row in enumerate(rows) if row.startswith(f"| {name} |")), None)
+        if place is None:
+            rows.append(line_)
+            continue
+        old, new = ([cell.strip() for cell in row.strip("|").split("|")] for row in (rows[place], line_))
+        kept = {k for case, places in COLUMNS.items() if case not in cases for k in places}
+        cells = [old[k] if k in kept else new[k] for k in range(len(new))]
+        if cells[2] and cells[7]:
+            cells[-1] = f"{100.0 * (float(cells[2]) / float(cells[7]) - 1.0):+.1f} %"
+        else:
+            cells[-1] = ""
+        rows[place] = f"| {' | '.join(cells)} |"
+    return before + head + "\n".join(rows) + "\n\n" + "\n".join(others) + "\n"
+
+
 def main() -> None:
     """Measure all, print as it goes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -368,13 +393,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of tables, or how they begin, by semicolon")
     parser.add_argument("--rows", type=int, default=20_000, help="of a table, at most (default: %(default)s)")
     parser.add_argument("--cases", default="ours,one,converged,expert,trees", help="(default: %(default)s)")
+    parser.add_argument("--into", type=Path, help="a page whose table is to have what is measured, such as docs/defaults.md")
     given = parser.parse_args()
-    results = {}
+    results, cases = {}, given.cases.split(",")
     print(HEAD)
     print("|---" * HEAD.count(" |") + "|")
     for problem in (p for p in PROBLEMS if p.name.startswith(tuple(given.only.split(";")))):
-        results[problem.name] = measure(problem, given.data, given.rows, given.cases.split(","))
+        results[problem.name] = measure(problem, given.data, given.rows, cases)
         print(line(problem.name, results[problem.name]), flush=True)
+    if given.into:
+        lines = {name: line(name, found) for name, found in results.items()}
+        given.into.write_text(written(given.into.read_text(), lines, cases))
     print(json.dumps(results))
 
 

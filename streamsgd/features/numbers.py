@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError
@@ -31,6 +32,18 @@ TAMED = 0.5
 """A column with values beyond `MOST_DEVIATIONS` is taken by its logarithm if that brings the farthest nearer by this factor."""
 
 N_BINS = 16
+
+MOST_STEPS = 64
+"""Whole numbers that are few, ..."""
+
+MOST_KNOWN = 1 << 16
+"""... among about so many values, ..."""
+
+MOST_WHOLE = 2.0**52
+"""... none beyond which the next whole number is not one of float64, ..."""
+
+GROWS = 0.9
+"""... and the correlation with the number of the row from which on they grow with it."""
 
 USUAL = 0.9
 """Share of a column's values beyond which the usual one, not the mean, becomes 0: rows that have it say nothing then. Each
@@ -106,6 +119,19 @@ class NumberProfile:
         return median, float(np.mean(values == median))
 
     @property
+    def beyond(self) -> list[float]:
+        """The first number beyond those seen, where they are few whole ones that grow with the rows, as months do: more come.
+
+        What comes later would else have the weight of the last month's bin, which says nothing of it.
+        """
+        values = self._values("none")
+        distinct = np.unique(values[:: max(1, len(values) // MOST_KNOWN)])
+        if not 2 <= len(distinct) <= MOST_STEPS or np.any(distinct % 1.0) or np.abs(distinct[[0, -1]]).max() > MOST_WHOLE:
+            return []
+        grows = float(np.corrcoef(np.arange(len(values)), values)[0, 1]) >= GROWS
+        return [float(values.max()) + 1.0] if grows else []
+
+    @property
     def is_heavy(self) -> bool:
         """Whether there are values so far out that the logarithm is the better feature."""
         raw, logs = farthest(self.raw), farthest(self.logs)
@@ -162,6 +188,8 @@ def _bins(column: Candidate, seen: NumberProfile) -> Iterator[CategoryColumn]:
     if policy == "bins" or (policy == "auto" and scaling != "none" and column.mixed and seen.raw.n):
         edges = np.unique(seen.quantiles(np.linspace(0, 1, N_BINS + 1)[1:-1], "none"))
         own = column.name if policy == "bins" else f"range of {column.name}"
+        if pa.types.is_integer(column.type):
+            edges = np.append(edges, seen.beyond)
         yield CategoryColumn(own, column.name, str(column.type), edges=tuple(edges.tolist()))
 
 

@@ -6,7 +6,7 @@ from streamsgd.settings.fields import Settings
 
 UNSET = (
     *("optimizer", "learning_rate", "schedule", "batch_size", "rate_scaling", "clip_norm", "clip_value", "steps", "average"),
-    *("polish", "standard_errors", "noise", "method", "rare", "phases", "start", "combine"),
+    *("standard_errors", "noise", "method", "rare", "phases", "start", "combine"),
 )
 """Settings of which none is set where the look chooses bins, names, crosses and shrinkage."""
 
@@ -14,7 +14,7 @@ UNSET = (
 def leaves_open(settings: Settings) -> bool:
     """Whether nothing is set about how to learn."""
     default = Settings(target="")
-    return all(getattr(settings, name) == getattr(default, name) for name in UNSET)
+    return not settings.polish and all(getattr(settings, name) == getattr(default, name) for name in UNSET)
 
 
 def knows_all_values(settings: Settings) -> bool:

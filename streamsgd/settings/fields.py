@@ -136,12 +136,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = None
     polish: Annotated[
-        int,
+        Annotated[int, Meta(ge=0)] | None,
         Meta(
-            ge=0,
-            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 is none.",
+            description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 or none is none. "
+            "Default: auto, up to 20 over small tables of numbers alone, as long as rows held out are the better for it.",
         ),
-    ] = 0
+    ] = None
     standard_errors: Annotated[
         bool,
         Meta(

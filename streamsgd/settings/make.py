@@ -70,6 +70,10 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
     return settings
 
 
+WORDS: dict[str, dict[str, Any]] = {"validation": {"none": 0.0}, "polish": {"none": 0, "auto": None}}
+"""Words for values of settings that are numbers."""
+
+
 def _plain(value: Any, setting: Setting) -> Any:
     """Return a value as plain Python: scalars of NumPy, Arrow and pandas, paths, and numbers where text is wanted."""
     if setting.is_list:
@@ -88,13 +92,22 @@ def _plain(value: Any, setting: Setting) -> Any:
             f"valid={shown(value)} is no path of Parquet: of tables, hold rows out by validation=, a share or a condition, or "
             "call model.evaluate(table)"
         )
-    if setting.name == "validation" and isinstance(value, str):  # a share, or a condition
-        with suppress(ValueError):
-            return 0.0 if value == "none" else float(value)
-    if setting.name == "batch_size" and isinstance(value, str) and value.strip("+-").isdigit():
-        return int(value)  # of a text or a number, msgspec would take a text
+    if isinstance(value, str):
+        return _of_text(value, setting.name)
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    return value
+
+
+def _of_text(value: str, name: str) -> Any:
+    """Return what a text says of a setting that may be a number."""
+    if value in WORDS.get(name, {}):
+        return WORDS[name][value]
+    if name == "validation":  # a share, or a condition
+        with suppress(ValueError):
+            return float(value)
+    if name == "batch_size" and value.strip("+-").isdigit():
+        return int(value)  # of a text or a number, msgspec would take a text
     return value
 
 

@@ -13,7 +13,6 @@ from streamsgd.kernels.parts.optimizers import Normalized, NormalizedBatches
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.kernels.structs.state import CLIPPED, LEAST, MOST, RACE, SEEN, SPREAD, STEPS, State, aligned, new_clock
 
-
 RACE_ROWS = 1 << 17
 """Rows of a race: learning takes five times as long meanwhile, a tenth of a second in all."""
 

@@ -57,7 +57,7 @@ def test_bins_come_where_lines_do_not_follow(target: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"epochs": 1}, {"optimizer": "adam"}, {"learning_rate": 0.1}, {"penalty": "l2:l2=1e-3"}, {"polish": 5}),
+        *({"epochs": 1}, {"optimizer": "adam"}, {"learning_rate": 0.1}, {"polish": 5}),
         *({"transform": "tails"}, {"transform": "none"}, {"scale": "none"}, {"batch_size": 32}),
     ],
 )
@@ -90,7 +90,7 @@ def test_all_looks_together_take_a_second_at_most(tmp_path: Path) -> None:
         wide = wide.append_column(f"c{k}", pa.array(rng.integers(0, 20, 60_000).astype(str)))
         wide = wide.append_column(f"u{k}", pa.array(rng.integers(0, 5_000, 60_000)))
     pq.write_table(wide, tmp_path / "t.parquet", row_group_size=10_000)
-    every = {"transform": ["tails"], "sentinels": ["none"], "cross": ["none"], "penalty": "l2:l2=1e-6"}
+    every = {"transform": ["tails"], "sentinels": ["none"], "cross": ["none"], "learning_rate": 0.1}
 
     def seconds(**settings: Any) -> float:
         began = time.process_time()

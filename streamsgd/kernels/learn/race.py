@@ -14,7 +14,7 @@ Learner k has a weight p_k in the mixture, from the losses L_k that it had so fa
   predicts; at most min L_k + 2 D (AdaHedge: de Rooij, van Erven, Grunwald and Koolen 2014, JMLR 15).
 
 A penalty is paid late, by its flow, as in `sparse`: what the weights of a row owe for the rows that passed them by is paid when
-they are next read, each learner's at its own rate. Losses are without it: the learner that goes on is the one that predicts best.
+they are next read, each learner's at its own rate. Losses are without it: who predicts best goes on.
 """
 
 import math

@@ -9,6 +9,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.training.phases.base import PhaseKind
 from streamsgd.training.phases.conformal import CONFORMAL
 from streamsgd.training.phases.epochs import EPOCHS
+from streamsgd.training.phases.finish import FINISH
 from streamsgd.training.phases.noisy import NOISE
 from streamsgd.training.phases.polish import POLISH
 from streamsgd.training.phases.posterior import POSTERIOR
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
 
 PHASES: tuple[PhaseKind, ...] = (
-    EPOCHS, RARE, NOISE, SVRG, POLISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
+    EPOCHS, RARE, NOISE, SVRG, POLISH, FINISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
     RECALIBRATION,
 )  # fmt: skip
 

@@ -72,6 +72,8 @@ class Polishing:
         Epochs learned before; the cursor of checkpoints counts on from there.
     passes
         Passes made.
+    most
+        Passes that may be made.
     stopped
         Why it ended: `gradient` is within the tolerance, `rounding` allows no more, the `passes` are made, no `patience` is
         left; empty while it goes on.
@@ -89,6 +91,7 @@ class Polishing:
         self._best_constant: float | None = None
         self.descent: LBFGS | None = None
         self.first_epoch, self.passes, self.stopped = 0, 0, ""
+        self.most = job.settings.polish or 0
         self.anew = False
         """Whether the first start was no good."""
         self._gradient = np.zeros(0)
@@ -134,7 +137,7 @@ class Polishing:
 
     def next(self) -> Round:
         """Return some chunks in the order of the data."""
-        left = self.job.settings.polish - self.passes
+        left = self.most - self.passes
         return Round(AddObjective(self.wanted), IN_ORDER, len(self._losses), self.width, left, again=self.plan.n_chunks(0))
 
     def take(self, share: ObjectiveSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:  # noqa: ARG002
@@ -218,7 +221,7 @@ class Polishing:
                     "--polish out"
                 )
         self._gradient[:], self._sums[:], self._losses, self._curvature = 0.0, 0.0, [], None
-        self.stopped = descent.stopped or ("passes" if self.passes >= self.job.settings.polish else "")
+        self.stopped = descent.stopped or ("passes" if self.passes >= self.most else "")
         return accepted
 
     def _is_far(self, loss: float) -> bool:
@@ -253,7 +256,7 @@ class Polishing:
     def numbers(self) -> dict[str, float]:
         """Return passes, the most there may be, objective, and largest component of the gradient."""
         value, largest = float(self._descent.value), float(self._descent.largest)
-        return {"passes": self.passes, "most_passes": self.job.settings.polish, "objective": value, "gradient": largest}
+        return {"passes": self.passes, "most_passes": self.most, "objective": value, "gradient": largest}
 
     def metrics(self) -> dict[str, Any]:
         """Return the same for the model file, and why it ended."""
@@ -329,10 +332,10 @@ def describe(metrics: dict[str, Any]) -> list[str]:
 
 POLISH = PhaseKind(
     "polish",
-    wanted=lambda settings, _parts: settings.polish > 0,
+    wanted=lambda settings, _parts: bool(settings.polish),
     check=check_polish,
     memory=lambda weights, _coordinates, _settings: polish_bytes(weights),
-    passes=lambda job: job.settings.polish,
+    passes=lambda job: job.settings.polish or 0,
     make=Polishing,
     describe=describe,
 )

@@ -15,6 +15,15 @@ TOLERANCE = {"float64": 1e-8, "float32": 1e-6}
 """Largest component of the gradient at which to stop; rounding the weights to float32 brings one of about 1e-7 back."""
 
 
+def is_objective(parts: Parts) -> bool:
+    """Whether an objective can be minimised so."""
+    try:
+        check_objective("", parts)
+    except SettingsError:
+        return False
+    return True
+
+
 def check_objective(what: str, parts: Parts) -> None:
     """Refuse to do `what` to a loss without a second derivative, or to an objective that is not known.
 

@@ -14,6 +14,7 @@ import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.errors import BudgetError, SettingsError
+from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.messages import format_bytes
 from streamsgd.model.evaluation import new_metrics
@@ -58,6 +59,12 @@ ALONE: dict[str, Any] = {
 """Settings that runs of one decode cannot have, and what they are then."""
 
 
+def unpolished(settings: Settings) -> Settings:
+    """Return settings of a run that nobody polishes without being told: what one run alone passes over, others do not read."""
+    alone = settings.polish is None and leaves_open(settings)
+    return msgspec.structs.replace(settings, polish=0) if alone else settings
+
+
 def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
     """Refuse what runs of one decode cannot do, and settings that are `further` to be left out.
 
@@ -68,7 +75,7 @@ def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
 
     """
     for name, plain in {**ALONE, **dict.fromkeys(further)}.items():
-        if getattr(settings, name) != plain:
+        if (getattr(settings, name) or plain) != plain:
             flag = "--from" if name == "start" else f"--{name.replace('_', '-')}"
             raise SettingsError(f"runs that share a decode learn in this process, in epochs alone: leave {flag} out")
     if wants_strata(settings):

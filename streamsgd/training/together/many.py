@@ -1,7 +1,8 @@
 """Many models from one decode: runs in groups that memory holds, halved on the way if asked for, saved and resumed together.
 
-Each model is that of its solo run, to the byte. What is dropped when follows from what the runs had learned at one place of the
-stream, which a checkpoint has, so that a run that was killed drops the same.
+Each model is that of its solo run, to the byte (with `--polish none`, where that one would be polished). What is dropped
+when follows from what the runs had learned at one place of the stream, which a checkpoint has, so that a run that was killed
+drops the same.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ from streamsgd.training.output import reserved
 from streamsgd.training.prepare import prepare_many
 from streamsgd.training.run import check_same_data, saved_in
 from streamsgd.training.stopping import stopping
-from streamsgd.training.together.learn import check_alone, check_room, check_together, groups_of, learn_together, sharing
+from streamsgd.training.together.learn import (
+    check_alone,
+    check_room,
+    check_together,
+    groups_of,
+    learn_together,
+    sharing,
+    unpolished,
+)
 from streamsgd.training.together.saved import Cursor, Ended, SavedRuns, frozen_runs, read_runs, restore_run, save_runs
 from streamsgd.training.useful import check_learned
 
@@ -70,6 +79,8 @@ def train_many(
     **common: Any,
 ) -> list[Model | DivergedError]:
     """Train several models in one decode of the data, each the same bytes as `train` makes of its settings alone.
+
+    None is polished without being told (`--polish`), which takes passes of its own.
 
     Parameters
     ----------
@@ -142,6 +153,7 @@ class ManyRuns:
     ) -> None:
         first = settings[0]
         self._ends = time.monotonic() + (math.inf if first.time_limit is None else first.time_limit)
+        settings = [unpolished(own) for own in settings]
         for own in settings:
             check_alone(own)
         set_io_timeout(first.io_timeout)
