@@ -207,7 +207,10 @@ def settled_of(parts, cells, at, k, now):
 
 
 def pass_time(penalty, sums, force):
-    """Add to the sum of rates of the first learner, by which penalties are paid, that of a row: rate times weight."""
+    """Add to the sum of rates of the first learner, by which penalties are paid, that of a row: rate times weight.
+
+    Of the others it is twice that, four times ..., as far as their slopes are not 0 where those of the first are.
+    """
     _clock_of(type(penalty))(penalty, sums, force)
 
 
