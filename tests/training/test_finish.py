@@ -75,7 +75,7 @@ def test_where_held_out_rows_gain_nothing_the_weights_are_those_of_before(
     with caplog.at_level(logging.INFO, "streamsgd"):
         model = train(data)
     np.testing.assert_array_equal(model.weights, before.weights)
-    assert model.metrics["finish"]["passes"] == 1 + PATIENCE
+    assert 1 < model.metrics["finish"]["passes"] <= 1 + PATIENCE
     assert any("polished for nothing" in record.getMessage() for record in caplog.records)
 
 
