@@ -176,14 +176,16 @@ def test_numbers_get_bins_where_they_would_alone(tmp_path: Path) -> None:
     waves = np.sin(3.0 * x[:, 0]) + (x[:, 1] > 0.5) + rng.normal(size=4_000) / 2
     table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": waves})
     pq.write_table(table, tmp_path / "d.parquet")
-    each: list[dict[str, Any]] = [{}, {"penalty": "l2:l2=1e-3"}, {"epochs": 1}, {"patience": 5}]
+    free: list[dict[str, Any]] = [{}, {"penalty": "l2:l2=1e-3"}]
+    each: list[dict[str, Any]] = [*free, {"learning_rate": 0.1}, {"epochs": 1}, {"patience": 5}]
     common: dict[str, Any] = {"executor": "inline", "memory": "2GB", "chunk_rows": 1_000, "epochs": 2, "validation": 0.1}
     kept = {"checkpoint": str(tmp_path / "saved"), "time_limit": 1e-9}
     found: list[Any] = []
     assert until_done(lambda: found.extend(streamsgd.train_many(tmp_path / "d.parquet", "y", each, **{**common, **kept}))) >= 4
     for own, model in zip(each, found, strict=True):
-        assert bool(model.encoding.categories) == (own in ({}, {"patience": 5}))
-        assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **{**common, **own}).to_bytes(), own
+        assert bool(model.encoding.categories) == (own in (*free, {"patience": 5}))
+        alone = {**common, **own, **({"polish": "none"} if own in free else {})}
+        assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **alone).to_bytes(), own
 
 
 def test_losses_of_other_tasks_take_the_target_as_they_would_alone() -> None:

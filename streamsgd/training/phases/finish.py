@@ -157,12 +157,16 @@ class Finishing(Polishing):
         return None
 
 
-def is_wanted(settings: Settings, parts: Parts) -> bool:
+def is_free(settings: Settings) -> bool:
     """Whether a run may be polished without being told: nothing is set about how to learn, nor what held-out rows are for."""
     free = settings.polish is None and leaves_open(settings) and settings.epochs != 1 and not settings.keep_memory
-    judged = settings.patience is None and not settings.conformal and settings.recalibrate == "none"
+    return free and settings.patience is None and not settings.conformal and settings.recalibrate == "none"
+
+
+def is_wanted(settings: Settings, parts: Parts) -> bool:
+    """Whether a run that may be polished can be."""
     calm = is_linear(parts.model) and not getattr(parts.loss, "steep", False)
-    return free and judged and calm and is_objective(parts)
+    return is_free(settings) and calm and is_objective(parts)
 
 
 def is_small(job: Job) -> bool:

@@ -14,7 +14,6 @@ import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.errors import BudgetError, SettingsError
-from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.messages import format_bytes
 from streamsgd.model.evaluation import new_metrics
@@ -27,6 +26,7 @@ from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.phases import wanted
+from streamsgd.training.phases.finish import is_free
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
 from streamsgd.training.strata import wants_strata
@@ -61,8 +61,7 @@ ALONE: dict[str, Any] = {
 
 def unpolished(settings: Settings) -> Settings:
     """Return settings of a run that nobody polishes without being told: what one run alone passes over, others do not read."""
-    alone = settings.polish is None and leaves_open(settings)
-    return msgspec.structs.replace(settings, polish=0) if alone else settings
+    return msgspec.structs.replace(settings, polish=0) if is_free(settings) else settings
 
 
 def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
