@@ -120,7 +120,7 @@ def alone(job: Job, weights: np.ndarray) -> State:
         weights,
         optimizer.n_slots,
         np.float64 if large else kind,
-        few=job.recipe.layout.mixed,
+        few=job.recipe.layout.mixed or holds_factors(optimizer),  # the factors of a value in a run
         lazy=lazy and not eager,
         batches=batches and not eager,
         lag=lag,

@@ -113,3 +113,38 @@ def test_units_that_begin_alike_stay_alike() -> None:
     units = state.weights[: 2 * (n + 1)].reshape(-1, 2)
     assert np.array_equal(units[:, 0], units[:, 1])
     assert not np.array_equal(units, start[: 2 * (n + 1)].reshape(-1, 2))
+
+
+def learned(form: Any, cuts: list[int], *, together: bool) -> np.ndarray:
+    """Learn 40 rows of 5 numbers in batches of 24, in calls that end at these rows; one row at a time unless `together`."""
+    rng, n, rows = np.random.default_rng(5), 5, 40
+    layout = Layout(n, n_coordinates=n + 1)
+    block = layout.allocate(rows, "float64")
+    block.rows.values[:, :n] = rng.normal(size=(rows, n))
+    block.y[:], block.weight[:] = rng.normal(size=rows), rng.integers(0, 3, rows)
+    start = np.zeros((rows_of(form, n + 1), form.width()))
+    form.begin(start, n + 1, 0)
+    parts = parts_with(model=form, optimizer=make("optimizer", "sgd", learning_rate=0.1))
+    # Gradients of another type than weights are added up entry by entry.
+    state = make_state(start.ravel(), 0, np.float64 if together else np.float32)
+    scratch, pace, heads = new_scratch(1, float, layout.entries, form), StepContext(24, 0, 0.0, 0.0, 1.0), np.zeros(1, np.int64)
+    for first, last in pairwise([0, *cuts, rows]):
+        fit(parts, block, np.zeros(last - first, np.int32), heads, state, pace, scratch)
+    fit(parts, block, np.zeros(0, np.int32), heads, state, pace, scratch)
+    return np.asarray(state.weights)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+@pytest.mark.parametrize("hidden", ["5", "17-9", "8-5-4"])
+def test_layers_learn_what_rows_one_by_one_teach(hidden: str, activation: str, dropout: float) -> None:
+    form = compiled(MLP(hidden, activation, dropout=dropout))
+    together, alone = (learned(form, [], together=together) for together in (True, False))
+    assert np.abs(together - alone).max() <= 1e-6
+    whole = learned(compiled(MLP(hidden, activation)), [], together=True)
+    assert (np.abs(together - whole).max() > 1e-3) == (dropout > 0.0)
+
+
+def test_bits_of_a_network_do_not_depend_on_where_chunks_end() -> None:
+    form = compiled(MLP("17-9"))
+    assert np.array_equal(learned(form, [], together=True), learned(form, [3, 20, 21, 37], together=True))

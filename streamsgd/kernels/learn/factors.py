@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from streamsgd.kernels.compile.jit import lean
+from streamsgd.kernels.compile.vectors import LANES, derive_eight, join_eight, move_eight
 from streamsgd.kernels.compile.verbs import confine, leap, slope, value
 from streamsgd.kernels.encode.shuffle import mix
 from streamsgd.kernels.learn.nag import LEAST_SUM
@@ -45,6 +46,49 @@ def born(model, j, f):
     return model.start * ROOT_OF_3 * (2.0 * (np.float64(bits >> np.uint64(11)) * 2.0**-53) - 1.0)
 
 
+@lean
+def join(slots, index, x, inner, k, own, joint):
+    """Fill `own` with factors times x, by entry, and `joint` with their sums over the entries; return the sum of their squares.
+
+    A value that is not born yet has zeros for factors, and so adds nothing.
+    """
+    squares = 0.0
+    for first in range(0, k - LANES + 1, LANES):
+        squares += join_eight(slots, FACTORS, index, x, inner, own, first, k, joint)
+    for f in range(k - k % LANES, k):
+        joint[f] = 0.0
+        for e in range(inner):
+            z = slots[FACTORS + f, index[e]] * x[e]
+            own[e * k + f] = z
+            joint[f] += z
+            squares += z * z
+    return squares
+
+
+@lean
+def derive_factors(x, inner, k, own, joint, lengths):
+    """Turn factors times x into how the score changes with each factor, and fill `lengths` with the sums of squares of that."""
+    for e in range(inner):
+        lengths[e] = 0.0
+    for first in range(0, k - LANES + 1, LANES):
+        derive_eight(x, inner, own, first, k, joint, lengths)
+    for f in range(k - k % LANES, k):
+        for e in range(inner):
+            u = x[e] * (joint[f] - own[e * k + f])
+            own[e * k + f] = u
+            lengths[e] += u * u
+
+
+@lean
+def move_factors(slots, index, inner, k, own, strides):
+    """Move the factors of a row's values along how the score changes with them."""
+    for first in range(0, k - LANES + 1, LANES):
+        move_eight(slots, FACTORS, index, inner, own, first, k, strides)
+    for f in range(k - k % LANES, k):
+        for e in range(inner):
+            slots[FACTORS + f, index[e]] += strides[e] * own[e * k + f]
+
+
 def learn_rows_factored(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, model, weights, slots, sums = parts.loss, parts.model, state.weights, state.slots, state.sums
     k, linear, least = model.k, model.linear, weights.dtype.type(LEAST_SUM)
@@ -62,27 +106,16 @@ def learn_rows_factored(parts, block, members, n, state, pace, epoch, shared, sc
         inner = count - 1  # the intercept is in no pair
         if h > 0.0:
             sums[LEAST], sums[MOST] = min(sums[LEAST], y), max(sums[MOST], y)
-        score, squares = 0.0, 0.0
-        for f in range(k):
-            joint[f] = 0.0
+        score = 0.0
         for e in range(count):
             score += linear * weights[index[e]] * x[e]
         for e in range(inner):
-            j, at = index[e], e * k
-            if slots[ROWWISE, j] > 0.0:
-                for f in range(k):
-                    own[at + f] = slots[FACTORS + f, j] * x[e]
-            elif slots[SQUARES, j] > 0.0:
+            j = index[e]
+            if slots[ROWWISE, j] == 0.0 and slots[SQUARES, j] > 0.0:
                 slots[ROWWISE, j] = START_SQUARES
                 for f in range(k):
                     slots[FACTORS + f, j] = born(model, j, f)
-                    own[at + f] = slots[FACTORS + f, j] * x[e]
-            else:
-                for f in range(k):
-                    own[at + f] = 0.0
-            for f in range(k):
-                joint[f] += own[at + f]
-                squares += own[at + f] * own[at + f]
+        squares = join(slots, index, x, inner, k, own, joint)
         for f in range(k):
             score += 0.5 * joint[f] * joint[f]
         score = confine(loss, score - 0.5 * squares, sums[LEAST : MOST + 1])
@@ -124,20 +157,17 @@ def learn_rows_factored(parts, block, members, n, state, pace, epoch, shared, sc
         sums[SPREAD] += h * spread
         sums[SEEN] += h
         pull = linear * rate * math.sqrt(sums[SEEN] / sums[SPREAD])
+        derive_factors(x, inner, k, own, joint, units)
+        for e in range(inner):
+            total = slots[ROWWISE, index[e]]
+            if total > 0.0:
+                total += steep * units[e] / k
+                slots[ROWWISE, index[e]] = total
+            totals[e] = total
         across = 0.0
         for e in range(inner):
-            j, at = index[e], e * k
-            length = 0.0
-            for f in range(k):
-                u = x[e] * (joint[f] - own[at + f])
-                own[at + f] = u
-                length += u * u
-            if slots[ROWWISE, j] > 0.0:
-                slots[ROWWISE, j] += steep * length / k
-                scales[e] = 1.0 / np.sqrt(slots[ROWWISE, j])
-                across += length * scales[e]
-            else:
-                scales[e] = 0.0
+            scales[e] = 1.0 / np.sqrt(totals[e]) if totals[e] > 0.0 else 0.0  # 0 of a value that is not born yet
+            across += units[e] * scales[e]
         force = h * (pull * reach + ratio * model.rate * across)
         if force == 0.0:
             continue
@@ -145,10 +175,8 @@ def learn_rows_factored(parts, block, members, n, state, pace, epoch, shared, sc
         for e in range(count):
             weights[index[e]] += step * pull * moves[e]
         for e in range(inner):
-            j, at, stride = index[e], e * k, step * ratio * model.rate * scales[e]
-            if stride != 0.0:
-                for f in range(k):
-                    slots[FACTORS + f, j] += stride * own[at + f]
+            scales[e] *= step * ratio * model.rate
+        move_factors(slots, index, inner, k, own, scales)
         sums[ETA] += rate * h
     state.clock[STEPS] += n
     return total_loss, total_weight

@@ -27,6 +27,7 @@ from streamsgd.kernels.learn.averaging import arrive, leave, weigh
 from streamsgd.kernels.learn.clipping import clip
 from streamsgd.kernels.learn.coin import bet_rows_many, bet_rows_one, settle_bets
 from streamsgd.kernels.learn.factors import learn_rows_factored
+from streamsgd.kernels.learn.layers import learn_layers
 from streamsgd.kernels.learn.modelled import learn_modelled
 from streamsgd.kernels.learn.nag import learn_rows_dense, learn_rows_many, learn_rows_one
 from streamsgd.kernels.learn.pair_factors import learn_rows_paired
@@ -41,7 +42,7 @@ from streamsgd.kernels.learn.svrg import (
     reduce_one,
     settle_drifts,
 )
-from streamsgd.kernels.models.machines import by_columns, is_linear
+from streamsgd.kernels.models.machines import by_columns, in_layers, is_linear
 from streamsgd.kernels.parts.traits import is_sequential, reduces, rule_of
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.state import FILLED, LOSS, ROWS, SEEN, STEPS, WEIGHED, WEIGHT
@@ -71,7 +72,8 @@ def learn(parts, block, members, n, state, pace, epoch, shared, scratch):
         Sums over the rows, of weighted losses before learning from them, and of weights.
 
     """
-    return _learner(type(parts.optimizer), type(block.rows), type(parts.loss), type(parts.model))(
+    alike = state.weights.dtype == state.grad.dtype
+    return _learner(type(parts.optimizer), type(block.rows), type(parts.loss), type(parts.model), alike=alike)(
         parts, block, members, n, state, pace, epoch, shared, scratch
     )
 
@@ -126,8 +128,10 @@ RULES_OF_MODELS = {"batch": (learn_modelled, learn_modelled), "factors": (learn_
 """How each rule learns rows of models that are not linear, and of those that ask for places."""
 
 
-def _learner(optimizer, rows, loss, model):
+def _learner(optimizer, rows, loss, model, *, alike):
     if not is_linear(model):
+        if in_layers(model) and hasattr(rows, "dot") and alike:
+            return learn_layers
         return RULES_OF_MODELS[rule_of(optimizer)][by_columns(model)]
     return RULES[rule_of(optimizer)][2 * (not hasattr(rows, "dot")) + hasattr(loss, "slopes")]
 
@@ -137,7 +141,8 @@ def _(parts, block, members, n, state, pace, epoch, shared, scratch):
     kinds = dict(zip(parts.fields, parts.types, strict=True))
     rows = block.types[block.fields.index("rows")]
     classes = (kinds[kind].instance_class for kind in ("loss", "model"))
-    return _learner(kinds["optimizer"].instance_class, rows.instance_class, *classes)
+    weights, grad = (state.types[state.fields.index(name)].dtype for name in ("weights", "grad"))
+    return _learner(kinds["optimizer"].instance_class, rows.instance_class, *classes, alike=weights == grad)
 
 
 def _update(parts, state, pace, n_rows, epoch):

@@ -18,6 +18,7 @@ import numpy as np
 
 from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.memory import touch_item
+from streamsgd.kernels.compile.vectors import LANES, products_of_eight, pull_eight
 from streamsgd.kernels.compile.verbs import confine, leap, listed, slope, value
 from streamsgd.kernels.learn.factors import FACTORS, ROWWISE, SCALE, SOON, SQUARES, START_SQUARES, TOGETHER, born
 from streamsgd.kernels.learn.nag import LEAST_SUM
@@ -35,41 +36,6 @@ PAIR_SQUARES = 1.0
 def entry_room(k):
     """Return the numbers that an entry's factors take, whole vectors of 8, so that loops over them become vector code."""
     return -(-k // 8) * 8
-
-
-@lean
-def pull_together(own, pulls, weights, b, stride):
-    """Add to how the score changes with entry b and those before it what each such pair of a weight has in it."""
-    for here in range(b * stride, (b + 1) * stride, 8):
-        # All numbers are read before any is written, or the compiler must think that they may be the same.
-        z0, z1, z2, z3 = own[here], own[here + 1], own[here + 2], own[here + 3]
-        z4, z5, z6, z7 = own[here + 4], own[here + 5], own[here + 6], own[here + 7]
-        q0, q1, q2, q3 = pulls[here], pulls[here + 1], pulls[here + 2], pulls[here + 3]
-        q4, q5, q6, q7 = pulls[here + 4], pulls[here + 5], pulls[here + 6], pulls[here + 7]
-        for a in range(b):
-            r, at = weights[a], here - (b - a) * stride
-            y0, y1, y2, y3 = own[at], own[at + 1], own[at + 2], own[at + 3]
-            y4, y5, y6, y7 = own[at + 4], own[at + 5], own[at + 6], own[at + 7]
-            p0, p1, p2, p3 = pulls[at], pulls[at + 1], pulls[at + 2], pulls[at + 3]
-            p4, p5, p6, p7 = pulls[at + 4], pulls[at + 5], pulls[at + 6], pulls[at + 7]
-            q0, q1, q2, q3 = q0 + r * y0, q1 + r * y1, q2 + r * y2, q3 + r * y3
-            q4, q5, q6, q7 = q4 + r * y4, q5 + r * y5, q6 + r * y6, q7 + r * y7
-            pulls[at], pulls[at + 1], pulls[at + 2], pulls[at + 3] = p0 + r * z0, p1 + r * z1, p2 + r * z2, p3 + r * z3
-            pulls[at + 4], pulls[at + 5], pulls[at + 6], pulls[at + 7] = p4 + r * z4, p5 + r * z5, p6 + r * z6, p7 + r * z7
-        pulls[here], pulls[here + 1], pulls[here + 2], pulls[here + 3] = q0, q1, q2, q3
-        pulls[here + 4], pulls[here + 5], pulls[here + 6], pulls[here + 7] = q4, q5, q6, q7
-
-
-@lean
-def product_of(own, at, there, stride):
-    """Return the product of the factors of two entries."""
-    total = own[at] * own[there]
-    for f in range(1, 8):
-        total += own[at + f] * own[there + f]
-    for block in range(8, stride, 8):
-        for f in range(block, block + 8):
-            total += own[at + f] * own[there + f]
-    return total
 
 
 def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scratch):
@@ -111,7 +77,8 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
             for a in range(b):
                 low = np.int64(index[count + a])
                 moves[a] = weights[pairs + low * (2 * columns - low - 1) // 2 + high]
-            pull_together(own, pulls, moves, b, stride)
+            for first in range(0, stride, LANES):
+                pull_eight(own, pulls, moves, b, first, stride)
         for e in range(inner * stride):
             twice += own[e] * pulls[e]
         score = confine(loss, score + 0.5 * twice, sums[LEAST : MOST + 1])
@@ -153,8 +120,12 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
         for b in range(1, inner):
             high = np.int64(index[count + b])
             for a in range(b):
+                units[a] = 0.0
+            for first in range(0, stride, LANES):
+                products_of_eight(own, b, first, stride, units)
+            for a in range(b):
                 low = np.int64(index[count + a])
-                out[products + low * (2 * columns - low - 1) // 2 + high] += product_of(own, a * stride, b * stride, stride)
+                out[products + low * (2 * columns - low - 1) // 2 + high] += units[a]
         for e in range(inner):
             j, at, length = index[e], e * stride, 0.0
             for f in range(k):

@@ -209,6 +209,11 @@ def by_columns(model: Any) -> bool:
     return bool(getattr(model, "by_columns", False))
 
 
+def in_layers(model: Any) -> bool:
+    """Whether batches of numbers go through a model as matrices: see `kernels.learn.layers`."""
+    return bool(getattr(model, "in_layers", False))
+
+
 def is_linear(model: Any) -> bool:
     """Whether scores are sums of weights."""
     return bool(getattr(model, "is_linear", False))

@@ -78,7 +78,12 @@ class Network(NamedTuple):
     """Share of hidden units that a row leaves out while it is learned. Behind outputs and derivatives `room` has by how much
     less than 1 each unit counts for the row: 0 for all where nothing is learned, as of a room of zeros."""
 
-    drops = True
+    drops, in_layers = True, True
+
+    def span_room(model, entries: int, rows: int) -> tuple[int, int]:
+        """Return, in Python, the numbers that `kernels.learn.layers` takes for rows of so many entries, and for all else."""
+        units = model.first + model.second + model.third
+        return rows * entries, 3 * (1 + rows) * units + model.second * max(model.first, model.third)
 
     def width(model):
         return model.first

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.memory import SIDE
-from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, numbers_of_entry
+from streamsgd.kernels.models.machines import LINEAR, by_columns, in_layers, is_linear, numbers_of_entry
 
 SPAN = 16
 """Rows of a batch whose scores are worked out side by side."""
@@ -66,6 +66,8 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0, model: Any = LINEAR
     room = -(-entries // SIDE) * SIDE
     of_entries = 0 if is_linear(model) else room * numbers_of_entry(model)
     sizes = (0, 0) if is_linear(model) else (of_entries + model.beyond(), of_entries + model.room())
+    if in_layers(model):
+        sizes = tuple(map(max, sizes, model.span_room(room, SPAN)))
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
         np.zeros((SPAN, 2 * room if by_columns(model) else room), np.uint32),
