@@ -207,3 +207,9 @@ def test_models_are_measured_beside_the_linear_one() -> None:
     found = run("bench_models.py", "--rows", "3000", "--repeat", "1", "--models", "linear,fm")
     assert found["linear"]["rows"] == found["fm"]["rows"] == 3000
     assert all(one["cpu"] > 0.0 and one["learn"] > 0.0 for one in found.values())
+
+
+def test_networks_are_measured_beside_those_of_others() -> None:
+    found = run("bench_model_peers.py", "--rows", "1024", "--repeat", "1", "--only", "networks")["networks"]
+    assert set(found) >= {"streamsgd mlp", "scikit-learn partial_fit"}
+    assert all(speed > 0.0 for speeds in found.values() for speed in speeds)

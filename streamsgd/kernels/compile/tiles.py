@@ -87,7 +87,7 @@ row_thin = _tile("row_thin", 1, 1, 1)
 
 
 def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):  # type: ignore[no-untyped-def]
-    """Add A B to C, (rows, columns): what a `tile` does, for a C of any size; compiled once, however often a kernel calls it."""
+    """Add A B to C, (rows, columns): what a `tile` does, of any size; compiled once, however often a kernel calls it."""
     i = 0
     while i < rows:
         four, j = i + ROWS <= rows, 0

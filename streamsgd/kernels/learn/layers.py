@@ -38,31 +38,37 @@ def pack(rows, members, n, size, packed):
 
 
 @lean
-def activate(model, room, first, last):
-    """Turn what enters units into what they put out."""
-    if model.activation == 0:
-        for q in range(first, last):
-            room[q] = max(room[q], room.dtype.type(0.0))
-    elif model.activation == 1:
-        for q in range(first, last):
-            room[q] = math.tanh(room[q])
-    elif model.activation == 2:
-        for q in range(first, last):
-            room[q] = 1.0 / (1.0 + math.exp(-room[q]))
+def clear(numbers):
+    for q in range(numbers.shape[0]):
+        numbers[q] = 0.0
 
 
 @lean
-def deactivate(model, room, outs, slopes, n):
-    """Turn derivatives by what n units put out, from `slopes` on, into those by what enters them; see `Network.derive`."""
+def activate(model, units):
+    """Turn what enters units into what they put out."""
     if model.activation == 0:
-        for q in range(n):
-            room[slopes + q] = room[slopes + q] if room[outs + q] > 0.0 else room.dtype.type(0.0)
+        for q in range(units.shape[0]):
+            units[q] = max(units[q], units.dtype.type(0.0))
     elif model.activation == 1:
-        for q in range(n):
-            room[slopes + q] *= 1.0 - room[outs + q] * room[outs + q]
+        for q in range(units.shape[0]):
+            units[q] = math.tanh(units[q])
     elif model.activation == 2:
-        for q in range(n):
-            room[slopes + q] *= room[outs + q] * (1.0 - room[outs + q])
+        for q in range(units.shape[0]):
+            units[q] = 1.0 / (1.0 + math.exp(-units[q]))
+
+
+@lean
+def deactivate(model, units, slopes):
+    """Turn derivatives by what units put out into those by what enters them; see `Network.derive`."""
+    if model.activation == 0:
+        for q in range(units.shape[0]):
+            slopes[q] = slopes[q] if units[q] > 0.0 else slopes.dtype.type(0.0)
+    elif model.activation == 1:
+        for q in range(units.shape[0]):
+            slopes[q] *= 1.0 - units[q] * units[q]
+    elif model.activation == 2:
+        for q in range(units.shape[0]):
+            slopes[q] *= units[q] * (1.0 - units[q])
 
 
 @lean
@@ -96,16 +102,17 @@ def learn_layers(parts, block, members, n, state, pace, epoch, shared, scratch):
     slopes, share = outs + SPAN * units, outs + 2 * SPAN * units
     turned = outs + 3 * SPAN * units
     zero, one = np.int64(0), np.int64(1)  # bare numbers are types of their own, for which helpers are compiled again
+    ones, scores, steep = inputs - one, scratch.numbers[0], scratch.numbers[1]  # ones: the column of biases
     pack(block.rows, members, n, size, packed)
     if model.dropout > 0.0:
         for r in range(n):
             veil(model, room, epoch, state.clock[STEPS], members[r])
             for h in range(units):
                 room[share + r * units + h] = 1.0 - room[2 * units + h]
-    for q in range(size * first):
-        room[outs + q] = 0.0
+    # Arrays are handed on in parts: an index that is counted from 0 needs no test of its sign, and loops become vectors.
+    clear(room[outs : outs + size * first])
     add_product(packed, zero, inputs, one, weights, zero, first, room, outs, first, size, first, inputs)
-    activate(model, room, outs, outs + size * first)
+    activate(model, room[outs : outs + size * first])
     if model.dropout > 0.0:
         hide(model, room, outs, share, n, zero, first)
     at, begin, width = inputs * first, zero, first
@@ -114,51 +121,45 @@ def learn_layers(parts, block, members, n, state, pace, epoch, shared, scratch):
         if after == 0:
             break
         here, there = outs + SPAN * begin, outs + SPAN * (begin + width)
-        for r in range(size):
-            for h in range(after):
-                room[there + r * after + h] = weights[at + width * after + h]
+        clear(room[there : there + size * after])
+        add_product(packed, ones, inputs, inputs, weights, at + width * after, after, room, there, after, size, after, one)
         add_product(room, here, width, one, weights, at, after, room, there, after, size, after, width)
-        activate(model, room, there, there + size * after)
+        activate(model, room[there : there + size * after])
         if model.dropout > 0.0:
             hide(model, room, there, share, n, begin + width, after)
         at, begin, width = at + (width + 1) * after, begin + width, after
+    here, there = outs + SPAN * begin, slopes + SPAN * begin
+    clear(scores)
+    add_product(room, here, width, one, weights, at, one, scores, zero, one, size, one, width)
     total_loss, total_weight = 0.0, 0.0
-    for r in range(size):
-        here, there, g = outs + SPAN * begin + r * width, slopes + SPAN * begin + r * width, 0.0
-        if r < n:
-            i = members[r]
-            y, h = block.y[i], block.weight[i]
-            score = 0.0 + weights[at + width]
-            for q in range(width):
-                score += room[here + q] * weights[at + q]
-            score = bounded(loss, y, score, state.sums)
-            total_loss += h * value(loss, y, score)
-            total_weight += h
-            g = h * slope(loss, y, score)
-        for q in range(width):
-            grad[at + q] += g * room[here + q]
-            room[there + q] = g * weights[at + q]
-        grad[at + width] += g
+    clear(steep)
+    for r in range(n):
+        y, h = block.y[members[r]], block.weight[members[r]]
+        score = bounded(loss, y, scores[r] + weights[at + width], state.sums)
+        total_loss += h * value(loss, y, score)
+        total_weight += h
+        steep[r] = h * slope(loss, y, score)
+        grad[at + width] += steep[r]
+    add_product(steep, zero, one, one, room, here, width, grad, at, width, one, width, size)
+    clear(room[there : there + size * width])
+    add_product(steep, zero, one, one, weights, at, width, room, there, width, size, width, one)
     while True:
         here, there = outs + SPAN * begin, slopes + SPAN * begin
         if model.dropout > 0.0:
             hide(model, room, there, share, n, begin, width)
             show_again(model, room, here, share, n, begin, width)
-        deactivate(model, room, here, there, size * width)
+        deactivate(model, room[here : here + size * width], room[there : there + size * width])
         if begin == 0:
             break
         before = second if begin == first + second else first
         below, slopes_below = outs + SPAN * (begin - before), slopes + SPAN * (begin - before)
         at -= (before + 1) * width
         add_product(room, below, one, before, room, there, width, grad, at, width, before, width, size)
-        for r in range(n):
-            for h in range(width):
-                grad[at + before * width + h] += room[there + r * width + h]
+        add_product(packed, ones, inputs, inputs, room, there, width, grad, at + before * width, width, one, width, size)
         for i in range(before):
             for h in range(width):
                 room[turned + h * before + i] = weights[at + i * width + h]
-        for q in range(size * before):
-            room[slopes_below + q] = 0.0
+        clear(room[slopes_below : slopes_below + size * before])
         add_product(room, there, width, one, room, turned, before, room, slopes_below, before, size, before, width)
         begin, width = begin - before, before
     add_product(packed, zero, one, inputs, room, slopes, first, grad, zero, first, inputs, first, size)

@@ -41,6 +41,7 @@ def entry_room(k):
 def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scratch):
     loss, model, weights, slots, sums = parts.loss, parts.model, state.weights, state.slots, state.sums
     k, linear, columns, least = model.k, model.linear, model.columns, weights.dtype.type(LEAST_SUM)
+    start = weights.dtype.type(PAIR_SQUARES)
     moves, scales, totals, units = scratch.room[0], scratch.room[1], scratch.room[2], scratch.room[3]
     n_pairs = columns * (columns + 1) // 2
     products = scratch.out.shape[0] - n_pairs  # behind the factors of entries: u_ab, 0 between rows
@@ -76,7 +77,7 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
             high = np.int64(index[count + b])
             for a in range(b):
                 low = np.int64(index[count + a])
-                moves[a] = weights[pairs + low * (2 * columns - low - 1) // 2 + high]
+                moves[a] = weights[pairs + (low * (2 * columns - low - 1) >> 1) + high]
             for first in range(0, stride, LANES):
                 pull_eight(own, pulls, moves, b, first, stride)
         for e in range(inner * stride):
@@ -125,7 +126,7 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
                 products_of_eight(own, b, first, stride, units)
             for a in range(b):
                 low = np.int64(index[count + a])
-                out[products + low * (2 * columns - low - 1) // 2 + high] += units[a]
+                out[products + (low * (2 * columns - low - 1) >> 1) + high] += units[a]
         for e in range(inner):
             j, at, length = index[e], e * stride, 0.0
             for f in range(k):
@@ -140,7 +141,9 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
             u = out[products + p]
             if u != 0.0:
                 slots[SQUARES, pairs + p] += steep * u * u
-                between += u * u / np.sqrt(PAIR_SQUARES + slots[SQUARES, pairs + p])
+                moved = u / np.sqrt(start + slots[SQUARES, pairs + p])
+                between += u * moved
+                out[products + p] = moved
         force = h * (pull * reach + ratio * (model.rate * across + PAIR_RATE * between))
         step = leap(loss, y, score, force) * h / force if force != 0.0 else 0.0
         for e in range(count):
@@ -151,9 +154,9 @@ def learn_rows_paired(parts, block, members, n, state, pace, epoch, shared, scra
                 for f in range(k):
                     slots[FACTORS + f, j] += by * pulls[at + f]
         for p in range(n_pairs):
-            u = out[products + p]
-            if u != 0.0:
-                weights[pairs + p] += step * ratio * PAIR_RATE * u / np.sqrt(PAIR_SQUARES + slots[SQUARES, pairs + p])
+            moved = out[products + p]
+            if moved != 0.0:
+                weights[pairs + p] += step * ratio * PAIR_RATE * moved
                 out[products + p] = 0.0
         sums[ETA] += rate * h
     state.clock[STEPS] += n
