@@ -18,6 +18,7 @@ import argparse
 import json
 import tempfile
 import time
+import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", choices=["machines", "networks"])
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)  # of short last batches, and of a check that torch does not make
     all_found = {}
     for name, measure, first in (("machines", machines, "streamsgd fm"), ("networks", networks, "streamsgd mlp")):
         if options.only in (None, name):
