@@ -24,7 +24,7 @@ def _tile(name: str, rows: int, vectors: int, lanes: int) -> Any:
         return _in_python(rows, vectors * lanes)
 
     @intrinsic
-    def tile(_typing, a, _at_a, _row_a, _step_a, b, _at_b, _step_b, c, _at_c, _row_c, _depth):  # type: ignore[no-untyped-def]
+    def tile(_typing, a, _at_a, _row_a, _step_a, b, _at_b, _step_b, c, _at_c, _row_c, _depth):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _emit(context, builder, signature, args, (rows, vectors, lanes))
             return context.get_dummy_value()
@@ -60,7 +60,7 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, shape: tuple[in
 
 
 def _in_python(rows: int, columns: int) -> Any:
-    def tile(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, depth):  # type: ignore[no-untyped-def]
+    def tile(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, depth):
         for k in range(depth):
             factors = a[at_a + k * step_a + row_a * np.arange(rows)]
             for r in range(rows):
@@ -86,7 +86,7 @@ row_wide = _tile("row_wide", 1, 2, LANES)
 row_thin = _tile("row_thin", 1, 1, 1)
 
 
-def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):  # type: ignore[no-untyped-def]
+def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):
     """Add A B to C, (rows, columns): what a `tile` does, of any size; compiled once, however often a kernel calls it."""
     i = 0
     while i < rows:
@@ -112,5 +112,5 @@ def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, c
 
 
 @dispatch(add_product, exact=True)
-def _(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):  # type: ignore[no-untyped-def]
+def _(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):
     return add_product

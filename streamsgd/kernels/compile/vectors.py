@@ -86,7 +86,7 @@ def summed(builder: Any, vector: Any) -> Any:
 def _joiner() -> Any:
     if config.DISABLE_JIT:
 
-        def join_in_python(slots, k, index, x, n, own, first, pitch, joint):  # type: ignore[no-untyped-def]
+        def join_in_python(slots, k, index, x, n, own, first, pitch, joint):
             joint[first : first + LANES], squares = 0.0, 0.0
             for e in range(n):
                 z = slots[k + first : k + first + LANES, index[e]] * x[e]
@@ -98,7 +98,7 @@ def _joiner() -> Any:
         return join_in_python
 
     @intrinsic
-    def join_eight(_typing, slots, _k, index, x, _n, own, _first, _pitch, joint):  # type: ignore[no-untyped-def]
+    def join_eight(_typing, slots, _k, index, x, _n, own, _first, _pitch, joint):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, k, _, _, n, _, first, pitch, _ = args
             cells, entries, factors, mine, total = (
@@ -137,7 +137,7 @@ over entries. Returns the sum of their squares. Indices are uint32, and all numb
 def _deriver() -> Any:
     if config.DISABLE_JIT:
 
-        def derive_in_python(x, n, own, first, pitch, joint, lengths):  # type: ignore[no-untyped-def]
+        def derive_in_python(x, n, own, first, pitch, joint, lengths):
             for e in range(n):
                 u = x[e] * (joint[first : first + LANES] - own[e * pitch + first : e * pitch + first + LANES])
                 own[e * pitch + first : e * pitch + first + LANES] = u
@@ -146,7 +146,7 @@ def _deriver() -> Any:
         return derive_in_python
 
     @intrinsic
-    def derive_eight(_typing, x, _n, own, _first, _pitch, joint, lengths):  # type: ignore[no-untyped-def]
+    def derive_eight(_typing, x, _n, own, _first, _pitch, joint, lengths):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, n, _, first, pitch, _, _ = args
             factors, mine, total, squares = (
@@ -182,7 +182,7 @@ lengths[e] grows by the squares of its eight."""
 def _mover() -> Any:
     if config.DISABLE_JIT:
 
-        def move_in_python(slots, k, index, n, own, first, pitch, strides):  # type: ignore[no-untyped-def]
+        def move_in_python(slots, k, index, n, own, first, pitch, strides):
             for e in range(n):
                 u = own[e * pitch + first : e * pitch + first + LANES]
                 slots[k + first : k + first + LANES, index[e]] += strides[e] * u
@@ -190,7 +190,7 @@ def _mover() -> Any:
         return move_in_python
 
     @intrinsic
-    def move_eight(_typing, slots, _k, index, _n, own, _first, _pitch, strides):  # type: ignore[no-untyped-def]
+    def move_eight(_typing, slots, _k, index, _n, own, _first, _pitch, strides):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, k, _, n, _, first, pitch, _ = args
             cells, entries, mine, by = (context.make_array(signature.args[a])(context, builder, args[a]) for a in (0, 2, 4, 7))
@@ -224,7 +224,7 @@ entry after another, since two may be of one coordinate."""
 def _puller() -> Any:
     if config.DISABLE_JIT:
 
-        def pull_in_python(own, pulls, weights, b, first, pitch):  # type: ignore[no-untyped-def]
+        def pull_in_python(own, pulls, weights, b, first, pitch):
             here = slice(b * pitch + first, b * pitch + first + LANES)
             for a in range(b):
                 there = slice(a * pitch + first, a * pitch + first + LANES)
@@ -234,7 +234,7 @@ def _puller() -> Any:
         return pull_in_python
 
     @intrinsic
-    def pull_eight(_typing, own, pulls, weights, _b, _first, _pitch):  # type: ignore[no-untyped-def]
+    def pull_eight(_typing, own, pulls, weights, _b, _first, _pitch):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             mine, out, by = (context.make_array(signature.args[a])(context, builder, args[a]).data for a in range(3))
             _, _, _, b, first, pitch = args
@@ -268,7 +268,7 @@ pulls[b * pitch + f] += weights[a] * own[a * pitch + f], and the same with a and
 def _multiplier() -> Any:
     if config.DISABLE_JIT:
 
-        def products_in_python(own, b, first, pitch, out):  # type: ignore[no-untyped-def]
+        def products_in_python(own, b, first, pitch, out):
             for a in range(b):
                 there, here = a * pitch + first, b * pitch + first
                 out[a] += own[there : there + LANES] @ own[here : here + LANES]
@@ -276,7 +276,7 @@ def _multiplier() -> Any:
         return products_in_python
 
     @intrinsic
-    def products_of_eight(_typing, own, _b, _first, _pitch, out):  # type: ignore[no-untyped-def]
+    def products_of_eight(_typing, own, _b, _first, _pitch, out):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             mine, found = (context.make_array(signature.args[a])(context, builder, args[a]).data for a in (0, 4))
             _, b, first, pitch, _ = args

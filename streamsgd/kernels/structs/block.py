@@ -67,7 +67,8 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0, model: Any = LINEAR
     of_entries = 0 if is_linear(model) else room * numbers_of_entry(model)
     sizes = (0, 0) if is_linear(model) else (of_entries + model.beyond(), of_entries + model.room())
     if in_layers(model):
-        sizes = tuple(map(max, sizes, model.span_room(room, SPAN)))
+        rows, further = model.span_room(room, SPAN)
+        sizes = (max(sizes[0], rows), max(sizes[1], further))
     return Scratch(
         np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
         np.zeros((SPAN, 2 * room if by_columns(model) else room), np.uint32),
