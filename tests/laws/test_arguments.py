@@ -221,7 +221,7 @@ def test_a_model_to_go_on_from_in_memory_is_refused_with_what_takes_it() -> None
         [3],
         "epochs",
         {"penalty": [["l2"]]},
-        object(),
+        5.0,
     ],
     ids=str,
 )
