@@ -13,6 +13,7 @@ from numba import config, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from streamsgd.kernels.compile.emit import everywhere, place
 from streamsgd.kernels.compile.memory import LINE
 
 
@@ -50,8 +51,7 @@ for _operation, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (opera
 def _place(context, builder, array_type, args):
     """Return the address of the line that begins at a number of a flat array."""
     array = context.make_array(array_type)(context, builder, args[0])
-    line = context.get_value_type(_Line(array_type.dtype))
-    return builder.bitcast(builder.gep(array.data, [args[1]]), line.as_pointer())
+    return place(builder, array.data, args[1], context.get_value_type(_Line(array_type.dtype)))
 
 
 def _loader():
@@ -104,10 +104,8 @@ def _repeater():
     def repeat(_typing, values, _at):
         def codegen(context, builder, signature, args):
             array = context.make_array(signature.args[0])(context, builder, args[0])
-            number, kind = builder.load(builder.gep(array.data, [args[1]])), context.get_value_type(_Line(values.dtype))
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
-            none = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-            return builder.shuffle_vector(one, one, none)
+            number = builder.load(builder.gep(array.data, [args[1]]))
+            return everywhere(builder, number, context.get_value_type(_Line(values.dtype)))
 
         return _Line(values.dtype)(values, types.int64), codegen
 

@@ -11,8 +11,8 @@ import numpy as np
 from numba import config, types
 from numba.extending import intrinsic
 
+from streamsgd.kernels.compile.emit import INDEX, LANES, everywhere, fused, loop, place, vector_of
 from streamsgd.kernels.compile.jit import dispatch
-from streamsgd.kernels.compile.vectors import INDEX, LANES, everywhere, fused, loop, place, vector_of
 
 ROWS = 4
 """Rows of a tile; a wide one has two vectors in each: eight sums that wait for nobody."""

@@ -18,8 +18,9 @@ import math
 
 import numpy as np
 
+from streamsgd.kernels.compile.emit import LANES
 from streamsgd.kernels.compile.jit import lean
-from streamsgd.kernels.compile.vectors import LANES, derive_eight, join_eight, move_eight
+from streamsgd.kernels.compile.vectors import derive_eight, join_eight, move_eight
 from streamsgd.kernels.compile.verbs import confine, leap, slope, value
 from streamsgd.kernels.encode.shuffle import mix
 from streamsgd.kernels.learn.nag import LEAST_SUM

@@ -16,9 +16,10 @@ import math
 
 import numpy as np
 
+from streamsgd.kernels.compile.emit import LANES
 from streamsgd.kernels.compile.jit import lean
 from streamsgd.kernels.compile.memory import touch_item
-from streamsgd.kernels.compile.vectors import LANES, products_of_eight, pull_eight
+from streamsgd.kernels.compile.vectors import products_of_eight, pull_eight
 from streamsgd.kernels.compile.verbs import confine, leap, listed, slope, value
 from streamsgd.kernels.learn.factors import FACTORS, ROWWISE, SCALE, SOON, SQUARES, START_SQUARES, TOGETHER, born
 from streamsgd.kernels.learn.nag import LEAST_SUM
