@@ -141,6 +141,22 @@ def test_pilots_find_the_line_of_the_exact_recursion(run_here: Callable[..., Any
     assert found["covered"] > 0.8
 
 
+def test_one_step_loses_half_of_its_gain_at_the_size_of_theory(run_here: Callable[..., Any]) -> None:
+    """Of 16 seeds: least squares far from the minimum and near it, and a real table."""
+    found = run_here("bench_one_step.py", "--small", "--json")["results"]
+    assert len(found) == 3
+    for one in found.values():
+        assert 0.5 < one["halves"] / one["theory"] < 2.0
+        assert one["interval"][0] < one["halves"] < one["interval"][1]
+
+
+def test_pilots_are_compared_with_sweeps(run_here: Callable[..., Any]) -> None:
+    given = ["--only", "diabetes", "--steps", "8", "--sweep-seeds", "3", "--sweep-sizes", "16,64"]
+    [one] = run_here("bench_pilot.py", "--cases", "sweep", *given, "--json")["results"]["sweep"].values()
+    assert one["ratio"] == one["pilot"] / one["sweep"]
+    assert one["time"] > 1.0 - 1e-9
+
+
 def test_sgd_follows_the_exact_recursion_in_any_batch_and_at_rates_that_follow_it(run_here: Callable[..., Any]) -> None:
     """Of 20 seeds; the script exits with 1 where one is more than 3 standard errors off."""
     found = run_here("bench_rates.py", "--small", "--json")["results"]
