@@ -238,7 +238,7 @@ def test_a_cold_start_takes_twice_the_passes(name: str, shared_data: Path, tmp_p
     problem = next(p for p in load_bench().PROBLEMS if p.name == name)
     table = problem.make(shared_data, tmp_path)
     settings = {**BASE, "penalty": "l2:l2=1e-4", "transform": (), "bits": "auto"}
-    warm = streamsgd.train(table, problem.target, **settings)
+    warm = streamsgd.train(table, problem.target, **settings, optimizer="adam")
     cold = streamsgd.train(table, problem.target, **settings, optimizer="sgd", learning_rate=1e-12)
     ours, theirs = warm.metrics["polish"], cold.metrics["polish"]
     assert ours["stopped"] == theirs["stopped"] == "gradient"

@@ -26,7 +26,7 @@ from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.phases import wanted
-from streamsgd.training.phases.finish import is_free
+from streamsgd.training.phases.finish import is_free, is_small
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
 from streamsgd.training.strata import wants_strata
@@ -59,9 +59,11 @@ ALONE: dict[str, Any] = {
 """Settings that runs of one decode cannot have, and what they are then."""
 
 
-def unpolished(settings: Settings) -> Settings:
-    """Return settings of a run that nobody polishes without being told: what one run alone passes over, others do not read."""
-    return msgspec.structs.replace(settings, polish=0) if is_free(settings) else settings
+def unpolished(job: Job) -> Job:
+    """Return a job that nobody polishes without being told: what one run alone passes over, others do not read."""
+    if not (is_free(job.settings) and is_small(job)):
+        return job
+    return replace(job, settings=msgspec.structs.replace(job.settings, polish=0))
 
 
 def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:

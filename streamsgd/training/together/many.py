@@ -153,7 +153,6 @@ class ManyRuns:
     ) -> None:
         first = settings[0]
         self._ends = time.monotonic() + (math.inf if first.time_limit is None else first.time_limit)
-        settings = [unpolished(own) for own in settings]
         for own in settings:
             check_alone(own)
         set_io_timeout(first.io_timeout)
@@ -164,6 +163,7 @@ class ManyRuns:
         self.jobs = self._prepared(data, settings, footers)
         if refit is not None:
             self.jobs = [refit(job) for job in self.jobs]
+        self.jobs = [unpolished(job) for job in self.jobs]
         for job in self.jobs:
             check_together(job)
         if self._saved is not None:
