@@ -184,7 +184,7 @@ def test_numbers_get_bins_where_they_would_alone(tmp_path: Path) -> None:
     assert until_done(lambda: found.extend(streamsgd.train_many(tmp_path / "d.parquet", "y", each, **{**common, **kept}))) >= 4
     for own, model in zip(each, found, strict=True):
         assert bool(model.encoding.categories) == (own in (*free, {"patience": 5}))
-        assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **common, **own).to_bytes(), own
+        assert model.to_bytes() == streamsgd.train(tmp_path / "d.parquet", "y", **{**common, **own}).to_bytes(), own
 
 
 def test_losses_of_other_tasks_take_the_target_as_they_would_alone() -> None:
