@@ -83,6 +83,7 @@ def test_where_held_out_rows_gain_nothing_the_weights_are_those_of_before(
     "settings",
     [
         *({"epochs": 1}, {"polish": 0}, {"polish": "none"}, {"optimizer": "adam"}, {"validation": "none"}, {"patience": 2}),
+        {"validation": 0.1},
         *({"loss": "quantile"}, {"model": "mlp"}, {"keep_memory": True}),
     ],
     ids=str,

@@ -158,8 +158,12 @@ class Finishing(Polishing):
 
 
 def is_free(settings: Settings) -> bool:
-    """Whether a run may be polished without being told: nothing is set about how to learn, nor what held-out rows are for."""
+    """Whether a run may be polished without being told: nothing is set about how to learn, nor about rows held out.
+
+    Rows that somebody holds out are to leave no trace in the weights, and choosing among weights would be one.
+    """
     free = settings.polish is None and leaves_open(settings) and settings.epochs != 1 and not settings.keep_memory
+    free = free and settings.validation == "auto"
     return free and settings.patience is None and not settings.conformal and settings.recalibrate == "none"
 
 
