@@ -128,8 +128,12 @@ def limits() -> tuple[int, Any]:
     return usual_threads(None), task_memory()
 
 
+def limit_of_worker(dask_worker: Any) -> int:
+    return int(dask_worker.memory_manager.memory_limit)
+
+
 def test_a_task_has_the_threads_and_half_of_the_memory_of_its_worker(client: Client) -> None:
-    limit = next(iter(client.scheduler_info()["workers"].values()))["memory_limit"]
+    limit = next(iter(client.run(limit_of_worker).values()))
     assert client.submit(limits).result() == (1, f"{limit // 2_000_000}MB")
     assert limits()[1] is None
 
