@@ -33,7 +33,7 @@ def machine_memory() -> int:
     """Return the bytes that this process may use: the least limit of its cgroups or the machine's memory, whichever is less."""
     import psutil  # noqa: PLC0415  not needed where a budget is given
 
-    return min(int(psutil.virtual_memory().total), *cgroup_limits())
+    return min([int(psutil.virtual_memory().total), *cgroup_limits()])
 
 
 def cgroup_limits(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> list[int]:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
-from streamsgd.compute.memory import cgroup_limits
+from streamsgd.compute import memory
+from streamsgd.compute.memory import cgroup_limits, machine_memory
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,10 @@ def test_the_limits_of_all_groups_above_are_found(tmp_path: Path, own: str, file
 
 def test_no_cgroups_no_limits(tmp_path: Path) -> None:
     assert cgroup_limits(tmp_path / "none", tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("limits", [[], [1 << 20], [1 << 80]])
+def test_without_cgroups_a_process_may_use_what_the_machine_has(monkeypatch: pytest.MonkeyPatch, limits: list[int]) -> None:
+    """As on macOS, or where /sys is not mounted."""
+    monkeypatch.setattr(memory, "cgroup_limits", lambda: limits)
+    assert machine_memory() == min([psutil.virtual_memory().total, *limits])
