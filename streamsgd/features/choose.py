@@ -23,6 +23,7 @@ from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.profile import profile_columns
 from streamsgd.features.ragged import RaggedColumn
 from streamsgd.features.sentinels import Sentinel
+from streamsgd.messages import counted
 from streamsgd.settings.policies import check_policies
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def _say_empty(names: Sequence[str], *, has_others: bool) -> None:
     if names and not has_others:
         raise NoValuesError(names[0])
     if names:
-        log.warning("%d columns hold no value in any row and are left out: %s", len(names), ", ".join(map(repr, names)))
+        holds, are = ("holds", "is") if len(names) == 1 else ("hold", "are")
+        columns = counted(len(names), "column")
+        log.warning("%s %s no value in any row and %s left out: %s", columns, holds, are, ", ".join(map(repr, names)))
 
 
 Taken = tuple["ColumnKind", list[Any]]
