@@ -149,8 +149,11 @@ def make_budget(
         left = usable - interpreter - footers - model
         share = int(min(BLOCK_SHARE * left, left - decode_per_thread)) // n_blocks
         useful = max(LARGE_ENOUGH, int(LARGEST_SHARE * data_rows * per_row)) if useful is None else useful
-        chunk_rows = max(wanted, min(share // held_row, useful // per_row))
-        useful_rows = min(data_rows, max(wanted, useful // per_row))
+        # More rows than there are take no memory, but units of reading follow from them: the limit has no say there.
+        chunk_rows = max(wanted, useful // per_row)
+        useful_rows = min(data_rows, chunk_rows)
+        if share // held_row < useful_rows:
+            chunk_rows = max(wanted, share // held_row)
         wish = n_blocks * held_row * useful_rows
         wish = max(int(wish / BLOCK_SHARE), wish + decode_per_thread) + interpreter + footers + model
         useful_limit = -(-wish * RESERVE // (RESERVE - 1))

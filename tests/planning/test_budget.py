@@ -1,6 +1,7 @@
 """Laws of the budget: what it promises adds up, a refusal names what would do, and threads leave no trace."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_more_memory_never_means_smaller_chunks(needs: dict[str, Any], limit: in
     assert make_budget(limit=limit + more, threads=2, **needs).chunk_rows >= small.chunk_rows
 
 
+@given(st.integers(8, 10**4), st.integers(1, 10**6), st.lists(st.integers(4 * 10**8, 10**10), min_size=2, max_size=5))
+def test_memory_that_is_said_to_decide_nothing_plans_the_same_chunks(row_bytes: int, data_rows: int, limits: list[int]) -> None:
+    """Even of more rows than there are: units of reading follow from them."""
+    needs = {"decode_per_thread": 10**6, "footers": 0, "model": 10**4, "row_bytes": row_bytes, "data_rows": data_rows}
+    budgets = []
+    for limit in limits:
+        with suppress(BudgetError):
+            budgets.append(make_budget(limit=limit, threads=2, **needs))
+    assert len({budget.chunk_rows for budget in budgets if budget.chunk_rows >= budget.useful_rows}) <= 1
+
+
 @given(st.integers(8, 10**7))
 def test_tiles_are_powers_of_two(row_bytes: int) -> None:
     rows = tile_rows(row_bytes)
@@ -155,8 +167,9 @@ def test_a_model_is_the_same_in_any_memory_or_the_plan_says_why_not(tall: Path) 
     assert f"--chunk-rows {small.budget.chunk_rows} makes this model in any memory" in line
     enough = re.search(r"from about (\d+MB)", line)
     assert enough
-    for memory in (enough[1], "600MB", "1GB", "4GB", "64GB"):
-        large = job(tall, memory=memory)
+    jobs = [job(tall, memory=memory) for memory in (enough[1], "600MB", "620MB", "1GB", "4GB", "64GB")]
+    assert len({large.plan.chunk_rows for large in jobs}) == 1
+    for large in jobs:
         assert large.decided_by_memory == ()
         assert large.budget.chunk_rows >= ROWS
     pinned = job(tall, memory="4GB", chunk_rows=small.budget.chunk_rows)
