@@ -30,13 +30,36 @@ PORTABLE = {
 VARIABLE = "STREAMSGD_CPU"
 """By which it is asked for, in environments."""
 
+CONFIG = "STREAMSGD_CONFIG"
+"""Which names the file of settings, in environments."""
+
 
 def asked_for(words: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether a command line, or else the environment, asks for portable bits."""
-    values = [environ.get(VARIABLE, "")]
+    """Whether a command line, or else the environment, or else the file of settings asks for portable bits."""
+    values = _given(words, "--cpu") or [environ.get(VARIABLE, "")]
+    if values[-1]:
+        return values[-1] == "portable"
+    files = _given(words, "--config") or [environ.get(CONFIG, "")]
+    return bool(files[-1]) and _in_file(files[-1]) == "portable"
+
+
+def _given(words: Sequence[str], flag: str) -> list[str]:
+    """Return the values of a flag on a command line."""
+    values = []
     for word, following in zip(words, [*words[1:], ""], strict=False):  # there may be no word
-        values += [following] if word == "--cpu" else [word.partition("=")[2]] if word.startswith("--cpu=") else []
-    return values[-1] == "portable"
+        values += [following] if word == flag else [word.partition("=")[2]] if word.startswith(f"{flag}=") else []
+    return values
+
+
+def _in_file(path: str) -> object:
+    """Return what a file of settings says; what is wrong with it is said by who reads the others."""
+    import tomllib  # noqa: PLC0415  only where there is such a file
+
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return tomllib.load(file).get("cpu")
+    except (OSError, ValueError):
+        return None
 
 
 def is_portable(environ: Mapping[str, str]) -> bool:

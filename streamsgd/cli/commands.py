@@ -15,6 +15,7 @@ import click
 
 from streamsgd.cli.common import (
     account_of,
+    check_written,
     given_settings,
     one_or_list,
     open_reporter,
@@ -128,8 +129,9 @@ def train(
         if folds is not None:
             result = run_cross_validation(one_or_list(data), out, folds, reporter, given=values, origins=origins)
         else:
-            written = report_to_write(report_to)
+            written = report_to_write(report_to, out)
             result = run_training("train", one_or_list(data), out, settings, reporter, callbacks=written)
+            check_written(written)
     print_json(result)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamsgd.cli.stdout import echo
-from streamsgd.errors import SettingsError
+from streamsgd.errors import ModelError, SettingsError
 from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import make_settings
 
@@ -94,13 +93,36 @@ def show_dry_run(data: Any, settings: Settings, out: str, reporter: Reporter, as
     print_found(found, lambda shown: [*plan_text(shown["plan"]), *ends, "", f"a dry run: {out} was not written"], as_json)
 
 
-def report_to_write(path: str | None) -> list[Any]:
-    """Return the callbacks that write a report, if one is wanted."""
+def report_to_write(path: str | None, out: str) -> list[Any]:
+    """Return the callbacks that write a report, if one is wanted beside the model.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written there.
+
+    """
     if path is None:
         return []
+    from streamsgd.data.output import check_apart  # noqa: PLC0415
     from streamsgd.show.report import HtmlReport  # noqa: PLC0415
 
+    check_apart({"--out": out, "--report": path})
     return [HtmlReport(path)]
+
+
+def check_written(reports: list[Any]) -> None:
+    """Let a command fail whose report could not be written; the model is saved, and why it failed was said.
+
+    Raises
+    ------
+    ModelError
+        There is one.
+
+    """
+    for report in reports:
+        if not report.is_written:
+            raise ModelError(f"--report {report.out}: was not written; the model is saved: make one of it by streamsgd report")
 
 
 def watch_checkpoints(folder: str) -> None:
@@ -112,10 +134,13 @@ def watch_checkpoints(folder: str) -> None:
 
 def saved_so_far(folder: str) -> dict[str, Any]:
     """Return what a run that was stopped has saved: of a store that is not asked, where it would be."""
-    if "://" in folder:
+    from streamsgd.data.output import local_path  # noqa: PLC0415  by now it is loaded, or nothing was saved
+
+    path = local_path(folder)
+    if path is None:
         return {"model": None, "checkpoint": folder}
     try:
-        found = any(path.suffix == ".ckpt" and path.name[0] != "." for path in Path(folder).iterdir())
+        found = any(path.suffix == ".ckpt" and path.name[0] != "." for path in path.iterdir())
     except OSError:
         found = False
     return {"model": None, "checkpoint": folder if found else None}

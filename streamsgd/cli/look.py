@@ -52,9 +52,11 @@ def show(
 def export(model: str, *, to: str, out: str, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Write what scoring needs of MODEL for other programs, and for streamsgd.serving."""
     with open_reporter(as_json, quiet, verbose):
+        from streamsgd.data.output import check_no_model  # noqa: PLC0415
         from streamsgd.model.export import export_model  # noqa: PLC0415
         from streamsgd.model.read import load  # noqa: PLC0415
 
+        check_no_model("--out", out, model)
         export_model(load(model), out, to)
         print_json({"command": "export", "model": model, "out": out, "to": to})
 

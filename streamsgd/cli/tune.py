@@ -65,9 +65,11 @@ def tune(
         values, origins = gather(flags, config=config)
         given = {name: value for name, value in values.items() if name in flags}
         watch_checkpoints(given.get("checkpoint") or f"{out}.ckpt")
+        from streamsgd.data.output import check_apart  # noqa: PLC0415
         from streamsgd.show.tune import progress_line, tuned_text  # noqa: PLC0415
         from streamsgd.training.together.tuning import run_tune  # noqa: PLC0415
 
+        check_apart({"--out": out, "--table": table, "--report": report_to})
         page = None
         if report_to is not None:
             from streamsgd.show.tune_report import TuneReport  # noqa: PLC0415

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -29,11 +30,17 @@ PARTIAL = "partial"
 LOCK = ".lock"
 """How names of locks end."""
 
+HOLDER = re.compile(rb"([0-9]+\n)?")
+"""What a lock says: the process that holds it."""
+
 OWNED = ".owned"
 """The file in a folder of ours that its owner keeps locked."""
 
 MOST_LETTERS = 180
 """Of a file's name that go into that of its unfinished one: names end at 255 bytes."""
+
+UNFINISHED = re.compile(rf"(\..+\.)[0-9a-f]{{16}}\.{PARTIAL}", re.DOTALL)
+"""Names of unfinished files: what `_beginning` makes of the file's, then letters that nobody guesses."""
 
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,13 +59,15 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     SettingsError
-        There is something else, which is not replaced.
+        There is something else, which is not replaced, or no file can be there: its name is too long, say.
 
     """
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise SettingsError(f"{os.fspath(path)}: {error.strerror}: choose another place") from None
     if not stat.S_ISREG(mode):
         kind = next((name for name, is_one in _KINDS.items() if is_one(mode)), "no regular file")
         raise SettingsError(f"{os.fspath(path)}: is {kind} and is not replaced by a file: choose another place")
@@ -138,23 +147,21 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def clear_unfinished(folder: Path, names: Collection[str]) -> None:
-    """Delete what killed writers of some files left in a folder; what is being written stays."""
-    _clear(folder, tuple({start for name in names for start in (_beginning(name), f"{name}.")}))
+    """Delete what killed writers of some files left in a folder; what is being written, and what others write, stays."""
+    beginnings = {_beginning(name) for name in names}
+    _clear(folder, beginnings.__contains__)
 
 
 def clear_partials(folder: Path) -> None:
     """Delete all that killed writers left in a folder of ours; what is being written stays."""
-    _clear(folder, (".",))
+    _clear(folder, lambda _beginning: True)
 
 
-def _clear(folder: Path, beginnings: tuple[str, ...]) -> None:
+def _clear(folder: Path, is_ours: Callable[[str], bool]) -> None:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            if (
-                entry.name.startswith(beginnings)
-                and entry.name.endswith(f".{PARTIAL}")
-                and entry.is_file(follow_symlinks=False)
-            ):
+            found = UNFINISHED.fullmatch(entry.name)
+            if found and is_ours(found[1]) and entry.is_file(follow_symlinks=False):
                 _delete_if_free(Path(entry.path))
 
 
@@ -198,17 +205,29 @@ def _claim(lock: Path, what: str) -> int:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise SettingsError(f"{what}: {lock.parent} cannot be written: {error.strerror}; choose another place") from None
-        if _lock(descriptor) is False:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
+        try:
+            _hold(descriptor, lock, what)
+        except BaseException:
             os.close(descriptor)
-            raise SettingsError(
-                f"{what}: another run is writing it (process {holder}); wait for it, stop it, or choose another place"
-            )
+            raise
         if _is_at(descriptor, lock):
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            with suppress(OSError):  # a full disk: the lock is what counts, not what it says
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
             return descriptor
         os.close(descriptor)  # whoever held it has deleted it
+
+
+def _hold(descriptor: int, lock: Path, what: str) -> None:
+    """Lock it. What has the name of a lock and is none is refused: it would be emptied, and deleted in the end."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not HOLDER.fullmatch(os.pread(descriptor, 64, 0)):
+        raise SettingsError(f"{what}: {lock} is there and is no lock of streamsgd: remove it, or choose another place")
+    if _lock(descriptor) is False:
+        holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
+        raise SettingsError(
+            f"{what}: another run is writing it (process {holder}); wait for it, stop it, or choose another place"
+        )
 
 
 class OwnFolder:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import reading
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.output import check_no_input, reserved
 from streamsgd.errors import DataError
 from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
@@ -80,11 +81,12 @@ def calibrate(
         ScoringOptions(None, bad_rows, unreadable, infinite, filter, memory, account=account),
         scoring_block_bytes(memory),
     )
-    with reading(executor, threads) as reader:
+    with reserved(out, None), reading(executor, threads) as reader:
         data = Evaluator.for_model(known, source, reader, block_bytes=block_bytes, options=options)
+        check_no_input("--out", out, data.recipe.dataset.source)
         made = with_sketch(known, _sketch_all(known, data))
-    if out is not None:
-        made.save(out)
+        if out is not None:
+            made.save(out)
     return made
 
 

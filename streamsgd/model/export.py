@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsgd.data.output import reserved
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
@@ -47,7 +48,8 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
     if to not in FORMS:
         raise SettingsError(f"--to {to}: models are exported to {' or '.join(FORMS)}{nearest(to, FORMS)}")
     check_ours(model)
-    store.write(out, FORMS[to](model))
+    with reserved(out, None):
+        store.write(out, FORMS[to](model))
 
 
 def _json(model: Model) -> bytes:

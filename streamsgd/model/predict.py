@@ -21,6 +21,7 @@ from streamsgd.data.files import NoFilesError
 from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
 from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file
+from streamsgd.data.output import first_read
 from streamsgd.data.shuffle_files import repeating
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
@@ -181,16 +182,15 @@ class ParquetPredictor:
 
     def _check_paths(self) -> None:
         source = self.dataset.source
-        inputs = {ref.path for ref in source.files} if locate(self.out).uri == source.uri else set()
-        if _lies_among(self._place[1], source.files) and inputs:
+        same = locate(self.out).uri == source.uri
+        if same and _lies_among(self._place[1], source.files):
             log.warning(
                 "%s lies in the folder of the data: whoever reads that folder again reads scores as data; choose one beside "
                 "it, or a name that begins with _, which is passed over",
                 self.out,
             )
-        for path in self.paths:
-            if path in inputs:
-                raise SettingsError(f"{path}: the output would replace its own input; choose another folder with --out")
+        if same and (path := first_read(self.paths, source)):
+            raise SettingsError(f"{path}: the output would replace its own input; choose another folder with --out")
         if len({*self.paths}) < len(self.paths):
             twice = next(path for path in self.paths if self.paths.count(path) > 1)
             raise DataError(f"{twice}: would be the output of two files; rename one, or score them into two folders")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import Inline
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.output import check_file, check_no_input, check_no_model, reserved
 from streamsgd.errors import SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.model import store
@@ -76,17 +77,20 @@ class HtmlReport:
     Raises
     ------
     SettingsError
-        Jinja2 is not installed.
+        Jinja2 is not installed, or no file can be written there.
 
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         page_template()
+        check_file("--report", out)
         self.out = out
+        self.is_written = False
         self._job: Job | None = None
 
     def on_begin(self, job: Job) -> None:
-        """Keep the job."""
+        """Keep the job, whose data the report must not replace."""
+        check_no_input("--report", self.out, (job.original or job.dataset).source)
         self._job = job
 
     def on_event(self, event: Event) -> None:
@@ -102,6 +106,7 @@ class HtmlReport:
             rows, of = sample_scores(job.recipe, model, held=True), "rows held out"
         sections = [*sections_of(model, rows, of), _resources(report, job), _order(job.order)]
         write_page(self.out, model, sections)
+        self.is_written = True
 
 
 @speaks_python
@@ -136,19 +141,22 @@ def report(
 
     """
     set_io_timeout(io_timeout)
+    check_no_model("--out", out, model)
     model, rows, metrics = loaded(model, loss, column_kind), None, {}
-    if data is not None:
-        evaluator = Evaluator.for_model(
-            model,
-            data,
-            Inline(),
-            block_bytes=scoring_block_bytes(memory),
-            options=ScoringOptions(filter=filter, memory=memory),
-        )
-        metrics = evaluator.evaluate(model)
-        rows = sample_scores(evaluator.recipe, model)
-    sections = sections_of(model, rows, "the data", metrics)
-    write_page(out, model, [*sections, _order(model.provenance.get("order"))])
+    with reserved(out, None):
+        if data is not None:
+            evaluator = Evaluator.for_model(
+                model,
+                data,
+                Inline(),
+                block_bytes=scoring_block_bytes(memory),
+                options=ScoringOptions(filter=filter, memory=memory),
+            )
+            check_no_input("--out", out, evaluator.recipe.dataset.source)
+            metrics = evaluator.evaluate(model)
+            rows = sample_scores(evaluator.recipe, model)
+        sections = sections_of(model, rows, "the data", metrics)
+        write_page(out, model, [*sections, _order(model.provenance.get("order"))])
 
 
 def page_template() -> Any:

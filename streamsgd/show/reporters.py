@@ -140,10 +140,12 @@ class Plain:
 
 
 class Quiet(Plain):
-    """Writes nothing."""
+    """Writes errors alone."""
 
     def line(self, text: str, level: str = "info") -> None:
-        """Drop a line."""
+        """Write a line that is an error, drop another."""
+        if level in ("error", "critical"):
+            super().line(text, level)
 
 
 class Lines(Plain):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.data.output import check_file
 from streamsgd.show.report import Section, Table, page_template, sections_of, write_page
 from streamsgd.show.svg import Axis, Line, bars, chart
 from streamsgd.show.tables import number
@@ -35,12 +36,13 @@ class TuneReport:
     Raises
     ------
     SettingsError
-        Jinja2 is not installed.
+        Jinja2 is not installed, or no file can be written there.
 
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         page_template()
+        check_file("--report", out)
         self.out = out
 
     def write(self, tuned: Tuned) -> None:

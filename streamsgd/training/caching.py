@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.data.output import local_path
 from streamsgd.errors import SettingsError
 from streamsgd.messages import parse_bytes
 from streamsgd.planning.budget import cache_bytes
 from streamsgd.stream.cache import CacheSpec, RowCache, shared_cache
 from streamsgd.stream.distilled import OVERHEAD
 from streamsgd.stream.encoded import ENTRY_BYTES
-from streamsgd.training.output import local_path
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from streamsgd.errors import SettingsError, StreamSGDError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,7 +22,7 @@ class Stop(Exception):  # noqa: N818  a request, not an error
 
 
 class Callback(Protocol):
-    """A sink of facts. An error of its own is logged once and ends it, not the run."""
+    """A sink of facts. An error of its own is logged once and ends it, not the run; a `SettingsError` refuses the run."""
 
     def on_begin(self, job: Job) -> None:
         """Take the job that begins, or goes on."""
@@ -70,6 +72,11 @@ class Callbacks:
                 getattr(callback, name)(*facts)
             except Stop as stop:
                 why = str(stop) or "callback"
+            except SettingsError:
+                raise  # of who refuses a run before it begins, as its settings are
+            except StreamSGDError as error:
+                log.error("callback %s failed and is not called again: %s", type(callback).__name__, error)  # noqa: TRY400
+                self._callbacks.remove(callback)
             except Exception:
                 if isinstance(callback, OnEvent):
                     raise

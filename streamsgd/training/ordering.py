@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.compute.local_files import OwnFolder
 from streamsgd.compute.memory import parse_limit
+from streamsgd.data.output import local_path
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
 from streamsgd.errors import SettingsError, Stopped
@@ -17,7 +18,6 @@ from streamsgd.inspection.risk import RISKY, UNIT_ROWS, OrderLook, look_at_order
 from streamsgd.messages import format_bytes, stage
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.settings.registry import make
-from streamsgd.training.output import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,6 +15,7 @@ import msgspec
 from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.output import check_no_input, check_places, reserved
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot
@@ -29,7 +30,6 @@ from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.holding import say_unjudged
 from streamsgd.training.ordering import rows_on_disk
-from streamsgd.training.output import check_places, reserved
 from streamsgd.training.partition import of_this
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
@@ -141,6 +141,7 @@ def _train(
         checkpoints.clear()
     job = _prepared(data, settings, saved, start, told.footers)
     job = job if begun is None else replace(job, pilot=begun.pilot)
+    check_no_input("--out", out, job.dataset.source)
     with ExitStack() as stack:
         if job.external is not None:
             elsewhere = client is not None or settings.scheduler is not None
@@ -247,6 +248,8 @@ def _run(
         with choose_backend(job, executor, client) as backend:
             kinds = wanted(settings, job.parts)
             engine = Engine(job, kinds, backend, executor, checkpoints=checkpoints, callbacks=told.callbacks, ends=ends)
+            if engine.validator.evaluator is not None:
+                check_no_input("--out", out, engine.validator.evaluator.recipe.dataset.source)
             _set_out(engine, saved, start)
             with stopping(engine.stop), CompileClock() as compiling:
                 outcome = engine.run()

@@ -1,5 +1,6 @@
 """Files of this machine: whole or absent, whatever is there already, whoever is killed, whoever else writes."""
 
+import errno
 import os
 import re
 import signal
@@ -12,7 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamsgd.compute.local_files import OWNED, OwnFolder, check_replaceable, clear_unfinished, only_writer, whole_file
+from streamsgd.compute.local_files import (
+    OWNED,
+    UNFINISHED,
+    OwnFolder,
+    check_replaceable,
+    clear_unfinished,
+    only_writer,
+    whole_file,
+)
 from streamsgd.errors import SettingsError
 
 HOLD = """
@@ -99,15 +108,45 @@ def test_a_file_of_any_name_is_whole_or_absent_and_nothing_else_is_left(tmp_path
 
 
 def test_half_files_of_the_killed_are_cleared_and_those_of_the_living_and_of_others_stay(tmp_path: Path) -> None:
-    (tmp_path / "other.partial").write_bytes(b"not ours")
-    (tmp_path / ".m.sgd.partial").write_bytes(b"of an older version")
+    theirs = {"other.partial", "m.sgd.partial", "m.sgd.my notes.partial", "m.sgd.1a2b3c4d.partial", ".m.sgd.x.partial"}
+    for name in theirs:
+        (tmp_path / name).write_bytes(b"not ours")
     process, said = holding("file", tmp_path / "m.sgd")
     assert said == "ready"
     clear_unfinished(tmp_path, ["m.sgd"])
-    assert len(list(tmp_path.glob(".m.sgd.*"))) == 1
+    assert len([path for path in tmp_path.iterdir() if UNFINISHED.fullmatch(path.name)]) == 1
     kill(process)
     clear_unfinished(tmp_path, ["m.sgd"])
-    assert [path.name for path in tmp_path.iterdir()] == ["other.partial"]
+    assert {path.name for path in tmp_path.iterdir()} == theirs
+
+
+@pytest.mark.parametrize("kind", ["pipe", "text", "link"])
+def test_what_has_the_name_of_a_lock_and_is_none_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    lock = tmp_path / ".m.sgd.lock"
+    if kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        (tmp_path / "mine").write_text("7\n" if kind == "link" else "notes")
+        lock.hardlink_to(tmp_path / "mine") if kind == "link" else (tmp_path / "mine").rename(lock)
+    before = sorted((path.name, path.stat().st_ino, path.stat().st_size) for path in tmp_path.iterdir())
+    with pytest.raises(SettingsError, match="is no lock of streamsgd"), only_writer(tmp_path / "m.sgd", "--out y"):
+        pass
+    assert sorted((path.name, path.stat().st_ino, path.stat().st_size) for path in tmp_path.iterdir()) == before
+
+
+def test_a_lock_is_held_where_the_disk_is_too_full_to_say_by_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with only_writer(tmp_path / "m.sgd", "--out y"):
+        with (
+            pytest.raises(SettingsError, match=r"another run is writing it \(process unknown\)"),
+            only_writer(tmp_path / "m.sgd", "y"),
+        ):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [".m.sgd.lock"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_writer_is_refused_with_the_process_of_the_first_until_that_is_gone(tmp_path: Path) -> None:

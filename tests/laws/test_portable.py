@@ -63,6 +63,21 @@ def test_what_is_asked_for_is_found_in_every_spelling() -> None:
     assert not asked_for(["train", "portable", "--cpu"], {})
 
 
+def test_a_file_of_settings_asks_for_it_where_nothing_else_says_otherwise(tmp_path: Path) -> None:
+    file, nothing, broken = (tmp_path / name for name in ("cpu.toml", "none.toml", "broken.toml"))
+    file.write_text('cpu = "portable"\n')
+    nothing.write_text("epochs = 2\n")
+    broken.write_bytes(b"cpu = \xff")
+    assert asked_for(["train", "--config", str(file)], {})
+    assert asked_for(["train", f"--config={file}"], {})
+    assert asked_for(["train"], {"STREAMSGD_CONFIG": str(file)})
+    assert not asked_for(["train", "--config", str(file), "--cpu", "native"], {})
+    assert not asked_for(["train", "--config", str(file)], {"STREAMSGD_CPU": "native"})
+    assert not asked_for(["train", "--config", str(nothing)], {"STREAMSGD_CONFIG": str(file)})
+    for path in (nothing, broken, tmp_path, tmp_path / "gone"):
+        assert not asked_for(["train", "--config", str(path)], {})
+
+
 def test_in_python_it_must_be_known_before_and_the_message_says_how(data: Path) -> None:
     with pytest.raises(SettingsError, match=r"before NumPy and Numba are loaded: .*NUMBA_CPU_NAME='x86-64-v2'"):
         streamsgd.train(data, "y", cpu="portable")

@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 
 from streamsgd.compute.context import task_memory
+from streamsgd.data.output import check_no_input, reserved
 from streamsgd.errors import DataError, DivergedError, SettingsError
 from streamsgd.settings.folds import check_folds
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.stream.held import HeldFold
-from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
 from streamsgd.training.useful import check_useful
 
@@ -122,6 +122,7 @@ def run_folds(
     refit = partial(_in_folds, cuts=HeldFold(0.0, each[0].validation_group or "", folds=folds))
     with reserved(out, whole.checkpoint):
         runs = ManyRuns(data, [*each, whole], told=told, footers=footers, refit=refit)
+        check_no_input("--out", out, runs.jobs[0].dataset.source)
         *ended, last = runs.run()
         judged = [_learned(one, f"the model without fold {k}") for k, one in enumerate(ended, 1)]
         found = CrossValidated(

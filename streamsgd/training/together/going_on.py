@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from streamsgd.data.output import reserved
 from streamsgd.errors import DivergedError, ModelError, SettingsError
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import ROWS
@@ -26,7 +27,6 @@ from streamsgd.settings.batches import found_before, piloted, with_size
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import make, spec_of
 from streamsgd.training.checkpoint import Checkpoints
-from streamsgd.training.output import reserved
 from streamsgd.training.partition import of_this
 from streamsgd.training.prepare import prepare_many
 from streamsgd.training.run import Begun, frozen_of, saved_in, train_model

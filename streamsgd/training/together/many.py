@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.compute.context import task_memory
 from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.output import reserved
 from streamsgd.errors import DivergedError, SettingsError, Stopped
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.messages import said_once
@@ -26,7 +27,6 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.choices import say_choices
 from streamsgd.training.learner import next_mark
-from streamsgd.training.output import reserved
 from streamsgd.training.prepare import prepare_many
 from streamsgd.training.run import check_same_data, saved_in
 from streamsgd.training.stopping import stopping

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from streamsgd.compute.context import task_memory
+from streamsgd.data.output import check_file, check_no_input, reserved
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
 from streamsgd.settings.arguments import shown
 from streamsgd.settings.grid import AS, configurations, in_words, made_many, parse_grid, restarted
 from streamsgd.settings.words import speaks_python
-from streamsgd.training.output import reserved
 from streamsgd.training.together.many import ManyRuns
 from streamsgd.training.useful import check_useful
 
@@ -140,6 +140,7 @@ def run_tune(
     out, table = places
     if table is not None:
         check_table(table)
+        check_file("--table", table)
     if halving is not None and not halving > 1.0:
         raise SettingsError(f"--halving {halving:g}: one in how many goes on, above 1, e.g. 3")
     values: Mapping[str, Sequence[Any]] = grid if isinstance(grid, dict) else parse_grid(grid)
@@ -151,6 +152,8 @@ def run_tune(
     made = made_many(common, each, origins or {})
     with reserved(out, made[0].checkpoint):
         runs = ManyRuns(data, made, halving=halving, best_only=True, told=told, footers=footers)
+        for flag, place in (("--out", out), ("--table", table)):
+            check_no_input(flag, place, runs.jobs[0].dataset.source)
         _check_comparable(runs.jobs)
         if chosen:
             chosen(each, runs.jobs)
