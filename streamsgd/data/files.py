@@ -170,7 +170,7 @@ def open_source(data: PathLike | Sequence[PathLike]) -> Files:
             raise SettingsError(f"{items[0]} and {item} are on different filesystems; a job reads one of them")
     filesystem = connect(uri)
     infos = retry(lambda: filesystem.get_file_info([place.path for place in places]), items[0])
-    return Files(_refs([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
+    return Files(refs_of([_find(filesystem, *pair) for pair in zip(infos, items, strict=True)], uri), uri)
 
 
 def _paths(data: Any) -> list[str]:
@@ -185,16 +185,16 @@ def _paths(data: Any) -> list[str]:
     return [os.fsdecode(item) for item in items]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     root: str  # names are relative to the deepest folder above all roots
     files: Sequence[Any]  # pyarrow FileInfo
 
 
-def _find(filesystem: Any, info: Any, item: str) -> _Found:
+def _find(filesystem: Any, info: Any, item: str) -> Found:
     if info.type == pafs.FileType.File:
-        return _Found(dirname(info.path), [info])
+        return Found(dirname(info.path), [info])
     if info.type == pafs.FileType.Directory:
-        return _Found(info.path, _folder(filesystem, info.path, item))
+        return Found(info.path, _folder(filesystem, info.path, item))
     if info.type == pafs.FileType.Unknown:
         raise DataError(f"{item}: is neither a file nor a folder; Parquet cannot be read from a pipe or device")
     if _MAGIC.search(info.path):
@@ -291,7 +291,7 @@ def _ends_like_parquet(filesystem: Any, info: Any) -> bool:
     return bool(info.size and info.size >= 12 and retry(tail, info.path) in (b"PAR1", b"PARE"))
 
 
-def _glob(filesystem: Any, pattern: str, item: str) -> _Found:
+def _glob(filesystem: Any, pattern: str, item: str) -> Found:
     parts = pattern.split("/")
     depth = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
     root = "/".join(parts[:depth]) or "/"
@@ -299,7 +299,7 @@ def _glob(filesystem: Any, pattern: str, item: str) -> _Found:
     if rest[-1] == "**":  # everything below, which is what a folder means
         rest.pop()
     if not rest:
-        return _Found(root, _folder(filesystem, root, item))
+        return Found(root, _folder(filesystem, root, item))
     _check_above(filesystem, root, item)
     matches = list(_match(filesystem, root, rest, item))
     files = [info for info in matches if info.type != pafs.FileType.Directory]
@@ -308,7 +308,7 @@ def _glob(filesystem: Any, pattern: str, item: str) -> _Found:
             files.extend(_folder(filesystem, info.path, item))
     if not files:
         raise DataError(f"{item}: no file matches this pattern")
-    return _Found(root, files)
+    return Found(root, files)
 
 
 def _match(filesystem: Any, folder: str, parts: list[str], item: str) -> Iterable[Any]:
@@ -348,7 +348,7 @@ def _climb(folder: str) -> str:
     return folder
 
 
-def _refs(found: Sequence[_Found], uri: str) -> tuple[FileRef, ...]:
+def refs_of(found: Sequence[Found], uri: str) -> tuple[FileRef, ...]:
     root = _climb(commonpath([place.root for place in found])).rstrip("/")
     skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
     every = {info.path: info for place in found for info in place.files}

@@ -8,6 +8,7 @@ from posixpath import dirname
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.data import filters, streams
+from streamsgd.data.arrow_datasets import dataset_of_arrow, is_arrow_dataset
 from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.delta import dataset_of_delta, is_delta
@@ -65,7 +66,7 @@ OPENERS = (
     Opener(is_delta, dataset_of_delta, "the Delta table", by_file=True),
     Opener(is_iceberg, dataset_of_iceberg, "the Iceberg table", by_file=True),
     Opener(is_lazy, lambda data, progress: lazy_dataset(lazily(data), progress), "the partitions"),
-    Opener(streams.is_arrow_dataset, lambda data, _: streams.dataset_of_arrow(data), "the pyarrow.dataset"),
+    Opener(is_arrow_dataset, dataset_of_arrow, "the pyarrow.dataset"),
     Opener(lambda data: hasattr(data, "__arrow_c_stream__"), lambda data, _: table_dataset(data), "the table"),
     Opener(streams.is_rows, lambda data, _: table_dataset(streams.table_of_rows(data)), "the rows"),
     Opener(streams.is_tables, lambda data, _: streams.dataset_of_tables(data), "the tables"),

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 import tempfile
 import weakref
-from itertools import chain
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamsgd.data.dataset import Dataset, read_dataset
 from streamsgd.data.filesystems import first_line
+from streamsgd.data.joining import as_in, runs_of
+from streamsgd.data.normalise import aside_of, noted
 from streamsgd.data.parquet_files import ParquetFiles
-from streamsgd.data.schemas import bare, column_problem, unify
-from streamsgd.data.source import BaseSource, Groups
-from streamsgd.data.tables import ArrowTable, as_table
-from streamsgd.errors import DataError, SettingsError
+from streamsgd.data.schemas import bare, unify
+from streamsgd.data.spool import SPOOLED, SPOOLED_ROWS, spooled
+from streamsgd.data.tables import ArrowTable, ArrowTables, as_table
+from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-SPOOLED_ROWS = 1 << 17
-"""Rows of the row groups in which a stream is kept on disk ..."""
-
-SPOOLED_BYTES = 32 << 20
-"""... or so many bytes, whichever is less."""
-
+    from collections.abc import Sequence
 
 # --- rows as dicts
 
@@ -91,37 +83,33 @@ def is_tables(data: Any) -> bool:
 
 
 def dataset_of_tables(data: Sequence[Any]) -> Dataset:
-    """Return tables one after another as one; a type that differs is widened where that is exact.
+    """Return tables one after another: as one where every value stays what it is, else each run of them as files are.
 
-    Raises
-    ------
-    DataError
-        One lacks a column, or has it of a type that does not fit the others'.
-
+    What they disagree about is refused where it is needed, as with files.
     """
     tables = [_one(value, f"table {k}") for k, value in enumerate(data)]
+    if (whole := _as_one(tables)) is not None:
+        return Dataset(ArrowTable(whole))
+    runs = runs_of(tables)
+    return Dataset(ArrowTables([table for _, table in runs], [f"table {number}" for number, _ in runs]))
+
+
+def _as_one(tables: list[Any]) -> Any:
+    """Return tables as one of a type that holds what all of them hold, or None where there is none."""
+    written = [noted(table.schema) for table in tables]
     unified = unify([bare(table.schema) for table in tables], [f"table {k}" for k in range(len(tables))])
-    for name in unified.schema.names:
-        if problem := column_problem(unified, name):
-            raise DataError(problem)
+    apart = any(aside_of(schema) != aside_of(written[0]) for schema in written)
+    if apart or unified.missing or unified.conflicts or unified.duplicates:
+        return None
     schema = unified.schema.with_metadata(tables[0].schema.metadata)  # pandas says there which column is an index
-    fitted = [_fitted(table, schema, f"table {k}") for k, table in enumerate(tables)]
-    return Dataset(ArrowTable(pa.concat_tables(fitted)))
+    fitted = [as_in(table, schema) for table in tables]
+    return None if any(table is None for table in fitted) else pa.concat_tables(fitted)
 
 
 def _one(value: Any, what: str) -> Any:
     if isinstance(value, pa.RecordBatch):
         value = pa.Table.from_batches([value])
     return as_table(value, what)
-
-
-def _fitted(table: Any, schema: Any, what: str) -> Any:
-    if table.schema.names != schema.names and sorted(table.schema.names) == sorted(schema.names):
-        table = table.select(schema.names)
-    try:
-        return table.cast(schema)
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"{what} does not fit those before it: {first_line(error)}") from error
 
 
 # --- streams
@@ -150,29 +138,28 @@ def _is_lazy_frame(data: Any) -> bool:
 
 
 def dataset_of_stream(data: Any) -> Dataset:
-    """Write a stream to a temporary Parquet file, batch by batch, and return that: training reads it several times.
+    """Write a stream to temporary Parquet files, batch by batch, and return those: training reads it several times.
 
-    The file is removed when nothing refers to the data any more, or when the process ends.
+    They are removed when nothing refers to the data any more, or when the process ends.
 
     Raises
     ------
     DataError
-        The stream is empty, or gives something else than tables of one schema.
+        The stream is empty, or gives something else than tables.
 
     """
     folder = Path(tempfile.mkdtemp(prefix="streamsgd-stream-"))
     try:
-        path = folder / "stream.parquet"
         if _is_lazy_frame(data):
-            _sink(data, path)
+            _sink(data, folder / SPOOLED)
+            source = ParquetFiles(read_dataset(folder / SPOOLED))
         else:
-            _write(iter(_batches(data)), path)
-        inventory = read_dataset(path)
+            source = spooled(map(_item, iter(_batches(data)), count()), folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(inventory.source, shutil.rmtree, folder, ignore_errors=True)
-    return Dataset(ParquetFiles(inventory))
+    weakref.finalize(source.inventory.source, shutil.rmtree, folder, ignore_errors=True)
+    return Dataset(source)
 
 
 def _sink(frame: Any, path: Path) -> None:
@@ -191,111 +178,7 @@ def _batches(data: Any) -> Any:
     return pa.RecordBatchReader.from_stream(data) if _is_relation(data) else data
 
 
-def _write(values: Iterator[Any], path: Path) -> None:
-    first = next(values, None)
-    if first is None:
-        raise DataError("the stream gave no table")
-    table = _item(first, 0)
-    schema = table.schema
-    with pq.ParquetWriter(path, schema) as writer:
-        for run in _runs(_fitted_item(v, k, schema) for k, v in enumerate(chain([table], values))):
-            writer.write_table(run, row_group_size=SPOOLED_ROWS)
-
-
 def _item(value: Any, number: int) -> Any:
     if not is_table(value):
         raise DataError(f"item {number} of the stream is of type {type(value).__name__}, which is no table")
     return _one(value, f"table {number} of the stream")
-
-
-def _fitted_item(value: Any, number: int, schema: Any) -> Any:
-    """Return a table of a stream in the types of the first one, which say the same, or refuse it.
-
-    Raises
-    ------
-    DataError
-        A column means something else: Arrow would read numbers from text, and make text of numbers.
-
-    """
-    table, what = _item(value, number), f"table {number} of the stream"
-    unified = unify([bare(schema), bare(table.schema)], ["table 0 of the stream", what])
-    for name in set(schema.names) & set(table.schema.names):
-        if problem := column_problem(unified, name):
-            raise DataError(problem)
-    return _fitted(table, schema, what)
-
-
-def _runs(tables: Iterable[Any]) -> Iterator[Any]:
-    """Yield small neighbours together, so that row groups do not depend on how a stream is cut, but at the end."""
-    waiting: list[Any] = []
-    for table in tables:
-        waiting.append(table)
-        if sum(t.num_rows for t in waiting) >= SPOOLED_ROWS or sum(t.nbytes for t in waiting) >= SPOOLED_BYTES:
-            yield pa.concat_tables(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-# --- data sets of pyarrow
-
-
-def is_arrow_dataset(data: Any) -> bool:
-    """Whether data is a `pyarrow.dataset.Dataset`."""
-    pads = sys.modules.get("pyarrow.dataset")
-    return pads is not None and isinstance(data, pads.Dataset)
-
-
-def dataset_of_arrow(data: Any) -> Dataset:
-    """Return a data set of pyarrow, in whatever format, with its partition columns.
-
-    Raises
-    ------
-    SettingsError
-        It is filtered or projected.
-
-    """
-    try:
-        fragments = list(data.get_fragments())
-    except ValueError as error:
-        raise SettingsError(
-            "a pyarrow.dataset that is filtered or projected cannot be cut into pieces: give the whole of it, with filter= and "
-            "features="
-        ) from error
-    pieces: list[Any] = []
-    for fragment in fragments:
-        pieces += fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment]
-    return Dataset(ArrowFragments(data.schema, pieces))
-
-
-class ArrowFragments(BaseSource):
-    """Fragments of a `pyarrow.dataset`, each read as a whole."""
-
-    what = "fragment"
-
-    def __init__(self, schema: Any, fragments: Sequence[Any]) -> None:
-        self.schema, self.fragments = bare(schema), tuple(fragments)
-        sizes = [_size_of(fragment) for fragment in fragments]
-        row_bytes = np.array([bytes_ for _, bytes_ in sizes], np.int64)
-        rows = np.array([rows for rows, _ in sizes], np.int64)
-        groups = Groups.of(rows)
-        self.groups = Groups(groups.file, groups.index, rows, row_bytes)
-        marks = [f"{getattr(f, 'path', '')}\0{rows}\0{size}" for f, (rows, size) in zip(fragments, sizes, strict=True)]
-        self.fingerprint = hashlib.sha256("\0".join([str(self.schema), *marks]).encode()).hexdigest()
-
-    def read_part(self, number: int, columns: list[str]) -> Any:
-        """Read a fragment, with the columns that its folder tells."""
-        wanted = pa.schema([self.schema.field(name) for name in columns])
-        try:
-            return self.fragments[number].to_table(schema=self.schema, columns=columns).cast(wanted)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self._name(number)}: cannot be read: {first_line(error)}") from error
-
-
-def _size_of(fragment: Any) -> tuple[int, int]:
-    """Return rows and about the bytes of a fragment."""
-    groups = getattr(fragment, "row_groups", None)
-    if groups is not None:
-        return sum(g.num_rows for g in groups), sum(max(0, g.total_byte_size) for g in groups)
-    rows = fragment.count_rows()
-    return rows, rows * 8 * max(1, len(fragment.physical_schema.names))

@@ -13,11 +13,13 @@ from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
 from streamsgd.data.filesystems import first_line
 from streamsgd.data.normalise import aside_of, noted
-from streamsgd.data.schemas import bare
+from streamsgd.data.schemas import bare, column_problem, unify
 from streamsgd.data.source import BaseSource, Groups
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamsgd.data.source import Source
     from streamsgd.planning.chunks import Piece
 
@@ -32,11 +34,7 @@ class ArrowTable(BaseSource):
     def __init__(self, table: Any) -> None:
         written = noted(table.schema)
         self.table, self.schema, self.aside = table, bare(written), aside_of(written)
-        n_groups = -(-table.num_rows // GROUP_ROWS)
-        rows = np.full(n_groups, GROUP_ROWS, np.int64)
-        if n_groups:
-            rows[-1] = table.num_rows - GROUP_ROWS * (n_groups - 1)
-        self.groups = Groups.of(rows, max(1, table.nbytes // max(1, table.num_rows)))
+        self.groups = Groups.of(_cut(table.num_rows), max(1, table.nbytes // max(1, table.num_rows)))
         self.fingerprint = hashlib.sha256(f"{table.schema}{table.num_rows}".encode()).hexdigest()
         self._files = (FileRef("", "table", table.nbytes),)
 
@@ -47,26 +45,24 @@ class ArrowTable(BaseSource):
 
     def arrays(self, piece: Piece, columns: tuple[str, ...]) -> list[Any]:
         """Return the columns of a piece without a copy."""
-        parts = list(self.parts(piece))
-        runs = [(part.number * GROUP_ROWS + part.start, part.number * GROUP_ROWS + part.stop) for part in parts]
-        return [self._column(name, runs) for name in columns]
+        spans = self._spans(piece)
+        return [_some_rows(self.table.column(name), spans) for name in columns]
 
-    def _column(self, name: str, runs: list[tuple[int, int]]) -> Any:
-        column, joined = self.table.column(name), [runs[0]]
-        for start, stop in runs[1:]:
-            if start == joined[-1][1]:
+    def _spans(self, piece: Piece) -> list[tuple[int, int]]:
+        """Return the rows of a piece, as few spans of them as there are."""
+        joined: list[tuple[int, int]] = []
+        for part in self.parts(piece):
+            start, stop = part.number * GROUP_ROWS + part.start, part.number * GROUP_ROWS + part.stop
+            if joined and start == joined[-1][1]:
                 joined[-1] = joined[-1][0], stop
             else:
                 joined.append((start, stop))
-        slices = [column.slice(start, stop - start) for start, stop in joined]
-        if len(slices) == 1:
-            return slices[0]
-        return pa.chunked_array([chunk for some in slices for chunk in some.chunks], type=column.type)
+        return joined
 
     def where(self, piece: Piece) -> str:
         """Name the rows of a piece."""
         first = int(self.groups.index[piece.first]) * GROUP_ROWS + piece.start
-        return f"table, rows {first:,} to {first + piece.rows - 1:,}"
+        return f"{self.files[int(self.groups.file[piece.first])].name}, rows {first:,} to {first + piece.rows - 1:,}"
 
     def where_row(self, piece: Piece, row: int) -> str:
         """Name a row of a piece by its number in the table."""
@@ -74,6 +70,70 @@ class ArrowTable(BaseSource):
         ends = np.cumsum([part.stop - part.start for part in self.parts(piece)])
         k = int(np.searchsorted(ends, row, side="right"))
         return f"row {numbers[k] + row - (int(ends[k - 1]) if k else 0):,}"
+
+
+def _cut(n_rows: int) -> np.ndarray:
+    """Return the rows of each group of a table, int64."""
+    starts = np.arange(0, n_rows, GROUP_ROWS, dtype=np.int64)
+    return np.minimum(GROUP_ROWS, n_rows - starts)
+
+
+def _some_rows(column: Any, spans: list[tuple[int, int]]) -> Any:
+    slices = [column.slice(start, stop - start) for start, stop in spans]
+    if len(slices) == 1:
+        return slices[0]
+    return pa.chunked_array([chunk for some in slices for chunk in some.chunks], type=column.type)
+
+
+class ArrowTables(ArrowTable):
+    """Tables in memory whose columns differ in type, as a `Source`: each is as a file, and what it holds is compared as there.
+
+    Parameters
+    ----------
+    tables
+        At least one.
+    names
+        What messages call each.
+
+    """
+
+    def __init__(self, tables: Sequence[Any], names: Sequence[str]) -> None:
+        written = [noted(table.schema) for table in tables]
+        self.tables, self.unified = tuple(tables), unify([bare(schema) for schema in written], names)
+        self.schema = self.unified.schema
+        self.aside = {name: why for schema in written for name, why in aside_of(schema).items()}
+        self._files = tuple(FileRef("", name, table.nbytes) for name, table in zip(names, tables, strict=True))
+        cuts = [_cut(table.num_rows) for table in tables]
+        rows = np.concatenate(cuts)
+        widths = [max(1, table.nbytes // max(1, table.num_rows)) for table in tables]
+        file = np.repeat(np.arange(len(cuts), dtype=np.int32), list(map(len, cuts)))
+        index = np.concatenate([np.arange(len(cut), dtype=np.int32) for cut in cuts])
+        self.groups = Groups(file, index, rows, rows * np.array(widths, np.int64)[file])
+        told = [f"{table.schema}{table.num_rows}" for table in tables]
+        self.fingerprint = hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+    def arrays(self, piece: Piece, columns: tuple[str, ...]) -> list[Any]:
+        """Return the columns of a piece without a copy; one that its table lacks is null there."""
+        table, spans = self.tables[int(self.groups.file[piece.first])], self._spans(piece)
+        there = set(table.column_names)
+        return [_some_rows(table.column(name), spans) if name in there else pa.nulls(piece.rows) for name in columns]
+
+    def where_row(self, piece: Piece, row: int) -> str:
+        """Name a row of a piece by its number in its table."""
+        return f"{super().where_row(piece, row)} of {self.files[int(self.groups.file[piece.first])].name}"
+
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        """Say which tables lack a column (unless `nulls`), or disagree about its type."""
+        return column_problem(self.unified, column, nulls=nulls)
+
+    def stored_types(self, column: str) -> list[Any]:
+        """Return the Arrow type of a column in each table, None where it is not."""
+        return [t.schema.field(column).type if column in t.column_names else None for t in self.tables]
+
+    def whose(self, column: str) -> str:
+        """Name the first table that has a column, to be put into a sentence."""
+        pairs = zip(self.tables, self._files, strict=True)
+        return next((f" ({ref.name})" for table, ref in pairs if column in table.column_names), "")
 
 
 class KnownTable(BaseSource):
