@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import msgspec
 import numpy as np
 
 from streamsgd.compute.executors import Inline
-from streamsgd.data.tables import KnownTable, table_dataset
+from streamsgd.data.open import open_data
+from streamsgd.data.tables import KnownTable
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.parts.traits import judges, reduces
 from streamsgd.model.read import load
@@ -97,12 +99,13 @@ class Trainer:
 
     @speaks_python
     def partial_fit(self, table: Any) -> Trainer:
-        """Learn from a table (anything with `__arrow_c_stream__`); return self.
+        """Learn from a table, or whatever else `train` takes; return self. A later one without rows changes nothing.
 
         Raises
         ------
         StreamSGDError
-            The table lacks a column, or holds values that the settings do not allow; nothing of it was learned.
+            The table lacks a column, or holds values that the settings do not allow, or made learning diverge; nothing of it
+            was learned, and the next one is learned as if it had not come.
 
         """
         if self._engine is None:
@@ -113,12 +116,22 @@ class Trainer:
             if start:
                 engine.go_on_from(start.memory, start.race)
         else:
-            engine, job = self._engine, _with_table(learning_of(self._engine).job, table)
+            engine = self._engine
+            job = _with_table(learning_of(engine).job, table)
+            if job is None:
+                return self
             _check_rows(job)
             engine.backend = InlineBackend(job)
-        learning_of(engine).go_on(job)
-        self._outcome = engine.run()
-        self._engine = engine
+        before = None if self._engine is None else deepcopy(engine.state())
+        try:
+            learning_of(engine).go_on(job)
+            outcome = engine.run()
+        except BaseException:
+            if before is not None:
+                engine.go_back([_yet_to_be_restored(engine.job, lambda _: None)], *before)
+                self._outcome = engine.run()  # of what was learned before: there is nothing to run
+            raise
+        self._engine, self._outcome = engine, outcome
         return self
 
     @classmethod
@@ -259,9 +272,14 @@ def _check_rows(job: Job) -> None:
         read_chunk(job.recipe, plan, plan.chunk(0, k), block, room)
 
 
-def _with_table(job: Job, table: Any) -> Job:
-    dataset = table_dataset(table)
-    recipe = check_loader(replace(job.recipe, dataset=dataset))
+def _with_table(job: Job, table: Any) -> Job | None:
+    """Return the job of a later table, whatever holds it; None if it has no row."""
+    settings, recipe = job.settings, job.recipe
+    nulls = settings.missing_columns == "null"
+    dataset, _, _ = open_data(table, settings.filter, trained=job.encoding.types, nulls=nulls, empty=True)
+    recipe = check_loader(replace(recipe, dataset=dataset))
+    if not dataset.n_rows:
+        return None
     again = make_plan(
         dataset.rows,
         dataset.file,

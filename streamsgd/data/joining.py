@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.normalise import aside_of, noted, plain, plain_type, undictionaried
-from streamsgd.data.schemas import bare, widen
+from streamsgd.data.schemas import widen
+from streamsgd.data.types import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,8 @@ def nullable(table: Any) -> Any:
 
 def as_in(table: Any, schema: Any) -> Any:
     """Return a table in another schema where every value stays what it is there, else None; columns may be in any order."""
-    if bare(table.schema).equals(bare(schema)):
+    told = all(field.nullable or not column.null_count for field, column in zip(schema, table.columns, strict=False))
+    if table.schema.equals(schema) and told:  # whatever their metadata
         return table.replace_schema_metadata(schema.metadata)
     names = table.column_names
     if sorted(names) != sorted(schema.names) or len(set(names)) < len(names):
@@ -78,12 +80,19 @@ def _as_type(column: Any, kind: Any) -> Any:
 
 def _holds(kind: Any, other: Any) -> bool:
     """Whether a column of one type can be of another, as far as types alone can tell."""
-    if pa.types.is_dictionary(kind) and pa.types.is_dictionary(other):
-        wide = kind.index_type.bit_width >= other.index_type.bit_width
-        return bool(wide and plain_type(kind.value_type) == other.value_type and kind.ordered == other.ordered)
+    if pa.types.is_dictionary(kind):
+        return pa.types.is_dictionary(other) and _holds_category(kind, other)
+    if plain_type(kind) != kind:  # half a float, say, which is no float
+        return False
     if "decimal" in str(other) and "decimal" not in str(kind):  # Arrow rounds them to floats without a word
         return False
-    return bool(widen(plain_type(kind), other) == plain_type(kind))
+    return bool(widen(kind, other) == kind)
+
+
+def _holds_category(kind: Any, other: Any) -> bool:
+    values = plain_type(kind.value_type) if is_text(kind) else kind.value_type
+    wide = kind.index_type.bit_width >= other.index_type.bit_width
+    return bool(wide and values == other.value_type and kind.ordered == other.ordered)
 
 
 def _converted(array: Any, kind: Any) -> Any:

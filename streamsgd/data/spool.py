@@ -65,7 +65,7 @@ class _File:
 
     def __init__(self, path: Path, number: int, table: Any, kept: Mapping[str, Any]) -> None:
         self.path, self.first, self.kept = path, First(number, table), kept
-        self._writer = pq.ParquetWriter(path, self.first.schema)
+        self._writer: Any = pq.ParquetWriter(path, self.first.schema)
         self._waiting: list[Any] = []
         self.take(table, kept)
 
@@ -96,6 +96,7 @@ class _File:
             self._write()
         finally:
             self._writer.close()
+            self._writer = None  # 64 KiB of a closed file
 
 
 def _opened(files: list[_File]) -> ParquetFiles:
@@ -131,9 +132,11 @@ class _SomeNotStored(ParquetFiles):
 
     def problem(self, column: str, *, nulls: bool = False) -> str:
         """Say what `ParquetFiles` says, or that the values of a column were not kept."""
-        if column in self.not_stored:
-            return f"column {column!r} of the stream is of type {self.not_stored[column]}, whose values it does not keep"
-        return super().problem(column, nulls=nulls)
+        if (found := super().problem(column, nulls=nulls)) or column not in self.not_stored:
+            return found
+        return (
+            f"column {column!r} of the stream is of type {self.not_stored[column]}, whose values it does not keep: leave it out"
+        )
 
 
 # --- what Parquet can hold

@@ -19,11 +19,11 @@ from streamsgd.data.normalise import aside_of, noted
 from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.data.schemas import bare, unify
 from streamsgd.data.spool import SPOOLED, SPOOLED_ROWS, spooled
-from streamsgd.data.tables import ArrowTable, ArrowTables, as_table
+from streamsgd.data.tables import ArrowTable, ArrowTables, as_table, strange_to_arrow
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # --- rows as dicts
 
@@ -150,11 +150,7 @@ def dataset_of_stream(data: Any) -> Dataset:
     """
     folder = Path(tempfile.mkdtemp(prefix="streamsgd-stream-"))
     try:
-        if _is_lazy_frame(data):
-            _sink(data, folder / SPOOLED)
-            source = ParquetFiles(read_dataset(folder / SPOOLED))
-        else:
-            source = spooled(map(_item, iter(_batches(data)), count()), folder)
+        source = _of_lazy_frame(data, folder) if _is_lazy_frame(data) else spooled(_items(iter(_batches(data))), folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -162,14 +158,25 @@ def dataset_of_stream(data: Any) -> Dataset:
     return Dataset(source)
 
 
-def _sink(frame: Any, path: Path) -> None:
+def _of_lazy_frame(frame: Any, folder: Path) -> ParquetFiles:
     """Write a LazyFrame; what Polars says where it cannot be computed is what the data lacks."""
     import polars as pl  # noqa: PLC0415  whose frame this is
 
     try:
-        frame.sink_parquet(path, row_group_size=SPOOLED_ROWS)
+        if not strange_to_arrow(frame.collect_schema()):
+            try:
+                frame.sink_parquet(folder / SPOOLED, row_group_size=SPOOLED_ROWS)
+                return ParquetFiles(read_dataset(folder / SPOOLED))
+            except pl.exceptions.PolarsError:  # a type that Parquet does not know, perhaps
+                if not hasattr(frame, "collect_batches"):
+                    raise
+        return spooled(_items(iter(frame.collect_batches(chunk_size=SPOOLED_ROWS))), folder)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"the LazyFrame cannot be computed: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _items(values: Iterator[Any]) -> Iterator[Any]:
+    return map(_item, values, count())
 
 
 def _batches(data: Any) -> Any:

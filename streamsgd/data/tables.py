@@ -211,10 +211,23 @@ def _of_no_type(frame: Any) -> Any:
 
 
 def _from_stream(value: Any, what: str) -> Any:
+    if type(value).__module__.partition(".")[0] == "polars" and (strange := strange_to_arrow(value.schema)):
+        name, kind = strange
+        raise DataError(f"column {name!r} of {what} is of type {kind} of Polars, which Arrow cannot hold: cast it, or drop it")
     try:
         return pa.table(value)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{what}, of type {type_name(value)}, is no table that Arrow can read: {first_line(error)}") from error
+
+
+def strange_to_arrow(schema: Any) -> tuple[str, Any] | None:
+    """Return the first column of a Polars schema, and its type, that Arrow does not know, or of which it sees addresses."""
+    return next(((name, kind) for name, kind in schema.items() if _is_strange(kind)), None)
+
+
+def _is_strange(kind: Any) -> bool:
+    inside = [kind.inner] if hasattr(kind, "inner") else [field.dtype for field in getattr(kind, "fields", ())]
+    return str(kind) in ("Object", "Int128", "UInt128") or any(map(_is_strange, inside))
 
 
 def type_name(value: Any) -> str:

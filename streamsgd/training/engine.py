@@ -277,6 +277,11 @@ class Engine:
         self._next_mark = next_mark(self._rows_restored)
         self._show(tally, float(epoch), kind="resumed", note=f"resumed at epoch {epoch}, chunk {chunk}")
 
+    def go_back(self, phases: Sequence[Phase], header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Go back to where `state` was, in phases that have not begun: those under way may be in the middle of anything."""
+        self.phases, self._begun = phases, []
+        self.restore(header, arrays)
+
     def finish(self, outcome: Outcome) -> None:
         """Complete the report."""
         report, rows = self.report, int(outcome.tally[ROWS])
