@@ -23,7 +23,7 @@ from streamsgd.errors import DataError
 from streamsgd.planning.chunks import Piece
 
 N = 6
-DAY, FAR = dt.date(2024, 1, 2), np.datetime64("9999-12-31", "s")
+DAY, FAR = dt.date(2024, 1, 2), "9999-12-31 00:00:00"
 
 
 def of(values: list[Any], kind: Any) -> pa.Array:
@@ -46,9 +46,9 @@ COLUMNS: dict[str, pa.Array | None] = {
     "flag": of([True, False, None, True, False, True], pa.bool_()),
     "date": of([DAY] * N, pa.date32()),
     "date64": of([DAY] * N, pa.date64()),
-    "s": of([FAR] * N, pa.timestamp("s")),
+    "s": of([FAR] * N, pa.string()).cast(pa.timestamp("s")),
     "us": of([np.datetime64(f"2024-01-01T0{hour}", "us") for hour in range(N)], pa.timestamp("us")),
-    "far us": of([FAR] * N, pa.timestamp("us")),
+    "far us": of([FAR] * N, pa.string()).cast(pa.timestamp("us")),
     "ns": of(range(N), pa.timestamp("ns")),
     "zoned": of(range(N), pa.timestamp("us", "Europe/Berlin")),
     "UTC": of(range(N), pa.timestamp("us", "UTC")),
