@@ -117,9 +117,10 @@ class Trainer:
                 engine.go_on_from(start.memory, start.race)
         else:
             engine = self._engine
-            job = _with_table(learning_of(engine).job, table)
-            if job is None:
+            later = _with_table(learning_of(engine).job, table)
+            if later is None:
                 return self
+            job = later
             _check_rows(job)
             engine.backend = InlineBackend(job)
         before = None if self._engine is None else deepcopy(engine.state())

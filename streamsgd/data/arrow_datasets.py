@@ -21,7 +21,7 @@ from streamsgd.data.dataset import Dataset, Inventory, read_dataset
 from streamsgd.data.files import Files, Found, open_source, refs_of
 from streamsgd.data.filesystems import locate, retry
 from streamsgd.data.folders import HIVE_NULL
-from streamsgd.data.parquet_files import ParquetFiles
+from streamsgd.data.parquet_files import ParquetFiles, unified_as
 from streamsgd.data.schemas import Unified, bare, unify
 from streamsgd.errors import DataError, SettingsError
 
@@ -158,8 +158,7 @@ def _as_files(
     if chosen is not None:
         fields = [each for each in chosen.schema if each.name not in found.partition_names]
         fields += [found.schema.field(name) for name in found.partition_names]
-        told = {"missing": chosen.missing, "conflicts": chosen.conflicts, "duplicates": chosen.duplicates}
-        found = replace(found, schema=pa.schema(fields), **told)
+        found = unified_as(found, chosen, pa.schema(fields))
     return _some_groups(found, fragments, paths)
 
 
@@ -196,7 +195,7 @@ class HeldFiles(Files):
     held: Any = None
 
     @property
-    def filesystem(self) -> Any:  # type: ignore[override]
+    def filesystem(self) -> Any:
         """The filesystem as it came."""
         return self.held
 

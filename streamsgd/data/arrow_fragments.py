@@ -40,12 +40,13 @@ class ArrowFragments(BaseSource):
     what = "fragment"
 
     def __init__(self, fragments: Sequence[Any], names: Sequence[str], declared: Any) -> None:
-        pieces, of = [], []
+        pieces: list[Any] = []
+        of: list[int] = []
         for k, fragment in enumerate(map(_exact, fragments)):
             parts = fragment.split_by_row_group() if hasattr(fragment, "split_by_row_group") else [fragment]
             pieces += parts
             of += [k] * len(parts)
-        self.fragments, self._of, self._names = tuple(pieces), np.array(of, np.int64), tuple(names)
+        self.fragments, self._of, self._names = tuple(pieces), np.array(of, np.int64), tuple(map(str, names))
         raw = [_schema_of(_exact(fragment), declared) for fragment in fragments]
         written = list(map(noted, raw))
         self._folders, kinds, _, _ = partition_columns(names, [name for schema in written for name in schema.names])
@@ -148,7 +149,7 @@ class ArrowFragments(BaseSource):
         return table
 
     def _name(self, number: int) -> str:
-        return self._names[self._of[number]]
+        return self._names[int(self._of[number])]
 
 
 def _exact(fragment: Any) -> Any:

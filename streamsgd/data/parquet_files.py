@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
 from streamsgd.data.parquet import PieceReader, where
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from streamsgd.data.files import FileRef
+    from streamsgd.data.schemas import Unified
     from streamsgd.planning.chunks import Piece
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,22 @@ class ParquetFiles:
     def lending(self, tables: Sequence[tuple[int, Any]]) -> AbstractContextManager[None]:  # noqa: ARG002
         """Take nothing."""
         return nullcontext()
+
+
+def unified_as(found: Inventory, unified: Unified, schema: Any) -> Inventory:
+    """Return what is known of files with another schema, and what stands in its way; of folders all is as it was."""
+    folders = found.partition_names
+
+    def both(known: Mapping[str, T], now: Mapping[str, T]) -> dict[str, T]:
+        return {k: v for k, v in now.items() if k not in folders} | {k: v for k, v in known.items() if k in folders}
+
+    return replace(
+        found,
+        schema=schema,
+        missing=both(found.missing, unified.missing),
+        conflicts=both(found.conflicts, unified.conflicts),
+        duplicates=both(found.duplicates, unified.duplicates),
+    )
 
 
 def open_files(data: Any, progress: Callable[[int, int], None] | None = None) -> Dataset:

@@ -17,7 +17,7 @@ from streamsgd.data.dataset import Inventory, read_dataset
 from streamsgd.data.files import Files, open_source
 from streamsgd.data.joining import First
 from streamsgd.data.normalise import plain, plain_type, undictionaried
-from streamsgd.data.parquet_files import ParquetFiles
+from streamsgd.data.parquet_files import ParquetFiles, unified_as
 from streamsgd.data.schemas import bare, unify
 from streamsgd.errors import DataError
 
@@ -116,8 +116,8 @@ def _opened(files: list[_File]) -> ParquetFiles:
 def _as_they_came(inventory: Inventory, files: list[_File]) -> tuple[Inventory, dict[str, str]]:
     """Return what is known of files with the types that columns had before they were written, and columns that were not."""
     unified = unify([file.schema for file in files], [ref.name for ref in inventory.source.files])
-    problems = {"missing": unified.missing, "conflicts": unified.conflicts, "duplicates": unified.duplicates}
-    return replace(inventory, schema=unified.schema, **problems), {n: str(k) for file in files for n, k in file.kept.items()}
+    kept = {name: str(kind) for file in files for name, kind in file.kept.items()}
+    return unified_as(inventory, unified, unified.schema), kept
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class ArrowTable(BaseSource):
         self.table, self.schema, self.aside = table, bare(written), aside_of(written)
         self.groups = Groups.of(_cut(table.num_rows), max(1, table.nbytes // max(1, table.num_rows)))
         self.fingerprint = hashlib.sha256(f"{table.schema}{table.num_rows}".encode()).hexdigest()
-        self._files = (FileRef("", "table", table.nbytes),)
+        self._files: tuple[FileRef, ...] = (FileRef("", "table", table.nbytes),)
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -211,7 +211,7 @@ def _of_no_type(frame: Any) -> Any:
 
 
 def _from_stream(value: Any, what: str) -> Any:
-    if type(value).__module__.partition(".")[0] == "polars" and (strange := strange_to_arrow(value.schema)):
+    if type(value).__module__.partition(".")[0] == "polars" and (strange := strange_to_arrow(getattr(value, "schema", {}))):
         name, kind = strange
         raise DataError(f"column {name!r} of {what} is of type {kind} of Polars, which Arrow cannot hold: cast it, or drop it")
     try:

@@ -149,7 +149,7 @@ PAIRS = st.tuples(st.sampled_from([*COLUMNS]), st.sampled_from([*COLUMNS])).filt
 @example(("small int64", "string"), "data set of Parquet", False)
 @example(("absent", "int8"), "data set of Parquet", True)
 @example(("int8", "absent"), "data set of Feather", False)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_types_are_compared_alike_however_tables_come(pair: tuple[str, str], way: str, nulls: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         expected = come_to(as_folder(*pair, Path(folder)), nulls=nulls)

@@ -62,7 +62,6 @@ WAYS_TO_LEARN: dict[str, dict[str, Any]] = {
     "averaged": {"optimizer": "sgd", "average": 1.0},
     "validated": {"validation": 0.2},
     "remembered": {"keep_memory": True},
-    "machine": {"model": "fm:k=2"},
 }
 
 
