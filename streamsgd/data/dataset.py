@@ -12,22 +12,24 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property, partial
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamsgd.data.files import FileRef, Files, open_source
-from streamsgd.data.filesystems import PathLike, first_line, io_timeout_of, retry
+from streamsgd.data.filesystems import PathLike, io_timeout_of, retry
 from streamsgd.data.folders import PartitionColumns, partition_columns
-from streamsgd.data.footers import footer_in, split_footer
-from streamsgd.data.normalise import aside_of, noted, plain_type
+from streamsgd.data.footer_facts import LARGE_FOOTER, FooterFacts, joined, parse_footer
+from streamsgd.data.footers import footer_in
+from streamsgd.data.int96 import Int96Units, int96_of
+from streamsgd.data.normalise import plain_type
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.reading import TypedReader
 from streamsgd.data.schemas import Conflict, bare, column_problem, field_ids, unify
 from streamsgd.data.source import Source
-from streamsgd.errors import DataError, SchemaError
+from streamsgd.errors import SchemaError
 
 __all__ = ["Conflict", "Dataset", "Inventory", "footer_bytes", "over_files", "read_dataset", "require"]
 
@@ -35,13 +37,6 @@ __all__ = ["Conflict", "Dataset", "Inventory", "footer_bytes", "over_files", "re
 T = TypeVar("T")
 
 R = TypeVar("R")
-
-LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time ...
-
-GROUPS_AT_ONCE = 1024  # ... and in parts
-
-INT96_UNIT = "us"
-"""Of timestamps of 96 bits, which Arrow would read as nanoseconds: those hold no year before 1677 or after 2262."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,10 @@ class Inventory:
     partition_texts: tuple[tuple[str | None, ...], ...] = ()
     aside: Mapping[str, str] = field(default_factory=dict)
     ids: tuple[tuple[int, ...], ...] = ()
+    int96: tuple[frozenset[str], ...] = ()
+    """Columns of each of `file_schemas` that hold moments of 96 bits ..."""
+    int96_units: Int96Units = field(default_factory=Int96Units)
+    """... and the units as which they are read, as far as those were needed."""
 
     @property
     def n_rows(self) -> int:
@@ -121,17 +120,14 @@ class Inventory:
         """Return the schema of one file as it is stored, before any widening."""
         return self.file_schemas[self.file_schema[file]]
 
+    def int96_columns(self, file: int) -> frozenset[str]:
+        """Return the columns of one file that hold moments of 96 bits."""
+        return self.int96[self.file_schema[file]] if self.int96 else frozenset()
+
     def select(self, keep: npt.NDArray[np.bool_]) -> "Inventory":
         """Return the same files with fewer row groups; `keep` has shape (n_row_groups,)."""
-        return replace(self, file=self.file[keep], index=self.index[keep], rows=self.rows[keep], bytes=self.bytes[keep])
-
-
-class _Footer(NamedTuple):
-    rows: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    digest: bytes
-    schema: bytes  # serialized, to find equal ones fast
-    stamp: str = ""
+        arrays = {name: getattr(self, name)[keep] for name in ("file", "index", "rows", "bytes")}
+        return replace(self, **arrays, int96_units=Int96Units())
 
 
 def read_dataset(
@@ -170,9 +166,9 @@ def read_dataset(
         partition_names=names,
         partition_values=folders.values(types, [ref.name for ref in source.files]),
         file=np.repeat(np.arange(len(groups), dtype=np.int32), groups),
-        index=_join([np.arange(n, dtype=np.int32) for n in groups], np.int32),
-        rows=_join([footer.rows for footer in footers], np.int64),
-        bytes=_join([footer.size for footer in footers], np.int64),
+        index=joined([np.arange(n, dtype=np.int32) for n in groups], np.int32),
+        rows=joined([footer.rows for footer in footers], np.int64),
+        bytes=joined([footer.size for footer in footers], np.int64),
         fingerprint=_fingerprint(source, footers),
         file_schemas=physical,
         file_schema=which,
@@ -182,14 +178,11 @@ def read_dataset(
         partition_texts=folders.texts,
         aside=aside | folders.aside(types),
         ids=tuple(map(field_ids, written)),
+        int96=tuple(map(int96_of, written)),
     )
 
 
-def _join(arrays: list[Any], dtype: Any) -> Any:
-    return np.concatenate([np.empty(0, dtype), *arrays])
-
-
-def _fingerprint(source: Files, footers: Sequence[_Footer]) -> str:
+def _fingerprint(source: Files, footers: Sequence[FooterFacts]) -> str:
     digest = hashlib.sha256()
     for ref, footer in zip(source.files, footers, strict=True):
         digest.update(f"{len(ref.name)}:{ref.name}:{ref.size}:".encode())
@@ -207,12 +200,12 @@ def over_files(task: Callable[[T], R], files: Sequence[T], threads: int) -> Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _read_footer(source: Files, one_at_a_time: Lock, ref: FileRef) -> _Footer:
+def _read_footer(source: Files, one_at_a_time: Lock, ref: FileRef) -> FooterFacts:
     footer, stamp = _footer_and_stamp(source, ref)
     if len(footer) < LARGE_FOOTER:
-        return _parse(footer, ref)._replace(stamp=stamp)
+        return parse_footer(footer, ref)._replace(stamp=stamp)
     with one_at_a_time:
-        return _parse(footer, ref)._replace(stamp=stamp)
+        return parse_footer(footer, ref)._replace(stamp=stamp)
 
 
 def footer_bytes(source: Files, ref: FileRef) -> bytes:
@@ -230,46 +223,6 @@ def _footer_and_stamp(source: Files, ref: FileRef) -> tuple[bytes, str]:
             return bytes(file.read_at(length, ref.size - length))
 
     return footer_in(ref, lambda length: retry(lambda: tail(length), ref.name, within=io_timeout_of(source.uri))), stamps[0]
-
-
-def _parse(footer: bytes, ref: FileRef) -> _Footer:
-    parts = [footer] if len(footer) < LARGE_FOOTER else split_footer(footer, GROUPS_AT_ONCE)
-    rows, size, claimed = [], [], 0
-    try:
-        for part in parts:
-            with pq.ParquetFile(pa.BufferReader(part), coerce_int96_timestamp_unit=INT96_UNIT) as file:
-                # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
-                schema = noted(file.schema_arrow, file.metadata.metadata).serialize().to_pybytes()
-                counts = _counts(file.metadata)
-                rows.append(counts[0])
-                size.append(counts[1])
-                claimed = file.metadata.num_rows
-    except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-        raise DataError(f"{ref.name}: its footer cannot be read, the file is damaged: {first_line(error)}") from error
-    _check_counts(_join(rows, np.int64), claimed, ref)
-    return _Footer(_join(rows, np.int64), _join(size, np.int64), hashlib.sha256(footer).digest(), schema)
-
-
-def _counts(metadata: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows and bytes by row group; asking a broken file for other fields can abort the process."""
-    count = metadata.num_row_groups
-    rows, size = np.empty(count, np.int64), np.empty(count, np.int64)
-    for i in range(count):
-        group = metadata.row_group(i)
-        rows[i], size[i] = group.num_rows, group.total_byte_size
-    return rows, np.clip(size, 0, 1 << 50)
-
-
-def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> None:
-    count, most = len(rows), int(rows.max(initial=0))
-    if (count and rows.min() < 0) or most > np.iinfo(np.int32).max:
-        bad = int(rows.min()) if rows.min() < 0 else most
-        raise DataError(f"{ref.name}: its footer says {bad:,} rows for a row group and {claimed:,} for the file; it lies")
-    if int(rows.sum()) != claimed:
-        raise DataError(
-            f"{ref.name}: its footer says {claimed:,} rows for the file but {int(rows.sum()):,} "
-            f"in its {count:,} row groups; write the file again"
-        )
 
 
 @dataclass(frozen=True)
@@ -293,8 +246,8 @@ class Dataset:
     @property
     def aside(self) -> Mapping[str, str]:
         """Columns that are no features unless asked for, each with the reason."""
-        found: Mapping[str, str] = getattr(self.source, "aside", {})
-        return found
+        found: Mapping[str, str] | None = getattr(self.source, "aside", None)
+        return aside_of(noted(self.source.schema)) if found is None else found
 
     def reader(self, **how: Any) -> TypedReader:
         """Return what reads in this process, in the types of `schema`; `how` is as for `Source.reader`."""

@@ -136,6 +136,32 @@ def group_chunks(footer: bytes, groups: Sequence[int]) -> Iterator[tuple[int, li
         yield _whole(fields.get(ROWS_OF_GROUP)), [_sizes(chunk) for chunk in _items(fields.get(CHUNKS_OF_GROUP))]
 
 
+SCHEMA = 2
+"""Field of FileMetaData ..."""
+
+TYPE, WIDTH, NAME, CHILDREN, CONVERTED, LOGICAL = 1, 2, 4, 5, 6, 10
+"""... and of SchemaElement."""
+
+
+def fixed_columns(footer: bytes) -> dict[str, int]:
+    """Return the columns that hold bytes of a fixed width and do not say what they mean, at any depth, with that width."""
+    try:
+        elements = [_fields(each) for each in _items(read_struct(footer, 0, len(footer) - END).get(SCHEMA))]
+    except ValueError:
+        return {}
+    found: dict[str, int] = {}
+    left, column = 0, ""
+    for element in elements[1:]:
+        if not left:
+            name = element.get(NAME, b"")
+            left, column = 1, name.decode("utf-8", "replace") if isinstance(name, bytes) else ""
+        left += _whole(element.get(CHILDREN)) - 1
+        fixed = element.get(TYPE) == PHYSICAL.index("FIXED_LEN_BYTE_ARRAY")
+        if fixed and CONVERTED not in element and LOGICAL not in element:
+            found[column] = _whole(element.get(WIDTH))
+    return found
+
+
 PHYSICAL = ("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
 WIDTHS = (1, 4, 8, 12, 4, 8, 0, 0)
 """Physical types as parquet.thrift numbers them, and the bytes of their values."""

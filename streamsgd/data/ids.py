@@ -68,6 +68,9 @@ def id_type(dataset: Dataset, file: int, name: str) -> Any:
     types = (dataset.source.schema.field(name).type,) * dataset.n_files if stored is None else stored(name)
     if (own := types[file]) is None:
         return _writable(wanted)
+    exact = getattr(dataset.source, "exact_type", None)
+    if exact is not None and (found := exact(file, name)) is not None:
+        return _writable(found)
     return _writable(own if len(set(types)) == 1 or not _holds(plain_type(own), wanted) else wanted)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.normalise import aside_of, noted, plain, plain_type, undictionaried
+from streamsgd.data.normalise import plain, plain_type, undictionaried
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.schemas import widen
 from streamsgd.data.types import is_text
 

@@ -6,11 +6,8 @@ storage; dates beside timestamps become timestamps. No value changes: what would
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +16,6 @@ import pyarrow.compute as pc
 from streamsgd.data.time_texts import as_moments, moment_type
 from streamsgd.data.types import is_text, meaning
 from streamsgd.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-ASIDE = b"aside"
-"""Key of a schema's metadata under which `noted` keeps the columns that are no features unless asked for."""
-
-UNNAMED = re.compile(r"__index_level_\d+__")
-"""What pandas calls an index without a name."""
 
 
 @lru_cache(maxsize=4096)
@@ -273,55 +261,3 @@ def refusal(name: str, where: str, kind: Any, wanted: Any, error: Exception) -> 
         f"{where}: column {name!r} is of type {kind} there and {wanted} elsewhere or in training, and not every value is the "
         f"same in both: {error}. Write the column in one type, or train without it: --exclude '{name}'"
     )
-
-
-# --- what writers note beside a schema
-
-
-def noted(schema: Any, footer: Mapping[bytes, bytes] | None = None) -> Any:
-    """Return a schema without its writer's metadata, but with what that says of meaning.
-
-    Categories that pandas or Arrow wrote as plain values, such as dictionaries of integers, are dictionaries again; columns of
-    an index are listed under `ASIDE`. `footer` is what a file holds beside its schema.
-    """
-    notes = _pandas(schema)
-    written = (footer or {}).get(b"ARROW:schema")
-    if notes is None and written is None:
-        return schema.remove_metadata()
-    notes = notes or {}
-    index = [name for name in notes.get("index_columns", ()) if isinstance(name, str) and name in schema.names]
-    categories = {
-        str(c.get("field_name", c.get("name"))) for c in notes.get("columns", ()) if c.get("pandas_type") == "categorical"
-    }
-    categories |= _dictionaries(written) if written else set()
-    fields = [_as_category(field) if field.name in categories else field for field in schema]
-    return pa.schema(fields, {ASIDE: json.dumps(index).encode()} if index else None)
-
-
-@lru_cache(maxsize=64)
-def _dictionaries(written: bytes) -> frozenset[str]:
-    """Return the columns that Arrow wrote as dictionaries: of a file it brings back those of texts alone."""
-    try:
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(written)))
-    except (pa.ArrowException, OSError, ValueError):
-        return frozenset()
-    return frozenset(field.name for field in schema if pa.types.is_dictionary(field.type))
-
-
-def _pandas(schema: Any) -> dict[str, Any] | None:
-    try:
-        found = json.loads((schema.metadata or {}).get(b"pandas", b"null"))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _as_category(field: Any) -> Any:
-    kind = field.type
-    return field if pa.types.is_dictionary(kind) else field.with_type(pa.dictionary(pa.int32(), kind))
-
-
-def aside_of(schema: Any) -> dict[str, str]:
-    """Return the columns that `noted` found to be an index, each with why it is no feature."""
-    names = json.loads((schema.metadata or {}).get(ASIDE, b"[]"))
-    return dict.fromkeys(names, "the index of a DataFrame")

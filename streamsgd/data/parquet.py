@@ -27,6 +27,7 @@ from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
+from streamsgd.data.int96 import by_unit
 from streamsgd.data.row_stream import NotCoded, RowStream, coded, open_parquet
 from streamsgd.data.sizes import (
     COLUMN_CHUNK_BYTES,
@@ -287,22 +288,26 @@ class PieceReader:
         return run.last == run.first + 1 and (wild or float(self._sizes(run, names).sum()) > self.at_once)
 
     def _whole(self, piece: Piece, run: Piece, names: list[str], texts: list[str], spent: Timings) -> list[Any]:
-        groups = self.dataset.index[run.first : run.last].tolist()
+        groups, file = self.dataset.index[run.first : run.last].tolist(), int(self.dataset.file[run.first])
+        by_unit = self.by_unit(file, names)
 
         def read() -> list[Any]:
             began = time.perf_counter()
-            file = int(self.dataset.file[run.first])
-            fetched = self._fetched(piece, names)
-            opened, numbers = self.footers.open(self.dataset, file, groups, texts, fetched)
-            with opened:
-                spent.open += time.perf_counter() - began
-                with coded(texts):
-                    table = opened.read_row_groups(numbers, columns=names, use_threads=False)
+            fetched, found = self._fetched(piece, names), dict[str, Any]()
+            for unit, some in by_unit.items():
+                as_codes = [name for name in texts if name in some]
+                opened, numbers = self.footers.open(self.dataset, file, groups, as_codes, fetched, unit=unit)
+                with opened:
+                    spent.open += time.perf_counter() - began
+                    with coded(as_codes):
+                        table = opened.read_row_groups(numbers, columns=some, use_threads=False)
+                    began = time.perf_counter()
+                if table.num_rows != run.rows:
+                    raise ValueError(f"the footer promises {run.rows:,} rows but {table.num_rows:,} were read")
+                found |= zip(some, checked_columns(table, some), strict=True)
             if self.dataset.source.is_local:  # written while it was read?
                 self.dataset.source.check(self.dataset.source.files[file], None)
-            if table.num_rows != run.rows:
-                raise ValueError(f"the footer promises {run.rows:,} rows but {table.num_rows:,} were read")
-            return checked_columns(table, names)
+            return [found[name] for name in names]
 
         columns: list[Any] = self._guard(run, names, read)
         return columns
@@ -312,7 +317,10 @@ class PieceReader:
         with self._lock:
             stream = self._open.pop(key, None)
         if stream is None or stream.at != piece.start:
-            stream = RowStream(self.dataset, piece.first, tuple(names), piece.start, texts, opener=self.footers)
+            by_unit = self.by_unit(int(self.dataset.file[piece.first]), names)
+            stream = RowStream(
+                self.dataset, piece.first, tuple(names), piece.start, texts, opener=self.footers, by_unit=by_unit
+            )
         left = piece.rows
         while left:
             columns = self._guard(piece, names, partial(stream.next, left))
@@ -321,6 +329,10 @@ class PieceReader:
         if self.keeps_open and piece.stop < int(self.dataset.rows[piece.first]):
             with self._lock:
                 self._open[key] = stream
+
+    def by_unit(self, file: int, names: list[str]) -> dict[str, list[str]]:
+        """Return columns of a file by the unit as which their moments of 96 bits are read, which is looked for once."""
+        return by_unit(self.dataset.int96_units, self.dataset, file, names, self.footers)
 
     def _guard(self, piece: Piece, names: list[str], read: Any) -> Any:
         """Read, again if the storage fails; what Arrow says of bytes that the storage gives is damage, and nothing else is."""

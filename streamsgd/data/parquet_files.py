@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
-from streamsgd.data.parquet import PieceReader, where
+from streamsgd.data.parquet import Footers, PieceReader, where
 from streamsgd.data.pruning import prune
 from streamsgd.data.sizes import encoded_bytes, parquet_cost
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row
@@ -99,6 +99,22 @@ class ParquetFiles:
             return [found.folder_type(column)] * len(self.files)
         schemas = [schema.field(column).type if column in schema.names else None for schema in found.file_schemas]
         return [schemas[k] for k in found.file_schema.tolist()]
+
+    def exact_type(self, file: int, column: str) -> Any | None:
+        """Return the Arrow type that holds moments of 96 bits of a column of a file exactly; None of other columns.
+
+        The column is read for it, once.
+
+        Raises
+        ------
+        DataError
+            There is none.
+
+        """
+        found = self.inventory
+        if column in found.partition_names or column not in found.int96_columns(file):
+            return None
+        return found.int96_units.of(found, file, column, Footers())[1]
 
     def folder_text(self, file: int, column: str) -> str | None:
         """Return what the folder of a file says of a column."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
 from streamsgd.data.files import FileRef
-from streamsgd.data.normalise import aside_of, noted
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.schemas import Unified, bare, column_problem, unify
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, BaseSource, Feed, Groups, Part, ReadCost

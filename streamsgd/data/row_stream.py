@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.dataset import INT96_UNIT
+from streamsgd.data.int96 import INT96_UNIT, side_by_side
 from streamsgd.data.sizes import BATCH_BYTES, BUFFER_BYTES, WILD_ROWS, group_widths, is_wild
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from streamsgd.data.dataset import Inventory
 
@@ -32,15 +32,18 @@ GROWTH = 4
 """Times that a batch must be off the best size for the row group to be opened anew."""
 
 
-def open_parquet(handle: Any, metadata: Any, texts: list[str], **how: Any) -> Any:
-    """Open a file whose pages are checked against their checksums, where it has some; `texts` come as dictionaries."""
+def open_parquet(handle: Any, metadata: Any, texts: list[str], unit: str = INT96_UNIT, **how: Any) -> Any:
+    """Open a file whose pages are checked against their checksums, where it has some; `texts` come as dictionaries.
+
+    `unit` is that of moments of 96 bits.
+    """
     return pq.ParquetFile(
         handle,
         metadata=metadata,
         read_dictionary=texts,
         pre_buffer=False,
         page_checksum_verification=True,
-        coerce_int96_timestamp_unit=INT96_UNIT,
+        coerce_int96_timestamp_unit=unit,
         **how,
     )
 
@@ -73,11 +76,23 @@ class Opener(Protocol):
 
 
 class RowStream:
-    """A row group that gives its rows in order, some at a time, from row `at` on."""
+    """A row group that gives its rows in order, some at a time, from row `at` on.
+
+    `by_unit` says which columns are read with which unit of moments of 96 bits; by default all are with the usual one.
+    """
 
     def __init__(
-        self, dataset: Inventory, group: int, names: tuple[str, ...], at: int, texts: list[str], *, opener: Opener
+        self,
+        dataset: Inventory,
+        group: int,
+        names: tuple[str, ...],
+        at: int,
+        texts: list[str],
+        *,
+        opener: Opener,
+        by_unit: Mapping[str, list[str]] | None = None,
     ) -> None:
+        self.by_unit = by_unit or {INT96_UNIT: list(names)}
         self.dataset, self.opener, self.group, self.names, self.at, self.texts = dataset, opener, group, names, at, texts
         self.batches: Iterator[Any] | None = None
         self.held: Any = None
@@ -128,11 +143,15 @@ class RowStream:
     def _begin(self, texts: list[str]) -> None:
         dataset = self.dataset
         file, number = int(dataset.file[self.group]), int(dataset.index[self.group])
-        opened, numbers = self.opener.open(dataset, file, [number], texts, buffer_size=BUFFER_BYTES)
         self.held = None
-        self.batches = opened.iter_batches(
-            batch_size=self.batch_rows, row_groups=numbers, columns=list(self.names), use_threads=False
-        )
+        streams = {}
+        for unit, names in self.by_unit.items():
+            coded_texts = [name for name in texts if name in names]
+            opened, numbers = self.opener.open(dataset, file, [number], coded_texts, unit=unit, buffer_size=BUFFER_BYTES)
+            streams[unit] = opened.iter_batches(
+                batch_size=self.batch_rows, row_groups=numbers, columns=names, use_threads=False
+            )
+        self.batches = side_by_side(streams, self.names)
 
     def _repetitive(self) -> list[str]:
         """Return the columns whose values repeat so much that a batch of them is best taken as a dictionary.

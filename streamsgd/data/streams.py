@@ -15,7 +15,7 @@ import pyarrow as pa
 from streamsgd.data.dataset import Dataset, read_dataset
 from streamsgd.data.filesystems import first_line
 from streamsgd.data.joining import as_in, runs_of
-from streamsgd.data.normalise import aside_of, noted
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.data.schemas import bare, unify
 from streamsgd.data.spool import SPOOLED, SPOOLED_ROWS, spooled

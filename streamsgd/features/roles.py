@@ -85,7 +85,11 @@ def _named(settings: Settings, names: Sequence[str]) -> set[str]:
     """Return the columns that the settings name as features, one way or another."""
     parts = [entry if entry in names else entry.rpartition(".")[0] for entry in settings.time_parts]
     given = [*settings.features, *settings.categorical, *settings.text, *parts]
-    return {name for name in names if any(name == entry or (entry != "*" and fnmatchcase(name, entry)) for entry in given)}
+    policies = (settings.scale, settings.transform, settings.missing, settings.sentinels, settings.column_kind)
+    exactly = {entry.rpartition("=")[0] for entries in policies for entry in entries}
+    exactly |= {member.strip() for entry in settings.cross for member in entry.split("*")}
+    matched = {name for name in names if any(name == entry or (entry != "*" and fnmatchcase(name, entry)) for entry in given)}
+    return matched | (exactly & set(names))
 
 
 def asked_kinds(settings: Settings, features: Sequence[str], kinds: Kinds) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import as_columns
 
-from streamsgd.data import dataset, parquet, sizes
+from streamsgd.data import dataset, footer_facts, parquet, sizes
 from streamsgd.data.footers import index_footer, split_footer
 
 
@@ -103,10 +103,11 @@ def test_a_run_over_parts_of_footers_ends_with_the_same_bytes(
     monkeypatch.setattr(parquet, "WHOLE_FOOTER_BYTES", 0)
     monkeypatch.setattr(sizes, "WHOLE_FOOTER_BYTES", 0)
     monkeypatch.setattr(dataset, "LARGE_FOOTER", 0)
-    monkeypatch.setattr(dataset, "GROUPS_AT_ONCE", 7)
+    monkeypatch.setattr(footer_facts, "LARGE_FOOTER", 0)
+    monkeypatch.setattr(footer_facts, "GROUPS_AT_ONCE", 7)
     opened = []
     of_part = parquet.Footers._open_part
-    monkeypatch.setattr(parquet.Footers, "_open_part", lambda *given: opened.append(given[-1]) or of_part(*given))
+    monkeypatch.setattr(parquet.Footers, "_open_part", lambda *given, **how: opened.append(given[-1]) or of_part(*given, **how))
     parts = train(data, executor="dask", epochs=2, shuffle="corgi", chunk_rows=500, batch_size=10, learning_rate=0.01)
     assert opened
     assert parts[1].to_bytes() == plain[1].to_bytes()
