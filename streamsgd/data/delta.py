@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
+from streamsgd.data.dates import OF_TABLES
 from streamsgd.data.files import Files, open_source
+from streamsgd.data.folders import PartitionColumns
 from streamsgd.data.live import NOWHERE, LiveRows
 from streamsgd.data.normalise import plain_type
 from streamsgd.data.parquet_files import ParquetFiles
@@ -152,8 +154,12 @@ def partitioned(inventory: Inventory, schema: Any, names: Sequence[str], told: M
     texts = tuple(tuple(None if value is None else str(value) for value in row) for row in values)
     fields = [each for each in inventory.schema if each.name not in names]
     fields += [pa.field(name, plain_type(schema.field(name).type)) for name in names]
-    own = pa.schema(fields)
-    return replace(inventory, schema=own, partition_names=tuple(names), partition_values=values, partition_texts=texts)
+    own, columns = pa.schema(fields), PartitionColumns(tuple(names), texts)
+    aside = {name: why for name, why in inventory.aside.items() if name not in names}
+    aside |= columns.aside([own.field(name).type for name in names], OF_TABLES)
+    return replace(
+        inventory, schema=own, partition_names=columns.names, partition_values=values, partition_texts=texts, aside=aside
+    )
 
 
 def _known_path(path: str, told: Mapping[str, Any]) -> str:

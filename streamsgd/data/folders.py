@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
+from streamsgd.data.dates import OF_FOLDERS, dated_columns
 from streamsgd.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ class PartitionColumns(NamedTuple):
             for row, file in zip(self.texts, files, strict=True)
         )
 
-    def aside(self, kinds: Sequence[Any]) -> dict[str, str]:
+    def aside(self, kinds: Sequence[Any], why: str = OF_FOLDERS) -> dict[str, str]:
         """Return the columns that new data will not repeat, each with why it is no feature unless asked for."""
-        why = "a folder for each date, which new data does not repeat"
-        return {name: why for name, kind in zip(self.names, kinds, strict=True) if pa.types.is_date(kind)}
+        told = {
+            name: (kind, [row[k] for row in self.texts]) for k, (name, kind) in enumerate(zip(self.names, kinds, strict=True))
+        }
+        return dated_columns(told, why)
 
 
 def partition_columns(

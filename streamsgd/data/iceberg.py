@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
+from streamsgd.data.dates import OF_TABLES, dated_columns
 from streamsgd.data.delta import by_group, plain_names
 from streamsgd.data.files import open_source
 from streamsgd.data.filesystems import locate
@@ -67,7 +68,8 @@ def dataset_of_iceberg(data: Any, progress: Callable[[int, int], None] | None = 
     inventory = read_dataset(plain_names(open_source([_place(task.file.file_path) for task in tasks])), progress=progress)
     names = _names(scan, inventory, {locate(_place(task.file.file_path)).path: task.file for task in tasks})
     version = f"Iceberg snapshot {snapshot.snapshot_id} of table {scan.table_metadata.table_uuid}"
-    return Dataset(LiveRows(ParquetFiles(inventory), _schema(scan), version, names, _deleted(scan.io, tasks, inventory)))
+    schema, deleted = _schema(scan), _deleted(scan.io, tasks, inventory)
+    return Dataset(LiveRows(ParquetFiles(inventory), schema, version, names, deleted, _dated(scan, tasks, schema)))
 
 
 def _place(path: str) -> str:
@@ -98,6 +100,18 @@ def _schema(scan: Any) -> Any:
 
     found = bare(schema_to_pyarrow(scan.projection(), include_field_ids=False))
     return pa.schema([pa.field(each.name, plain_type(each.type)) for each in found])
+
+
+def _dated(scan: Any, tasks: Sequence[Any], schema: Any) -> dict[str, str]:
+    """Return the columns that files are partitioned by as they are, and that new data does not repeat, with the reason."""
+    values: dict[int, list[object]] = {}
+    for task in tasks:
+        spec = scan.table_metadata.specs().get(task.file.spec_id)
+        for k, part in enumerate(spec.fields if spec is not None else ()):
+            if str(part.transform) == "identity":
+                values.setdefault(part.source_id, []).append(task.file.partition[k])
+    told = {each.name: (schema.field(each.name).type, values.get(each.field_id)) for each in scan.projection().fields}
+    return dated_columns({name: (kind, some) for name, (kind, some) in told.items() if some is not None}, OF_TABLES)
 
 
 def _names(scan: Any, inventory: Inventory, files: dict[str, Any]) -> tuple[dict[str, str] | None, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class LiveRows:
     """By file: what each column of the table is called there; None where all have their own names."""
     deleted: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
     """By file and row group: the rows that are deleted, int64 (n,), rising, counted from the first of the row group."""
+    dated: Mapping[str, str] = field(default_factory=dict)
+    """Columns by which the table is partitioned and that new data does not repeat, where files hold them, with the reason."""
 
     @cached_property
     def groups(self) -> Groups:
@@ -91,6 +94,14 @@ class LiveRows:
         names = self.names[0] if self.names else None
         now = {} if names is None else {stored: name for name, stored in names.items()}
         return tuple(now.get(name, name) for name in self.stored.partition_names)
+
+    @cached_property
+    def aside(self) -> dict[str, str]:
+        """Columns that are no features unless asked for, by the names of now: what files note, and partitions for dates."""
+        names = next((names for names in self.names if names is not None), {})
+        stored = self.stored.aside
+        found = {name: stored[called] for name in self.schema.names if (called := names.get(name, name)) in stored}
+        return {**aside_of(noted(self.schema)), **found, **self.dated}
 
     @property
     def uri(self) -> str:
