@@ -12,7 +12,7 @@ from streamsgd.data.dataset import INT96_UNIT
 from streamsgd.data.files import FileRef
 from streamsgd.data.filesystems import first_line
 from streamsgd.data.folders import partition_columns
-from streamsgd.data.normalise import aside_of, noted
+from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.schemas import Unified, bare, column_problem
 from streamsgd.data.source import BaseSource, Groups, Part
 from streamsgd.errors import DataError

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.compute.local_files import whole_file
+from streamsgd.data.exact_types import row_type
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,9 +175,7 @@ class Runs:
 
 def schema_of_runs(schema: Any) -> Any:
     """Return a schema without dictionaries: those of several batches would differ."""
-    return pa.schema(
-        [f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema.remove_metadata()]
-    )
+    return pa.schema([each.with_type(row_type(each.type)) for each in schema.remove_metadata()])
 
 
 class RunWriter:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from streamsgd.compute.context import usual_threads
+from streamsgd.data.exact_types import exact_schema
+from streamsgd.data.notes import passing_on
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.errors import BudgetError
@@ -78,22 +80,34 @@ class ShuffleLayout:
         return int(DISK_COPIES * self.bytes) + (8 << 20)
 
 
-def layout_of(dataset: Dataset, columns: Sequence[str], seed: int, *, stored: bool = False) -> ShuffleLayout:
-    """Return what a shuffle of some columns of a data set writes; with `stored`, if it can be, in the types of its files."""
+def layout_of(dataset: Dataset, columns: Sequence[str], seed: int, *, as_data: bool = False) -> ShuffleLayout:
+    """Return what a shuffle of some columns of a data set writes.
+
+    With `as_data` they are for others to read: of the types of the files where these are alike, and they say which columns are
+    no features. Where types of files do not say by themselves that one holds all values, those are read.
+
+    Raises
+    ------
+    NoOneTypeError
+        No type holds the values of a column of all files.
+
+    """
     inventory: Any = getattr(dataset.source, "inventory", None)
-    stored = stored and inventory is not None and len(inventory.file_schemas) == 1 and not dataset.types
+    stored = as_data and inventory is not None and len(inventory.file_schemas) == 1 and not dataset.types
     fields = [dataset.schema.field(name) for name in columns]
     if stored:
         there = inventory.file_schemas[0]
         fields = [there.field(f.name) if f.name in there.names and f.name not in dataset.partition_names else f for f in fields]
+    schema = exact_schema(dataset, pa.schema(fields), stored=stored)
+    schema = passing_on(schema, dataset.aside) if as_data else schema
     widths = group_widths(dataset, columns) + 8.0
     total = int(float(dataset.rows @ widths))
     rows = dataset.n_rows
     per_group = max(LEAST_ROWS, min(MOST_ROWS, int(GROUP_BYTES * rows / max(1, total))))
-    digest = hashlib.sha256(f"{VERSION} {seed} {stored} {dataset.fingerprint} {pa.schema(fields)}".encode())
+    digest = hashlib.sha256(f"{VERSION} {seed} {stored} {dataset.fingerprint} {schema}".encode())
     digest.update(dataset.file.tobytes() + dataset.index.tobytes() + dataset.rows.tobytes())
     return ShuffleLayout(
-        pa.schema(fields),
+        schema,
         seed,
         rows,
         total,

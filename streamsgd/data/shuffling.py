@@ -32,6 +32,7 @@ import pyarrow as pa
 from streamsgd.compute.local_files import only_writer, whole_file
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, read_dataset, require
+from streamsgd.data.exact_types import as_exactly, no_one_type, row_type
 from streamsgd.data.filesystems import LOCAL, locate
 from streamsgd.data.open import open_data
 from streamsgd.data.parquet_files import ParquetFiles
@@ -147,7 +148,7 @@ def shuffle_data(
     names = tuple(dict.fromkeys(dataset.schema.names))
     require(dataset, names)
     folder = Path(place.path)
-    layout = layout_of(dataset, names, seed, stored=True)
+    layout = layout_of(dataset, names, seed, as_data=True)
     made = shuffle_rows(dataset, layout, folder, memory=memory, progress=progress)
     sizes = [path.stat().st_size for path in folder.glob("part-*.parquet")]
     return Shuffled(layout.rows, len(sizes), sum(sizes), not made)
@@ -260,17 +261,29 @@ def _rows(dataset: Dataset, layout: ShuffleLayout, skip: int) -> Iterator[tuple[
                 n = len(part[0])
                 drop = min(n, max(0, skip - before - at))
                 if drop < n:
-                    yield _table(part, layout).slice(drop), _keys(dataset, piece, layout.seed, at + drop, at + n)
+                    yield (
+                        _table(dataset, piece, part, layout).slice(drop),
+                        _keys(dataset, piece, layout.seed, at + drop, at + n),
+                    )
                 at += n
         before += piece.rows
 
 
-def _table(part: list[Any], layout: ShuffleLayout) -> Any:
-    """Return columns as a table of the schema without dictionaries, which runs do not hold."""
+def _table(dataset: Dataset, piece: Piece, part: list[Any], layout: ShuffleLayout) -> Any:
+    """Return columns as a table of the schema of runs, which hold no dictionaries.
+
+    Raises
+    ------
+    NoOneTypeError
+        A value would be another one.
+
+    """
     arrays = []
     for column, wanted in zip(part, layout.schema, strict=True):
-        kind = wanted.type.value_type if pa.types.is_dictionary(wanted.type) else wanted.type
-        arrays.append(column if column.type == kind else column.cast(kind))
+        try:
+            arrays.append(as_exactly(column, row_type(wanted.type)))
+        except (pa.ArrowException, ValueError) as error:
+            raise no_one_type(dataset, piece, wanted.name, column.type) from error
     return pa.table(arrays, names=layout.schema.names)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.compute.local_files import OwnFolder
 from streamsgd.compute.memory import parse_limit
+from streamsgd.data.exact_types import NoOneTypeError
 from streamsgd.data.output import local_path
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
@@ -106,14 +107,33 @@ def choose_order(settings: Settings, recipe: Loader, plan: Plan, reference: Plan
     rewrites = bool(getattr(sampler, "rewrites", False))
     if rewrites and settings.unreadable == "skip":
         raise SettingsError("--shuffle external copies all rows, and --unreadable skip leaves some out: pass --shuffle corgi")
-    layout = layout_of(recipe.dataset, recipe.columns, settings.seed) if rewrites else None
+    layout, refused = _layout(settings, recipe) if rewrites else (None, "")
+    if refused:
+        sampler, rewrites = make("shuffle", "corgi"), False
     if look is None:
         return Order(sampler, None, layout)
     facts = look.to_dict(plan.chunk_rows, batch, mixed=sampler.mixes_rows and sampler.side_by_side)
     facts["shuffled_on_disk"] = rewrites
     if facts["risk"] and looks.new(sampler.__class__.__name__):
-        log.warning(_warning(facts, look, settings, layout))
+        log.warning(_warning(facts, look, settings, layout, refused))
     return Order(sampler, facts, layout)
+
+
+def _layout(settings: Settings, recipe: Loader) -> tuple[ShuffleLayout | None, str]:
+    """Return how rows are shuffled on disk; or None, and why they cannot be, where nobody asked for it.
+
+    Raises
+    ------
+    NoOneTypeError
+        They cannot be, and somebody did.
+
+    """
+    try:
+        return layout_of(recipe.dataset, recipe.columns, settings.seed), ""
+    except NoOneTypeError as error:
+        if settings.shuffle == "auto":
+            return None, str(error)
+        raise NoOneTypeError(f"{error}; or {CORGI}") from error
 
 
 def _threads(settings: Settings, recipe: Loader) -> int:
@@ -126,7 +146,7 @@ def _threads(settings: Settings, recipe: Loader) -> int:
     return max(1, spare // cost)
 
 
-def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout: ShuffleLayout | None) -> str:
+def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout: ShuffleLayout | None, refused: str) -> str:
     runs = f"{look.units:,} runs of {look.rows_per_unit:,.0f} rows"
     mixes = f"a chunk mixes {facts['units_per_chunk']:.1f} of {runs}"
     if facts["units_per_chunk"] == 1.0:
@@ -141,6 +161,8 @@ def _warning(facts: dict[str, Any], look: OrderLook, settings: Settings, layout:
             f"{found}; therefore the rows are shuffled on disk first, about {format_bytes(layout.disk_bytes)} while it lasts "
             f"({_where(settings)}); {CORGI}"
         )
+    if refused:
+        return f"{found}: the model may be much worse than of shuffled rows, and they cannot be shuffled on disk: {refused}"
     return (
         f"{found}: the model may be much worse than of shuffled rows. Pass --shuffle external, or write the rows anew once "
         f"with 'streamsgd shuffle DATA OUT', or give --memory for chunks of {look.needed():,} rows"

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import pickle
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ Moment = tuple[int, int]
 """A day since 1970, and nanoseconds of it."""
 
 
-def write_int96(path: Path, moments: list[Moment | None], *, nested: bool = False, **how: Any) -> None:
+def write_int96(path: Path, moments: Sequence[Moment | None], *, nested: bool = False, **how: Any) -> None:
     """Write any moments: as Arrow writes some of its own, and then their bytes put in their places."""
     n = len(moments)
     marks = [None if moment is None else 10**18 + DAY * k + k for k, moment in enumerate(moments)]
