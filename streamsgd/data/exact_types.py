@@ -225,7 +225,10 @@ def no_one_type(dataset: Dataset, piece: Piece, name: str, kind: Any) -> NoOneTy
     """Return the error that says that a column of a piece, of a type, does not go together with the column in other files."""
     told = getattr(dataset.source, "stored_types", None)
     here = int(dataset.file[piece.first])
-    types = told(name) if told is not None and name in dataset.source.schema.names else []
+    types = list(told(name)) if told is not None and name in dataset.source.schema.names else []
+    exact = getattr(dataset.source, "exact_type", None)
+    if exact is not None:
+        types = [exact(file, name) or kind for file, kind in enumerate(types)]
     own = plain_type(types[here]) if types and types[here] is not None else plain_type(kind)
     others = [k for k, other in enumerate(types) if other is not None and plain_type(other) != own]
     other = f"{types[others[0]]} in {dataset.source.files[others[0]].name}" if others else "another elsewhere"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamsgd.data.normalise import plain_type, undictionaried
+from streamsgd.data.normalise import plain_type, refusal, undictionaried
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 
@@ -31,7 +31,7 @@ def read_ids(
     """Return the id columns of the rows of a piece that fulfil a condition."""
     fields = id_fields(dataset, int(dataset.file[piece.first]), names)
     parts = list(reader.read_stored(piece, names))
-    columns = {field.name: _joined(parts, k, field.type) for k, field in enumerate(fields)}
+    columns = {field.name: _id(dataset, piece, parts, k, field) for k, field in enumerate(fields)}
     for name in dataset.partition_names:
         if name in columns:
             columns[name] = _folder(dataset, int(dataset.file[piece.first]), name, columns[name])
@@ -41,6 +41,13 @@ def read_ids(
     parts = list(reader.read(piece, needed, Timings()))
     keep = condition.keep({name: _joined(parts, k) for k, name in enumerate(needed)}, dataset.source.where(piece))
     return {name: column.filter(pa.array(keep)) for name, column in columns.items()}
+
+
+def _id(dataset: Dataset, piece: Piece, parts: list[list[Any]], k: int, field: Any) -> Any:
+    try:
+        return _joined(parts, k, field.type)
+    except pa.ArrowInvalid as error:
+        raise refusal(field.name, dataset.source.where(piece), parts[0][k].type, field.type, error) from error
 
 
 def _folder(dataset: Dataset, file: int, name: str, column: Any) -> Any:

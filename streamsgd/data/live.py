@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from streamsgd.data.normalise import delivered
 from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost
 
@@ -130,6 +131,15 @@ class LiveRows:
         """Return the names of columns in a file; of those that it has not one that no column has."""
         names = self.names[file] if self.names else None
         return list(columns) if names is None else [names.get(name, NOWHERE) for name in columns]
+
+    def exact_type(self, file: int, column: str) -> Any | None:
+        """Return the Arrow type that holds moments of 96 bits of a column in a file exactly; None of other columns.
+
+        Raises `DataError` where there is none.
+        """
+        (called,) = self.called(file, [column])
+        found = self.stored.exact_type(file, called)
+        return None if found is None else delivered(found, self.schema.field(column).type)
 
     def where(self, piece: Piece) -> str:
         """Name the file and row groups of a piece."""

@@ -217,7 +217,22 @@ def _from_stream(value: Any, what: str) -> Any:
     try:
         return pa.table(value)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"{what}, of type {type_name(value)}, is no table that Arrow can read: {first_line(error)}") from error
+        whole = f"{what}, of type {type_name(value)}, is no table that Arrow can read: {first_line(error)}"
+        raise DataError(_of_polars(value, what) or whole) from error
+
+
+def _of_polars(value: Any, what: str) -> str:
+    """Return which columns of a frame of Polars Arrow has no type for, and what to do about it, or ''."""
+    if type(value).__module__.partition(".")[0] != "polars" or not hasattr(value, "get_columns"):
+        return ""
+    strange = []
+    for column in value.get_columns():
+        try:
+            pa.table(column.to_frame())
+        except (pa.ArrowException, TypeError, ValueError):
+            strange.append(column)
+    told = ", ".join(f"{column.name!r} ({column.dtype})" for column in strange)
+    return f"{what} has columns of types that Arrow does not know: {told}; cast or drop them first" if strange else ""
 
 
 def strange_to_arrow(schema: Any) -> tuple[str, Any] | None:

@@ -121,6 +121,34 @@ def test_columns_of_several_units_and_others_come_side_by_side(model: Model, tmp
     assert pq.read_table(out).select(["s", "t", "u"]).equals(table.select(["s", "t", "u"]))
 
 
+@pytest.mark.parametrize(("moments", "unit"), [([(0, 1000 * k) for k in range(30)], "us"), ([(0, k) for k in range(30)], "ns")])
+def test_a_table_of_delta_has_them_too(moments: list[Moment], unit: str, model: Model, tmp_path: Path) -> None:
+    """As Spark writes them."""
+    deltalake = pytest.importorskip("deltalake")
+    told = pa.table({"x": np.zeros(30), "t": pa.array([0] * 30, pa.timestamp("us", "UTC")), "y": np.zeros(30)})
+    deltalake.write_deltalake(str(tmp_path / "lake"), told)
+    (file,) = (tmp_path / "lake").glob("*.parquet")
+    write_int96(file, moments)
+    streamsgd.predict(model, tmp_path / "lake", tmp_path / "out", id=["t"], executor="inline", memory="1GB")
+    (found,) = [pq.read_table(path)["t"] for path in (tmp_path / "out").rglob("*.parquet")]
+    assert found.type == pa.timestamp(unit, "UTC")
+    assert found.cast(pa.int64()).to_pylist() == list(range(30))
+    trained = streamsgd.train(tmp_path / "lake", "y", categorical=["t"], executor="inline", memory="1GB", epochs=1)
+    assert {len(column.values) for column in trained.encoding.categories if column.column == "t"} == {30}
+
+
+def test_shuffled_rows_are_the_same_moments(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_int96(tmp_path / "in" / "a.parquet", [(2_932_896, 0), None, (0, 1000)])
+    write_int96(tmp_path / "in" / "b.parquet", [(0, k) for k in range(5)])
+    streamsgd.shuffle(tmp_path / "in" / "b.parquet", tmp_path / "b", memory="1GB")
+    assert sorted(pq.read_table(tmp_path / "b")["t"].cast(pa.int64()).to_pylist()) == [0, 1, 2, 3, 4]
+    with pytest.raises(DataError, match=r"b\.parquet.*'t' is of type .*ns.* there and .*us.* in a\.parquet"):
+        streamsgd.shuffle(tmp_path / "in", tmp_path / "both", memory="1GB")
+    streamsgd.shuffle(tmp_path / "in" / "a.parquet", tmp_path / "a", memory="1GB")
+    assert pq.read_table(tmp_path / "a")["t"].type == pa.timestamp("us")
+
+
 def test_what_was_found_travels_to_workers_and_not_to_other_groups(tmp_path: Path) -> None:
     write_int96(tmp_path / "a.parquet", [(0, 0)] * 5 + [(0, 1)] * 5, row_group_size=5)
     source: Any = open_whole(tmp_path / "a.parquet").source

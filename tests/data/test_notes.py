@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import streamsgd
 from streamsgd.data.notes import FILE_ASIDE, aside_of, noted
 from streamsgd.data.open import open_whole
+from streamsgd.errors import DataError
 
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")
@@ -96,3 +97,18 @@ def test_who_names_an_index_has_it(asked: Any, tmp_path: Path) -> None:
     FRAME.to_parquet(tmp_path / "a.parquet")
     model = streamsgd.train(pl.read_parquet(tmp_path / "a.parquet"), "y", **FAST, **asked)
     assert "__index_level_0__" in model.encoding.sources
+
+
+@pytest.mark.parametrize("columns", [["v"], ["v", "l"]])
+def test_a_type_that_arrow_does_not_know_is_named_with_its_column(columns: list[str], tmp_path: Path) -> None:
+    """Of integers of 128 bits it was said that the file is damaged."""
+    frame = pl.DataFrame({"x": [1.0, 2.0], "v": [1, 2], "l": [[1], [2]], "s": ["a", "b"]})
+    kinds = {"v": pl.Int128, "l": pl.List(pl.Int128)}
+    frame = frame.with_columns(pl.col(name).cast(kinds[name]) for name in columns)
+    frame.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: column.*'v'.* of type Int128, .*polars\.Int64") as refusal:
+        open_whole(tmp_path / "a.parquet")
+    assert all(repr(name) in str(refusal.value) for name in columns)
+    assert "damaged" not in str(refusal.value)
+    with pytest.raises(DataError, match=r"'v' \(Int128\).*cast or drop"):
+        open_whole(frame)
