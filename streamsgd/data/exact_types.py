@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from streamsgd.data.int96 import has_moments
 from streamsgd.data.normalise import delivered, plain_type, undictionaried
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError
@@ -183,13 +184,11 @@ def _kinds(dataset: Dataset, name: str, *, stored: bool) -> list[Any] | None:
     told = getattr(dataset.source, "stored_types", None)
     if told is None or name not in dataset.source.schema.names or name in dataset.partition_names:
         return None
-    exact, wanted = getattr(dataset.source, "exact_type", None), dataset.schema.field(name).type
-    found = []
-    for file, kind in enumerate(told(name)):
-        own = (exact(file, name) if exact is not None else None) or kind
-        if own is not None:
-            found.append(row_type(own if stored else delivered(own, wanted)))
-    return list(dict.fromkeys(found))
+    wanted, types = dataset.schema.field(name).type, told(name)
+    found = dict.fromkeys(kind for kind in types if kind is not None)
+    if any(map(has_moments, found)) and (exact := getattr(dataset.source, "exact_type", None)) is not None:
+        found = dict.fromkeys(exact(file, name) or kind for file, kind in enumerate(types) if kind is not None)
+    return list(dict.fromkeys(row_type(kind if stored else delivered(kind, wanted)) for kind in found))
 
 
 def _fitting(dataset: Dataset, doubtful: dict[str, list[Any]], *, stored: bool) -> dict[str, Any]:

@@ -38,7 +38,7 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 def marked(schema: Any, other: Callable[[str], Any]) -> Any:
     """Return a schema, read with `INT96_UNIT`, whose fields of INT96 say so; `other` returns it as read with another unit."""
-    if not any(_has_moments(each.type) for each in schema):
+    if not any(has_moments(each.type) for each in schema):
         return schema
     others = other("s")
     fields = [
@@ -48,8 +48,9 @@ def marked(schema: Any, other: Callable[[str], Any]) -> Any:
     return pa.schema(fields, schema.metadata)
 
 
-def _has_moments(kind: Any) -> bool:
-    return pa.types.is_timestamp(kind) or any(_has_moments(kind.field(k).type) for k in range(kind.num_fields))
+def has_moments(kind: Any) -> bool:
+    """Whether values of an Arrow type are moments, or hold some."""
+    return pa.types.is_timestamp(kind) or any(has_moments(kind.field(k).type) for k in range(kind.num_fields))
 
 
 def int96_of(schema: Any) -> frozenset[str]:
