@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.time_texts import as_moments, moment_type
-from streamsgd.data.types import is_text, meaning
+from streamsgd.data.types import FAMILY, is_text, key_type, meaning
 from streamsgd.errors import DataError
 
 
@@ -70,7 +70,7 @@ def delivered(kind: Any, wanted: Any) -> Any:
     if pa.types.is_dictionary(plain) and not (is_text(plain.value_type) and is_text(values)):
         plain = plain.value_type
     here, there = meaning(plain), meaning(values)
-    if here == "missing":
+    if here == "missing" or means_other(plain, values):
         return values
     if there == "instant" and here in ("instant", "date"):
         unit = plain.unit if here == "instant" else "ms" if pa.types.is_date64(plain) else "s"
@@ -82,6 +82,22 @@ def delivered(kind: Any, wanted: Any) -> Any:
     if here != there and {here, there} <= {"number", "flag"}:
         return pa.uint8() if there == "number" else pa.bool_()
     return pa.date32() if there == "date" and here == "instant" else plain
+
+
+@lru_cache(maxsize=4096)
+def means_other(kind: Any, wanted: Any) -> bool:
+    """Whether no value of a plain type can be a value of another one."""
+    kind, wanted = (each.value_type if pa.types.is_dictionary(each) else each for each in (kind, wanted))
+    here, there = meaning(kind), meaning(wanted)
+    if here == "missing" or kind == wanted or (here, there) == ("text", "instant"):
+        return False
+    if FAMILY.get(here, here) != FAMILY.get(there, there) or here == "other":
+        return True
+    if here == there == "vector" and kind.list_size != wanted.list_size:
+        return True
+    if here == "map":
+        return means_other(key_type(kind), key_type(wanted))
+    return here in ("list", "vector") and means_other(kind.value_type, wanted.value_type)
 
 
 def _delivered_inside(plain: Any, values: Any, here: str, there: str) -> Any:
@@ -246,8 +262,25 @@ def _as_flags(array: Any, _target: Any) -> Any:
     return pc.equal(array, pa.scalar(1).cast(array.type))
 
 
+def _as_nulls(array: Any, target: Any) -> Any:
+    """Return a column without a value as one of another type.
+
+    Raises
+    ------
+    ValueError
+        It holds one.
+
+    """
+    values = pc.drop_null(array)
+    values = values.filter(pc.invert(pc.is_nan(values))) if pa.types.is_floating(array.type) else values
+    if len(values):
+        raise ValueError(f"{str(values[0])[:100]!r} is no such value")
+    return pa.nulls(len(array), target)
+
+
 _CONVERSIONS: tuple[tuple[Any, Any], ...] = (
     (lambda kind, _: pa.types.is_null(kind), lambda array, target: pa.nulls(len(array), target)),
+    (means_other, _as_nulls),
     (lambda kind, target: pa.types.is_fixed_size_list(target) and not pa.types.is_fixed_size_list(kind), _as_vectors),
     (lambda kind, target: pa.types.is_boolean(target) and not pa.types.is_boolean(kind), _as_flags),
     (lambda kind, target: pa.types.is_date(target) and pa.types.is_timestamp(kind), _as_days),

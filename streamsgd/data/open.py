@@ -12,6 +12,7 @@ from streamsgd.data.arrow_datasets import dataset_of_arrow, is_arrow_dataset
 from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.delta import dataset_of_delta, is_delta
+from streamsgd.data.empty import settled
 from streamsgd.data.files import TableFolderError
 from streamsgd.data.filesystems import locate
 from streamsgd.data.iceberg import dataset_of_iceberg, is_iceberg
@@ -110,7 +111,7 @@ def open_whole(data: Any, progress: Callable[[int, int], None] | None = None) ->
         It cannot be opened, or is files and not all of them are Parquet.
 
     """
-    return opener_of(data).open(data, progress)
+    return settled(opener_of(data).open(data, progress))
 
 
 def open_data(
@@ -145,7 +146,7 @@ def open_data(
 
     """
     opener = opener_of(data)
-    dataset = opener.open(data, progress)
+    dataset = settled(opener.open(data, progress))
     if not dataset.n_rows and not empty:
         n_files, n_groups = counted(dataset.n_files, "file"), counted(dataset.n_row_groups, "row group")
         raise DataError(f"{opener.name or data}: no row at all in {n_files} with {n_groups}")

@@ -216,12 +216,13 @@ class PieceReader:
 
         """
         file = int(self.dataset.file[piece.first])
-        there = frozenset(self.dataset.physical_schema(file).names) - frozenset(self.dataset.partition_names)
+        own = self.dataset.physical_schema(file)
+        there = frozenset(own.names) - frozenset(self.dataset.partition_names)
         stored = [name for name in names if name in there]
         if not stored:
             yield [self._constant(file, name, piece.rows) for name in names]
             return
-        as_dictionaries = [name for name in stored if name in texts and is_text(self.dataset.schema.field(name).type)]
+        as_dictionaries = [name for name in stored if name in texts and is_text(own.field(name).type)]
         source = self._parts(piece, stored, as_dictionaries, spent)
         while True:
             began = time.perf_counter()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
 from streamsgd.data.parquet import Footers, PieceReader, where
 from streamsgd.data.pruning import prune
@@ -91,6 +93,18 @@ class ParquetFiles:
     def retyped(self, types: Mapping[str, Any]) -> ParquetFiles:
         """Return the same files with columns of folders read as other types."""
         return ParquetFiles(self.inventory.retyped(types))
+
+    @property
+    def conflicts(self) -> Mapping[str, Any]:
+        """Columns about whose type files disagree."""
+        return self.inventory.conflicts
+
+    def settled(self, types: Mapping[str, Any]) -> ParquetFiles:
+        """Return the same files with columns that are of one of these types in all that hold values of them."""
+        found = self.inventory
+        fields = [each.with_type(types.get(each.name, each.type)) for each in found.schema]
+        conflicts = {name: conflict for name, conflict in found.conflicts.items() if name not in types}
+        return ParquetFiles(replace(found, schema=pa.schema(fields), conflicts=conflicts))
 
     def stored_types(self, column: str) -> list[Any]:
         """Return the Arrow type of a column in each file, None where it is not; of folders, one that holds their names."""

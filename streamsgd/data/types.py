@@ -163,7 +163,7 @@ def column_type(name: str, kind: Any) -> ColumnType:
     """Return the logical type of a column that Arrow holds as this type."""
     values = kind.value_type if pa.types.is_dictionary(kind) else kind
     means = meaning(values)
-    inner = {"list": lambda: values.value_type, "vector": lambda: values.value_type, "map": lambda: _key_type(values)}
+    inner = {"list": lambda: values.value_type, "vector": lambda: values.value_type, "map": lambda: key_type(values)}
     return ColumnType(
         name,
         means,
@@ -181,7 +181,8 @@ def meaning(kind: Any) -> Meaning:
     return next((means for means, test in _MEANINGS if test(kind)), "other")
 
 
-def _key_type(kind: Any) -> Any:
+def key_type(kind: Any) -> Any:
+    """Return the type of the keys of a map, or of a list of pairs."""
     return kind.key_type if pa.types.is_map(kind) else kind.value_type.field(0).type
 
 

@@ -20,7 +20,7 @@ from streamsgd.data.types import WHAT, fits, is_text
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_float
 from streamsgd.features.calendar import TIME_PARTS, part_of
-from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, NoValuesError, Scattered
+from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered, check_has_values
 from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
 from streamsgd.features.unset import knows_all_values
@@ -238,8 +238,7 @@ class Categories(ColumnKind):
 
     def choose(self, column: Candidate, profile: Any) -> list[Any]:
         """Return the column with its values if they are few and known, else as hashed."""
-        if profile.nulls == profile.rows and (column.whole or pa.types.is_null(column.type)):
-            raise NoValuesError(column.name)
+        check_has_values(column, profile)
         known = column.settings.values and (column.whole or profile.unseen <= UNSEEN)
         free = column.whole and column.asked is None and knows_all_values(column.settings)
         shares = free and profile.many_rare and 0 < profile.n_common <= MOST_EXACT

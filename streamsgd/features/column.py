@@ -68,6 +68,20 @@ class Candidate:
     """Reads the column over all of the data, as Arrow columns one after another."""
 
 
+def check_has_values(column: Candidate, profile: Any) -> None:
+    """Refuse a column of which every row of the look is null, if all others are, too.
+
+    Raises
+    ------
+    NoValuesError
+        It holds no value.
+
+    """
+    if profile.nulls < profile.rows or (not column.whole and any(len(some) > some.null_count for some in column.scan())):
+        return
+    raise NoValuesError(column.name)
+
+
 class Number(NamedTuple):
     """One number per row of a block, and how to say its weight in units of its column."""
 

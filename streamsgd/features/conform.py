@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
+from streamsgd.data.empty import is_empty
 from streamsgd.data.time_texts import moment_type
 from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, parse_type
 from streamsgd.errors import DataError
@@ -50,7 +52,13 @@ def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others
         A column is missing, or of a type whose values are no values of training's.
 
     """
-    read = column_types(encoding, dataset.schema, "the data", nulls=nulls, folders=dataset.partition_names, where=dataset.whose)
+    read = column_types(
+        *(encoding, dataset.schema, "the data"),
+        nulls=nulls,
+        folders=dataset.partition_names,
+        where=dataset.whose,
+        is_empty=partial(is_empty, dataset),
+    )
     trained = {column.name: column for column in encoding.types}
     for name in others:
         if name in trained and name in dataset.schema.names:
@@ -67,10 +75,12 @@ def column_types(
     nulls: bool = False,
     folders: tuple[str, ...] = (),
     where: Callable[[str], str] = lambda _: "",
+    is_empty: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, Any]:
     """Return the Arrow type as which each column of an encoding is to be read from data of another schema.
 
-    `folders` names columns of folders, which are text until a type is chosen; `where` says where a column is.
+    `folders` names columns of folders, which are text until a type is chosen; `where` says where a column is, `is_empty`
+    whether it holds no value: then it is a column of nulls, whatever its type.
 
     Raises
     ------
@@ -80,7 +90,7 @@ def column_types(
     """
     trained = {column.name: column for column in encoding.types or _of_older(encoding)}
     read: dict[str, Any] = {}
-    absent = []
+    absent, empty = [], []
     for name in encoding.sources:
         before = trained.get(name)
         if name not in schema.names:
@@ -93,10 +103,15 @@ def column_types(
         if before is not None and is_text(found) and name in (encoding.moments or ()):
             found = moment_type(zoned=bool(before.zone))
         elif before is not None:
+            if name not in folders and _is_other(before, found) and is_empty(name):
+                empty.append(f"{name!r} (of type {found}, in training {before.stored})")
+                found = pa.null()
             found = arrow_type(before) if name in folders else _compared(before, found, what, where)
         read[name] = found
     if absent:
         log.warning("%s has no column %s: taken as null in every row", what, ", ".join(map(repr, absent)))
+    if empty:
+        log.warning("%s: no value in column %s: taken as null in every row", what, ", ".join(empty))
     check_columns(encoding, pa.schema(read.items()), what)
     return read
 
@@ -112,6 +127,14 @@ def _of_older(encoding: Encoding) -> list[ColumnType]:
     }
     types = {name: parse_type(text) for name, text in named.items()}
     return [column_type(name, kind) for name, kind in types.items() if kind is not None]
+
+
+def _is_other(trained: ColumnType, kind: Any) -> bool:
+    """Whether no value of this type is one of training's type."""
+    found = column_type(trained.name, kind)
+    other = found.family != trained.family or not _same_inside(trained, found)
+    other |= found.means == trained.means and found.size != trained.size
+    return found.means != "missing" and (other or bool(trained.zone) != bool(found.zone))
 
 
 def _compared(trained: ColumnType, kind: Any, what: str, where: Callable[[str], str]) -> Any:

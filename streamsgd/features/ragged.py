@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from streamsgd.data.types import WHAT, fits
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_double, elements
-from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered
+from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered, check_has_values
 from streamsgd.features.frequent import frequent_values, frequent_words
 from streamsgd.features.hashing import NULL, Hashed, hash_values, name_seed
 from streamsgd.features.texts import prepare_texts
@@ -219,6 +219,7 @@ class Lists(ColumnKind):
 
     def choose(self, column: Candidate, profile: Any) -> list[Any]:
         """Return the column with how many entries there are."""
+        check_has_values(column, profile)
         distinct = profile.n_values if column.whole else profile.distinct
         mean = profile.entries / max(1, profile.rows)
         return [RaggedColumn(column.name, str(column.type), self.name, distinct=distinct, mean_entries=mean)]
@@ -263,6 +264,7 @@ class Texts(Lists):
         """Return the column if it is asked to be text, or its values are sentences, and count the words of some."""
         if column.asked != self.name and not profile.is_prose:
             return []
+        check_has_values(column, profile)
         return [_with_words(column, profile)]
 
 

@@ -64,11 +64,7 @@ def choose(settings: Settings, schema: Any, kinds: Kinds | None = None, aside: M
     names = list(schema.names)
     for name in filter(None, (settings.target, settings.weight)):
         check_known(name, names)
-    ids = expand(settings.id, names)
-    taken = {settings.target, settings.weight, *ids}
-    chosen = expand(settings.features, names) if settings.features else names
-    excluded = set(expand(settings.exclude, names)) | (set(aside or {}) - _named(settings, names))
-    features = tuple(name for name in chosen if name not in taken | excluded)
+    ids, features = _ids_and_features(settings, names, aside or {})
     both = [name for name in features if name in {settings.target, settings.weight}]
     if both:
         raise SettingsError(f"column {both[0]!r} is both a feature and the target or weight")
@@ -79,6 +75,23 @@ def choose(settings: Settings, schema: Any, kinds: Kinds | None = None, aside: M
     return Roles(
         settings.target, settings.weight, features, ids, choose_kinds(kinds, asked, features, schema), asked, kinds.own
     )
+
+
+def _ids_and_features(
+    settings: Settings, names: Sequence[str], aside: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    ids = expand(settings.id, names)
+    taken = {settings.target, settings.weight, *ids}
+    chosen = expand(settings.features, names) if settings.features else names
+    excluded = set(expand(settings.exclude, names)) | (set(aside) - _named(settings, names))
+    return ids, tuple(name for name in chosen if name not in taken | excluded)
+
+
+def of_no_kind(settings: Settings, schema: Any, aside: Mapping[str, str]) -> list[str]:
+    """Return the columns that would be features and that no kind takes by their type."""
+    kinds = kinds_of(settings).everywhere
+    _, features = _ids_and_features(settings, list(schema.names), aside)
+    return [name for name in features if not any(kind.accepts(schema.field(name).type, None) for kind in kinds)]
 
 
 def _named(settings: Settings, names: Sequence[str]) -> set[str]:

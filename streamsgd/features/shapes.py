@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.dataset import require
+from streamsgd.data.empty import is_empty
 from streamsgd.data.normalise import undictionaried
 from streamsgd.data.time_texts import says_moments
 from streamsgd.data.types import is_bytes, is_number_list, is_text
 from streamsgd.errors import DataError
-from streamsgd.features.roles import Roles, choose
+from streamsgd.features.roles import Roles, choose, of_no_kind
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
@@ -43,7 +44,8 @@ def choose_roles(look: Sample, *, moments: bool = True) -> tuple[Dataset, Roles]
         As `roles.choose`; or lists of numbers are of several lengths, and nobody said that each number is a category.
 
     """
-    dataset, settings = look.dataset, look.settings
+    settings = look.settings
+    dataset = _without_empty(look)
     roles = choose(settings, dataset.schema, aside=dataset.aside)
     # Whose types disagree cannot be looked at; what some files lack is for who checks all that is read.
     require(dataset, roles.features, nulls=roles.features)
@@ -51,7 +53,7 @@ def choose_roles(look: Sample, *, moments: bool = True) -> tuple[Dataset, Roles]
     if left_out and not settings.features:
         told = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
         log.warning("not taken as features unless --features names them: %s", told)
-    dataset = with_moments(look, roles) if moments else dataset
+    dataset = with_moments(look, dataset, roles) if moments else dataset
     roles = choose(settings, dataset.schema, aside=dataset.aside)
     kinds = {name: dataset.schema.field(name).type for name in roles.features}
     lists = [name for name, kind in kinds.items() if is_number_list(kind) and roles.asked.get(name) != "category"]
@@ -61,9 +63,16 @@ def choose_roles(look: Sample, *, moments: bool = True) -> tuple[Dataset, Roles]
     return dataset, choose(settings, dataset.schema, aside=dataset.aside)
 
 
-def with_moments(look: Sample, roles: Roles) -> Dataset:
+def _without_empty(look: Sample) -> Dataset:
+    """Return the data with columns that are of no use by their type, and hold no value, as columns of nulls."""
+    dataset = look.dataset
+    names = of_no_kind(look.settings, dataset.schema, dataset.aside)
+    return dataset.retyped({name: pa.null() for name in names if not dataset.problem(name) and is_empty(dataset, name)})
+
+
+def with_moments(look: Sample, dataset: Dataset, roles: Roles) -> Dataset:
     """Return the data with texts that say moments, and hardly ever come back, as moments; say so of each."""
-    dataset, (first, *_) = look.dataset, [*look.sample(roles.features), None]
+    first, *_ = [*look.sample(roles.features), None]
     free = [name for name in roles.features if name not in {*roles.asked, *look.filter_columns}]
     texts = tuple(name for name in free if _is_string(dataset.schema.field(name).type) and not roles.own)
     if first is None or not texts:

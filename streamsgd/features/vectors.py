@@ -10,6 +10,7 @@ import numpy as np
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_float, nth_item
+from streamsgd.features.column import NoValuesError
 from streamsgd.features.moments import farthest
 from streamsgd.features.numbers import NumberProfile, Numbers, number_columns
 
@@ -65,6 +66,8 @@ class Vectors(Numbers):
                 f"numbers of the lists {column.name!r} and the column {both[0]!r} would have one name; rename one, or leave "
                 f"it out with --exclude '{both[0]}'"
             )
+        if not any(item.raw.n for item in profile.items) and not _holds_numbers(column):
+            raise NoValuesError(column.name)
         items = enumerate(zip(names, profile.items, strict=True))
         return [config for k, (name, seen) in items for config in number_columns(column, name, k, seen)]
 
@@ -83,3 +86,9 @@ class Vectors(Numbers):
         """Say how many items there are, and how far out their values."""
         off = max((farthest(item.raw) for item in profile.items), default=0.0)
         return f"{len(profile.items):,} numbers; the farthest value is {off:.1f} deviations off"
+
+
+def _holds_numbers(column: Candidate) -> bool:
+    """Whether any vector of the whole column holds a number."""
+    items = range(column.type.list_size)
+    return any(np.isfinite(np.asarray(as_float(nth_item(some, k)))).any() for some in column.scan() for k in items)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from streamsgd.data.empty import is_empty
 from streamsgd.data.normalise import deliver, refusal
 from streamsgd.data.streams import is_rows, table_of_rows
 from streamsgd.data.tables import as_table, table_dataset
@@ -158,7 +160,7 @@ class Model(LearnsOn, OneRow):
         data, n = table_dataset(table), table.num_rows
         block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
         nulls = self.settings.get("missing_columns") == "null"
-        kinds = column_types(self.encoding, data.schema, "the table", nulls=nulls)
+        kinds = column_types(self.encoding, data.schema, "the table", nulls=nulls, is_empty=partial(is_empty, data))
         columns = [_delivered(table, name, kinds[name]) for name in encoder.sources]
         found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
         if self.settings.get("infinite") != "missing":
