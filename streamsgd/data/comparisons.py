@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.types import is_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -45,6 +47,9 @@ class Scale(NamedTuple):
 
 def compare(operator: Any, column: Any, kind: Any, literal: Any, refuse: Refuse) -> Any:
     """Return the expression `column operator literal` for a column of an Arrow type."""
+    column, kind = _comparable(column, kind)
+    if pa.types.is_null(kind):
+        return column.cast(pa.bool_())
     found = position(kind, literal, refuse)
     if not isinstance(found, Fraction):
         return operator(column, pc.scalar(found))
@@ -61,6 +66,9 @@ def compare(operator: Any, column: Any, kind: Any, literal: Any, refuse: Refuse)
 
 def is_in(column: Any, kind: Any, literals: Sequence[Any], refuses: Sequence[Refuse]) -> Any:
     """Return the expression of whether a column's value is one of some literals; false where it is null."""
+    column, kind = _comparable(column, kind)
+    if pa.types.is_null(kind):
+        return column.is_valid()
     scalars = []
     for literal, refuse in zip(literals, refuses, strict=True):
         found = position(kind, literal, refuse)
@@ -73,6 +81,11 @@ def is_in(column: Any, kind: Any, literals: Sequence[Any], refuses: Sequence[Ref
         if found.as_py() == 0 and pa.types.is_floating(found.type):
             scalars.append(pa.scalar(-found.as_py(), found.type))  # Arrow tells 0 from -0 there
     return column.isin(pa.array([scalar.as_py() for scalar in scalars], scalars[0].type) if scalars else pa.array([], kind))
+
+
+def _comparable(column: Any, kind: Any) -> tuple[Any, Any]:
+    """Return bytes of a fixed size as others: Arrow compares those of one size only."""
+    return (column.cast(pa.large_binary()), pa.large_binary()) if pa.types.is_fixed_size_binary(kind) else (column, kind)
 
 
 def scale_of(kind: Any) -> Scale:
@@ -119,6 +132,8 @@ def is_number(kind: Any) -> bool:
 def _text(kind: Any, literal: str, refuse: Refuse) -> Any:
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return _moment(kind, literal, refuse)
+    if is_bytes(kind):
+        return pa.scalar(literal.encode(), pa.large_binary() if pa.types.is_large_binary(kind) else pa.binary())
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return pa.scalar(literal) if any(test(kind) for test in texts) else refuse(f"cannot be compared with {kind}")
 
@@ -147,6 +162,8 @@ def _moment(kind: Any, literal: str, refuse: Refuse) -> Any:
 def in_common(left: Any, left_kind: Any, right: Any, right_kind: Any) -> tuple[Any, Any]:
     """Return two columns in a type that holds the values of both, where Arrow's own choice does not."""
     kinds = (left_kind, right_kind)
+    if any(map(pa.types.is_null, kinds)):  # nothing is compared: null in every row
+        return left.cast(pa.bool_()) if pa.types.is_null(left_kind) else left.is_valid(), pc.scalar(pa.scalar(None, pa.bool_()))
     if all(map(pa.types.is_integer, kinds)) and len(set(map(pa.types.is_unsigned_integer, kinds))) > 1:
         return left.cast(pa.decimal128(20, 0)), right.cast(pa.decimal128(20, 0))
     if all(map(is_number, kinds)) and any(map(pa.types.is_floating, kinds)) and left_kind != right_kind:

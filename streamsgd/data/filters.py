@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import partial
 from operator import and_, eq, ge, gt, le, lt, ne, or_
@@ -34,6 +35,9 @@ ALLOWED = (
 )
 
 LONGEST = 100_000  # characters
+
+MOST_DIGITS = 76
+"""Of a decimal of Arrow's."""
 
 _TOKEN = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`([^`]+)`")
 
@@ -99,7 +103,7 @@ def parse_filter(text: str, schema: Any, word: str = "filter") -> Any:
     """
     tree, parser = _parse(text, schema, word)
     try:
-        expression = parser.build(tree)
+        expression = parser.condition(tree)
         kind = parser.type(expression)
     except RecursionError:
         raise SettingsError(f"{word} {text[:60]!r}...: is nested too deeply; simplify it") from None
@@ -160,6 +164,11 @@ class _Parser:
         rule = _RULES.get(type(node))
         return rule(self, node) if rule else self.refuse(node, "is not allowed")
 
+    def condition(self, node: ast.expr) -> Any:
+        """Return what stands where a condition is wanted: a column without a type is null there."""
+        value = self.build(node)
+        return value.cast(pa.bool_()) if isinstance(node, ast.Name) and pa.types.is_null(self.type(value)) else value
+
     def refuse(self, node: ast.expr, why: str) -> NoReturn:
         piece = ast.get_source_segment(self.plain, node) or ""
         for name, original in self.quoted.items():
@@ -197,7 +206,7 @@ def _constant(parser: _Parser, node: ast.expr) -> Any:
 
 
 def _boolean(parser: _Parser, node: ast.BoolOp) -> Any:
-    return _balanced(and_ if isinstance(node.op, ast.And) else or_, [parser.build(v) for v in node.values])
+    return _balanced(and_ if isinstance(node.op, ast.And) else or_, [parser.condition(v) for v in node.values])
 
 
 def _balanced(join: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
@@ -212,9 +221,10 @@ def _unary(parser: _Parser, node: ast.UnaryOp) -> Any:
     if _is_literal(node):
         return _constant(parser, node)
     if isinstance(node.op, ast.Not):
-        return ~replace(parser, negated=True).build(node.operand)
+        return ~replace(parser, negated=True).condition(node.operand)
     if isinstance(node.op, ast.USub):
-        return pc.scalar(pa.scalar(0, pa.int64())) - _number(parser, node.operand)
+        value = _number(parser, node.operand)
+        return pc.scalar(_zero(parser.type(value))) - value
     return parser.build(node.operand) if isinstance(node.op, ast.UAdd) else parser.refuse(node, "is not allowed")
 
 
@@ -223,7 +233,7 @@ def _arithmetic(parser: _Parser, node: ast.BinOp) -> Any:
     if rule is None:
         hint = {ast.BitAnd: " (write and)", ast.BitOr: " (write or)"}.get(type(node.op), "")
         parser.refuse(node, "is not allowed" + hint)
-    left, right = _number(parser, node.left), _number(parser, node.right)
+    left, right = _operands(parser, node, rule)
     if isinstance(node.op, ast.Mod):
         if not _is_literal(node.right) or _value(node.right) == 0:
             parser.refuse(node.right, "after % must be a number other than 0")
@@ -231,13 +241,47 @@ def _arithmetic(parser: _Parser, node: ast.BinOp) -> Any:
     return rule(left, right)
 
 
+def _operands(parser: _Parser, node: ast.BinOp, rule: Callable[[Any, Any], Any]) -> list[Any]:
+    """Return both sides, whole numbers beside decimals as those: Arrow would take 19 digits for each."""
+    sides = [node.left, node.right]
+    values = [_number(parser, side) for side in sides]
+    if not any(pa.types.is_decimal(parser.type(value)) for value in values):
+        return values
+    values = [_as_decimal(side) if _is_whole(side) else value for side, value in zip(sides, values, strict=True)]
+    try:
+        parser.type(rule(*values))
+    except ARROW_ERRORS:
+        parser.refuse(
+            node,
+            f"needs more than the {MOST_DIGITS} digits of decimals: divide a column by 1, which calculates in floating point",
+        )
+    return values
+
+
+def _is_whole(node: ast.expr) -> bool:
+    return _is_literal(node) and type(_value(node)) is int
+
+
+def _as_decimal(node: ast.expr) -> Any:
+    value = Decimal(_value(node))
+    return pc.scalar(pa.scalar(value, pa.decimal128(len(value.as_tuple().digits), 0)))
+
+
+def _zero(kind: Any) -> Any:
+    return pa.scalar(Decimal(0), pa.decimal128(1, 0)) if pa.types.is_decimal(kind) else pa.scalar(0, pa.int64())
+
+
 def _number(parser: _Parser, node: ast.expr) -> Any:
-    """Return an operand in 64 bits: Arrow calculates in the narrowest type, where int8 * 100 overflows."""
+    """Return an operand in 64 bits, or more: Arrow calculates in the narrowest type, where int8 * 100 overflows."""
     value = parser.build(node)
     kind = parser.type(value)
+    if pa.types.is_null(kind):
+        return value.cast(pa.float64())
+    if pa.types.is_decimal(kind):
+        return value.cast(pa.decimal256(kind.precision, kind.scale))
     if not is_number(kind):
         parser.refuse(node, f"is {kind}, with which one cannot calculate")
-    if _is_literal(node) or pa.types.is_decimal(kind) or kind == pa.uint64():
+    if _is_literal(node) or kind == pa.uint64():
         return value
     return value.cast(pa.float64() if pa.types.is_floating(kind) else pa.int64())
 

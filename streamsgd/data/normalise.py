@@ -6,6 +6,7 @@ storage; dates beside timestamps become timestamps. No value changes: what would
 
 from __future__ import annotations
 
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -256,10 +257,14 @@ def _as_days(array: Any, target: Any) -> Any:
 
 
 def _as_flags(array: Any, _target: Any) -> Any:
-    wrong = pc.invert(pc.is_in(pc.drop_null(array), value_set=pa.array([0, 1]).cast(array.type)))
+    if pa.types.is_floating(array.type):  # NaN is no value
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+    wide = array.cast(pa.decimal256(76, array.type.scale)) if pa.types.is_decimal(array.type) else array
+    zero, one = pa.array([Decimal(0), Decimal(1)] if wide is not array else [0, 1]).cast(wide.type)
+    wrong = pc.invert(pc.is_in(pc.drop_null(wide), value_set=pa.array([zero, one])))
     if wrong.true_count:
         raise ValueError(f"the number {pc.drop_null(array).filter(wrong)[0]} is no boolean")
-    return pc.equal(array, pa.scalar(1).cast(array.type))
+    return pc.equal(wide, one)
 
 
 def _as_nulls(array: Any, target: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from streamsgd.data.normalise import plain_type
-from streamsgd.data.types import is_text
+from streamsgd.data.types import is_bytes, is_text
 
 
 class Conflict(NamedTuple):
@@ -139,10 +139,15 @@ def _maps(a: Any, b: Any) -> Any:
 
 
 def _text(a: Any, b: Any) -> Any:
-    if all(t in (pa.string(), pa.large_string(), pa.string_view()) for t in (a, b)):
-        return pa.large_string()
-    both = all(t in (pa.binary(), pa.large_binary(), pa.binary_view()) for t in (a, b))
-    return pa.large_binary() if both else None
+    if not (is_text(a) and is_text(b)):
+        return None
+    return pa.large_binary() if is_bytes(a) or is_bytes(b) else pa.large_string()
+
+
+def _flags(a: Any, b: Any) -> Any:
+    """Return the numbers beside flags, which are 0 and 1."""
+    numbers = pa.types.is_integer(b) or pa.types.is_floating(b) or pa.types.is_decimal(b)
+    return b if pa.types.is_boolean(a) and numbers else None
 
 
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
@@ -157,8 +162,11 @@ def _integers(a: Any, b: Any) -> Any:
     if unsigned == (True, True):
         return _UNSIGNED[max(a.bit_width, b.bit_width)]
     widths = [t.bit_width * (2 if u else 1) for t, u in zip((a, b), unsigned, strict=True)]
-    return _SIGNED.get(max(widths))
+    return _SIGNED.get(max(widths), ALL_INTEGERS)
 
+
+ALL_INTEGERS = pa.decimal128(20, 0)
+"""Holds integers of 64 bits with a sign and without."""
 
 _FLOATS = {16: pa.float16(), 32: pa.float32(), 64: pa.float64()}
 
@@ -175,7 +183,7 @@ def _decimals(a: Any, b: Any) -> Any:
     if not pa.types.is_decimal(a) or not (pa.types.is_decimal(b) or pa.types.is_integer(b)):
         return None
     if pa.types.is_integer(b):
-        return pa.float64()
+        return a if a == ALL_INTEGERS else pa.float64()
     scale = max(a.scale, b.scale)
     precision = max(a.precision - a.scale, b.precision - b.scale) + scale
     if precision > 76:
@@ -190,6 +198,9 @@ def _times(a: Any, b: Any) -> Any:
         return pa.timestamp(_finer("ms" if pa.types.is_date64(a) else "s", b.unit))
     if pa.types.is_duration(a) and pa.types.is_duration(b):
         return pa.duration(_finer(a.unit, b.unit))
+    if pa.types.is_time(a) and pa.types.is_time(b):
+        unit = _finer(a.unit, b.unit)
+        return pa.time64(unit) if unit in ("us", "ns") else pa.time32(unit)
     if not (pa.types.is_timestamp(a) and pa.types.is_timestamp(b)) or (a.tz is None) != (b.tz is None):
         return None
     return pa.timestamp(_finer(a.unit, b.unit), a.tz if a.tz == b.tz else "UTC")
@@ -199,4 +210,4 @@ def _finer(a: str, b: str) -> str:
     return max(a, b, key=_UNITS.index)
 
 
-_RULES = (_same, _dictionary, _text, _integers, _floats, _decimals, _times, _lists, _maps)
+_RULES = (_same, _dictionary, _text, _flags, _integers, _floats, _decimals, _times, _lists, _maps)

@@ -204,16 +204,23 @@ WIDENINGS = [
     (pa.timestamp("us", "UTC"), pa.timestamp("ms", "UTC"), pa.timestamp("us", "UTC")),
     (pa.timestamp("us", "Asia/Tokyo"), pa.timestamp("us", "Europe/Paris"), pa.timestamp("us", "UTC")),
     (pa.duration("s"), pa.duration("ms"), pa.duration("ms")),
+    (pa.time32("s"), pa.time32("ms"), pa.time32("ms")),
+    (pa.time32("ms"), pa.time64("us"), pa.time64("us")),
+    (pa.int64(), pa.uint64(), pa.decimal128(20, 0)),
+    (pa.bool_(), pa.int8(), pa.int8()),
+    (pa.bool_(), pa.float64(), pa.float64()),
+    (pa.string(), pa.binary(), pa.large_binary()),
+    (pa.large_string(), pa.binary(4), pa.large_binary()),
+    (pa.binary(3), pa.binary(4), pa.large_binary()),
 ]
 CONFLICTS = [
-    (pa.int64(), pa.uint64()),
     (pa.int64(), pa.string()),
-    (pa.bool_(), pa.int8()),
+    (pa.bool_(), pa.string()),
+    (pa.time32("s"), pa.int32()),
     (pa.float64(), pa.string()),
     (pa.timestamp("us"), pa.timestamp("us", "UTC")),
     (pa.timestamp("us"), pa.int64()),
     (pa.list_(pa.int64()), pa.int64()),
-    (pa.string(), pa.binary()),
 ]
 
 

@@ -186,3 +186,50 @@ def test_an_item_of_a_vector_and_a_column_of_its_name_are_both_there_or_refused(
     except DataError:
         return
     assert {(column.column, column.item) for column in columns} == {("e", 0), ("e", 1), ("e[0]", -1)}
+
+
+# --- law: one rule for files of a data set, --valid, partial_fit and scoring
+
+ONES = [k % 2 for k in range(N // 2)]
+CODES = ["ab" if k % 3 else "cd" for k in range(N // 2)]
+CLOCK = [dt.time(k % 24, 1, 2) for k in range(N // 2)]
+HELD_AS: dict[str, tuple[Any, ...]] = {
+    "flags": (
+        pa.array([one == 1 for one in ONES]),
+        *(pa.array(ONES, kind) for kind in (pa.int8(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())),
+        pa.array([decimal.Decimal(one) for one in ONES]).cast(pa.decimal128(5, 2)),
+    ),
+    "texts": (
+        *(pa.array(CODES, kind) for kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())),
+        pa.array([code.encode() for code in CODES], pa.binary(2)),
+        pa.array(CODES).dictionary_encode(),
+    ),
+    "times": tuple(pa.array(CLOCK, kind) for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"))),
+}
+PAIRS_OF_TYPES = [(what, a, b) for what, held in HELD_AS.items() for a in range(len(held)) for b in range(len(held)) if a != b]
+
+
+@pytest.mark.parametrize(("what", "a", "b"), PAIRS_OF_TYPES, ids=str)
+def test_the_same_values_in_two_types_are_the_same_values_everywhere(what: str, a: int, b: int, tmp_path: Path) -> None:
+    first, second = HELD_AS[what][a], HELD_AS[what][b]
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "alike").mkdir()
+    mixed, alike = write_two(tmp_path / "mixed", first, second), write_two(tmp_path / "alike", first, first)
+    settings = {**PLAIN, "epochs": 1, "validation": 0.0}
+    valid = streamsgd.train(alike, "y", valid=str(mixed / "1.parquet"), **settings)
+    model = streamsgd.train(mixed, "y", filter="c is not None", **settings)
+    table = pa.table({"c": second})
+    assert np.array_equal(model.predict(table), streamsgd.train(alike, "y", **settings).predict(table))
+    assert np.array_equal(valid.predict(table), valid.predict(pa.table({"c": first})))
+    trainers = [streamsgd.Trainer("y", memory="1GB") for _ in range(2)]
+    for trainer, column in zip(trainers, (first, second), strict=True):
+        trainer.partial_fit(pa.table({"c": first, "y": Y[: N // 2]})).partial_fit(pa.table({"c": column, "y": Y[: N // 2]}))
+    assert np.array_equal(*(trainer.model.weights for trainer in trainers))
+
+
+def test_a_number_that_is_no_flag_is_a_number_beside_flags_and_refused_where_only_flags_were(tmp_path: Path) -> None:
+    flags, numbers = HELD_AS["flags"][0], pa.array([0, 1, 2] * 20, pa.int8())
+    model = streamsgd.train(write_two(tmp_path, flags, numbers), "y", **PLAIN)
+    assert model.predict(pa.table({"c": numbers}))[:2] == pytest.approx(model.predict(pa.table({"c": [False, True]})))
+    with pytest.raises(DataError, match=r"'c' .*int8.*bool.*the number 2 is no boolean"):
+        streamsgd.train(tmp_path / "0.parquet", "y", **PLAIN).predict(pa.table({"c": numbers}))
