@@ -114,6 +114,7 @@ def train(
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
         values, origins = gather(flags, config=config)
+        _check_train(dry_run=dry_run, report=report_to, folds=folds, skips=skip_if_done, code=skip_code)
         settings = settings_to_train(values, origins, folds, report_to)
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.cli.training import run_training  # noqa: PLC0415
@@ -133,6 +134,15 @@ def train(
             result = run_training("train", one_or_list(data), out, settings, reporter, callbacks=written)
             check_written(written)
     print_json(result)
+
+
+def _check_train(*, dry_run: bool, report: str | None, folds: int | None, skips: bool, code: int) -> None:
+    """Refuse options that would have no effect."""
+    if code and not skips:
+        raise SettingsError(f"--skip-code {code} is the exit code of --skip-if-done: pass that with it")
+    for flag, given in (("--report", report), ("--folds", folds)):
+        if dry_run and given is not None:
+            raise SettingsError(f"--dry-run learns nothing, so {flag} has nothing to tell of: leave one of them out")
 
 
 @cli.command(

@@ -17,7 +17,7 @@ from streamsgd.redact import hide, remember
 from streamsgd.settings.arguments import shown
 from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import Settings
-from streamsgd.settings.folds import fold_of
+from streamsgd.settings.needs import check_needs
 from streamsgd.settings.policies import POLICIES, check_policies, sentinels_of, split_kind
 from streamsgd.settings.scope import RUN_ONLY, SAMPLING
 
@@ -113,14 +113,7 @@ def _of_text(value: str, name: str) -> Any:
 
 def _check_pairs(settings: Settings) -> None:
     """Refuse settings that mean nothing together."""
-    if settings.prior != "none" and settings.method is None:
-        raise SettingsError(
-            f"--prior {settings.prior} is for sampling: use streamsgd sample, or pass --method sgld-cv; what shrinks weights "
-            "in training is --penalty"
-        )
-    shared = fold_of(settings) is not None or (settings.validation and not isinstance(settings.validation, str))
-    if settings.validation_group is not None and not shared:
-        raise SettingsError("--validation-group keeps values together in a share of the rows: pass --validation 0.1 with it")
+    check_needs(settings)
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from streamsgd.kernels.structs.block import Parts
 from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
+from streamsgd.settings.needs import is_set
 from streamsgd.settings.registry import make
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.race import RACE_ROWS
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
 
+
+log = logging.getLogger("streamsgd")
 
 RATE_WIDTH = 64
 """Columns up to which the optimizers' default rates hold."""
@@ -275,6 +279,13 @@ def task_of(settings: Settings) -> str:
     return str(task)
 
 
+def _say_alone(settings: Settings) -> None:
+    """Say which settings of lanes have no effect on one."""
+    for name in ("combine", "straggler"):
+        if is_set(settings, name):
+            log.warning("--%s %s is for several lanes, and there is one: --lanes 4 has four", name, getattr(settings, name))
+
+
 def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encoding) -> None:
     """Refuse lanes that cannot do what was asked for.
 
@@ -292,6 +303,7 @@ def check_lanes(lanes: Lanes, settings: Settings, parts: Parts, encoding: Encodi
             "--polish, which comes as near"
         )
     if lanes.number == 1:
+        _say_alone(settings)
         return
     if settings.average != "none" and lanes.combine == "average":
         raise SettingsError("--average keeps the mean of all steps, which lanes that step apart have not: pass --combine sync")

@@ -81,5 +81,8 @@ def say_unjudged(job: Job, held: int) -> None:
     settings = job.settings
     if job.recipe.held and not held:
         log.warning("--validation %r held out no row, so that nothing was judged by it", settings.validation)
-    elif settings.patience is not None and not job.recipe.held and settings.valid is None:
-        log.warning("--patience %d had no held-out rows to judge by: pass --validation 0.1", settings.patience)
+    elif not job.recipe.held and settings.valid is None:
+        for name in ("patience", "validate_every"):
+            if (given := getattr(settings, name)) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                log.warning("%s %d had no held-out rows to judge by: pass --validation 0.1", flag, given)

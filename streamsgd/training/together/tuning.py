@@ -144,6 +144,8 @@ def run_tune(
     if halving is not None and not halving > 1.0:
         raise SettingsError(f"--halving {halving:g}: one in how many goes on, above 1, e.g. 3")
     values: Mapping[str, Sequence[Any]] = grid if isinstance(grid, dict) else parse_grid(grid)
+    if draw is not None and not values:
+        raise SettingsError(f"--random {draw} draws from the values of --grid: pass some with it")
     common = {"validation": HELD, **given}
     if out is not None and common.get("checkpoint") is None:
         common["checkpoint"] = f"{out}.ckpt"
