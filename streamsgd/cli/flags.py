@@ -38,12 +38,12 @@ EVALUATED = ("weight", "bad_rows", *SCORED)
 INSPECTED = (
     *("target", "features", "exclude", "id", "filter", "task", "classes", "seed", "precision"),
     *("categorical", "text", "ngrams", "column_kind", "time_parts", "cross", "bits", "scale", "transform", "missing"),
-    *("batch_size", "memory", "chunk_rows", "threads", "io_timeout"),
+    *("batch_size", "memory", "chunk_rows", "threads", "io_timeout", "unreadable"),
 )
 
 MEASURED = (
     *INSPECTED,
-    *("weight", "loss", "optimizer", "shuffle", "values", "missing_columns", "infinite", "bad_rows", "unreadable"),
+    *("weight", "loss", "optimizer", "shuffle", "values", "missing_columns", "infinite", "bad_rows"),
     *("time_limit", "lanes", "workers", "scheduler", "straggler", "executor", "cpu"),
 )
 """Settings that evaluate (and predict), inspect, and noise take."""

@@ -80,7 +80,7 @@ def parts(*, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the HTML file.")
 @OWN_LOSS
 @output_flags
-@settings_flags(("column_kind", "filter", "memory", "io_timeout"))
+@settings_flags(("column_kind", "filter", "infinite", "bad_rows", "unreadable", "memory", "io_timeout"))
 def report(
     model: str,
     data: tuple[str, ...],

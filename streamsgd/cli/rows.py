@@ -133,7 +133,7 @@ def explain(
 @click.option("--repeats", type=int, default=None, metavar="N", help="Shuffle each column N times, 5 if nobody says.")
 @OWN_LOSS
 @output_flags
-@settings_flags(("filter", "seed", "column_kind", "io_timeout"))
+@settings_flags(("filter", "seed", "column_kind", "infinite", "unreadable", "io_timeout"))
 def importance(
     model: str,
     data: tuple[str, ...],

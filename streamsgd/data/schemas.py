@@ -3,13 +3,14 @@
 A file's own columns stay in their own width and unit (see `normalise`): the type of the whole names what all of them mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from streamsgd.data.normalise import plain_type
 from streamsgd.data.types import is_bytes, is_text
+from streamsgd.errors import SchemaError
 
 
 class Conflict(NamedTuple):
@@ -79,16 +80,33 @@ def column_problem(found: Any, name: str, *, nulls: bool = False) -> str:
     if name in found.duplicates:
         return f"{found.duplicates[name]}: has column {name!r} more than once; rename one of them"
     if name in found.missing and not nulls:
-        return (
-            f"{found.missing[name]}: has no column {name!r}, which other files have; "
-            "leave the file or the column out, write the column, or train with --missing-columns null: it is null there then"
-        )
+        return f"{found.missing[name]}: has no column {name!r}, which other files have; {AS_NULL}"
     if (conflict := found.conflicts.get(name)) is not None:
         return (
             f"column {name!r} is {conflict.type} in {conflict.file} but {conflict.other_type} in "
             f"{conflict.other_file}; nothing safe holds both: leave it out or write the files alike"
         )
     return ""
+
+
+AS_NULL = "leave the file or the column out, write the column, or train with --missing-columns null: it is null there then"
+"""What to do about a feature that some files lack."""
+
+
+def require_filled(dataset: Any, columns: Iterable[str]) -> None:
+    """Check that columns which may not be null in all rows of a file, as a target may not, are in every file.
+
+    Raises
+    ------
+    SchemaError
+        One is not, or cannot be used.
+
+    """
+    for name in columns:
+        if name in dataset.schema.names and (problem := dataset.problem(name)):
+            raise SchemaError(
+                problem.replace(AS_NULL, "a target or weight is needed in every row: write it there, or leave the file out")
+            )
 
 
 _UNITS = ("s", "ms", "us", "ns")

@@ -41,7 +41,7 @@ from streamsgd.data.shuffle_layout import VERSION, ShuffleLayout, buckets_at_onc
 from streamsgd.data.sizes import WILD_ROWS, group_widths, is_wild
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
-from streamsgd.errors import DataError, SettingsError
+from streamsgd.errors import DataError, SettingsError, UnreadableError
 from streamsgd.messages import format_bytes
 from streamsgd.planning.chunks import Piece, merge_neighbours
 
@@ -149,7 +149,12 @@ def shuffle_data(
     require(dataset, names)
     folder = Path(place.path)
     layout = layout_of(dataset, names, seed, as_data=True)
-    made = shuffle_rows(dataset, layout, folder, memory=memory, progress=progress)
+    try:
+        made = shuffle_rows(dataset, layout, folder, memory=memory, progress=progress)
+    except UnreadableError as error:
+        raise UnreadableError(
+            error.problem, ": write it again, or leave the file out: all rows of the others are copied"
+        ) from error
     sizes = [path.stat().st_size for path in folder.glob("part-*.parquet")]
     return Shuffled(layout.rows, len(sizes), sum(sizes), not made)
 

@@ -130,6 +130,25 @@ def as_double(column: Any) -> np.ndarray:
         return np.array(as_float(column), dtype=np.float64)
 
 
+def beyond_float32(column: Any) -> float | None:
+    """Return the value of a column of numbers, or of vectors or maps of those, that is farthest beyond what float32 holds.
+
+    None where there is none, or one is infinite.
+    """
+    farthest = 0.0
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        inner = chunk.items if pa.types.is_map(chunk.type) else chunk
+        inner = inner.flatten() if pa.types.is_fixed_size_list(inner.type) else inner
+        if not (pa.types.is_floating(inner.type) or pa.types.is_integer(inner.type) or pa.types.is_decimal(inner.type)):
+            return None
+        values = as_double(inner)
+        if np.isinf(values).any():
+            return None
+        values = values[~np.isnan(values)]
+        farthest = max((farthest, *values[[values.argmin(), values.argmax()]].tolist()), key=abs) if len(values) else farthest
+    return farthest if abs(farthest) > float(np.finfo(np.float32).max) else None
+
+
 def _number(column: Any, kind: Any) -> Any:
     if pa.types.is_float32(kind) or pa.types.is_float64(kind):
         return column

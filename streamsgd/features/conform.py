@@ -32,7 +32,9 @@ def with_types(encoding: Encoding, dataset: Dataset, names: Iterable[str]) -> En
     return msgspec.structs.replace(encoding, types=types, moments=tuple(told) or msgspec.UNSET)
 
 
-def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others: Iterable[str] = ()) -> Dataset:
+def conform(
+    encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others: Iterable[str] = (), what: str = "the data"
+) -> Dataset:
     """Return data whose columns are read as the types that training saw.
 
     Parameters
@@ -45,6 +47,8 @@ def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others
         Whether a column that is in no file is a column of nulls.
     others
         Columns beside features whose types are compared too, as the target's is.
+    what
+        How messages call the data.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others
 
     """
     read = column_types(
-        *(encoding, dataset.schema, "the data"),
+        *(encoding, dataset.schema, what),
         nulls=nulls,
         folders=dataset.partition_names,
         where=dataset.whose,
@@ -62,7 +66,7 @@ def conform(encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others
     trained = {column.name: column for column in encoding.types}
     for name in others:
         if name in trained and name in dataset.schema.names:
-            found = _compared(trained[name], dataset.schema.field(name).type, "the data", dataset.whose)
+            found = _compared(trained[name], dataset.schema.field(name).type, what, dataset.whose)
             read[name] = found if trained[name].family == "instant" else dataset.schema.field(name).type
     return dataset.retyped(read)
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import DataError
+from streamsgd.features.arrow import beyond_float32
 from streamsgd.features.column import Destination, Scattered
 from streamsgd.features.sentinels import nulled
+from streamsgd.messages import counted
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ class Encoder:
         rows = Destination(dest, block, y, weight)
         return Scattered.joined([kind.scatter(named, rows) for kind in self.kinds])
 
-    def check_infinite(self, infinite: np.ndarray, where: str) -> None:
+    def check_infinite(
+        self, infinite: np.ndarray, where: str, columns: Sequence[Any] = (), remedy: str = "pass --infinite missing"
+    ) -> None:
         """Refuse infinite feature values by name.
 
         Raises
@@ -70,9 +74,13 @@ class Encoder:
         if infinite.any():
             worst = int(np.flatnonzero(infinite)[0])
             name = [name for kind in self.kinds for name in kind.finite][worst]
+            beyond = beyond_float32(columns[self.sources.index(name)]) if len(columns) else None
+            rows = counted(int(infinite[worst]), "row")
+            if beyond is None:
+                raise DataError(f"{where}: feature {name!r} is infinite in {rows}; clean it, or take that as missing: {remedy}")
             raise DataError(
-                f"{where}: feature {name!r} is infinite in {int(infinite[worst]):,} rows; clean it, or take infinite values "
-                "as missing with --infinite missing"
+                f"{where}: feature {name!r} is beyond what float32 holds, as {beyond:g} is, in {rows}; clean it, "
+                f"train with --precision float64, or take that as missing: {remedy}"
             )
 
     def check_missing(self, missing: np.ndarray, policies: Sequence[str], where: str) -> None:
@@ -89,7 +97,8 @@ class Encoder:
         names = [names for kind in self.kinds for names in kind.filled]
         for worst in np.flatnonzero(missing[: len(names)]).tolist():  # kinds of one's own, which come last, fill in themselves
             if policy_of("missing", policies, *names[worst]) == "error":
+                rows = counted(int(missing[worst]), "row")
                 raise DataError(
-                    f"{where}: feature {names[worst][-1]!r} is missing in {int(missing[worst]):,} rows, which --missing error "
-                    "forbids in training and after it; fill it in, or train with --missing mean, or another of its choices"
+                    f"{where}: feature {names[worst][-1]!r} is missing in {rows}, which --missing error forbids in training "
+                    "and after it; fill it in, or train with --missing mean, or another of its choices"
                 )

@@ -158,7 +158,7 @@ def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile)
     if seen.raw.missing and missing == "error":
         raise DataError(
             f"feature {name!r} has {seen.raw.missing:,} missing values in the first look; impute it with --missing mean "
-            f"or zero, or leave it out with --exclude '{name}'"
+            f"or zero, or leave it out with --exclude '{column.name}'"
         )
     check_moments(seen.raw, f"feature {name!r}")
     policy = policy_of("transform", settings.transform, *names)

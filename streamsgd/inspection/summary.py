@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import first_line, set_io_timeout
 from streamsgd.data.open import is_by_file, open_data, open_whole
+from streamsgd.data.schemas import require_filled
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
-from streamsgd.errors import DataError, StreamSGDError
+from streamsgd.errors import DataError, StreamSGDError, UnreadableError
 from streamsgd.features.advice import Advice
 from streamsgd.features.arrow import as_float
 from streamsgd.features.choose import choose_encoding
@@ -141,11 +142,11 @@ def inspect_data(
         partition_columns=dataset.partition_names,
         sample_rows=sum(piece.rows for piece in pieces),
     )
-    found.columns = summarise_columns(dataset, pieces)
+    found.columns = summarise_columns(dataset, pieces, skips=settings.unreadable == "skip")
     if settings.target:
         expand((settings.target, *settings.features, *settings.exclude), list(dataset.schema.names))
         try:
-            require(dataset, [settings.target])
+            require_filled(dataset, [settings.target])
             found.target, found.order = measure_order(dataset, settings, plan_for)
             if found.order is not None:
                 found.order.on_disk = _goes_by_disk(dataset, settings, plan_for)
@@ -186,8 +187,8 @@ def sample_pieces(dataset: Dataset, seed: int, most: int = SAMPLE_GROUPS, rows: 
     return [Piece(0, g, g + 1, 0, min(int(dataset.rows[g]), rows), 0) for g in some.tolist()]
 
 
-def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSummary]:
-    """Return a summary of every column over some pieces."""
+def summarise_columns(dataset: Dataset, pieces: list[Piece], *, skips: bool = False) -> list[ColumnSummary]:
+    """Return a summary of every column over some pieces, or those of them that are not damaged."""
     sizes = dataset.source.encoded_bytes()
     summaries, reader = [], dataset.reader(keeps_open=False)
     for name in dict.fromkeys(dataset.schema.names):
@@ -196,7 +197,7 @@ def summarise_columns(dataset: Dataset, pieces: list[Piece]) -> list[ColumnSumma
         summaries.append(summary)
         summary.problem = _problem(dataset, name)
         if not summary.problem:
-            _look(dataset, reader, pieces, summary)
+            _look(dataset, reader, pieces, summary, skips=skips)
     return summaries
 
 
@@ -226,7 +227,7 @@ def _problem(dataset: Dataset, name: str) -> str:
     return ""
 
 
-def _look(dataset: Dataset, reader: Reader, pieces: list[Piece], summary: ColumnSummary) -> None:
+def _look(dataset: Dataset, reader: Reader, pieces: list[Piece], summary: ColumnSummary, *, skips: bool) -> None:
     name = summary.name
     kind = dataset.schema.field(dataset.schema.names.index(name)).type
     fixed = pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
@@ -239,6 +240,8 @@ def _look(dataset: Dataset, reader: Reader, pieces: list[Piece], summary: Column
         try:
             column = read_column(dataset, reader, piece, name)
         except DataError as error:
+            if skips and isinstance(error, UnreadableError):
+                continue
             summary.problem = str(error)
             return
         summary.rows += len(column)

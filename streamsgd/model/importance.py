@@ -6,6 +6,7 @@ all that is made of it goes with it: its bins, the parts of a moment, crosses th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from streamsgd.data.dataset import require
 from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.open import open_data
+from streamsgd.data.schemas import require_filled
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.sample import Sample
 from streamsgd.features.target import encode_target
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamsgd.model.model import Model
+    from streamsgd.settings.fields import Settings
 
 ROWS, REPEATS = 4096, 5
 """Rows that are scored, and shuffles of each column, if nobody says."""
@@ -64,6 +67,8 @@ def importance(
     column_kind: Sequence[str] = (),
     filter: str | None = None,  # noqa: A002  the name of the setting
     io_timeout: float = IO_TIMEOUT,
+    unreadable: str = "error",
+    infinite: str | None = None,
 ) -> Importance:
     """Measure by how much a model's loss grows when each column is shuffled among some rows of labelled data.
 
@@ -83,6 +88,8 @@ def importance(
         As of `streamsgd.evaluate`.
     filter
         Rows to use.
+    unreadable, infinite
+        As of `streamsgd.evaluate`: whether to leave damaged row groups out, and what infinite values are.
 
     Returns
     -------
@@ -105,7 +112,9 @@ def importance(
     if repeats < 1:
         raise SettingsError(f"--repeats {repeats}: each column is shuffled at least once")
     found = loaded(model, loss, column_kind)
-    table, y = _sample(found, source, filter, rows, seed)
+    found = found if infinite is None else replace(found, settings={**found.settings, "infinite": infinite})
+    reading = make_settings({"target": found.target.name, "seed": seed, "unreadable": unreadable})
+    table, y = _sample(found, source, filter, rows, reading)
     name = "zero_one_loss" if found.loss.task == "margin" else OF_TASK[found.target.task][0]
     before = _losses(found, table, y, name)
     columns = []
@@ -126,14 +135,15 @@ def _sources(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(model.encoding.sources))
 
 
-def _sample(model: Model, source: Any, filter_text: str | None, rows: int, seed: int) -> tuple[Any, np.ndarray]:
+def _sample(model: Model, source: Any, filter_text: str | None, rows: int, reading: Settings) -> tuple[Any, np.ndarray]:
     """Return a table of the columns of some rows whose target is usable, and their targets, encoded."""
     nulls = model.settings.get("missing_columns") == "null"
     dataset, expression, columns = open_data(source, filter_text, trained=model.encoding.types, nulls=nulls)
     names = (*_sources(model), model.target.name)
+    require_filled(dataset, names[-1:])
     require(dataset, list(names), nulls=names[:-1] if nulls else ())
     there = tuple(name for name in names if name in dataset.schema.names)
-    look = Sample(dataset, make_settings({"target": model.target.name, "seed": seed}), expression, columns)
+    look = Sample(dataset, reading, expression, columns)
     pieces = [pa.table(look.columns(piece, there)) for piece in look.sample(there)]
     whole = pa.concat_tables(pieces, promote_options="permissive")
     y, usable = encode_target(model.target, whole[model.target.name])
@@ -141,7 +151,7 @@ def _sample(model: Model, source: Any, filter_text: str | None, rows: int, seed:
     if not len(places):
         raise DataError(f"no row is left to measure on: {model.target.name!r} is usable in none of {whole.num_rows:,} rows")
     if len(places) > rows:
-        drawn = np.random.default_rng(np.random.SeedSequence([seed, DRAWN])).choice(len(places), rows, replace=False)
+        drawn = np.random.default_rng(np.random.SeedSequence([reading.seed, DRAWN])).choice(len(places), rows, replace=False)
         places = places[np.sort(drawn)]
     return whole.take(pa.array(places)).combine_chunks(), y[places]
 

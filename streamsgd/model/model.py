@@ -164,7 +164,7 @@ class Model(LearnsOn, OneRow):
         columns = [_delivered(table, name, kinds[name]) for name in encoder.sources]
         found = encoder.scatter(columns, np.arange(n, dtype=np.int32), block)
         if self.settings.get("infinite") != "missing":
-            encoder.check_infinite(found.infinite, "the table")
+            encoder.check_infinite(found.infinite, "the table", columns, "train with --infinite missing")
         encoder.check_missing(found.missing, self.settings.get("missing", ()), "the table")
         return block, found.pools
 

@@ -31,7 +31,7 @@ from streamsgd.model.manifest import Outputs, enlist
 from streamsgd.model.manifest import prune as prune_outputs
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.outputs import beside, own_names, score_columns
-from streamsgd.model.score_stream import open_for, scoring_loader
+from streamsgd.model.score_stream import open_for, say_none_left, scoring_loader
 from streamsgd.stream.joint import joint_loader
 from streamsgd.stream.stats import Account
 from streamsgd.stream.stream import sequential_stream
@@ -367,6 +367,8 @@ def score_data(
         b"".join(f"{some.prefix}{some.mark}".encode() + some.model.to_bytes() for some in scores),
     )
     scored = predictor.run()
+    if filter_text and not scored.rows and not scored.already_there:
+        say_none_left(filter_text, dataset.n_rows, predictor.account.filtered)
     scored.pruned = predictor.enlist(prune=prune)
     return scored
 

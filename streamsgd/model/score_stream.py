@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import reading
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.open import open_data
+from streamsgd.messages import counted
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.stream.loader import Loader, check_loader
 from streamsgd.stream.stream import sequential_stream
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from streamsgd.compute.executors import Executor
     from streamsgd.data.dataset import Dataset
     from streamsgd.model.predictor import Predictor
+
+log = logging.getLogger("streamsgd")
 
 SCORING_BLOCK_SHARE = 1 / 16
 """Share of the memory limit that each of the two blocks of a scoring run takes, up to `SCORING_BLOCK_BYTES`."""
@@ -101,3 +105,11 @@ def open_for(
     """
     nulls = model.settings.get("missing_columns") == "null"
     return open_data(data, filter_text, trained=model.encoding.types, nulls=nulls, empty=empty)
+
+
+def say_none_left(filter_text: str, n_rows: int, filtered: int) -> None:
+    """Say that a filter leaves no row, if it is the filter, of so many in the row groups that could hold a match."""
+    if filtered < n_rows:
+        return
+    none = f"none of {counted(n_rows, 'row')} fulfils it" if n_rows else "no row group can hold a match"
+    log.warning("--filter %r leaves no row: %s, and what is written holds none", filter_text, none)

@@ -120,6 +120,9 @@ def report(
     filter: str | None = None,  # noqa: A002  the name of the setting
     memory: str | None = None,
     io_timeout: float = IO_TIMEOUT,
+    bad_rows: str | None = None,
+    unreadable: str | None = None,
+    infinite: str | None = None,
 ) -> None:
     """Write a report of a model, and of how good it is on labelled data, if there is some.
 
@@ -131,7 +134,7 @@ def report(
         Path or URL of the HTML file.
     data
         As in training; about 50,000 of its rows are read for the pictures, all of them for the metrics.
-    loss, column_kind, filter, memory, io_timeout
+    loss, column_kind, filter, memory, io_timeout, bad_rows, unreadable, infinite
         As of `streamsgd.evaluate`.
 
     Raises
@@ -150,7 +153,7 @@ def report(
                 data,
                 Inline(),
                 block_bytes=scoring_block_bytes(memory),
-                options=ScoringOptions(filter=filter, memory=memory),
+                options=ScoringOptions(None, bad_rows, unreadable, infinite, filter, memory),
             )
             check_no_input("--out", out, evaluator.recipe.dataset.source)
             metrics = evaluator.evaluate(model)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import require
+from streamsgd.data.schemas import require_filled
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from streamsgd.stream.cache import RowCache
 
 
-def check_loader(recipe: Loader) -> Loader:
-    """Return the recipe if the data has every column it needs, of a type it can use.
+def check_loader(recipe: Loader, what: str = "the data") -> Loader:
+    """Return the recipe if the data, which messages call `what`, has every column it needs, of a type it can use.
 
     Raises
     ------
@@ -63,17 +64,21 @@ def check_loader(recipe: Loader) -> Loader:
     extra += [recipe.weight] if recipe.weight else []
     for name in extra:
         if name not in recipe.dataset.schema.names:
-            raise DataError(f"the data has no column {name!r}, which the model was trained with")
+            role = "to be predicted: write it there"
+            if name == recipe.weight:
+                role = "the weight of each row: write it there, as 1 where all count alike, or leave --weight out"
+            raise DataError(f"{what} has no column {name!r}, {role}")
         kind = recipe.dataset.schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if name == recipe.weight:
             check_weight(name, kind)
         of_text = recipe.target is not None and name == recipe.target.name and recipe.target.of_text
         if not fits("text" if of_text else "number", kind):
-            raise DataError(
-                f"column {name!r} of the data is of type {kind}; the model needs {WHAT['text' if of_text else 'number']}"
-            )
-    dataset = conform(recipe.encoding, recipe.dataset, nulls=recipe.nulls_for_missing, others=extra)
+            needed = WHAT["text" if of_text else "number"]
+            place = f"{what}{recipe.dataset.whose(name)}"
+            raise DataError(f"column {name!r} of {place} is of type {kind}; the model needs {needed}")
+    dataset = conform(recipe.encoding, recipe.dataset, nulls=recipe.nulls_for_missing, others=extra, what=what)
+    require_filled(dataset, extra)
     require(dataset, [*names, *extra], nulls=names if recipe.nulls_for_missing else ())
     return replace(recipe, dataset=dataset)
 
@@ -375,7 +380,7 @@ class Loader:
         """
         found = self.encoder.scatter(columns, *rows)
         if not self.infinite_is_missing:
-            self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece))
+            self.encoder.check_infinite(found.infinite, self.dataset.source.where(piece), columns)
         if self.missing:
             self.encoder.check_missing(found.missing, self.missing, self.dataset.source.where(piece))
         loaded.pools += found.pools

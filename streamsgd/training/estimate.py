@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.data.sizes import column_bytes, has_fixed_width
 from streamsgd.data.timings import Timings
+from streamsgd.errors import UnreadableError
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.caching import cache_facts
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 1 << 18
 """Rows whose decoding is timed."""
+
+MOST_TRIES = 16
+"""Units of reading that are tried where those before them are damaged."""
 
 ROW_SECONDS, VALUE_SECONDS = 20e-9, 4e-9
 """What encoding and fitting add to decoding per row, and per value and output: 28 columns take 130 ns."""
@@ -127,16 +131,8 @@ def estimate(job: Job) -> dict[str, float]:
     `read_seconds` is for decoding in all epochs and passes after them, if none is spared, on the job's threads, `seconds` for
     encoding and fitting too.
     """
-    plan, reader = job.plan, job.dataset.reader(keeps_open=False)
-    k = len(plan.rows) // 2
-    first, last = int(plan.first[k]), int(plan.last[k])
-    whole = last > first + 1  # several small row groups are read together or not at all
-    rows = int(plan.rows[k]) if whole else min(int(plan.rows[k]), SAMPLE_ROWS)
-    piece = Piece(0, first, last, 0, rows, 0)
-    names = tuple(dict.fromkeys(job.roles.read))
-    # The first reading also opens the file and wakes the decoder up.
-    times = [_decode_seconds(reader, piece, names) for _ in range(3)]
-    per_row = min(times) / piece.rows
+    n_rows, seconds = _timed(job)
+    per_row = seconds / n_rows
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
     visits = (
         job.dataset.n_rows
@@ -144,11 +140,30 @@ def estimate(job: Job) -> dict[str, float]:
         / job.budget.threads
     )
     return {
-        "rows_decoded_to_estimate": piece.rows,
+        "rows_decoded_to_estimate": n_rows,
         "rows_per_second_and_thread": 1.0 / per_row,
         "read_seconds": per_row * visits,
         "seconds": (per_row + learning) * visits,
     }
+
+
+def _timed(job: Job) -> tuple[int, float]:
+    """Return rows, and the seconds that their decoding takes: in the middle of the data, or what is not damaged next to it."""
+    plan, reader = job.plan, job.dataset.reader(keeps_open=False)
+    names = tuple(dict.fromkeys(job.roles.read))
+    units = sorted(range(len(plan.rows)), key=lambda k: abs(k - len(plan.rows) // 2))[:MOST_TRIES]
+    for k in units:
+        first, last = int(plan.first[k]), int(plan.last[k])
+        whole = last > first + 1  # several small row groups are read together or not at all
+        rows = int(plan.rows[k]) if whole else min(int(plan.rows[k]), SAMPLE_ROWS)
+        piece = Piece(0, first, last, 0, rows, 0)
+        try:
+            # The first reading also opens the file and wakes the decoder up.
+            return rows, min(_decode_seconds(reader, piece, names) for _ in range(3))
+        except UnreadableError:
+            if job.settings.unreadable != "skip" or k == units[-1]:
+                raise
+    raise AssertionError("a plan has units")
 
 
 def _decode_seconds(reader: Reader, piece: Piece, names: tuple[str, ...]) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
+from streamsgd.data.schemas import require_filled
 from streamsgd.features.advice import Advice
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
@@ -44,6 +45,7 @@ def survey(
     dataset, expression, columns = open_data(data, settings.filter, progress, nulls=nulls)
     dataset, roles = choose_roles(Sample(dataset, settings, expression, columns), moments=moments)
     needed = [roles.target, *roles.features, *((roles.weight,) if roles.weight else ())]
+    require_filled(dataset, filter(None, (roles.target, roles.weight)))
     require(dataset, needed, nulls=roles.features if nulls else ())
     if roles.weight:
         check_weight(roles.weight, dataset.schema.field(roles.weight).type)

@@ -175,4 +175,6 @@ def evaluator_for(job: Job, data: Any, executor: Executor, client: Any = None) -
         cache=cache,
     )
     recipe = replace(recipe, class_weights=recipe.held_class_weights)
-    return Evaluator(check_loader(recipe), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory)
+    return Evaluator(
+        check_loader(recipe, f"--valid {data}"), executor, VALID_BLOCK_BYTES, client=client, memory=job.settings.memory
+    )

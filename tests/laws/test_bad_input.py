@@ -384,7 +384,7 @@ def test_missing_values_where_they_are_forbidden(data: Path) -> None:
 
 def test_an_infinite_feature(data: Path, executor: str) -> None:
     put(data, with_value("b", 777, np.inf))
-    message = r"part\.parquet, row groups? .*feature 'b' is infinite in 1 rows; clean it, or .*missing"
+    message = r"part\.parquet, row groups? .*feature 'b' is infinite in 1 row; clean it, or .*--infinite missing"
     with pytest.raises(DataError, match=message):
         train(data, executor=executor)
     model = train(data, executor=executor, infinite="missing")
