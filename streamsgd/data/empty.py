@@ -19,7 +19,7 @@ from streamsgd.messages import few
 from streamsgd.planning.chunks import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from streamsgd.data.dataset import Dataset
 
@@ -54,9 +54,29 @@ def _parts(dataset: Dataset, group: int, name: str) -> Iterator[Any]:
 def settled(dataset: Dataset) -> Dataset:
     """Return data whose files disagree about the type of a column only where two of them hold values; say which hold none."""
     source: Any = dataset.source
-    conflicts = getattr(source, "conflicts", {})
+    if not hasattr(source, "stored_types"):
+        return dataset
+    conflicts = getattr(source, "conflicts", None) or getattr(getattr(source, "unified", None), "conflicts", {})
     found = {name: kind for name in conflicts if (kind := _type_of_values(dataset, name)) is not None}
-    return type(dataset)(source.settled(found), dataset.types) if found else dataset
+    if not found:
+        return dataset
+    some = source.settled(found) if hasattr(source, "settled") else _with_types(source, found)
+    return type(dataset)(some, dataset.types)
+
+
+def _with_types(source: Any, types: Mapping[str, Any]) -> Any:
+    """Return a source that keeps what its parts say in `unified`, with columns of other types, which end a conflict."""
+    some = object.__new__(type(source))
+    some.__dict__.update(source.__dict__)
+    some.schema = retyped(source.schema, types)
+    left = {name: conflict for name, conflict in source.unified.conflicts.items() if name not in types}
+    some.unified = source.unified._replace(schema=retyped(source.unified.schema, types), conflicts=left)
+    return some
+
+
+def retyped(schema: Any, types: Mapping[str, Any]) -> Any:
+    """Return a schema in which some columns are of other types."""
+    return pa.schema([each.with_type(types.get(each.name, each.type)) for each in schema])
 
 
 def _type_of_values(dataset: Dataset, name: str) -> Any:

@@ -102,9 +102,9 @@ class ParquetFiles:
     def settled(self, types: Mapping[str, Any]) -> ParquetFiles:
         """Return the same files with columns that are of one of these types in all that hold values of them."""
         found = self.inventory
-        fields = [each.with_type(types.get(each.name, each.type)) for each in found.schema]
+        schema = pa.schema([each.with_type(types.get(each.name, each.type)) for each in found.schema])
         conflicts = {name: conflict for name, conflict in found.conflicts.items() if name not in types}
-        return ParquetFiles(replace(found, schema=pa.schema(fields), conflicts=conflicts))
+        return replace(self, inventory=replace(found, schema=schema, conflicts=conflicts))
 
     def stored_types(self, column: str) -> list[Any]:
         """Return the Arrow type of a column in each file, None where it is not; of folders, one that holds their names."""

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
+from streamsgd.data.files import FileRef
+from streamsgd.data.schemas import column_problem, unify
+from streamsgd.data.source import BaseSource, Groups
 from streamsgd.errors import StreamSGDError
 
 N = 60
@@ -129,3 +132,37 @@ def test_a_feature_without_a_value_is_left_out_and_said(kind: str, tmp_path: Pat
         model = streamsgd.train(data, "y", **PLAIN)
         assert model.encoding.sources == ("x",)
         assert "1 column holds no value in any row and is left out: 'c'" in caplog.text
+
+
+class InParts(BaseSource):
+    """Tables as the parts of a source of one's own, which says what they agree about."""
+
+    def __init__(self, *tables: pa.Table) -> None:
+        self.tables, names = tables, [f"part {k}" for k in range(len(tables))]
+        self.unified = unify([part.schema for part in tables], names)
+        self.schema, self.fingerprint = self.unified.schema, "parts"
+        count = np.arange(len(tables), dtype=np.int32)
+        self.groups = Groups(count, count, np.full(len(tables), N), np.full(len(tables), 24 * N))
+        self._files = tuple(FileRef("", name, 24 * N) for name in names)
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        return self._files
+
+    def stored_types(self, column: str) -> list[Any]:
+        return [part.schema.field(column).type for part in self.tables]
+
+    def arrays(self, piece: Any, columns: tuple[str, ...]) -> list[Any]:
+        return [self.tables[int(self.groups.file[piece.first])].slice(piece.start, piece.rows)[name] for name in columns]
+
+    def problem(self, column: str, *, nulls: bool = False) -> str:
+        return column_problem(self.unified, column, nulls=nulls)
+
+
+def test_parts_of_other_sources_are_asked_too() -> None:
+    expected = streamsgd.train(InParts(table(HELD["words"]), table(pa.nulls(N))), "y", **PLAIN)
+    for column in EMPTY.values():
+        model = streamsgd.train(InParts(table(HELD["words"]), table(column)), "y", **PLAIN)
+        assert np.array_equal(model.weights, expected.weights)
+    with pytest.raises(StreamSGDError, match=r"'c' is string in part 0 but double in part 1"):
+        streamsgd.train(InParts(table(HELD["words"]), table(X)), "y", **PLAIN)
