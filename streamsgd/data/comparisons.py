@@ -7,6 +7,7 @@ Arrow compares equals; beside a column of floats it is rounded to their precisio
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -33,6 +34,8 @@ DAY_MS = 86_400_000
 LITERALS = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 LARGEST, LEAST = (1 << 64) - 1, -(1 << 63)
+
+_FINE = re.compile(r"[.,]\d{6}(\d+)", re.ASCII)
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  moments without a zone are counted from it too
 
@@ -143,9 +146,10 @@ def _moment(kind: Any, literal: str, refuse: Refuse) -> Any:
         moment = datetime.fromisoformat(literal)
     except ValueError:
         return refuse(f"is compared with {kind}: write it like 2024-01-31 12:30")
+    beyond = _below_microseconds(literal)
     if pa.types.is_date(kind):
         since = moment.replace(tzinfo=None) - EPOCH
-        if moment.tzinfo is not None or since % timedelta(days=1):
+        if moment.tzinfo is not None or since % timedelta(days=1) or beyond:
             return refuse("has a time but the column is a date")
         return Fraction(since.days * (DAY_MS if pa.types.is_date64(kind) else 1))
     if kind.tz is None:
@@ -156,7 +160,13 @@ def _moment(kind: Any, literal: str, refuse: Refuse) -> Any:
         scalar = pa.scalar(moment, pa.timestamp("us", kind.tz))
     else:
         scalar = pc.assume_timezone(pa.scalar(moment, pa.timestamp("us")), kind.tz)
-    return Fraction(scalar.value * PER_SECOND[kind.unit], PER_SECOND["us"])
+    return (scalar.value + beyond) * Fraction(PER_SECOND[kind.unit], PER_SECOND["us"])
+
+
+def _below_microseconds(literal: str) -> Fraction:
+    """Return the part of a moment in microseconds that a `datetime` drops, below 1."""
+    found = _FINE.search(literal)
+    return Fraction(int(found[1]), 10 ** len(found[1])) if found else Fraction(0)
 
 
 def in_common(left: Any, left_kind: Any, right: Any, right_kind: Any) -> tuple[Any, Any]:

@@ -320,3 +320,22 @@ def test_bytes_are_compared_with_text_as_text_is(text: str, kind: pa.DataType) -
     words = ["ab", "cd", None, "é"]
     held = pa.array([word and word.encode() for word in words], kind)
     assert kept(text, pa.table({"c": held})) == kept(text, pa.table({"c": words}))
+
+
+@pytest.mark.parametrize("operator", ["<", "<=", "==", "!=", ">=", ">"])
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("ns"), pa.timestamp("us"), pa.timestamp("s"), pa.timestamp("ns", "UTC")], ids=str
+)
+def test_moments_are_compared_to_the_last_digit_that_is_written(operator: str, kind: pa.DataType) -> None:
+    """A `datetime` drops what is below a microsecond, and so did conditions."""
+    step = {"ns": 1, "us": 1_000, "s": 1_000_000_000}[kind.unit]
+    at = 1_700_000_000 * 10**9
+    values = [at + step * k for k in (-1, 0, 1, 50, 51)]
+    table = pa.table({"t": pa.array([value // step for value in values]).cast(kind)})
+    text = f"t {operator} '2023-11-14 22:13:20.000000050{'Z' if kind.tz else ''}'"
+    assert kept(text, table) == [eval(f"{value} {operator} {at + 50}") for value in values]
+
+
+def test_a_date_has_no_time_however_fine() -> None:
+    with pytest.raises(SettingsError, match="has a time but the column is a date"):
+        kept("d == '2024-01-31 00:00:00.000000001'", pa.table({"d": pa.array([date(2024, 1, 31)])}))
