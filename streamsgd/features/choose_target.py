@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from streamsgd.data.types import is_number
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.arrow import as_double
 from streamsgd.features.moments import Moments, check_moments
-from streamsgd.features.target import Target, encode_target
+from streamsgd.features.target import Target, encode_target, exact_decimal
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _choose_by_value(look: Sample, name: str, task: str, *, constant: bool) -> T
     (kind, _), values = _values_of(look.dataset.schema.field(name).type), look.target_values(name)
     if task == "binary" or (task == "auto" and _is_two_valued(look, name, values)):
         unique = set(np.unique(values).tolist())
-        both = unique in ({0.0, 1.0}, {-1.0, 1.0})
+        both = unique in PAIRS and not pa.types.is_temporal(kind)
         return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name), constant=constant)
     if not (constant and len(values)):
         _check_varies(look, name, values)
@@ -111,7 +112,7 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
     for column in look.scan(name):
         rows += len(column)
         try:
-            found.update(value for value in pc.unique(_plain(column)).to_pylist() if not _is_missing(value))
+            found.update(_plain(value, name) for value in pc.unique(_flat(column)).to_pylist() if not _is_missing(value))
         except UnicodeDecodeError as error:
             raise DataError(f"target {name!r} holds bytes that are not UTF-8 ({error}): write its classes as text") from error
         if len(found) > MOST_CLASSES:
@@ -146,10 +147,6 @@ def _classes(name: str, task: str, classes: tuple[Any, ...], *, constant: bool =
         raise DataError(
             f"target {name!r} holds values such as {odd[0]}, which cannot be classes; write them as strings or integers, "
             "or pass --task regression"
-        )
-    if not isinstance(classes[0] if classes else "", str) and len({*map(float, classes)}) < len(classes):
-        raise DataError(
-            f"target {name!r} has classes above 2^53 that differ by less than a float64 tells; write them as strings"
         )
     if not classes:
         raise DataError(f"target {name!r} has no usable value: every row is null or NaN")
@@ -208,21 +205,74 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _plain(column: Any) -> Any:
-    column = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
+def _flat(column: Any) -> Any:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return a value of the target as one of a class: decimals are floats.
+
+    Raises
+    ------
+    DataError
+        A decimal has more digits than a float.
+
+    """
+    if not isinstance(value, Decimal):
+        return value
+    if exact_decimal(float(value)) != value:
+        raise DataError(
+            f"target {name!r} holds decimals such as {value}, of more digits than a float64 tells; write the classes as "
+            "strings or integers"
+        )
+    return float(value)
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    """Whether a value is no class: null, NaN, or infinite."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+TRUTHS = {"True": True, "False": False}
+"""As Python writes them."""
 
 
 def _as_type(text: str, kind: Any, name: str) -> Any:
+    """Return a class that was given as text as a value of the target's type, where it has an equal one."""
     if _is_text(kind):
+        _check_unicode(text)
         return text
+    number = TRUTHS.get(text, text)
     try:
-        return (
-            pa.scalar(text).cast(kind).as_py() if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)) else float(text)
-        )
-    except (ValueError, pa.ArrowException):
+        if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            return _whole(number, kind)
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            value = _plain(Decimal(number), name) if pa.types.is_decimal(kind) else float(number)
+            exact = math.isfinite(value) and not (pa.types.is_float32(kind) and float(np.float32(value)) != value)
+            return value if exact else _none()
+        return pa.scalar(text).cast(kind).as_py()
+    except (ValueError, ArithmeticError, DataError, pa.ArrowException):
         raise SettingsError(f"--classes {text!r} is not a value of target {name!r}, whose type is {kind}") from None
+
+
+def _whole(number: Any, kind: Any) -> Any:
+    """Return a class of integers or booleans, be it written as one of these or as a whole float."""
+    if pa.types.is_boolean(kind) and str(number).lower() in ("true", "false"):
+        return str(number).lower() == "true"
+    exact = Decimal(number)
+    if exact != exact.to_integral_value():
+        _none()
+    if pa.types.is_boolean(kind):
+        return bool(int(exact)) if exact in (0, 1) else _none()
+    return pa.scalar(int(exact), kind).as_py()
+
+
+def _none() -> NoReturn:
+    raise ValueError
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"--classes: {text!a} is text that is no Unicode, which no column holds") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -86,6 +87,8 @@ def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
         index = pc.fill_null(pc.index_in(values, value_set=pa.array(target.classes, pa.string())), -1)
         found = index.to_numpy(zero_copy_only=False)
         return found.astype(np.float64), found >= 0
+    if _needs_exact(target.classes, column.type):
+        return _exact_index(target, column)
     y = as_double(column)
     classes = np.array(target.classes, np.float64)
     if len(classes) == 2:
@@ -93,6 +96,72 @@ def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
         return second.astype(np.float64), second | (y == classes[0])
     found = np.searchsorted(classes, y).clip(0, len(classes) - 1)
     return found.astype(np.float64), classes[found] == y
+
+
+EXACT = 1 << 53
+"""Whole numbers up to here are told apart by a float64."""
+
+EXACT_DIGITS = 15
+"""Digits of decimals that come to different float64 where they differ."""
+
+
+def _needs_exact(classes: tuple[Any, ...], kind: Any) -> bool:
+    """Whether a value of this type could be the same float64 as a class without being it."""
+    if pa.types.is_decimal(kind) and kind.precision > EXACT_DIGITS:
+        return True
+    return any(abs(value) >= EXACT for value in classes)
+
+
+def _exact_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of each row's class by values that are equal as they are, and which rows have one.
+
+    Raises
+    ------
+    DataError
+        The column holds floats that stand for several whole numbers each, and the classes are such numbers.
+
+    """
+    kind, classes = column.type, target.classes
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not (pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
+        column = pa.array(as_double(column) + 0.0)  # -0 is 0
+        _check_tells(target, column)
+        kind = column.type
+    known = [(k, value) for k, each in enumerate(classes) if (value := _as_value(each, kind)) is not None]
+    values = pa.array([value for _, value in known], kind)
+    place = np.array([*(k for k, _ in known), -1])
+    found = place[np.asarray(pc.fill_null(pc.index_in(column, value_set=values), len(known)))]
+    return found.astype(np.float64), found >= 0
+
+
+def _check_tells(target: Target, numbers: Any) -> None:
+    if isinstance(target.classes[0], float):
+        return
+    large = pc.fill_null(pc.greater_equal(pc.abs(numbers), float(EXACT)), False)
+    if large.true_count:
+        raise DataError(
+            f"target {target.name!r} is of floats here, {pc.sum(large).as_py():,} of them from 2^53 on, where one float stands "
+            f"for several whole numbers, such as {numbers.filter(large)[0].as_py():.17g}; its classes are whole numbers as "
+            "large: write it as integers"
+        )
+
+
+def exact_decimal(value: float) -> Decimal:
+    """Return the decimal that a float stands for among classes: of a whole one its value, of others the shortest."""
+    return Decimal(value) if value.is_integer() else Decimal(repr(value))
+
+
+def _as_value(value: Any, kind: Any) -> Any:
+    """Return a number as a value of an Arrow type of numbers, None where it has no equal one."""
+    try:
+        exact = exact_decimal(value) if isinstance(value, float) else Decimal(int(value))
+        if pa.types.is_integer(kind):
+            return pa.scalar(int(exact), kind).as_py() if exact == exact.to_integral_value() else None
+        if pa.types.is_decimal(kind):
+            return pa.scalar(exact, kind).as_py()
+    except (ArithmeticError, ValueError, pa.ArrowException):
+        return None
+    return float(value) + 0.0 if float(value) == value else None
 
 
 def check_weight(name: str, kind: Any) -> None:

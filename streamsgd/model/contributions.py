@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import OWN, Mixed
 from streamsgd.kernels.sums.score import score
+from streamsgd.model.labels import decided
 from streamsgd.model.score_map import need_sum
 from streamsgd.model.structure import need_linear
 
@@ -112,7 +113,7 @@ class Contributions:
         if target.task == "regression":
             parts, intercept = parts / target.scale, intercept / target.scale + target.shift
         total = intercept + parts.sum(axis=1)
-        columns = {"prediction": pa.array(model.decide(model.in_target_units(means)))}
+        columns = {"prediction": decided(model, model.in_target_units(means))}
         for k, ending in enumerate(self._endings):
             columns[f"score{ending}"] = pa.array(total[:, k])
             columns[f"{INTERCEPT}{ending}"] = pa.array(np.full(len(total), intercept[k]))

@@ -35,6 +35,7 @@ from streamsgd.kernels.sums.spread import (
     touches,
 )
 from streamsgd.model.conformal import fits_of, spread_of
+from streamsgd.model.labels import label_array, label_type
 from streamsgd.model.outputs import ScoreColumns
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Intervals:
         if self.model.conformal is None:
             return []
         if self.model.classes:
-            return [pa.field("labels", pa.list_(pa.array(np.array(self.model.classes)).type))]
+            return [pa.field("labels", pa.list_(label_type(self.model.classes)))]
         return [pa.field("lower", pa.float64()), pa.field("upper", pa.float64())]
 
     @property
@@ -133,7 +134,7 @@ class Intervals:
             ends = np.array([sketch.quantile(self.level, k).value for k in range(len(model.classes))])
             inside = 1.0 - fits_of(model, scores, means) <= ends
             offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
-            labels = pa.array(np.array(model.classes)[np.nonzero(inside)[1]])
+            labels = pa.array(label_array(model.classes)[np.nonzero(inside)[1]], label_type(model.classes))
             return {"labels": pa.ListArray.from_arrays(offsets, labels)}
         width = sketch.quantile(self.level).value * spread_of(model, block, start, stop, means)
         center = model.in_target_units(means)[:, 0].astype(np.float64)

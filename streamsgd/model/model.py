@@ -28,6 +28,7 @@ from streamsgd.model.evaluate import evaluate_with
 from streamsgd.model.format import folded, packed
 from streamsgd.model.further import further_arrays
 from streamsgd.model.interpret import HashedUse, Value
+from streamsgd.model.labels import label_array
 from streamsgd.model.learning import LearnsOn
 from streamsgd.model.one_row import OneRow
 from streamsgd.model.score_map import mapped
@@ -237,7 +238,7 @@ class Model(LearnsOn, OneRow):
         if not self.classes:
             return means[:, 0]
         index = means.argmax(axis=1) if self.n_outputs > 1 else (means[:, 0] >= 0.5).astype(np.int64)
-        classes: np.ndarray = np.array(self.classes)[index]
+        classes: np.ndarray = label_array(self.classes)[index]
         return classes
 
     def in_target_units(self, values: np.ndarray) -> np.ndarray:

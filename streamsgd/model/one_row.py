@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from streamsgd.errors import DataError, ModelError
+from streamsgd.model.labels import label_array
 from streamsgd.model.served import served_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class OneRow:
         except (DataError, ModelError):
             return None
         if method == "predict" and model.classes:
-            return np.array(model.classes)[[model.classes.index(found)]]
+            return label_array(model.classes)[[model.classes.index(found)]]
         return np.array([found], np.float64 if model.target.task == "regression" else model.weights.dtype)
 
     def _as_rows(self, data: Any) -> Any:

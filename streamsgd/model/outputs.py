@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamsgd.errors import SettingsError
 from streamsgd.messages import few
+from streamsgd.model.labels import decided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ class ScoreColumns(NamedTuple):
         """Return an Arrow table for scores and means (n, n_outputs) in block units."""
         model = self.model
         means, scores = model.in_target_units(means), model.in_target_units(scores)
-        columns = {"prediction": pa.array(model.decide(means))}
+        columns = {"prediction": decided(model, means)}
         if model.has_probabilities and model.n_outputs == 1:
             columns["probability"] = pa.array(means[:, 0])
         elif model.has_probabilities:

@@ -29,7 +29,10 @@ T = TypeVar("T")
 DEEPEST = 64
 """Lists and objects within each other in a header."""
 
-INT64 = np.iinfo(np.int64)
+INT64, UINT64 = np.iinfo(np.int64), np.iinfo(np.uint64)
+
+CLASS = re.compile(r"\.classes\[\d+\]$")
+"""Where a whole number may be unsigned: a class of the target."""
 
 FLOATS = ("float32", "float64")
 """Types of weights."""
@@ -134,7 +137,7 @@ def check_values(header: Any, name: str) -> None:
             waiting += [(member, f"{field}[{k}]", depth + 1) for k, member in enumerate(value)]
         elif isinstance(value, str):
             _check_text(value, name, field)
-        elif type(value) is int and not INT64.min <= value <= INT64.max:
+        elif type(value) is int and not INT64.min <= value <= (UINT64.max if CLASS.search(field) else INT64.max):
             refuse(name, field.lstrip("."), "is a whole number of more than 64 bits")
 
 

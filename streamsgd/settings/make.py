@@ -77,7 +77,7 @@ WORDS: dict[str, dict[str, Any]] = {"validation": {"none": 0.0}, "polish": {"non
 def _plain(value: Any, setting: Setting) -> Any:
     """Return a value as plain Python: scalars of NumPy, Arrow and pandas, paths, and numbers where text is wanted."""
     if setting.is_list:
-        return _texts(value)
+        return [_text(item, setting.name) for item in _items(value)]
     plain = getattr(value, "as_py", None) or (getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else None)
     value = value if plain is None else plain()
     if isinstance(value, os.PathLike):
@@ -118,13 +118,38 @@ def _check_pairs(settings: Settings) -> None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
 
 
-def _texts(value: Any) -> Any:
-    """Return a name, or names in whatever holds them (lists, sets, arrays, columns), as a list of texts."""
+def _items(value: Any) -> list[Any]:
+    """Return one thing, or things in whatever holds them (lists, sets, arrays, columns), as a list."""
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        return [str(value)]
+        return [value]
     plain = getattr(value, "tolist", None) or getattr(value, "to_pylist", None) or getattr(value, "to_list", None)
     items = plain() if plain is not None else list(value)
-    return [str(item.item() if hasattr(item, "item") else item) for item in (items if isinstance(items, list) else [items])]
+    return items if isinstance(items, list) else [items]
+
+
+def _text(item: Any, name: str) -> str:
+    """Return one of a list as text.
+
+    Raises
+    ------
+    SettingsError
+        It is a class that no row can have, such as None: as text it would be the class 'None'.
+
+    """
+    plain = getattr(item, "item", None) or getattr(item, "as_py", None)
+    value = item if plain is None else plain()
+    if name == "classes" and isinstance(value, bytes):
+        raise SettingsError(f"--classes: {value!r} is bytes, and classes are strings, numbers or booleans: give it as text")
+    if name == "classes" and _is_missing(value):
+        raise SettingsError(f"--classes: {value} is no class; rows without a value have none, so leave it out")
+    return str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124  NaN and NaT
+    except TypeError:  # NA of pandas, which is neither
+        return True
 
 
 def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:

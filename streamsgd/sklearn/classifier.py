@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from streamsgd.model.labels import label_array
 from streamsgd.sklearn.base import BaseSGD, Problem
 from streamsgd.sklearn.callbacks import with_callbacks
 from streamsgd.sklearn.parts import CLASSIFIER_LOSSES
@@ -25,6 +26,12 @@ def _has_probabilities(estimator: SGDClassifier) -> bool:
     if estimator.loss not in ("log_loss", "modified_huber"):
         raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
     return True
+
+
+def _labels(y: Any) -> Any:
+    """Return a list of strings, or of integers, as an array that keeps each: NumPy would drop NULs, and make floats."""
+    alike = isinstance(y, list | tuple) and {type(value) for value in y} in ({str}, {int})
+    return label_array(y) if alike else y
 
 
 class SGDClassifier(ClassifierMixin, BaseSGD):
@@ -118,7 +125,7 @@ class SGDClassifier(ClassifierMixin, BaseSGD):
     @with_callbacks
     def fit(self, X: Any, y: Any, coef_init: Any = None, intercept_init: Any = None, sample_weight: Any = None) -> Any:
         """Learn rows (n_rows, n_features) and their classes (n_rows,), pass after pass; return self."""
-        return self._fit(X, y, (coef_init, intercept_init), sample_weight)
+        return self._fit(X, _labels(y), (coef_init, intercept_init), sample_weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
         """Learn rows (n_rows, n_features) once, going on from those before; return self.
@@ -130,7 +137,7 @@ class SGDClassifier(ClassifierMixin, BaseSGD):
                 "class_weight 'balanced' is not supported for partial_fit: pass the weights as a dict, which "
                 "compute_class_weight('balanced', classes=classes, y=y) makes of a large enough sample"
             )
-        return self._partial_fit(X, y, classes, sample_weight)
+        return self._partial_fit(X, _labels(y), _labels(classes), sample_weight)
 
     # --- what is predicted
 
@@ -177,13 +184,24 @@ class SGDClassifier(ClassifierMixin, BaseSGD):
             check_classification_targets(y)
             self.classes_ = np.unique(y)
         else:
-            _check_partial_fit_first_call(self, classes)
+            self._take_given(classes)
         if len(self.classes_) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(self.classes_)} class")
         index = np.searchsorted(self.classes_, y).clip(0, len(self.classes_) - 1)
         if (self.classes_[index] != y).any():
             raise ValueError(f"y has classes that are not among {self.classes_!r}: {np.setdiff1d(y, self.classes_)!r}")
         return index
+
+    def _take_given(self, classes: Any) -> None:
+        """Take the classes of `partial_fit`, as scikit-learn does but for strings that it would cut."""
+        given = None if classes is None else np.asarray(classes)
+        if given is None or given.dtype != np.object_ or not all(isinstance(value, str) for value in given):
+            _check_partial_fit_first_call(self, classes)
+            return
+        found = np.unique(given)
+        if not np.array_equal(getattr(self, "classes_", found), found):
+            raise ValueError(f"`classes={given!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}")
+        self.classes_ = found
 
     def _class_weights(self, index: np.ndarray, sample_weight: Any = None) -> np.ndarray:
         """Return the weight of every class."""
@@ -224,7 +242,7 @@ class SGDClassifier(ClassifierMixin, BaseSGD):
         return self
 
     def _take_classes(self, found: TableModel) -> None:
-        self.classes_ = np.array(found.model.classes)
+        self.classes_ = label_array(found.model.classes)
 
     def _of_table(self, X: Any) -> Any:
         return TableModel.scored(self.model_, X, self.feature_names_in_)
