@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
+from streamsgd.data.dict_rows import column_of
 from streamsgd.data.filesystems import first_line
 from streamsgd.data.joining import as_in, runs_of
 from streamsgd.data.notes import aside_of, noted
@@ -25,6 +26,9 @@ from streamsgd.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from streamsgd.data.types import ColumnType
+
+
 # --- rows as dicts
 
 
@@ -33,8 +37,10 @@ def is_rows(data: Any) -> bool:
     return isinstance(data, dict) or (isinstance(data, list | tuple) and bool(data) and all(isinstance(r, dict) for r in data))
 
 
-def table_of_rows(data: Any) -> Any:
+def table_of_rows(data: Any, trained: Iterable[ColumnType] = (), wanted: Iterable[str] = ()) -> Any:
     """Return dicts as a table; what some rows do not have is null there.
+
+    `trained` is what columns were in training: of maps and missing values one must know. `wanted` are all that need be there.
 
     Raises
     ------
@@ -49,11 +55,12 @@ def table_of_rows(data: Any) -> Any:
         columns = {name: [row.get(name) for row in data] for name in names}
     if not columns:
         raise DataError("the rows have no columns: each must be a dict from a column's name to its value")
-    made = {}
-    for name, values in columns.items():
+    made, known = {}, {column.name: column for column in trained}
+    needed = {name: columns[name] for name in wanted if name in columns}
+    for name, values in (needed or columns).items():
         try:
-            made[str(name)] = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+            made[str(name)] = column_of(values, known.get(str(name)))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"column {name!r} of the rows cannot be one column: {first_line(error)}") from error
     try:
         return pa.table(made)
@@ -62,7 +69,7 @@ def table_of_rows(data: Any) -> Any:
 
 
 def _is_column(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes | dict)
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes | bytearray | memoryview | dict)
 
 
 # --- lists of tables

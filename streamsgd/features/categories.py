@@ -21,6 +21,7 @@ from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_float
 from streamsgd.features.calendar import TIME_PARTS, part_of
 from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered, check_has_values
+from streamsgd.features.exact_ids import exact_ids
 from streamsgd.features.frequent import frequent_values
 from streamsgd.features.hashing import NULL, hash_values, name_seed
 from streamsgd.features.unset import knows_all_values
@@ -128,7 +129,7 @@ class CategoryEncoder:
 
     def table(self, dictionary: Any) -> np.ndarray:
         """Return the coordinate of each entry of a dictionary, int32 (n,); null entries are nulls."""
-        entries = as_bytes(dictionary)
+        entries = as_bytes(exact_ids(self.column.name, self.column.type, dictionary))
         filled = pc.fill_null(entries, b"") if entries.null_count else entries
         if self.column.values:
             index = pc.fill_null(pc.index_in(filled.cast(pa.binary()), value_set=self.values), len(self.values) + 1)

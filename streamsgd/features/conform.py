@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamsgd.data.empty import is_empty
 from streamsgd.data.time_texts import moment_type
-from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, parse_type
+from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, meaning, parse_type
 from streamsgd.errors import DataError
 from streamsgd.features.encoding import check_columns
 
@@ -104,7 +104,7 @@ def column_types(
             read[name] = pa.float64() if before is None else arrow_type(before)
             continue
         found = schema.field(name).type
-        if before is not None and is_text(found) and name in (encoding.moments or ()):
+        if before is not None and meaning(found) == "text" and name in (encoding.moments or ()):
             found = moment_type(zoned=bool(before.zone))
         elif before is not None:
             if name not in folders and _is_other(before, found) and is_empty(name):
@@ -163,7 +163,11 @@ def _compared(trained: ColumnType, kind: Any, what: str, where: Callable[[str], 
 
 
 def _same_inside(a: ColumnType, b: ColumnType) -> bool:
-    return "missing" in (a.of, b.of) or FAMILY.get(a.of, a.of) == FAMILY.get(b.of, b.of)
+    if "missing" in (a.of, b.of) or a.of == b.of:
+        return True
+    # Of vectors booleans are numbers; as categories 1 is not true.
+    apart = "flag" in (a.of, b.of) and "vector" not in (a.means, b.means)
+    return not apart and FAMILY.get(a.of, a.of) == FAMILY.get(b.of, b.of)
 
 
 def _meant(column: ColumnType) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from streamsgd.data.types import WHAT, fits
 from streamsgd.features.arrow import as_bytes, as_dictionary, as_double, elements
 from streamsgd.features.column import ColumnKind, KindEncoder, Label, Needs, Scattered, check_has_values
+from streamsgd.features.exact_ids import exact_ids
 from streamsgd.features.frequent import frequent_values, frequent_words
 from streamsgd.features.hashing import NULL, Hashed, hash_values, name_seed
 from streamsgd.features.texts import prepare_texts
@@ -104,7 +105,7 @@ class RaggedEncoder:
         pool = np.empty((len(values), 2), np.int32)
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
-        texts = as_bytes(values)
+        texts = as_bytes(exact_ids(self.column.name, self.column.type, values))
         filled = pc.fill_null(texts, b"") if texts.null_count else texts
         pool[:, 0] = hash_values(filled, self.seed, self.space)
         if texts.null_count:

@@ -249,7 +249,7 @@ class Model(LearnsOn, OneRow):
 
     def _scored(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         if is_rows(data):
-            data = table_of_rows(self._as_rows(data))
+            data = table_of_rows(self._as_rows(data), self.encoding.types, self.encoding.sources)
         if hasattr(data, "__arrow_c_stream__"):
             parts = list(self._score_table(as_table(data, "the table")))
         else:

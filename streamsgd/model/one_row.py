@@ -112,7 +112,11 @@ def _taken(model: Any) -> bytes:
 
 
 def _is_listed(value: Any) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) and getattr(value, "ndim", 1) != 0
+    return (
+        hasattr(value, "__len__")
+        and not isinstance(value, str | bytes | bytearray | memoryview | dict)
+        and getattr(value, "ndim", 1) != 0
+    )
 
 
 def _is_column(value: Any) -> bool:

@@ -9,8 +9,10 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.errors import DataError
+from streamsgd.serving.exact import MOST_DIGITS, TOLD, check_told
 from streamsgd.serving.hashing import NULL, absorb_all, finish, murmur
 from streamsgd.serving.values import as_number, as_text, check_midnight, check_zone, moment_in, part, refusal
+from streamsgd.settings.scalars import USUAL, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +46,8 @@ class Number(NamedTuple):
     forbidden: bool
     """Whether it may not be missing."""
 
-    def entry(self, name: str, x: float, *, infinite: bool) -> float:
-        """Return the encoded value of a number, NaN where missing; `infinite` is whether infinite ones are missing.
+    def entry(self, name: str, x: float, *, infinite: bool, most: float) -> float:
+        """Return the encoded value of a number, NaN where missing; `infinite` is whether those from `most` on are missing.
 
         Raises
         ------
@@ -57,7 +59,7 @@ class Number(NamedTuple):
         if self.logs:
             z = math.copysign(math.log1p(abs(x)), x)
         z = (z - self.shift) * self.scale
-        if -math.inf < z < math.inf:
+        if -most < z < most:
             return z
         if x != x:  # noqa: PLR0124  NaN
             if self.forbidden:
@@ -79,6 +81,8 @@ class Reader(NamedTuple):
     """Whether texts say moments, as in training."""
     nulls: frozenset[float] = frozenset()
     """Numbers that are missing."""
+    stored: str = ""
+    """What type of number it held in training, of a list its elements; '' if none."""
 
     def number(self, value: Any) -> float:
         """Return it as a number, NaN for null."""
@@ -87,8 +91,17 @@ class Reader(NamedTuple):
 
     def text(self, value: Any) -> bytes | None:
         """Return the bytes by which it is known."""
-        found: bytes | None = self._checked(as_text, value)
+        found: bytes | None = self._checked(self._as_text, value)
         return found
+
+    def _as_text(self, value: Any, means: str) -> bytes | None:
+        if self.stored:
+            value = float(value) if type(value) is int and abs(value) >= 10**MOST_DIGITS else value  # as Arrow has it
+            check_told(value, self.stored)
+            value = plain(value)
+            if isinstance(value, float) and value != value and self.stored not in TOLD:  # noqa: PLR0124  NaN
+                return None
+        return as_text(value, means)
 
     def part(self, value: Any, which: str, zone: str) -> int | None:
         """Return a part of it as a moment."""
@@ -97,7 +110,10 @@ class Reader(NamedTuple):
 
     def _checked(self, read: Callable[[Any, str], Any], value: Any) -> Any:
         try:
+            if type(value) not in USUAL or (type(value) is float and self.means != "number"):
+                value = self._understood(value)
             if self.says_moments and isinstance(value, str):
+                value.encode()  # what is no Unicode is an error, too
                 value = moment_in(value, zoned=self.zone)
             if self.means in ("instant", "date") and value is not None:
                 self._check_moment(value)
@@ -105,9 +121,17 @@ class Reader(NamedTuple):
         except TypeError as error:
             raise refusal(self.name, self.means, error) from error
 
+    def _understood(self, value: Any) -> Any:
+        """Return a value as one of Python's; NaN, which pandas has for whatever is missing, is None but in numbers."""
+        if self.means == "number" and getattr(value, "itemsize", 8) < 8:
+            return value  # what a float says depends on its width
+        value = plain(value)
+        return None if isinstance(value, float) and value != value and self.means != "number" else value  # noqa: PLR0124
+
     def _check_moment(self, value: Any) -> None:
         if self.means == "date":
             check_midnight(value)
+            check_zone(value, False)
         elif hasattr(value, "tzinfo"):
             check_zone(value, self.zone)
         elif self.zone:
@@ -115,7 +139,7 @@ class Reader(NamedTuple):
 
     def numbers(self, value: Any) -> list[float]:
         """Return it as a vector."""
-        if value is None:
+        if (value := plain(value)) is None:
             return [math.nan] * self.size
         try:
             found = [as_number(x, self.of) for x in _items(value)]
@@ -130,9 +154,16 @@ class Reader(NamedTuple):
         if self.of == "number" and any(isinstance(value, float) for value in values):
             values = [value if value is None else float(value) for value in values]  # as one list of Arrow's
         try:
-            return [as_text(value, self.of) for value in values]
+            self._check_flags(values)
+            return [self._as_text(value, self.of) for value in values]
         except TypeError as error:
             raise refusal(self.name, self.means, error) from error
+
+    def _check_flags(self, values: list[Any]) -> None:
+        """Refuse booleans among numbers, and the reverse: as categories 1 is not true."""
+        odd = [value for value in values if value is not None and isinstance(plain(value), bool) != (self.of == "flag")]
+        if odd and self.of in ("number", "flag"):
+            raise TypeError(f"a list with {odd[0]!r:.60}")
 
 
 def _items(value: Any) -> list[Any]:
@@ -240,7 +271,7 @@ def listed(config: dict[str, Any], reader: Reader, space: Space) -> Callable[[An
 
     def entries(value: Any) -> Entries:
         try:
-            values = [] if value is None else _items(value)
+            values = [] if (value := plain(value)) is None else _items(value)
         except TypeError as error:
             raise refusal(reader.name, reader.means, error) from error
         texts = reader.texts(values)
@@ -254,6 +285,7 @@ def mapped(config: dict[str, Any], reader: Reader, space: Space, *, infinite: bo
     seed = murmur(config["name"].encode(), 0)
 
     def entries(value: Any) -> Entries:
+        value = plain(value)
         pairs = [] if value is None else list(value.items()) if isinstance(value, dict) else _pairs(reader, value)
         texts = reader.texts([key for key, _ in pairs])
         factors = [_factor(reader, number, infinite=infinite) for _, number in pairs]

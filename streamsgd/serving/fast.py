@@ -61,9 +61,11 @@ def text_of(value: Any, read: Callable[[Any], bytes | None]) -> bytes:
 
 
 def _number(
-    name: str, numbers: Sequence[Number], bins: Sequence[dict[str, Any]], weights: Any
-) -> tuple[str, float, float, bool, float, float, Sequence[float], list[float], float] | None:
-    """Return a column's shift, its weight per unit, the same of its logarithm, its bins and theirs, and what None comes to.
+    name: str, numbers: Sequence[Number], bins: Sequence[dict[str, Any]], weights: Any, most: float
+) -> tuple[str, float, float, float, bool, float, float, Sequence[float], list[float], float] | None:
+    """Return a column's least infinite number, its shift, its weight per unit, the same of its logarithm, its bins and theirs.
+
+    And what None comes to.
 
     None if it has several of one of these, or may not be missing.
     """
@@ -77,11 +79,12 @@ def _number(
     binned = [weights[bins[0]["first"] + k] for k in range(len(edges) + 2)] if bins else [0.0, 0.0]
     absent = sum(number.fill * weights[number.place] for number in numbers) + binned[-1]
     absent += sum(weights[number.flag] for number in numbers if number.flag >= 0)
-    return name, shift, unit, bool(logs), log_shift, log_unit, edges, binned, absent
+    least = min([most / number.scale - abs(number.shift) for number in plain], default=inf)
+    return name, least, shift, unit, bool(logs), log_shift, log_unit, edges, binned, absent
 
 
 def fast_path(  # noqa: C901  the same
-    numbers: Sequence[Any], categories: Categories, weights: Any
+    numbers: Sequence[Any], categories: Categories, weights: Any, most: float
 ) -> Callable[[dict[str, Any]], float | None] | None:
     """Return what scores a row, or None if these columns need the general way.
 
@@ -93,10 +96,12 @@ def fast_path(  # noqa: C901  the same
         As sorted.
     weights
         In one dimension, the intercept's last.
+    most
+        Encoded numbers from here on are infinite.
 
     """
     bins = dict(categories.bins)
-    made = [_number(name, became, bins.pop(name, ()), weights) for name, _, _, became in numbers]
+    made = [_number(name, became, bins.pop(name, ()), weights, most) for name, _, _, became in numbers]
     if bins or None in made or not all(plain for _, plain, _, _ in numbers):
         return None
     columns = [each for each in made if each is not None]
@@ -109,13 +114,13 @@ def fast_path(  # noqa: C901  the same
     def score(row: dict[str, Any]) -> float | None:
         total = intercept
         try:
-            for name, shift, unit, logs, log_shift, log_unit, edges, binned, absent in columns:
+            for name, least, shift, unit, logs, log_shift, log_unit, edges, binned, absent in columns:
                 x = row[name]
                 if x is None:
                     total += absent
                     continue
                 kind = type(x)
-                if not ((kind is int or kind is float) and -inf < x < inf):
+                if not ((kind is int or kind is float) and -least < x < least):
                     return None
                 total += (x - shift) * unit
                 if logs:

@@ -19,6 +19,7 @@ from streamsgd.serving.columns import (
     part_of,
     words,
 )
+from streamsgd.serving.exact import number_type
 from streamsgd.serving.fast import Categories, fast_path, sort_categories, text_of
 from streamsgd.serving.hashing import Lanes, murmur
 from streamsgd.serving.links import MEANS, PROBABLE, score_map, softmax
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
     Listed = list[tuple[int, float]]
     """Coordinates and factors."""
+
+
+FLOAT32 = 3.4028235677973366e38
+"""From here on a float64 is infinite as float32."""
 
 
 class Served:
@@ -65,6 +70,7 @@ class Served:
         said = header.get("model")
         self.n_outputs = 1 if said else n_outputs
         self._infinite = settings.get("infinite") == "missing"
+        self._most = FLOAT32 if memoryview(weights).format == "f" else math.inf
         self._nulls = settings.get("missing_columns") == "null"
         self._outputs = [weights[k::n_outputs] for k in range(n_outputs)]
         self._intercepts = [output[-1] for output in self._outputs]
@@ -77,7 +83,7 @@ class Served:
         self._map = score_map(header.get("score_map"))
         self._set_places(encoding)
         self._machine = scorer(said, weights, n_outputs, self._n_places) if said else None
-        self._fast = fast_path(self._numbers, categories, weights) if self._is_plain(categories) else None
+        self._fast = fast_path(self._numbers, categories, weights, self._most) if self._is_plain(categories) else None
 
     # --- what is predicted
 
@@ -154,6 +160,8 @@ class Served:
             return make(row)
         except OverflowError as error:
             raise DataError(f"the row holds an integer that no float can hold: {error}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"the row holds text that is no Unicode: {error.object[:40]!a}") from error
         except KeyError as error:
             name = error.args[0]
             if not self._nulls or name not in self.columns:
@@ -186,6 +194,7 @@ class Served:
     def _listed(self, row: Row) -> tuple[Listed, list[int], Listed, list[Listed]]:
         """Return coordinates and factors of the numbers, coordinates of categories, and both of crosses and of lists."""
         factors: list[tuple[int, float]] = []
+        most = self._most
         for name, plain, read, numbers in self._numbers:
             value = row[name]
             x = value if plain and (type(value) is float or type(value) is int) else read(value)
@@ -193,8 +202,8 @@ class Served:
                 # As `Number.entry` does; a call of it would cost as much as all the rest of a number.
                 z = x if number[5] is False else math.copysign(math.log1p(abs(x)), x)
                 z = (z - number[2]) * number[3]
-                if not -math.inf < z < math.inf:
-                    z = number.entry(name, x, infinite=self._infinite)
+                if not -most < z < most:
+                    z = number.entry(name, x, infinite=self._infinite, most=most)
                     if number[1] >= 0:
                         factors.append((number[1], 1.0))
                 factors.append((number[0], z))
@@ -212,7 +221,7 @@ class Served:
         factors = []
         for number in numbers:
             x = values[number.item]
-            factors.append((number.place, number.entry(name, x, infinite=self._infinite)))
+            factors.append((number.place, number.entry(name, x, infinite=self._infinite, most=self._most)))
             if number.flag >= 0 and not math.isfinite(x):
                 factors.append((number.flag, 1.0))
         return factors
@@ -301,9 +310,15 @@ def _check(loss: str, encoding: dict[str, Any]) -> None:
 def _reader(column: dict[str, Any], encoding: dict[str, Any]) -> Reader:
     name = column["name"]
     nulls = frozenset(value for given in encoding.get("sentinels", ()) if given["column"] == name for value in given["values"])
-    moments = name in encoding.get("moments", ())
     return Reader(
-        name, column["means"], column.get("of", ""), bool(column.get("zone", "")), int(column.get("size", 0)), moments, nulls
+        name,
+        column["means"],
+        column.get("of", ""),
+        bool(column.get("zone", "")),
+        int(column.get("size", 0)),
+        says_moments=name in encoding.get("moments", ()),
+        nulls=nulls,
+        stored=number_type(column.get("stored", "")),
     )
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from streamsgd.errors import DataError
+from streamsgd.settings.scalars import plain
 
 EPOCH_DAY = 719_163
 """The ordinal of 1970-01-01."""
@@ -24,12 +25,6 @@ ZONED, PLAIN = f"{_DAY}{_TIME}{_ZONE}", f"{_DAY}({_TIME})?$"
 """Texts that say moments, as in `data.time_texts`."""
 
 TEXT = ("text", "bytes")
-
-
-def plain(value: Any) -> Any:
-    """Return a value of NumPy's as one of Python's; others as they are."""
-    item = getattr(value, "item", None)
-    return item() if item is not None and getattr(value, "ndim", 1) == 0 else value
 
 
 def moment_in(text: str, *, zoned: bool) -> dt.datetime | None:
@@ -51,6 +46,7 @@ def as_number(value: Any, means: str) -> float:
         It is of another meaning; the message is what it is.
 
     """
+    value = plain(value)
     if value is None:
         return math.nan
     kind = type(value)
@@ -59,9 +55,6 @@ def as_number(value: Any, means: str) -> float:
             return _flag(value) if means == "flag" else _float(value)
     elif (moment := _moment(value, means)) is not None:
         return moment
-    value = plain(value)
-    if type(value) is not kind:
-        return as_number(value, means)
     raise TypeError(_is(value))
 
 
@@ -83,7 +76,7 @@ def _moment(value: Any, means: str) -> float | None:
     if means in ("instant", "date") and isinstance(value, dt.date):
         micros = _micros(value)
         return micros / 86_400e6 if means == "date" else micros / 1e6
-    if means == "time" and type(value) is dt.time:
+    if means == "time" and type(value) is dt.time and value.tzinfo is None:
         return (((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond) / 1e6
     if means == "duration" and isinstance(value, dt.timedelta):
         return (value // dt.timedelta(microseconds=1)) / 1e6
@@ -108,6 +101,7 @@ def as_text(value: Any, means: str) -> bytes | None:
         It is of another meaning.
 
     """
+    value = plain(value)
     if value is None:
         return None
     kind = type(value)
@@ -118,9 +112,6 @@ def as_text(value: Any, means: str) -> bytes | None:
             return bytes(value)
     elif (said := _said(value, means)) is not None:
         return said.encode()
-    value = plain(value)
-    if type(value) is not kind:
-        return as_text(value, means)
     if isinstance(value, str) and means in TEXT:
         return str(value).encode()
     raise TypeError(_is(value))
@@ -141,11 +132,11 @@ def _said_number(value: Any) -> str | None:
 
 
 def _said_flag(value: Any) -> str | None:
-    return ("false", "true")[int(_flag(value))] if type(value) in (int, float, bool) else None
+    return ("false", "true")[int(_flag(value))] if type(value) in (int, float, bool, Decimal) else None
 
 
 def _said_time(value: Any) -> str | None:
-    return _shorter(value.isoformat()) if type(value) is dt.time else None
+    return _shorter(value.isoformat()) if type(value) is dt.time and value.tzinfo is None else None
 
 
 def _said_duration(value: Any) -> str | None:

@@ -33,7 +33,7 @@ FORMS: dict[str, tuple[list[Any], tuple[Any, ...]]] = {
             pa.decimal128(5, 1), pa.decimal32(5, 0), pa.decimal256(50, 3), pa.dictionary(pa.int8(), pa.int64()),
         ),
     ),
-    "large numbers": ([10**10, 2**53, None, -(10**12)], (pa.int64(), pa.float64(), pa.decimal128(38, 0))),
+    "large numbers": ([10**10, 2**53 - 1, None, -(10**12)], (pa.int64(), pa.float64(), pa.decimal128(38, 0))),
     "flags": ([0, 1, None], (pa.bool_(), pa.int8(), pa.float64(), pa.bool8())),
     "days": (DAYS, (pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("ms"), pa.timestamp("us"))),
     "moments": (NOON, (pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("ns"))),
