@@ -15,6 +15,7 @@ from streamsgd.cli.stdout import StdoutError
 from streamsgd.errors import Stopped, StreamSGDError
 from streamsgd.messages import stamped
 from streamsgd.redact import redact, remember
+from streamsgd.settings.told import one_run
 from streamsgd.settings.words import speaking_flags
 from streamsgd.version import __version__
 
@@ -32,7 +33,7 @@ def main(args: Sequence[str] | None = None, signals: Signals | None = None) -> i
     for word in words:
         remember(word)
     try:
-        with speaking_flags(), cli.make_context("streamsgd", words, obj=signals) as context:
+        with speaking_flags(), cli.make_context("streamsgd", words, obj=signals) as context, one_run():
             cli.invoke(context)
             sys.stdout.flush()
     except click.exceptions.Exit as done:

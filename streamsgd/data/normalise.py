@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsgd.data.time_texts import as_moments, moment_type
+from streamsgd.data.time_texts import as_moments, moment_type, untold_of
 from streamsgd.data.types import FAMILY, is_text, key_type, meaning
 from streamsgd.errors import DataError
+from streamsgd.settings.told import tell
 
 
 @lru_cache(maxsize=4096)
@@ -291,6 +292,12 @@ _CONVERSIONS: tuple[tuple[Any, Any], ...] = (
     (lambda kind, target: pa.types.is_date(target) and pa.types.is_timestamp(kind), _as_days),
     (lambda kind, target: is_text(kind) and pa.types.is_timestamp(target), as_moments),
 )
+
+
+def tell_untold(name: str, column: Any, made: Any, source: Any = None) -> None:
+    """Count the texts of a column that came to no moments, for the run to say; see `told.tell`."""
+    if pa.types.is_timestamp(made.type) and meaning(column.type) == "text":
+        tell(name, untold_of(column, made), zoned=bool(made.type.tz), source=source)
 
 
 def refusal(name: str, where: str, kind: Any, wanted: Any, error: Exception) -> DataError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamsgd.data.normalise import deliver, refusal
+from streamsgd.data.normalise import deliver, refusal, tell_untold
 from streamsgd.data.timings import Timings
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class TypedReader:
     source: Source
     schema: Any
     """Of the data set."""
+    tells: bool = False
+    """Whether values that cannot be read are counted, and said at the end of a run."""
 
     def read(
         self, piece: Piece, columns: tuple[str, ...], timings: Timings, dictionaries: frozenset[str] = frozenset()
@@ -65,9 +67,12 @@ class TypedReader:
     def _delivered(self, piece: Piece, name: str, column: Any) -> Any:
         wanted = self.schema.field(name).type
         try:
-            return deliver(column, wanted)
+            made = deliver(column, wanted)
         except ValueError as error:
             raise refusal(name, self.source.where(piece), column.type, wanted, error) from error
+        if self.tells:
+            tell_untold(name, column, made, self.source)
+        return made
 
     def together(self, piece: Piece, columns: Sequence[str]) -> AbstractContextManager[None]:
         """Say that all reads of a piece within this are of some of these columns."""

@@ -24,7 +24,7 @@ from streamsgd.data.tables import ArrowTable, ArrowTables, as_table, strange_to_
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from streamsgd.data.types import ColumnType
 

@@ -37,6 +37,20 @@ def as_moments(texts: Any, kind: Any) -> Any:
         return pa.array([moment_of(text) for text in texts.to_pylist()], kind)
 
 
+def untold_of(texts: Any, moments: Any) -> tuple[int, int, int, str]:
+    """Return how many texts of a column there are, how many of them are no moments, and how many of these have another zone.
+
+    And an example of them. `moments` is what `as_moments` made of the texts.
+    """
+    values, lost = len(texts) - texts.null_count, moments.null_count - texts.null_count
+    if not lost:
+        return values, 0, 0, ""
+    odd = texts.filter(pc.and_(texts.is_valid(), moments.is_null()))
+    odd = odd.cast(odd.type.value_type) if pa.types.is_dictionary(odd.type) else odd
+    other = pc.match_substring_regex(odd, PLAIN if moments.type.tz else ZONED)
+    return values, lost, pc.sum(other).as_py(), odd[0].as_py()
+
+
 def moment_of(text: str | None) -> dt.datetime | None:
     """Return the moment that a text of the right letters says, or None."""
     try:

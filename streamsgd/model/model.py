@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.empty import is_empty
-from streamsgd.data.normalise import deliver, refusal
+from streamsgd.data.normalise import deliver, refusal, tell_untold
 from streamsgd.data.streams import is_rows, table_of_rows
 from streamsgd.data.tables import as_table, table_dataset
 from streamsgd.errors import ModelError
@@ -390,6 +390,8 @@ def _delivered(table: Any, name: str, kind: Any) -> Any:
         return pa.nulls(table.num_rows, kind)
     column = table.column(name)
     try:
-        return deliver(column, kind)
+        made = deliver(column, kind)
     except ValueError as error:
         raise refusal(name, "the table", column.type, kind, error) from error
+    tell_untold(name, column, made)
+    return made

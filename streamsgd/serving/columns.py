@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import struct
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     Entries = list[tuple[int, float]]
     """Coordinates and factors."""
+
+log = logging.getLogger("streamsgd")
 
 SIZES = {"hour": 24, "weekday": 7, "month": 12}
 """Values of each part of a moment, as in `features.calendar`."""
@@ -81,6 +84,8 @@ class Reader(NamedTuple):
     """Whether texts say moments, as in training."""
     nulls: frozenset[float] = frozenset()
     """Numbers that are missing."""
+    told: list[str] = []  # noqa: RUF012
+    """The first text that said no moment, of which there was word."""
     stored: str = ""
     """What type of number it held in training, of a list its elements; '' if none."""
 
@@ -113,8 +118,7 @@ class Reader(NamedTuple):
             if type(value) not in USUAL or (type(value) is float and self.means != "number"):
                 value = self._understood(value)
             if self.says_moments and isinstance(value, str):
-                value.encode()  # what is no Unicode is an error, too
-                value = moment_in(value, zoned=self.zone)
+                value = self._moment_in(value)
             if self.means in ("instant", "date") and value is not None:
                 self._check_moment(value)
             return read(value, self.means)
@@ -127,6 +131,21 @@ class Reader(NamedTuple):
             return value  # what a float says depends on its width
         value = plain(value)
         return None if isinstance(value, float) and value != value and self.means != "number" else value  # noqa: PLR0124
+
+    def _moment_in(self, text: str) -> Any:
+        """Return the moment that a text says, None where it says none, of which the first is told."""
+        text.encode()  # what is no Unicode is an error, too
+        found = moment_in(text, zoned=self.zone)
+        if found is None and not self.told:
+            self.told.append(text)
+            why = f": it has {'no' if self.zone else 'a'} time zone" if moment_in(text, zoned=not self.zone) else ""
+            log.warning(
+                "the row's %r is %.60r, no moment as training saw them%s; it is missing, as others will be",
+                self.name,
+                text,
+                why,
+            )
+        return found
 
     def _check_moment(self, value: Any) -> None:
         if self.means == "date":

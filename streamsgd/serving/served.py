@@ -318,6 +318,7 @@ def _reader(column: dict[str, Any], encoding: dict[str, Any]) -> Reader:
         int(column.get("size", 0)),
         says_moments=name in encoding.get("moments", ()),
         nulls=nulls,
+        told=[],
         stored=number_type(column.get("stored", "")),
     )
 

@@ -12,6 +12,7 @@ from streamsgd.errors import StreamSGDError
 from streamsgd.settings.arguments import fitter_of
 from streamsgd.settings.describe import describe
 from streamsgd.settings.policies import POLICIES
+from streamsgd.settings.told import one_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,10 +151,11 @@ def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            if fitter is not None:
-                placed, named = fitter(args, kwargs)
-                return function(*placed, **named)
-            return function(*args, **kwargs)
+            with one_run():
+                if fitter is not None:
+                    placed, named = fitter(args, kwargs)
+                    return function(*placed, **named)
+                return function(*args, **kwargs)
         except StreamSGDError as error:
             if error.in_flags is None and error.args and isinstance(error.args[0], str):
                 error.in_flags = error.args[0]

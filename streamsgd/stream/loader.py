@@ -134,7 +134,9 @@ class Loader:
     @cached_property
     def reader(self) -> TypedReader:
         """The reader of this process."""
-        return self.dataset.reader(at_once=self.at_once)
+        reader = self.dataset.reader(at_once=self.at_once)
+        reader.tells = True
+        return reader
 
     @cached_property
     def encoder(self) -> Encoder:
