@@ -145,6 +145,8 @@ def open_data(
         There is no row.
 
     """
+    trained = tuple(trained)
+    data = streams.table_of_rows(data, trained) if streams.is_rows(data) else data
     opener = opener_of(data)
     dataset = settled(opener.open(data, progress))
     if not dataset.n_rows and not empty:

@@ -182,6 +182,13 @@ def test_maps_are_dicts_or_pairs_in_one_row_and_in_several() -> None:
     np.testing.assert_allclose(model.predict(pd.DataFrame(rows[:1]).to_dict("records")), expected[:1], rtol=1e-6, atol=1e-6)
 
 
+def test_rows_with_maps_are_evaluated() -> None:
+    model, served, row = trained()
+    rows = [{**row, "map": way, "y": 1.0} for way in ({"a": 1.0, "b": 2}, [("a", 1.0)], None)]
+    residuals = np.array(served.predict([{name: row[name] for name in row if name != "y"} for row in rows])) - 1.0
+    assert model.evaluate(rows)["rmse"] == pytest.approx(float(np.sqrt((residuals**2).mean())), rel=1e-5)
+
+
 def test_moments_of_rows_are_of_one_kind() -> None:
     """Arrow would take a moment without a time zone for UTC, and drop the time of day beside a date."""
     model, served, row = trained()
