@@ -22,14 +22,11 @@ from streamsgd.data.files import Files, Found, open_source, refs_of
 from streamsgd.data.filesystems import locate, retry
 from streamsgd.data.folders import HIVE_NULL
 from streamsgd.data.parquet_files import ParquetFiles, unified_as
-from streamsgd.data.schemas import Unified, bare, unify
+from streamsgd.data.schemas import THE_SCHEMA, Unified, bare, unify
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-THE_SCHEMA = "the schema of the pyarrow.dataset"
-"""What messages call types that are not those of its first file."""
 
 
 def is_arrow_dataset(data: Any) -> bool:

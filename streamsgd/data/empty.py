@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.normalise import plain, plain_type
-from streamsgd.data.schemas import widen
+from streamsgd.data.schemas import THE_SCHEMA, widen
 from streamsgd.data.timings import Timings
 from streamsgd.messages import few
 from streamsgd.planning.chunks import Piece
@@ -57,7 +57,8 @@ def settled(dataset: Dataset) -> Dataset:
     if not hasattr(source, "stored_types"):
         return dataset
     conflicts = getattr(source, "conflicts", None) or getattr(getattr(source, "unified", None), "conflicts", {})
-    found = {name: kind for name in conflicts if (kind := _type_of_values(dataset, name)) is not None}
+    open_ = [name for name, one in conflicts.items() if THE_SCHEMA not in (one.file, one.other_file)]
+    found = {name: kind for name in open_ if (kind := _type_of_values(dataset, name)) is not None}
     if not found:
         return dataset
     some = source.settled(found) if hasattr(source, "settled") else _with_types(source, found)

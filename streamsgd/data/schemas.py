@@ -43,6 +43,10 @@ def field_ids(schema: Any) -> tuple[int, ...]:
     return tuple(int((field.metadata or {}).get(b"PARQUET:field_id", -1)) for field in schema)
 
 
+THE_SCHEMA = "the schema of the pyarrow.dataset"
+"""What is called so has no rows, and its types are what somebody asked for."""
+
+
 def unify(schemas: Sequence[Any], files: Sequence[str]) -> Unified:
     """Unify distinct schemas, each with the name of a file that has it.
 

@@ -130,6 +130,8 @@ def values(dataset: Dataset, group: int) -> list[Any]:
 def _comparable(value: Any) -> Any:
     if isinstance(value, bool):
         return f"flag {value}"
+    if isinstance(value, bytes):  # text and bytes are compared byte by byte
+        return value.decode()
     if isinstance(value, np.floating):
         return float(value)
     return str(value) if hasattr(value, "nanosecond") or isinstance(value, dt.datetime) else value
