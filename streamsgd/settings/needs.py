@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamsgd.errors import SettingsError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.settings.fields import Settings
+
+
+log = logging.getLogger("streamsgd")
 
 
 class Need(NamedTuple):
@@ -77,21 +81,12 @@ def check_needs(settings: Settings) -> None:
             raise SettingsError(f"{known[name].flag}{value} {why}")
 
 
-def check_checkpoint(settings: Settings) -> None:
-    """Refuse settings of checkpoints where none are made.
-
-    Raises
-    ------
-    SettingsError
-        There is one.
-
-    """
+def say_no_checkpoint(settings: Settings) -> None:
+    """Say which setting of checkpoints has no effect where none are made."""
     given = next((name for name in OF_CHECKPOINTS if is_set(settings, name)), None)
     if settings.checkpoint is None and given is not None:
         flag = f"--{given.replace('_', '-')} {getattr(settings, given):g}"
-        raise SettingsError(
-            f"{flag} is about checkpoints, and none are made: pass --checkpoint FOLDER with it, or where to save the model"
-        )
+        log.warning("%s is about checkpoints, and none are made: pass --checkpoint FOLDER, or where to save the model", flag)
 
 
 def is_set(settings: Settings, name: str) -> bool:

@@ -21,7 +21,7 @@ from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.make import identity
-from streamsgd.settings.needs import check_checkpoint
+from streamsgd.settings.needs import say_no_checkpoint
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callback, Callbacks, OnEvent
 from streamsgd.training.checkpoint import Checkpoints
@@ -100,7 +100,7 @@ def train_model(
     check_keeps(settings)
     if out is not None and settings.checkpoint is None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
-    check_checkpoint(settings)
+    say_no_checkpoint(settings)
     told = Callbacks([History(), *([OnEvent(emit)] if emit else []), *callbacks])
     with reserved(out, settings.checkpoint):
         return _train(data, settings, out, _Told(told, footers, shuffled, on_job), client, start=start, ends=ends, begun=begun)

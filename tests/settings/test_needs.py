@@ -94,10 +94,13 @@ def test_what_had_no_effect_in_a_run_is_said(name: str, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("name", OF_CHECKPOINTS)
-def test_settings_of_checkpoints_need_a_place_for_them(name: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=rf"--{name.replace('_', '-')} 3 is about checkpoints, and none are made"):
-        streamsgd.train(TABLE, "y", **{name: 3}, **PLAIN)
+def test_settings_of_checkpoints_need_a_place_for_them(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = f"--{name.replace('_', '-')} 3 is about checkpoints, and none are made"
+    streamsgd.train(TABLE, "y", **{name: 3}, **PLAIN)
+    assert said in caplog.text
+    caplog.clear()
     streamsgd.train(TABLE, "y", checkpoint=str(tmp_path / "c"), **{name: 3}, **PLAIN)
+    assert said not in caplog.text
 
 
 @pytest.mark.parametrize(
