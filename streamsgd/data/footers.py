@@ -27,8 +27,14 @@ if TYPE_CHECKING:
 CHUNKS_OF_GROUP, ROWS_OF_GROUP = 1, 3
 """Fields of RowGroup in parquet.thrift ..."""
 
-METADATA_OF_CHUNK, PATH, UNCOMPRESSED, COMPRESSED = 3, 3, 6, 7
+METADATA_OF_CHUNK, TYPE, ENCODINGS, PATH, VALUES, UNCOMPRESSED, COMPRESSED, SIZES = 3, 1, 2, 3, 5, 6, 7, 16
 """... of ColumnChunk, and of its ColumnMetaData."""
+
+PLAINLY_STORED = frozenset({0, 3, 4, 6})
+"""Encodings that take no fewer bytes than their strings: plain, levels in runs and packed, lengths apart."""
+
+OFFSET_BYTES = 8
+"""Of a string or a list in memory, beside what it holds."""
 
 MOST_BYTES = 1 << 50
 """Bytes of a column chunk, whatever a footer says."""
@@ -113,6 +119,8 @@ class ChunkSizes(NamedTuple):
     compressed: int
     uncompressed: int
     """Bytes, at least 0 and clipped at 2^50, for footers lie."""
+    decoded: int | None = None
+    """Bytes in memory, as far as the footer tells: strings may be stored by what they share."""
 
 
 def group_chunks(footer: bytes, groups: Sequence[int]) -> Iterator[tuple[int, list[ChunkSizes]]]:
@@ -191,7 +199,21 @@ def _sizes(chunk: Any) -> ChunkSizes:
     names = [name for name in _items(about.get(PATH)) if isinstance(name, bytes)]
     path = ".".join(name.decode("utf-8", "replace") for name in names)
     compressed, uncompressed = (min(max(0, _whole(about.get(field))), MOST_BYTES) for field in (COMPRESSED, UNCOMPRESSED))
-    return ChunkSizes(path, compressed, uncompressed)
+    return ChunkSizes(path, compressed, uncompressed, _decoded(about, uncompressed))
+
+
+def _decoded(about: dict[int, Any], uncompressed: int) -> int | None:
+    """Return the bytes that a column chunk takes in memory, None where its metadata do not say."""
+    values, kind = min(max(0, _whole(about.get(VALUES))), MOST_BYTES), _whole(about.get(TYPE))
+    nested = len(_items(about.get(PATH))) > 1
+    if 0 <= kind < len(WIDTHS) and WIDTHS[kind]:
+        return values * (WIDTHS[kind] + nested * OFFSET_BYTES)
+    around = values * (1 + nested) * OFFSET_BYTES
+    told = _fields(about.get(SIZES)).get(1)
+    if isinstance(told, int) and told >= 0:
+        return around + min(told, MOST_BYTES)
+    plain = set(map(_whole, _items(about.get(ENCODINGS)))) <= PLAINLY_STORED
+    return around + uncompressed if plain else None
 
 
 def _items(value: Any) -> list[Any]:

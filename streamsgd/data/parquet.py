@@ -10,6 +10,7 @@ Plain reads, no memory maps: a mapped file that is truncated during the run woul
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
-from streamsgd.data.footers import FooterIndex, group_chunks, index_footer
+from streamsgd.data.footers import ChunkSizes, FooterIndex, group_chunks, index_footer
 from streamsgd.data.int96 import by_unit
 from streamsgd.data.row_stream import NotCoded, RowStream, coded, open_parquet
 from streamsgd.data.sizes import (
@@ -53,8 +54,14 @@ if TYPE_CHECKING:
     from streamsgd.planning.chunks import Piece
 
 
-MOST_CHUNKS = 64
-"""Row groups whose sizes are remembered: those that are streamed now, and a few more."""
+CHUNKS_AHEAD = 64
+"""Row groups whose sizes are found at once: the footer is read for them ..."""
+
+MOST_CHUNKS = 4 * CHUNKS_AHEAD
+"""... and remembered: those that are streamed now, and some more."""
+
+MOST_SIZED = 256
+"""Columns beyond which the sizes of each are not asked for, at 20 microseconds each and row group."""
 
 COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading raises where bytes are damaged; an `OSError` may be the storage's too."""
@@ -67,7 +74,7 @@ class Footers:
         self._lock, self._indexing = Lock(), Lock()
         self._known: OrderedDict[str, Any] = OrderedDict()
         self._indexes: dict[str, FooterIndex | None] = {}
-        self._chunks: OrderedDict[tuple[str, int], tuple[int, dict[str, int]]] = OrderedDict()
+        self._chunks: OrderedDict[tuple[str, int], tuple[int, list[ChunkSizes]]] = OrderedDict()
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
     def open(
@@ -108,17 +115,37 @@ class Footers:
 
     def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
         """Return the rows of a row group, and bytes of its columns before compression by name, as the footer says them."""
-        ref, number = dataset.source.files[int(dataset.file[group])], int(dataset.index[group])
+        n_rows, chunks = self._sizes(dataset, group)
+        return n_rows, {chunk.path: chunk.uncompressed for chunk in chunks}
+
+    def decoded(self, dataset: Inventory, group: int, names: Collection[str]) -> int | None:
+        """Return the bytes that columns of a row group take in memory, None where its footer does not say."""
+        if len(dataset.schema.names) > MOST_SIZED:
+            return None
+        total = 0
+        for chunk in self._sizes(dataset, group)[1]:
+            if chunk.path in names or chunk.path.split(".")[0] in names:
+                if chunk.decoded is None:
+                    return None
+                total += chunk.decoded
+        return total
+
+    def _sizes(self, dataset: Inventory, group: int) -> tuple[int, list[ChunkSizes]]:
+        """Return what a footer says of a row group, and find out the same of those after it."""
+        file = int(dataset.file[group])
+        path, number = dataset.source.files[file].path, int(dataset.index[group])
         with self._lock:
-            found = self._chunks.get((ref.path, number))
-        if found is None:
-            ((n_rows, chunks),) = group_chunks(footer_bytes(dataset.source, ref), [number])
-            found = n_rows, {chunk.path: chunk.uncompressed for chunk in chunks}
-            with self._lock:
-                self._chunks[ref.path, number] = found
-                if len(self._chunks) > MOST_CHUNKS:
-                    self._chunks.popitem(last=False)
-        return found
+            found = self._chunks.get((path, number))
+        if found is not None:
+            return found
+        some = slice(group, group + CHUNKS_AHEAD)
+        numbers = dataset.index[some][dataset.file[some] == file].tolist()
+        parts = [*group_chunks(footer_bytes(dataset.source, dataset.source.files[file]), numbers)]
+        with self._lock:
+            self._chunks.update({(path, n): part for n, part in zip(numbers, parts, strict=True)})
+            while len(self._chunks) > MOST_CHUNKS:
+                self._chunks.popitem(last=False)
+        return parts[0]
 
     def _keep(self, ref: FileRef, opened: Any) -> None:
         with self._lock:
@@ -156,6 +183,8 @@ class PieceReader:
     _lock: Lock = field(default_factory=Lock)
     _plain: set[int] = field(default_factory=set)
     """Files with strings that Arrow cannot make a dictionary of (delta encodings)."""
+    _widest: dict[tuple[str, ...], float] = field(default_factory=dict)
+    """Bytes of a row of these columns in memory, at the most so far, where they are wild."""
 
     def where(self, piece: Piece) -> str:
         """Name the file and row groups of a piece."""
@@ -267,8 +296,8 @@ class PieceReader:
         return [] if int(self.dataset.file[piece.first]) in self._plain else texts
 
     def _runs(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[tuple[int, int]]:
-        """Yield neighbours that are read at once: by bytes as the footer says them and, where it cannot, by rows."""
-        sizes, rows = self._sizes(piece, names), self.dataset.rows[piece.first : piece.last]
+        """Yield neighbours that are read at once: by bytes as the footer says them, or as those before were measured."""
+        sizes, rows = self._sizes(piece, names, texts), self.dataset.rows[piece.first : piece.last]
         most_rows = WILD_ROWS if is_wild(self.dataset.schema, names, texts) else int(rows.sum())
         first, n_bytes, n_rows = 0, 0.0, 0
         for k in range(len(rows)):
@@ -278,15 +307,26 @@ class PieceReader:
             n_bytes, n_rows = n_bytes + float(sizes[k]), n_rows + int(rows[k])
         yield piece.first + first, piece.last
 
-    def _sizes(self, piece: Piece, names: list[str]) -> np.ndarray:
+    def _sizes(self, piece: Piece, names: list[str], texts: list[str]) -> np.ndarray:
+        """Return the decoded bytes of row groups, infinite where nobody knows yet."""
         some = slice(piece.first, piece.last)
         sizes: np.ndarray = self.dataset.rows[some] * group_widths(self.dataset, names, some)
-        return sizes
+        if not is_wild(self.dataset.schema, names, texts):
+            return sizes
+        widest = self._widest.get(tuple(names), math.inf)
+        known = [self.footers.decoded(self.dataset, group, names) for group in range(piece.first, piece.last)]
+        rows = self.dataset.rows[some].tolist()
+        return np.array([n and (n * widest if size is None else size) for n, size in zip(rows, known, strict=True)], np.float64)
 
     def _is_large(self, run: Piece, names: list[str], texts: list[str]) -> bool:
         """Whether a run, which is one row group then, is read in batches of rows."""
-        wild = is_wild(self.dataset.schema, names, texts) and run.rows > WILD_ROWS
-        return run.last == run.first + 1 and (wild or float(self._sizes(run, names).sum()) > self.at_once)
+        if run.last > run.first + 1:
+            return False
+        size = float(self._sizes(run, names, texts).sum())
+        if not is_wild(self.dataset.schema, names, texts):
+            return size > self.at_once
+        known = run.rows <= WILD_ROWS or self.footers.decoded(self.dataset, run.first, names) is not None
+        return size > RUN_BYTES or not known
 
     def _whole(self, piece: Piece, run: Piece, names: list[str], texts: list[str], spent: Timings) -> list[Any]:
         groups, file = self.dataset.index[run.first : run.last].tolist(), int(self.dataset.file[run.first])
@@ -308,6 +348,8 @@ class PieceReader:
                 found |= zip(some, checked_columns(table, some), strict=True)
             if self.dataset.source.is_local:  # written while it was read?
                 self.dataset.source.check(self.dataset.source.files[file], None)
+            if is_wild(self.dataset.schema, names, texts):
+                self._measured(names, sum(column.nbytes for column in found.values()) / max(1, run.rows))
             return [found[name] for name in names]
 
         columns: list[Any] = self._guard(run, names, read)
@@ -325,6 +367,8 @@ class PieceReader:
         left = piece.rows
         while left:
             columns = self._guard(piece, names, partial(stream.next, left))
+            if stream.wild and stream.widest:
+                self._measured(names, stream.widest)
             left -= len(columns[0])
             yield columns
         if self.keeps_open and piece.stop < int(self.dataset.rows[piece.first]):
@@ -334,6 +378,10 @@ class PieceReader:
     def by_unit(self, file: int, names: list[str]) -> dict[str, list[str]]:
         """Return columns of a file by the unit as which their moments of 96 bits are read, which is looked for once."""
         return by_unit(self.dataset.int96_units, self.dataset, file, names, self.footers)
+
+    def _measured(self, names: list[str], width: float) -> None:
+        with self._lock:
+            self._widest[tuple(names)] = max(width, self._widest.get(tuple(names), 0.0))
 
     def _guard(self, piece: Piece, names: list[str], read: Any) -> Any:
         """Read, again if the storage fails; what Arrow says of bytes that the storage gives is damage, and nothing else is."""

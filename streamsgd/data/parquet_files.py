@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
 from streamsgd.data.parquet import Footers, PieceReader, where
 from streamsgd.data.pruning import prune
-from streamsgd.data.sizes import encoded_bytes, parquet_cost
+from streamsgd.data.sizes import decoded_bytes, encoded_bytes, parquet_cost
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row
 
 if TYPE_CHECKING:
@@ -145,7 +145,12 @@ class ParquetFiles:
 
     def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
         """Return the bytes of a read, and of the footers that are kept."""
-        return parquet_cost(self.inventory, columns, at_once)
+        return parquet_cost(self.inventory, columns, at_once, self.decoded)
+
+    @cached_property
+    def decoded(self) -> Mapping[str, float]:
+        """Bytes in memory of each column, as far as footers tell."""
+        return decoded_bytes(self.inventory)
 
     def encoded_bytes(self) -> Mapping[str, int]:
         """Return the compressed bytes of columns, estimated from the footers of some files."""

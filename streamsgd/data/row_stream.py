@@ -18,18 +18,18 @@ from streamsgd.data.int96 import INT96_UNIT, side_by_side
 from streamsgd.data.sizes import BATCH_BYTES, BUFFER_BYTES, WILD_ROWS, group_widths, is_wild
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from streamsgd.data.dataset import Inventory
 
 LEAST_BATCH = 64
-"""Rows of the smallest batch, however long they are."""
+"""Rows of the first batch where nobody knows how long they are."""
 
 CODED_BYTES = 2.0
 """Bytes per value in the file up to which a column is taken for a dictionary of a few values."""
 
-GROWTH = 4
-"""Times that a batch must be off the best size for the row group to be opened anew."""
+GROWTH, SHRINKAGE = 4, 1.5
+"""Times that the best batch must be larger, or smaller, than it is for the row group to be opened anew."""
 
 
 def open_parquet(handle: Any, metadata: Any, texts: list[str], unit: str = INT96_UNIT, **how: Any) -> Any:
@@ -74,6 +74,9 @@ class Opener(Protocol):
     def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
         """Return the rows of a row group, and bytes of its columns before compression by name."""
 
+    def decoded(self, dataset: Inventory, group: int, names: Collection[str]) -> int | None:
+        """Return the bytes that columns of a row group take in memory, None where its footer does not say."""
+
 
 class RowStream:
     """A row group that gives its rows in order, some at a time, from row `at` on.
@@ -114,7 +117,7 @@ class RowStream:
         try:
             columns = self._opened(most)
         except NotCoded:
-            self.texts, self.batches = [], None
+            self.texts, self.batches, self.batch_rows = [], None, 0
             columns = self._opened(most)
         if self.wild and self.held is None and self._fit(columns):
             self.batches = None
@@ -131,7 +134,7 @@ class RowStream:
         self.wild = is_wild(dataset.schema, self.names, texts)
         if not self.batch_rows:
             width = float(group_widths(dataset, self.names, slice(self.group, self.group + 1))[0])
-            self.batch_rows = LEAST_BATCH if self.wild else max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width)))
+            self.batch_rows = self._first_rows() if self.wild else max(LEAST_BATCH, round(BATCH_BYTES / max(1.0, width)))
             if self.wild and self.at:  # not so many rows in small batches
                 self._begin(texts)
                 self._fit(self._batch())
@@ -139,6 +142,14 @@ class RowStream:
         done = 0
         while done < self.at:  # decoded and dropped: what a resumed run pays once
             done += len(self._take(self.at - done)[0])
+
+    def _first_rows(self) -> int:
+        """Return the rows of the first batch: as many as have the bytes of a batch, if the footer says how long they are."""
+        known = self.opener.decoded(self.dataset, self.group, self.names)
+        if known is None:
+            return LEAST_BATCH
+        n_rows = max(1, int(self.dataset.rows[self.group]))
+        return max(1, min(WILD_ROWS, int(BATCH_BYTES * n_rows / max(1, known))))
 
     def _begin(self, texts: list[str]) -> None:
         dataset = self.dataset
@@ -178,7 +189,7 @@ class RowStream:
         """Choose the rows of further batches by the widest rows so far; return whether that is far from what they were."""
         self.widest = max(self.widest, sum(map(_bytes, columns)) / max(1, len(columns[0])))
         best = max(1, min(WILD_ROWS, int(BATCH_BYTES / max(1.0, self.widest))))
-        if self.batch_rows / GROWTH <= best <= self.batch_rows * GROWTH:
+        if self.batch_rows / SHRINKAGE <= best <= self.batch_rows * GROWTH:
             return False
         self.batch_rows = best
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, ReadCost
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from streamsgd.data.dataset import Inventory
 
@@ -25,6 +26,25 @@ MOST_GROUPS = 64
 
 MOST_CHUNKS = 1 << 12
 """... as long as they have no more than about so many column chunks, at 20 microseconds each."""
+
+
+def decoded_bytes(dataset: Inventory) -> dict[str, float]:
+    """Return the bytes in memory of each top-level column as footers tell; infinite where they do not, or are too many."""
+    names, files = dataset.schema.names, np.unique(dataset.file[dataset.rows > 0]).tolist()
+    if len(files) > MOST_FILES or dataset.n_row_groups * len(names) > MOST_CHUNKS:
+        return dict.fromkeys(names, math.inf)
+    total = dict.fromkeys(names, 0.0)
+    try:
+        for file in files:
+            footer = footer_bytes(dataset.source, dataset.source.files[file])
+            for _, chunks in group_chunks(footer, dataset.index[dataset.file == file].tolist()):
+                for chunk in chunks:
+                    name = chunk.path if chunk.path in total else chunk.path.split(".")[0]
+                    if name in total:
+                        total[name] += math.inf if chunk.decoded is None else chunk.decoded
+    except (OSError, DataError, ValueError):
+        return dict.fromkeys(names, math.inf)
+    return total
 
 
 def encoded_bytes(dataset: Inventory) -> dict[str, int]:
@@ -167,14 +187,16 @@ def whole_bytes(limit: int) -> int:
     return max(WHOLE_BYTES, min(MOST_WHOLE_BYTES, limit // WHOLE_SHARE))
 
 
-def _reading_bytes(dataset: Inventory, names: Sequence[str], at_once: int) -> int:
+def _reading_bytes(dataset: Inventory, names: Sequence[str], at_once: int, decoded: float) -> int:
     """Return the bytes that one thread may hold while it reads: compressed, decoded, converted to floats, and a footer.
 
-    Pieces of up to `at_once` bytes are read at once.
+    Pieces of up to `at_once` bytes are read at once; what is wild takes `decoded` bytes in all.
     """
     sizes = dataset.rows * group_widths(dataset, names)
     footer = int(footers_bytes(dataset).max(initial=0))
     whole = int(max(sizes[sizes <= at_once].max(initial=0), min(RUN_BYTES, sizes.sum())))
+    if is_wild(dataset.schema, names, ()):
+        whole = int(max(whole, min(RUN_BYTES, decoded)))
     large = sizes > at_once
     if not large.any():
         return 3 * whole + footer + SPARE_BYTES
@@ -189,9 +211,11 @@ def footers_bytes(dataset: Inventory) -> np.ndarray:
     return np.where(parsed > WHOLE_FOOTER_BYTES, parsed // 10, parsed)
 
 
-def parquet_cost(dataset: Inventory, names: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
+def parquet_cost(dataset: Inventory, names: Sequence[str], at_once: int, decoded: Mapping[str, float]) -> ReadCost:
     """Return what reading these columns of files takes: a thread's bytes, and the footers that a process keeps."""
-    return ReadCost(_reading_bytes(dataset, names, at_once), min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())))
+    there = [name for name in names if name in dataset.schema.names]
+    total = sum(decoded.get(name, 0.0) for name in there)
+    return ReadCost(_reading_bytes(dataset, there, at_once, total), min(FOOTERS_BYTES, int(footers_bytes(dataset).sum())))
 
 
 def parsed_footers(dataset: Inventory) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.types import is_text
 from streamsgd.features.arrow import as_bytes, as_dictionary, entry_counts
 from streamsgd.features.texts import prepare_texts
 
@@ -74,7 +75,7 @@ class ValueCounter:
             return
         for name, column in zip(self.sources, columns, strict=True):
             if name in self.counted:
-                self.parts.setdefault(name, []).append(self._within(name, column.slice(0, self.rows - self.at)))
+                self.parts.setdefault(name, []).append(self._kept(self._within(name, column.slice(0, self.rows - self.at))))
         self.at += len(columns[0])
 
     def _within(self, name: str, column: Any) -> Any:
@@ -87,9 +88,31 @@ class ValueCounter:
         self.left[name] = -1 if n_rows < len(entries) else left - int(ends[-1]) if n_rows else left
         return column.slice(0, n_rows)
 
+    def _kept(self, column: Any) -> Any:
+        """Return a column of texts with no more of each than is counted: a thousand of them may be cut into words."""
+        return _shortened(column, LONGEST_TEXT if self.at < COUNTED_TEXTS else LONGEST_NAME + 1)
+
     def counts(self) -> dict[str, list[tuple[str, int]]]:
         """Return the most frequent values of each column, with how often they came."""
         return {name: counts for kind in self.kinds for name, counts in kind.count(self.parts).items()}
+
+
+def _shortened(column: Any, most: int) -> Any:
+    """Return long texts with so many bytes of each, which wait until the piece is read: of 300 kB they would be gigabytes."""
+    if not is_text(column.type) or column.nbytes <= LONGEST_NAME * len(column):
+        return column
+    chunks = [_compact(chunk, most) for chunk in as_dictionary(column)]
+    return pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.large_binary()))
+
+
+def _compact(chunk: Any, most: int) -> Any:
+    """Return a dictionary array with the values that its rows have, each cut behind what counts of it."""
+    codes, places = np.unique(np.asarray(chunk.indices.drop_null()), return_inverse=True)
+    values = as_bytes(chunk.dictionary.take(pa.array(codes))).cast(pa.large_binary())
+    indices = np.zeros(len(chunk), np.int32)
+    missing = np.asarray(chunk.indices.is_null())
+    indices[~missing] = places
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), pc.binary_slice(values, 0, most))
 
 
 def frequent_values(parts: list[Any]) -> list[tuple[str, int]]:

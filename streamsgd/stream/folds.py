@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block
     from streamsgd.planning.chunks import Piece, Plan
     from streamsgd.stream.chunk import LoadedChunk, LoadedPiece
+    from streamsgd.stream.controls import RowFacts
 
 ROW_BYTES = 2 + 8
 """Bytes that are noted of a row, at the most: whether it is kept, its fold, and its weight when it is held out."""
@@ -65,10 +66,14 @@ class FoldsLoader(Loader):
         """Columns that decide which rows are learned."""
         return (*super().controls, *self.cuts.columns)
 
-    def note(self, loaded: LoadedPiece, piece: Piece, key: np.uint64, control: dict[str, Any], rows: tuple[Any, ...]) -> None:
+    def folds(self, piece: Piece, columns: dict[str, Any]) -> np.ndarray | None:
+        """Return the fold of each row where a column decides it."""
+        return self.cuts.numbers(self.dataset, piece, columns) if self.cuts.columns else None
+
+    def note(self, loaded: LoadedPiece, piece: Piece, key: np.uint64, facts: RowFacts, keep: np.ndarray) -> None:
         """Note the fold of each row, and what runs need beside the rows."""
-        keep, y, weight = rows
-        numbers, nobody = self.cuts.numbers(self.dataset, piece, control), np.zeros(piece.rows, np.bool_)
+        y, weight, nobody = facts.y, facts.weight, np.zeros(piece.rows, np.bool_)
+        numbers = self.cuts.numbers(self.dataset, piece, {}) if facts.folds is None else facts.folds
         mine = reweighed(y, weight, nobody, self.class_weights, self.held_class_weights)
         held = reweighed(y, weight, ~nobody, self.class_weights, self.held_class_weights) if self.class_weights else None
         if self.class_weights and held is None:

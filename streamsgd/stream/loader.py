@@ -19,7 +19,6 @@ from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import WHAT, fits
 from streamsgd.errors import DataError, UnreadableError
-from streamsgd.features.arrow import coded
 from streamsgd.features.column import Destination
 from streamsgd.features.conform import conform
 from streamsgd.features.encoder import Encoder
@@ -28,15 +27,13 @@ from streamsgd.features.target import (
     Target,
     check_weight,
     describe_bad_target,
-    encode_target,
-    encode_weight,
-    is_labelled,
     reweighed,
     target_sums,
 )
 from streamsgd.kernels.encode.shuffle import place
 from streamsgd.stream.cache import digest_of
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
+from streamsgd.stream.controls import RowFacts, facts_of, flat, join_facts
 from streamsgd.stream.encoded import Encoded
 from streamsgd.stream.held import NOTHING_HELD, HeldOut
 
@@ -217,24 +214,22 @@ class Loader:
             return LoadedPiece(empty, empty, empty, skipped=piece.rows, problem=error.problem, spent=spent)
 
     def _load(self, piece: Piece, block: Block, key: np.uint64, shuffled: bool, spent: Timings) -> LoadedPiece:
-        control = self._control(piece, spent)
+        facts, labels = self._facts(piece, spent)
         began = time.perf_counter()
-        wanted = self._filtered(piece, control)
-        unseen = self._unseen(piece, control, wanted)
-        y, weight, usable = self._targets(piece, control, wanted & ~unseen)
-        keep, held = wanted & usable, self.held.rows(self.dataset, piece, control)
+        wanted, unseen, y, weight = facts.wanted, facts.unseen, facts.y, facts.weight
+        keep = wanted & self._targets(piece, facts, wanted & ~unseen)
+        held = self.held.rows(self.dataset, piece, {}) if facts.held is None else facts.held
         loaded, dest = self._placed(piece, keep, held, key, shuffled=shuffled)
         loaded.spent = spent
         loaded.filtered = piece.rows - int(wanted.sum())
         loaded.unseen = int(unseen.sum())
         loaded.skipped = int(wanted.sum()) - int(keep.sum()) - loaded.unseen
-        self.note(loaded, piece, key, control, (keep, y, weight))
+        self.note(loaded, piece, key, facts, keep)
         weight = reweighed(y, weight, held, self.class_weights, self.held_class_weights)
         loaded.targets = self.sums_of(y, weight, keep & ~held)
-        if self.by is not None:
-            loaded.labels, codes = coded(control[self.by])
-            loaded.codes = np.empty(int((dest >= 0).sum()), np.int32)
-            loaded.codes[dest[dest >= 0] - piece.rows_before] = codes[dest >= 0]
+        if facts.codes is not None:
+            loaded.labels, loaded.codes = labels, np.empty(int((dest >= 0).sum()), np.int32)
+            loaded.codes[dest[dest >= 0] - piece.rows_before] = facts.codes[dest >= 0]
         spent.encode += time.perf_counter() - began
         loaded.missing = self._rows(piece, block, dest, y, weight, loaded=loaded)
         if self.cache is not None:
@@ -243,8 +238,8 @@ class Loader:
             spent.cache += time.perf_counter() - began
         return loaded
 
-    def note(self, loaded: LoadedPiece, piece: Piece, key: np.uint64, control: dict[str, Any], rows: tuple[Any, ...]) -> None:
-        """Note more of a piece that is being loaded: of its rows which are kept, targets, and weights of their own."""
+    def note(self, loaded: LoadedPiece, piece: Piece, key: np.uint64, facts: RowFacts, keep: np.ndarray) -> None:
+        """Note more of a piece that is being loaded, and which of its rows are kept."""
 
     def sums_of(self, y: np.ndarray | None, weight: np.ndarray | None, mine: np.ndarray) -> np.ndarray | None:
         """Return sums of the targets of some rows, if there are targets."""
@@ -299,44 +294,32 @@ class Loader:
                 at += int(parts[-1].counts.sum() + parts[-1].helds.sum())
         return join_pieces(parts, len(self.target.classes) if self.target else 0)
 
-    def _control(self, piece: Piece, spent: Timings) -> dict[str, Any]:
-        ordered = tuple(sorted(set(self.controls)))
+    def _facts(self, piece: Piece, spent: Timings) -> tuple[RowFacts, list[str]]:
+        """Return what decides of each row, and the labels by which rows are told apart."""
+        ordered, labels, parts, at = tuple(sorted(set(self.controls))), dict[str, int](), list[RowFacts](), 0
         if not ordered:
-            return {}
-        parts = list(self.reader.read(piece, ordered, spent))
-        columns = [pa.chunked_array([_flat(part[k]) for part in parts]) for k in range(len(ordered))]
-        return dict(zip(ordered, columns, strict=True))
+            return facts_of(self, piece, {}, labels), []
+        for part in self.reader.read(piece, ordered, spent):
+            columns = dict(zip(ordered, map(flat, part), strict=True))
+            some = replace(piece, start=at, stop=at + len(part[0]))
+            parts.append(facts_of(self, some, columns, labels))
+            at = some.stop
+        return join_facts(parts), list(labels)
 
-    def _filtered(self, piece: Piece, control: dict[str, Any]) -> np.ndarray:
-        if self.filter is None:
-            return np.ones(piece.rows, np.bool_)
-        if not self.filter_columns:  # a condition without a column
-            control = {"": np.zeros(piece.rows)}
-        wanted: np.ndarray = self.filter.keep(control, self.dataset.source.where(piece))
-        return wanted
+    def folds(self, piece: Piece, columns: dict[str, Any]) -> np.ndarray | None:
+        """Return the fold of each row, where runs leave out one and columns decide which."""
 
-    def _unseen(self, piece: Piece, control: dict[str, Any], wanted: np.ndarray) -> np.ndarray:
-        """Return which rows have a class that the target has not, as far as that is allowed."""
-        if not self.counts_unseen or not self.target or not self.target.classes:
-            return np.zeros(piece.rows, np.bool_)
-        column = control[self.target.name]
-        unseen: np.ndarray = wanted & is_labelled(self.target, column) & ~encode_target(self.target, column)[1]
-        return unseen
-
-    def _targets(
-        self, piece: Piece, control: dict[str, Any], wanted: np.ndarray
-    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
+    def _targets(self, piece: Piece, facts: RowFacts, wanted: np.ndarray) -> np.ndarray:
+        """Return which rows have a target and a weight."""
         usable = np.ones(piece.rows, np.bool_)
-        y = weight = None
-        if self.target:
-            y, good = encode_target(self.target, control[self.target.name])
-            self._check(piece, self.target.name, wanted & ~good, describe_bad_target(self.target))
-            usable &= good
-        if self.weight:
-            weight, good = encode_weight(control[self.weight])
-            self._check(piece, self.weight, wanted & ~good, "weights must be finite numbers of at least 0, and at most 1e12")
-            usable &= good
-        return y, weight, usable
+        if self.target and facts.y_good is not None:
+            self._check(piece, self.target.name, wanted & ~facts.y_good, describe_bad_target(self.target))
+            usable &= facts.y_good
+        if self.weight and facts.weight_good is not None:
+            rule = "weights must be finite numbers of at least 0, and at most 1e12"
+            self._check(piece, self.weight, wanted & ~facts.weight_good, rule)
+            usable &= facts.weight_good
+        return usable
 
     def _check(self, piece: Piece, name: str, bad: np.ndarray, rule: str) -> None:
         if bad.any() and not self.skip_bad_rows:
@@ -394,7 +377,3 @@ class Loader:
         rows = self.dataset.rows[some]
         width = float(rows @ group_widths(self.dataset, self.encoder.sources, some)) / max(1, int(rows.sum()))
         return min(COUNTED_ROWS, piece.rows, max(1, int(COUNTED_BYTES / max(1.0, width))))
-
-
-def _flat(column: Any) -> Any:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -1,0 +1,80 @@
+"""What columns say that decide which rows are learned, as what: part by part as they are read.
+
+A piece may have a million rows, and what decides may be long texts: of each part only the answers are kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamsgd.features.arrow import coded
+from streamsgd.features.target import encode_target, encode_weight, is_labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamsgd.planning.chunks import Piece
+    from streamsgd.stream.loader import Loader
+
+
+class RowFacts(NamedTuple):
+    """Of the rows of a piece, or of a part of one; arrays have its rows."""
+
+    wanted: np.ndarray
+    """bool: which fulfil the filter."""
+    unseen: np.ndarray
+    """bool: which have a class that is none of the target's, as far as that is allowed."""
+    y: np.ndarray | None
+    y_good: np.ndarray | None
+    """bool: which have a target."""
+    weight: np.ndarray | None
+    weight_good: np.ndarray | None
+    held: np.ndarray | None
+    """bool: which are held out; None where no column decides that."""
+    folds: np.ndarray | None
+    """uint8: in which fold they are; the same."""
+    codes: np.ndarray | None
+    """int32: which of the labels each has by which rows are told apart."""
+
+
+def facts_of(loader: Loader, piece: Piece, columns: dict[str, Any], labels: dict[str, int]) -> RowFacts:
+    """Return what the columns of some rows say; `labels` takes in those that are new."""
+    n = piece.rows
+    wanted = np.ones(n, np.bool_)
+    if loader.filter is not None:
+        given = columns if loader.filter_columns else {"": np.zeros(n)}  # a condition may need no column
+        wanted = loader.filter.keep(given, loader.dataset.source.where(piece))
+    y = y_good = weight = weight_good = None
+    unseen, target = np.zeros(n, np.bool_), loader.target
+    if target:
+        y, y_good = encode_target(target, columns[target.name])
+        if loader.counts_unseen and target.classes:
+            unseen = wanted & is_labelled(target, columns[target.name]) & ~y_good
+    if loader.weight:
+        weight, weight_good = encode_weight(columns[loader.weight])
+    held = loader.held.rows(loader.dataset, piece, columns) if loader.held.columns else None
+    folds = loader.folds(piece, columns)
+    codes = None if loader.by is None else _codes(columns[loader.by], labels)
+    return RowFacts(wanted, unseen, y, y_good, weight, weight_good, held, folds, codes)
+
+
+def _codes(column: Any, labels: dict[str, int]) -> np.ndarray:
+    texts, codes = coded(column)
+    places = np.array([labels.setdefault(text, len(labels)) for text in texts], np.int32)
+    found: np.ndarray = places[codes]
+    return found
+
+
+def join_facts(parts: Sequence[RowFacts]) -> RowFacts:
+    """Return the facts of parts one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    return RowFacts(*(None if some[0] is None else np.concatenate(some) for some in zip(*parts, strict=True)))
+
+
+def flat(column: Any) -> Any:
+    """Return a column as one Arrow array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
