@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.normalise import plain_type, refusal, undictionaried
@@ -12,12 +13,16 @@ from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamsgd.data.dataset import Dataset
     from streamsgd.data.filters import RowFilter
     from streamsgd.data.reading import TypedReader
     from streamsgd.planning.chunks import Piece
+
+
+ID_BYTES = 16 << 20
+"""Bytes of ids that are copied at a time: long ones make smaller row groups of the output."""
 
 
 def id_fields(dataset: Dataset, file: int, names: Sequence[str]) -> list[Any]:
@@ -27,20 +32,45 @@ def id_fields(dataset: Dataset, file: int, names: Sequence[str]) -> list[Any]:
 
 def read_ids(
     dataset: Dataset, reader: TypedReader, piece: Piece, names: tuple[str, ...], condition: RowFilter | None
-) -> dict[str, Any]:
-    """Return the id columns of the rows of a piece that fulfil a condition."""
-    fields = id_fields(dataset, int(dataset.file[piece.first]), names)
-    parts = list(reader.read_stored(piece, names))
-    columns = {field.name: _id(dataset, piece, parts, k, field) for k, field in enumerate(fields)}
-    for name in dataset.partition_names:
-        if name in columns:
-            columns[name] = _folder(dataset, int(dataset.file[piece.first]), name, columns[name])
-    if condition is None:
-        return columns
-    needed = condition.columns or names
-    parts = list(reader.read(piece, needed, Timings()))
-    keep = condition.keep({name: _joined(parts, k) for k, name in enumerate(needed)}, dataset.source.where(piece))
-    return {name: column.filter(pa.array(keep)) for name, column in columns.items()}
+) -> Iterator[dict[str, Any]]:
+    """Yield the id columns of the rows of a piece that fulfil a condition: all at once, or some rows at a time of long ids."""
+    file = int(dataset.file[piece.first])
+    fields = id_fields(dataset, file, names)
+    keep = _kept(dataset, reader, piece, condition) if condition is not None else None
+    for part, start, stop in _batched(reader.read_stored(piece, names)):
+        columns = {field.name: _id(dataset, piece, part, k, field) for k, field in enumerate(fields)}
+        for name in dataset.partition_names:
+            if name in columns:
+                columns[name] = _folder(dataset, file, name, columns[name])
+        if keep is not None:
+            some = pa.array(keep[start:stop])
+            columns = {name: column.filter(some) for name, column in columns.items()}
+        yield columns
+
+
+def _batched(parts: Iterator[list[Any]]) -> Iterator[tuple[list[list[Any]], int, int]]:
+    """Yield small parts together, up to `ID_BYTES`, each with its first row and the row after its last."""
+    waiting: list[list[Any]] = []
+    start = stop = n_bytes = 0
+    for part in parts:
+        waiting.append(part)
+        stop += len(part[0])
+        n_bytes += sum(column.nbytes for column in part)
+        if n_bytes >= ID_BYTES:
+            yield waiting, start, stop
+            waiting, start, n_bytes = [], stop, 0
+    if waiting:
+        yield waiting, start, stop
+
+
+def _kept(dataset: Dataset, reader: TypedReader, piece: Piece, condition: RowFilter) -> np.ndarray:
+    """Return which rows of a piece fulfil a condition, bool (n,)."""
+    where = dataset.source.where(piece)
+    if not condition.columns:
+        found: np.ndarray = condition.keep({"": np.zeros(piece.rows)}, where)
+        return found
+    parts = reader.read(piece, condition.columns, Timings())
+    return np.concatenate([condition.keep(dict(zip(condition.columns, part, strict=True)), where) for part in parts])
 
 
 def _id(dataset: Dataset, piece: Piece, parts: list[list[Any]], k: int, field: Any) -> Any:

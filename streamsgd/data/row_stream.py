@@ -28,6 +28,9 @@ LEAST_BATCH = 64
 CODED_BYTES = 2.0
 """Bytes per value in the file up to which a column is taken for a dictionary of a few values."""
 
+LONG_VALUE = 1 << 10
+"""Bytes of the mean value of a dictionary from which on rows are reckoned as if it were none."""
+
 GROWTH, SHRINKAGE = 4, 1.5
 """Times that the best batch must be larger, or smaller, than it is for the row group to be opened anew."""
 
@@ -196,5 +199,8 @@ class RowStream:
 
 
 def _bytes(column: Any) -> int:
-    """Return what rows take in memory, dictionaries apart."""
-    return int(column.indices.nbytes if pa.types.is_dictionary(column.type) else column.nbytes)
+    """Return what rows take in memory, those of dictionaries once they are plain, if their values are long."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    mean = column.dictionary.nbytes // max(1, len(column.dictionary))
+    return int(column.indices.nbytes + (mean > LONG_VALUE) * mean * len(column))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.data.exact_types import exact_schema
 from streamsgd.data.notes import passing_on
-from streamsgd.data.sizes import group_widths
-from streamsgd.data.source import WHOLE_BYTES
-from streamsgd.errors import BudgetError
+from streamsgd.data.sizes import group_widths, is_wild
+from streamsgd.data.source import WHOLE_BYTES, BaseSource
+from streamsgd.data.timings import Timings
+from streamsgd.errors import BudgetError, StreamSGDError
 from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER, RESERVE
+from streamsgd.planning.chunks import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +43,12 @@ LEAST_ROWS, MOST_ROWS = 1 << 10, 1 << 17
 
 COPIES = 4
 """Times that rows of a run or a bucket are in memory: as read, together, in order, and as they are written."""
+
+LONGER = 4
+"""Times that rows must be longer in memory than footers let expect for buckets and row groups to be made for that."""
+
+MEASURED_GROUPS, MEASURED_ROWS = 8, 64
+"""Row groups whose first rows are measured where footers do not say how long they are in memory."""
 
 LEAST_RUN, MOST_RUN = 8 << 20, 512 << 20
 """Bytes of a run."""
@@ -101,21 +111,49 @@ def layout_of(dataset: Dataset, columns: Sequence[str], seed: int, *, as_data: b
     schema = exact_schema(dataset, pa.schema(fields), stored=stored)
     schema = passing_on(schema, dataset.aside) if as_data else schema
     widths = group_widths(dataset, columns) + 8.0
-    total = int(float(dataset.rows @ widths))
-    rows = dataset.n_rows
-    per_group = max(LEAST_ROWS, min(MOST_ROWS, int(GROUP_BYTES * rows / max(1, total))))
+    told, rows = int(float(dataset.rows @ widths)), dataset.n_rows
+    total = max(told, int(_decoded(dataset, columns)))
+    long = total > LONGER * max(told, BUCKET_BYTES)
+    told = total if long else told
+    per_group = max(1 if long else LEAST_ROWS, min(MOST_ROWS, int(GROUP_BYTES * rows / max(1, told))))
+    n_buckets = max(1, min(MOST_BUCKETS, -(-told // BUCKET_BYTES)))
     digest = hashlib.sha256(f"{VERSION} {seed} {stored} {dataset.fingerprint} {schema}".encode())
+    digest.update(f"{n_buckets} {per_group}".encode() * long)
     digest.update(dataset.file.tobytes() + dataset.index.tobytes() + dataset.rows.tobytes())
     return ShuffleLayout(
         schema,
         seed,
         rows,
         total,
-        max(1, min(MOST_BUCKETS, -(-total // BUCKET_BYTES))),
+        n_buckets,
         1 << (per_group.bit_length() - 1),
         digest.hexdigest(),
         stored,
     )
+
+
+def _decoded(dataset: Dataset, columns: Sequence[str]) -> float:
+    """Return the bytes of all rows in memory where values may be stored by what they share, 0 where they are not."""
+    source: Any = dataset.source
+    there = [name for name in columns if name in source.schema.names]
+    if isinstance(source, BaseSource) or not is_wild(source.schema, there, ()):
+        return 0.0
+    known = sum(getattr(source, "decoded", {}).get(name, math.inf) for name in there)
+    return known + 8.0 * dataset.n_rows if math.isfinite(known) else _measured(dataset, there)
+
+
+def _measured(dataset: Dataset, columns: Sequence[str]) -> float:
+    """Return about the bytes of all rows, from the first rows of some row groups."""
+    some, reader = np.flatnonzero(dataset.rows > 0), dataset.reader(keeps_open=False)
+    n_rows = n_bytes = 0
+    for group in np.unique(some[np.linspace(0, len(some) - 1, min(MEASURED_GROUPS, len(some))).astype(int)]).tolist():
+        piece = Piece(0, group, group + 1, 0, min(MEASURED_ROWS, int(dataset.rows[group])), 0)
+        try:
+            for part in reader.read(piece, tuple(columns), Timings()):
+                n_rows, n_bytes = n_rows + len(part[0]), n_bytes + sum(column.nbytes for column in part)
+        except StreamSGDError:
+            continue  # who reads all rows will say so
+    return dataset.n_rows * (8.0 + n_bytes / max(1, n_rows))
 
 
 def check_memory(layout: ShuffleLayout, limit: int) -> None:

@@ -7,6 +7,7 @@ sample of the units of reading. A column that cannot be read is reported, never 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.filesystems import first_line, set_io_timeout
+from streamsgd.data.normalise import undictionaried
 from streamsgd.data.open import is_by_file, open_data, open_whole
 from streamsgd.data.schemas import require_filled
 from streamsgd.data.timings import Timings
@@ -32,7 +34,7 @@ from streamsgd.inspection.risk import RISKY, look_at_order
 from streamsgd.planning.chunks import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from streamsgd.data.dataset import Dataset
     from streamsgd.data.source import Reader
@@ -47,6 +49,10 @@ SAMPLE_ROWS = 1 << 16
 
 MOST_BYTES = 256 << 20
 """Encoded bytes of a row group above which columns without a fixed width are not looked at."""
+
+
+LONG_BYTES = 64
+"""Bytes of a string above which its digest stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +207,8 @@ def summarise_columns(dataset: Dataset, pieces: list[Piece], *, skips: bool = Fa
     return summaries
 
 
-def read_column(dataset: Dataset, reader: Reader, piece: Piece, name: str) -> Any:
-    """Return one column of a piece.
+def read_column(dataset: Dataset, reader: Reader, piece: Piece, name: str) -> Iterator[Any]:
+    """Yield one column of a piece, some rows after others.
 
     Raises
     ------
@@ -211,11 +217,10 @@ def read_column(dataset: Dataset, reader: Reader, piece: Piece, name: str) -> An
 
     """
     try:
-        parts = [part[0] for part in reader.read(piece, (name,), Timings())]
+        for part in reader.read(piece, (name,), Timings()):
+            yield part[0]
     except (pa.ArrowException, KeyError, ValueError, OSError, NotImplementedError) as error:
         raise DataError(f"{dataset.source.where(piece)}: {first_line(error)}") from error
-    chunks = [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
-    return pa.chunked_array(chunks, type=parts[0].type)
 
 
 def _problem(dataset: Dataset, name: str) -> str:
@@ -235,25 +240,46 @@ def _look(dataset: Dataset, reader: Reader, pieces: list[Piece], summary: Column
     if not fixed and largest > MOST_BYTES:
         summary.problem = f"not looked at: its type has no fixed width and row groups have up to {largest:,} bytes"
         return
-    values, strings = [], pa.array([], pa.string())
+    values, strings = [], _Distinct()
     for piece in pieces:
         try:
-            column = read_column(dataset, reader, piece, name)
+            for column in read_column(dataset, reader, piece, name):
+                summary.rows += len(column)
+                summary.nulls += column.null_count
+                if is_number(kind):
+                    values.append(np.asarray(as_float(column), dtype=np.float64))
+                elif _is_text(column.type):
+                    strings.add(column)
         except DataError as error:
             if skips and isinstance(error, UnreadableError):
                 continue
             summary.problem = str(error)
             return
-        summary.rows += len(column)
-        summary.nulls += column.null_count
-        if is_number(kind):
-            values.append(np.asarray(as_float(column), dtype=np.float64))
-        elif _is_text(column.type):
-            strings = pc.unique(pa.chunked_array([*column.cast(pa.string()).chunks, strings]))
     if is_number(kind):
         _numbers(np.concatenate(values) if values else np.zeros(0), kind, summary)
     elif _is_text(kind):
-        summary.distinct = len(strings) - strings.null_count
+        summary.distinct = len(strings)
+
+
+class _Distinct:
+    """Tells how many different strings there were; of long ones digests are kept."""
+
+    def __init__(self) -> None:
+        self.short = pa.array([], pa.large_string())
+        self.long: set[bytes] = set()
+
+    def add(self, column: Any) -> None:
+        """Take in strings."""
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            if pa.types.is_dictionary(chunk.type):
+                chunk = chunk.dictionary.take(pc.unique(chunk.indices))  # noqa: PLW2901
+            values = pc.unique(undictionaried(chunk).cast(pa.large_string())).drop_null()
+            is_long = pc.greater(pc.binary_length(values), LONG_BYTES)
+            self.short = pc.unique(pa.chunked_array([values.filter(pc.invert(is_long)), self.short]))
+            self.long.update(blake2b(value.as_buffer(), digest_size=16).digest() for value in values.filter(is_long))
+
+    def __len__(self) -> int:
+        return len(self.short) + len(self.long)
 
 
 def _numbers(values: np.ndarray, kind: Any, summary: ColumnSummary) -> None:

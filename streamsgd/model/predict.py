@@ -201,20 +201,25 @@ class ParquetPredictor:
                 for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
                     n = int(loaded.counts.sum())
                     file = int(self.dataset.file[piece.first])
-                    yield file, self._predictions(filled, piece, n)
+                    for table in self._predictions(filled, piece, n):
+                        yield file, table
                 self.account.add(filled)
 
-    def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Any:
+    def _predictions(self, filled: LoadedChunk, piece: Piece, n: int) -> Iterator[Any]:
         start, file = piece.rows_before, int(self.dataset.file[piece.first])
         blocks = filled.block if len(self.columns) > 1 else (filled.block,)
         scored = [some.score(block, start, start + n) for some, block in zip(self.columns, blocks, strict=True)]
-        ids = self._id_columns(piece) if n else {f.name: pa.nulls(0, f.type) for f in id_fields(self.dataset, file, self.ids)}
-        return beside([*([pa.table(ids)] if ids else []), *scored])
-
-    def _id_columns(self, piece: Piece) -> dict[str, Any]:
-        if not self.ids:
-            return {}
-        return read_ids(self.recipe.dataset, self.recipe.reader, piece, self.ids, self.recipe.filter)
+        if not n or not self.ids:
+            none = {f.name: pa.nulls(0, f.type) for f in id_fields(self.dataset, file, self.ids)}
+            yield beside([*([pa.table(none)] if none else []), *scored])
+            return
+        at, recipe = 0, self.recipe
+        for ids in read_ids(recipe.dataset, recipe.reader, piece, self.ids, recipe.filter):
+            some = pa.table(ids)
+            yield beside([some, *(table.slice(at, some.num_rows) for table in scored)])
+            at += some.num_rows
+        if at != n:
+            raise AssertionError(f"{self.dataset.source.where(piece)}: {at:,} ids of {n:,} rows")
 
     def _schema(self, file: int) -> Any:
         fields = id_fields(self.dataset, file, self.ids)
