@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.compute.context import usual_threads
-from streamsgd.compute.memory import parse_limit
-from streamsgd.data.sizes import group_widths
+from streamsgd.compute.memory import give_back, parse_limit
+from streamsgd.data.sizes import group_widths, is_wild
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
@@ -46,6 +46,9 @@ MOST_GROUPS = 1 << 14
 SAMPLE_RUNS = 64
 """... or, if they are small, from about so many runs of neighbours: a read of each row group would take 0.3 ms."""
 
+PIECE_COPIES = 3
+"""Times that the values of a piece are in memory while they are counted."""
+
 CHOICE_COPIES = 3
 """Times that a column's values are in memory, beside being kept, while they are sorted and cut into words."""
 
@@ -69,6 +72,8 @@ class Sample:
     """Numbers that are null, by column: as soon as they are found."""
     piece_bytes: int = 0
     """Bytes of values of no fixed width in the piece that has the most."""
+    longest_row: int = 0
+    """Bytes of such values in the row that has the most."""
     kept_bytes: int = 0
     """Bytes of distinct values that were kept, of all columns and ..."""
     longest_bytes: int = 0
@@ -151,6 +156,7 @@ class Sample:
             taken += int(sizes[:n_rows].sum())
             with self._lock:
                 self.piece_bytes = max(self.piece_bytes, taken)
+                self.longest_row = max(self.longest_row, int(sizes.max(initial=0)))
                 self.cut |= n_rows < len(sizes)
             if n_rows < len(sizes):
                 break
@@ -171,15 +177,16 @@ class Sample:
     @property
     def peak_bytes(self) -> int:
         """Bytes that values took: of a piece while they are counted, all that are kept, and a column's while it is chosen."""
-        return max(3 * self.piece_bytes + self.kept_bytes, self.kept_bytes + CHOICE_COPIES * self.longest_bytes)
+        return max(PIECE_COPIES * self.piece_bytes + self.kept_bytes, self.kept_bytes + CHOICE_COPIES * self.longest_bytes)
 
     def kept(self, sizes: list[int]) -> None:
         """Take down the bytes of the distinct values that are kept of each column."""
         self.kept_bytes, self.longest_bytes = sum(sizes), max(sizes, default=0)
 
     def release(self) -> None:
-        """Give back what Arrow's allocator keeps of the sample: it would count against the budget for the whole run."""
+        """Give back what allocators keep of the sample: it would count against the budget for the whole run."""
         pa.default_memory_pool().release_unused()
+        give_back()
 
     def sees_all(self, names: tuple[str, ...]) -> bool:
         """Whether the sample for these columns is all of the data."""
@@ -187,8 +194,11 @@ class Sample:
 
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
-        spare = (parse_limit(self.settings.memory) - INTERPRETER) // 2
-        return max(1, min(usual_threads(self.settings.threads), spare // self.dataset.source.cost(names).per_thread))
+        spare, source = (parse_limit(self.settings.memory) - INTERPRETER) // 2, self.dataset.source
+        decoded = sum(getattr(source, "decoded", {}).get(name, 0.0) for name in names)
+        each = source.cost(names).per_thread
+        each += int(PIECE_COPIES * min(SAMPLE_BYTES, decoded)) if is_wild(self.dataset.schema, names, ()) else 0
+        return max(1, min(usual_threads(self.settings.threads), spare // each))
 
     def scan(self, name: str) -> Iterator[Any]:
         """Yield one column over all row groups, filtered: the only reading that is as long as the data."""

@@ -69,11 +69,10 @@ class ValueProfile:
     def counted(self) -> tuple[Any, np.ndarray]:
         """Every value once, an Arrow array of bytes, and how often it came, int64; the most frequent first, ties in order."""
         empty = pa.table({"value": pa.array([], pa.large_binary()), "count": pa.array([], pa.int64())})
-        seen, self.tables = pa.concat_tables([empty, *self.tables]), []
-        whole = _once_by_digest(seen) if seen.nbytes > LONG_BYTES * max(1, seen.num_rows) else _once(seen)
-        del seen
-        order = pc.sort_indices(whole, [("count", "descending"), ("value", "ascending")])
-        whole = whole.take(order).combine_chunks()
+        whole, self.tables = pa.concat_tables([empty, *self.tables]), []
+        whole = _once_by_digest(whole) if whole.nbytes > LONG_BYTES * max(1, whole.num_rows) else _once(whole)
+        whole = whole.combine_chunks()  # or to take from it would, beside what it is made of
+        whole = whole.take(pc.sort_indices(whole, [("count", "descending"), ("value", "ascending")])).combine_chunks()
         self.tables = [whole]
         return whole["value"], whole["count"].to_numpy()
 
@@ -124,8 +123,14 @@ class ValueProfile:
 
 
 def _once(seen: Any) -> Any:
-    """Return a table of values and counts with every value once."""
-    return seen.group_by("value").aggregate([("count", "sum")]).rename_columns(["value", "count"])
+    """Return a table of values and counts with every value once.
+
+    Arrow's grouping would take 340 bytes beside each of millions, and ten times as long.
+    """
+    values = seen["value"].combine_chunks().dictionary_encode()
+    counts = np.zeros(len(values.dictionary), np.int64)
+    np.add.at(counts, np.asarray(values.indices), seen["count"].to_numpy())
+    return pa.table({"value": values.dictionary, "count": counts})
 
 
 def _once_by_digest(seen: Any) -> Any:

@@ -66,6 +66,7 @@ class Look(NamedTuple):
     sample: Sample | None
     """Rows that were looked at, until they are released; None where a run that is resumed says all."""
     peak_bytes: int
+    longest_row: int
     chosen: str
     """Why numbers got bins or did not, in a line; empty where nobody asked."""
     penalty: str
@@ -96,7 +97,7 @@ def look_at(
     if frozen:
         dataset = conform(frozen["encoding"], dataset, nulls=settings.missing_columns == "null")
         known = frozen["encoding"], frozen["target"], tuple(frozen.get("class_weights", ()))
-        return Look(dataset, roles, expression, columns, *known, None, 0, "", frozen.get("penalty", ""), OrderLooks(), {})
+        return Look(dataset, roles, expression, columns, *known, None, 0, 0, "", frozen.get("penalty", ""), OrderLooks(), {})
     look = Sample(dataset, settings, expression, columns)
     with stage("looking at some rows of every column"), said_once():  # columns are asked several times
         target = choose_target(look, roles.target, task_of(settings), constant=constant)
@@ -106,4 +107,4 @@ def look_at(
         penalty = asked.shrinks(encoding)
     encoding = with_types(encoding, dataset, (*encoding.sources, *roles.read[len(roles.features) :]))
     found = (dataset, roles, expression, columns, encoding, target, of_classes)
-    return Look(*found, look, look.peak_bytes, asked.line, penalty, OrderLooks(), {})
+    return Look(*found, look, look.peak_bytes, look.longest_row, asked.line, penalty, OrderLooks(), {})

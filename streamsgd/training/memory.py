@@ -9,7 +9,7 @@ import numpy as np
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import parse_limit
-from streamsgd.data.sizes import whole_bytes
+from streamsgd.data.sizes import BATCH_BYTES, whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
 from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, numbers_of_entry, rows_apart, rows_of, width_of
@@ -35,6 +35,9 @@ VALID_BLOCK_BYTES = 16 << 20
 LONG_ROW = 1 << 21
 """Entries of the longest list or map that a plan makes room for: footers do not tell how long the longest is."""
 
+LONG_COPIES = 12
+"""Times that a row of more bytes than a batch is in memory: decoded, as entries of two chunks, and by what all that is made."""
+
 ONE_LANE = Lanes(1, "average", "as set")
 
 
@@ -47,9 +50,12 @@ def size_budget(
     *,
     lanes: Lanes = ONE_LANE,
     looked: int = 0,
+    longest: int = 0,
     beside: int = 0,
 ) -> budgets.Budget:
-    """Make the budget of a job, whose first look took so many bytes for values, with so many bytes of a model beside its own.
+    """Make the budget of a job with so many bytes of a model beside its own.
+
+    Its first look took `looked` bytes for values, `longest` of them those of one row.
 
     Raises
     ------
@@ -67,6 +73,7 @@ def size_budget(
         chunk_rows=chunk_rows,
         lanes=lanes,
         looked=looked,
+        longest=longest,
         given=limit,
         beside=beside,
     )
@@ -92,6 +99,7 @@ def _budget(
     chunk_rows: int | None,
     lanes: Lanes,
     looked: int,
+    longest: int,
     given: int,
     limit: int,
     beside: int,
@@ -114,7 +122,7 @@ def _budget(
         limit=limit,
         given=given,
         look=looked,
-        decode_per_thread=cost.per_thread,
+        decode_per_thread=cost.per_thread + LONG_COPIES * max(0, longest - BATCH_BYTES),
         threads=usual_threads(settings.threads),
         footers=cost.kept,
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes)

@@ -193,7 +193,8 @@ def _job(
     if lanes.combine == "sync" and not frozen:
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
-    budget_in = partial(size_budget, settings, dataset, recipe, parts, chunk_rows, lanes=lanes, looked=look.peak_bytes)
+    looked = {"looked": look.peak_bytes, "longest": look.longest_row}
+    budget_in = partial(size_budget, settings, dataset, recipe, parts, chunk_rows, lanes=lanes, **looked)
     rival = _rival(look, settings, frozen) if rivals and wants_rival(settings, parts, encoding, lanes, epochs) else None
     budget, rival = with_room(budget_in, rival, encoding, settings, must=frozen is not None)
     plan = _known_plan(look, settings, recipe, budget.chunk_rows)
