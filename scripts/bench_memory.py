@@ -2,6 +2,7 @@
 
     python scripts/bench_memory.py [--gigabytes 12] [--memory 1GB] [--cases narrow,wide,huge,tiny,clicks,strings] [--epochs 3]
     python scripts/bench_memory.py --shapes all [--budgets smallest,500MB,1GB] [--data FOLDER]
+    python scripts/bench_memory.py --shapes all --verbs all [--budgets 700MB] [--data FOLDER]
 
 Each case makes Parquet of about so many gigabytes (decoded), trains one epoch through the command line with the small
 budget and with a large one, and watches the resident memory of all its processes 50 times a second. Prints a table and
@@ -9,6 +10,7 @@ one JSON object; exits with 1 if a peak exceeds its budget.
 
 With `--shapes` it trains on data that is small in the file and large in memory (`memory_shapes.py`), in the smallest budget
 that a refusal names and in others; exits with 1 too if that budget is refused when given, or if half of it would have done.
+With `--verbs` as well, it filters, shuffles, scores, inspects and evaluates them (`memory_verbs.py`) in budgets that are given.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from memory_shapes import SHAPES, write_shape
+from memory_verbs import VERBS, peak_of, words_of, wrong_of
 
 from streamsgd.messages import parse_bytes
 
@@ -212,6 +215,33 @@ def try_shapes(names: list[str], budgets: list[str], folder: Path, epochs: str) 
     return int(any(result["wrong"] for result in results))
 
 
+def try_verbs(names: list[str], verbs: list[str], budgets: list[str], folder: Path) -> int:
+    """Do all that is asked with every shape, and print."""
+    results: list[dict] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path, model = folder / f"{name}.parquet", folder / f"{name}.sgd"
+        if not path.exists():
+            write_shape(path, SHAPES[name])
+        column = next(each for each in pq.read_schema(path).names if each != "y")
+        if {"MODEL"} & {word for verb in verbs for word in VERBS[verb]} and not model.exists():
+            train = [*words_of("train", path, model, folder / name, column), *SHAPES[name].flags]
+            code, _, said = peak_of([*train, "--memory", "4GB"], tree_bytes)
+            if code:
+                sys.exit(said)
+        for verb in verbs:
+            flags = SHAPES[name].flags if VERBS[verb][0] == "train" else ()
+            for budget in map(parse_bytes, budgets):
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    words = [*words_of(verb, path, model, Path(scratch) / "new", column), *flags]
+                    code, peak, said = peak_of([*words, "--memory", str(budget)], tree_bytes)
+                wrong = wrong_of(code, peak, budget, said)
+                results.append({"shape": name, "verb": verb, "budget": budget, "code": code, "peak": peak, "wrong": wrong})
+                print(f"{name:24s} {verb:12s} {budget / 1e6:6.0f}: {peak / 1e6:6.0f}  rc {code}  {wrong}", flush=True)
+    print(json.dumps(results))
+    return int(any(result["wrong"] for result in results))
+
+
 def main() -> int:
     """Measure every case and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -221,14 +251,19 @@ def main() -> int:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--scratch", type=Path, help="where to make the data")
     parser.add_argument("--shapes", help="all, or names of them")
+    parser.add_argument("--verbs", help="all, or names of them: what is done with shapes beside training")
     parser.add_argument("--budgets", default="smallest,500MB,1GB")
     parser.add_argument("--data", type=Path, help="where shapes are kept from run to run")
     parser.add_argument("--epochs", default="1", help="of more than one, encoded rows are kept in what the budget leaves")
     arguments = parser.parse_args()
     if arguments.shapes:
         names = list(SHAPES) if arguments.shapes == "all" else arguments.shapes.split(",")
+        verbs = list(VERBS) if arguments.verbs == "all" else (arguments.verbs or "").split(",")
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-            return try_shapes(names, arguments.budgets.split(","), arguments.data or Path(scratch), arguments.epochs)
+            folder, budgets = arguments.data or Path(scratch), arguments.budgets.split(",")
+            if arguments.verbs:
+                return try_verbs(names, verbs, [text for text in budgets if text != "smallest"], folder)
+            return try_shapes(names, budgets, folder, arguments.epochs)
     results = []
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         for name in arguments.cases.split(","):

@@ -104,3 +104,21 @@ def test_the_name_of_a_folder_is_the_id_that_it_says(model: Model, tmp_path: Pat
         pq.read_table(path, partitioning=None)["month"].to_pylist() for path in sorted((tmp_path / "out").rglob("*.parquet"))
     ]
     assert found == [["01"] * 3, ["12"] * 3]
+
+
+@pytest.mark.parametrize("condition", [None, "x > 0", "id != 'id 7'", "1 < 2"])
+def test_ids_that_are_copied_some_at_a_time_are_those_of_their_rows(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str | None
+) -> None:
+    n = 400
+    table = pa.table({"x": np.linspace(-1.0, 1.0, n), "id": [f"id {k}" for k in range(n)]})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=150)
+    whole = model.predict(table)
+    monkeypatch.setattr("streamsgd.data.ids.ID_BYTES", 700)
+    monkeypatch.setattr("streamsgd.data.parquet.RUN_BYTES", 600)
+    monkeypatch.setattr("streamsgd.data.row_stream.BATCH_BYTES", 500)
+    streamsgd.predict(model, str(tmp_path / "in.parquet"), out=str(tmp_path / "out.parquet"), id="id", filter=condition)
+    found = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    kept = {None: range(n), "x > 0": range(n // 2, n), "1 < 2": range(n)}.get(condition, [k for k in range(n) if k != 7])
+    assert found["id"] == [f"id {k}" for k in kept]
+    np.testing.assert_allclose(found["prediction"], np.asarray(whole)[list(kept)], rtol=1e-6)

@@ -86,3 +86,43 @@ def test_long_values_come_in_small_parts(tmp_path: Path, options: dict[str, Any]
     assert sum(len(part[0]) for part in parts) == n
     assert max(sizes) <= max(2 * BATCH_BYTES, 2 * RUN_BYTES)
     assert max(len(part[0]) for part in parts) <= WILD_ROWS
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["footer tells", "nobody tells"])
+@pytest.mark.parametrize("texts", [frozenset(), frozenset(["long"])], ids=["plain", "as dictionaries"])
+@pytest.mark.parametrize("options", [DELTA, {"use_dictionary": False}, {}], ids=["delta", "plain", "dictionary"])
+def test_few_rows_of_very_long_values_come_in_small_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], texts: frozenset[str], told: bool
+) -> None:
+    """Row groups of fewer rows than are read at once, 60 MB each, the second after the reader knows the file."""
+    path, n = tmp_path / "part.parquet", 400
+    table = pa.table({"long": [(str(k % 7) if not options else "p") * 300_000 + str(k % 7) for k in range(n)]})
+    pq.write_table(table, path, row_group_size=200, compression="zstd", **options)
+    if not told:
+        monkeypatch.setattr(parquet.Footers, "decoded", lambda *_: None)
+    reader = open_data(str(path))[0].source.reader()
+    for piece in (Piece(0, 0, 1, 0, 200, 0), Piece(0, 0, 2, 0, n, 0), Piece(0, 1, 2, 50, 150, 0)):
+        parts = [part[0] for part in reader.read(piece, ("long",), Timings(), texts)]
+        assert sum(map(len, parts)) == piece.rows
+        assert max(part.nbytes for part in parts) <= max(64 * 300_100, 2 * RUN_BYTES)
+        ends = [value for part in parts for value in plain(part)][-3:]
+        assert [int(value[-1]) for value in ends] == [(200 * piece.first + piece.stop - k) % 7 for k in (3, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "known"),
+    [
+        (pa.array(["abc"] * 100), {}, 300),
+        (pa.array(["abc"] * 100), {"use_dictionary": False}, 300),
+        (pa.array([[1, 2, 3]] * 100, pa.list_(pa.int32())), {}, 1200),
+        (pa.array([1.0] * 100), {}, 800),
+    ],
+    ids=["dictionary", "plain", "lists", "numbers"],
+)
+def test_footers_tell_what_columns_take_in_memory(tmp_path: Path, column: Any, options: dict[str, Any], known: int) -> None:
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.table({"c": column}), path, **options)
+    dataset = open_data(str(path))[0].source.inventory  # type: ignore[attr-defined]
+    found = parquet.Footers().decoded(dataset, 0, ["c"])
+    assert found is not None
+    assert known <= found <= known + 16 * 300

@@ -184,3 +184,24 @@ def test_a_changed_input_is_another_shuffle(write: Write, tmp_path: Path, monkey
     pq.write_table(pa.table({"x": np.arange(500.0)}), data / "000.parquet")
     assert streamsgd.shuffle(data, tmp_path / "out").rows == 500
     assert sorted(np.asarray(pq.read_table(tmp_path / "out")["x"])) == list(range(500))
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["footer tells", "measured"])
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "column_encoding": {"s": "DELTA_BYTE_ARRAY"}}])
+def test_buckets_are_of_what_rows_take_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], told: bool
+) -> None:
+    """200 MB of strings that take some kilobytes in the file, and are seven strings with long beginnings."""
+    n, path = 2_000, tmp_path / "long.parquet"
+    pq.write_table(pa.table({"s": ["p" * 100_000 + str(k % 7) for k in range(n)]}), path, **options)
+    if not told:
+        monkeypatch.setattr("streamsgd.data.parquet_files.ParquetFiles.decoded", {"s": float("inf")})
+    layout = shuffling.layout_of(shuffling.open_data(str(path))[0], ["s"], 0)
+    assert layout.bytes > 200e6
+    assert layout.bytes / layout.n_buckets <= 26e6
+    assert layout.group_rows * 100_000 <= 10e6
+    short = tmp_path / "short.parquet"
+    pq.write_table(pa.table({"s": [str(k % 7) * 30 for k in range(n)]}), short, **options)
+    few = shuffling.layout_of(shuffling.open_data(str(short))[0], ["s"], 0)
+    assert (few.n_buckets, few.group_rows) == (1, shuffling.layout_of(shuffling.open_data(str(short))[0], ["s"], 1).group_rows)
+    assert few.group_rows >= 1024

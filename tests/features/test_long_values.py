@@ -14,7 +14,7 @@ import streamsgd
 from streamsgd.data.open import open_data
 from streamsgd.errors import BudgetError
 from streamsgd.features import values
-from streamsgd.features.frequent import LONGEST_NAME, frequent_values
+from streamsgd.features.frequent import LONGEST_NAME, LONGEST_TEXT, _shortened, frequent_values, frequent_words
 from streamsgd.features.sample import Sample, row_sizes
 from streamsgd.features.values import ValueProfile
 from streamsgd.planning.chunks import Piece
@@ -101,3 +101,14 @@ def test_a_larger_budget_reads_more_at_once_and_the_named_one_reckons_with_it(tm
         streamsgd.plan(str(path), "y", memory="1GB", bits=27)
     assert refused.value.least > 4e9
     assert streamsgd.plan(str(path), "y", memory=str(refused.value.least), bits=27).budget.limit == refused.value.least
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.none() | st.sampled_from(["a", "b c", "d " * 200, "e" * 300, "f g " * 5_000]), min_size=1), st.booleans())
+def test_what_is_kept_of_long_values_until_they_are_counted_changes_no_count(texts: list[str | None], coded: bool) -> None:
+    column = pa.array([*texts, "h" * 40_000, "h" * 40_000], pa.string())
+    column = column.dictionary_encode() if coded else column
+    kept = _shortened(column, LONGEST_TEXT)
+    assert frequent_values([kept]) == frequent_values([column])
+    assert frequent_words([kept], fold=True) == frequent_words([column], fold=True)
+    assert kept.nbytes <= max(column.nbytes, LONGEST_TEXT * 6 + 8 * len(column))

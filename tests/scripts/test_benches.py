@@ -60,6 +60,14 @@ def test_what_is_small_in_the_file_stays_within_the_smallest_budget_that_is_name
         assert 0.2e9 < found["runs"][0]["peak"] <= found["smallest"] < 1.4e9
 
 
+def test_long_strings_stay_within_memory_whatever_is_done_with_them(tmp_path: Path) -> None:
+    """Strings of 300 kB that take 10 bytes each in the file: 450 MB."""
+    verbs = ["--verbs", "shuffle,predict,inspect", "--budgets", "700MB"]
+    found = run("bench_memory.py", "--shapes", "prefixes", *verbs, "--scratch", str(tmp_path))
+    assert [each["code"] for each in found] == [0, 0, 0]
+    assert all(0.1e9 < each["peak"] <= each["budget"] for each in found)
+
+
 def test_speed_is_measured_against_decoding_and_peers() -> None:
     pytest.importorskip("vowpalwabbit")
     rates = run("bench_speed.py", "--rows", "300000", "--repeat", "1", "--peers")["rows_per_second"]
