@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,24 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
-from streamsgd.data.footers import ChunkSizes, FooterIndex, group_chunks, index_footer
 from streamsgd.data.int96 import by_unit
-from streamsgd.data.row_stream import NotCoded, RowStream, coded, open_parquet
+from streamsgd.data.open_footers import Footers
+from streamsgd.data.row_stream import NotCoded, RowStream, coded
 from streamsgd.data.sizes import (
-    COLUMN_CHUNK_BYTES,
-    FOOTERS_BYTES,
     RUN_BYTES,
-    WHOLE_FOOTER_BYTES,
     WILD_ROWS,
     group_widths,
     is_wild,
-    parsed_footers,
 )
 from streamsgd.data.source import WHOLE_BYTES
 from streamsgd.data.spans import ChunkPlaces
@@ -49,114 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from streamsgd.data.dataset import Inventory
-    from streamsgd.data.files import FileRef
     from streamsgd.data.timings import Timings
     from streamsgd.planning.chunks import Piece
 
 
-CHUNKS_AHEAD = 64
-"""Row groups whose sizes are found at once: the footer is read for them ..."""
-
-MOST_CHUNKS = 4 * CHUNKS_AHEAD
-"""... and remembered: those that are streamed now, and some more."""
-
-MOST_SIZED = 256
-"""Columns beyond which the sizes of each are not asked for, at 20 microseconds each and row group."""
-
 COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading raises where bytes are damaged; an `OSError` may be the storage's too."""
-
-
-class Footers:
-    """A bounded cache of parsed footers, and indexes of those too large to parse, shared by the threads of a process."""
-
-    def __init__(self) -> None:
-        self._lock, self._indexing = Lock(), Lock()
-        self._known: OrderedDict[str, Any] = OrderedDict()
-        self._indexes: dict[str, FooterIndex | None] = {}
-        self._chunks: OrderedDict[tuple[str, int], tuple[int, list[ChunkSizes]]] = OrderedDict()
-        self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
-
-    def open(
-        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Fetched | None = None, **how: Any
-    ) -> tuple[Any, list[int]]:
-        """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
-
-        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again. The rest goes to
-        `open_parquet`.
-        """
-        ref = dataset.source.files[file]
-        handle = dataset.source.open(ref) if fetched is None else pa.PythonFile(fetched, mode="r")
-        index = self._index(dataset, ref) if self._is_large(dataset, file) else None
-        if index is not None:
-            return self._open_part(handle, ref, index, groups, texts, **how), list(range(len(groups)))
-        with self._lock:
-            metadata = self._known.get(ref.path)
-        opened = open_parquet(handle, metadata, texts, **how)
-        self._keep(ref, opened)
-        return opened, groups
-
-    def _is_large(self, dataset: Inventory, file: int) -> bool:
-        if self._large[0] is not dataset:
-            self._large = dataset, parsed_footers(dataset) > WHOLE_FOOTER_BYTES
-        return bool(self._large[1][file])
-
-    def _index(self, dataset: Inventory, ref: FileRef) -> FooterIndex | None:
-        with self._indexing:  # one unparsed footer at a time
-            if ref.path not in self._indexes:
-                self._indexes[ref.path] = index_footer(footer_bytes(dataset.source, ref))
-            return self._indexes[ref.path]
-
-    def _open_part(self, handle: Any, ref: FileRef, index: FooterIndex, groups: list[int], texts: list[str], **how: Any) -> Any:
-        start, stop = index.span(groups)
-        data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
-        metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
-        return open_parquet(handle, metadata, texts, **how)
-
-    def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
-        """Return the rows of a row group, and bytes of its columns before compression by name, as the footer says them."""
-        n_rows, chunks = self._sizes(dataset, group)
-        return n_rows, {chunk.path: chunk.uncompressed for chunk in chunks}
-
-    def decoded(self, dataset: Inventory, group: int, names: Collection[str]) -> int | None:
-        """Return the bytes that columns of a row group take in memory, None where its footer does not say."""
-        if len(dataset.schema.names) > MOST_SIZED:
-            return None
-        total = 0
-        for chunk in self._sizes(dataset, group)[1]:
-            if chunk.path in names or chunk.path.split(".")[0] in names:
-                if chunk.decoded is None:
-                    return None
-                total += chunk.decoded
-        return total
-
-    def _sizes(self, dataset: Inventory, group: int) -> tuple[int, list[ChunkSizes]]:
-        """Return what a footer says of a row group, and find out the same of those after it."""
-        file = int(dataset.file[group])
-        path, number = dataset.source.files[file].path, int(dataset.index[group])
-        with self._lock:
-            found = self._chunks.get((path, number))
-        if found is not None:
-            return found
-        some = slice(group, group + CHUNKS_AHEAD)
-        numbers = dataset.index[some][dataset.file[some] == file].tolist()
-        parts = [*group_chunks(footer_bytes(dataset.source, dataset.source.files[file]), numbers)]
-        with self._lock:
-            self._chunks.update({(path, n): part for n, part in zip(numbers, parts, strict=True)})
-            while len(self._chunks) > MOST_CHUNKS:
-                self._chunks.popitem(last=False)
-        return parts[0]
-
-    def _keep(self, ref: FileRef, opened: Any) -> None:
-        with self._lock:
-            self._known[ref.path] = opened.metadata
-            self._known.move_to_end(ref.path)
-            while sum(map(_parsed_bytes, self._known.values())) > FOOTERS_BYTES:
-                self._known.popitem(last=False)
-
-
-def _parsed_bytes(metadata: Any) -> int:
-    return int(metadata.num_row_groups * metadata.num_columns * COLUMN_CHUNK_BYTES)
 
 
 def where(dataset: Inventory, piece: Piece) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
-from streamsgd.data.parquet import Footers, PieceReader, where
+from streamsgd.data.open_footers import Footers
+from streamsgd.data.parquet import PieceReader, where
 from streamsgd.data.pruning import prune
 from streamsgd.data.sizes import decoded_bytes, encoded_bytes, parquet_cost
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row

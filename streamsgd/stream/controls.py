@@ -72,7 +72,8 @@ def join_facts(parts: Sequence[RowFacts]) -> RowFacts:
     """Return the facts of parts one after another."""
     if len(parts) == 1:
         return parts[0]
-    return RowFacts(*(None if some[0] is None else np.concatenate(some) for some in zip(*parts, strict=True)))
+    joined: list[Any] = [None if some[0] is None else np.concatenate(some) for some in zip(*parts, strict=True)]
+    return RowFacts(*joined)
 
 
 def flat(column: Any) -> Any:
