@@ -43,18 +43,20 @@ from streamsgd.cli.pages import Program, Sectioned
 from streamsgd.cli.passes import PASSES
 from streamsgd.cli.pilot import pilot
 from streamsgd.cli.rows import ROWS, judged, pop_measures
+from streamsgd.cli.stdout import show_version
 from streamsgd.cli.tune import tune
 from streamsgd.cli.uncertain import UNCERTAIN
 from streamsgd.errors import SettingsError
 from streamsgd.messages import counted
 from streamsgd.settings.gather import gather
-from streamsgd.version import __version__
 
 LEARN, USE, LOOK = "Learn", "Use a model", "Look"
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="streamsgd")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, help="Show the version and exit.", callback=show_version
+)
 def cli() -> None:
     """Train linear models by SGD on Parquet larger than memory, and score Parquet with them.
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 def open_streams() -> None:
     """Make sure that 0, 1 and 2 are open, or the next files would get these numbers, and what libraries print."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
+    for number, way in ((0, os.O_RDWR), (1, os.O_RDONLY), (2, os.O_RDWR)):  # results that go nowhere are an error
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, way), True)  # the lowest number that is free
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
@@ -48,9 +50,11 @@ def entry(args: Sequence[str] | None = None) -> int:
         signals.arm()
         from streamsgd.cli.main import main  # noqa: PLC0415  a signal may come meanwhile
 
-        return main(args, signals)
+        code = main(args, signals)
+        signals.rest()
     except KeyboardInterrupt:
         return signals.end()
+    return code
 
 
 def run() -> None:

@@ -44,13 +44,14 @@ def main(args: Sequence[str] | None = None, signals: Signals | None = None) -> i
 
 
 def _failed(error: BaseException, signals: Signals | None, *, as_json: bool) -> int:
-    """Say what went wrong; return the exit code."""
+    """Say what went wrong; return the exit code. What goes wrong after a signal goes wrong because of it."""
+    interrupted = isinstance(error, KeyboardInterrupt | click.Abort)
+    if signals is not None and (interrupted or (signals.number and not isinstance(error, Stopped))):
+        return signals.end()
     if isinstance(error, click.ClickException | StreamSGDError):
         _say(_one_line(error), as_json=as_json, level="warning" if isinstance(error, Stopped) else "error")
         return error.exit_code if isinstance(error, StreamSGDError) else 2
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        if signals is not None:
-            return signals.end()
+    if interrupted:
         _say("interrupted", as_json=as_json, level="warning")
         return 130
     if isinstance(error, BrokenPipeError | StdoutError):

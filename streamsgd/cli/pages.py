@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamsgd.cli.stdout import SafeHelp, echo
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,7 +18,7 @@ MARGIN = 28
 """Letters before the names of options that are only listed."""
 
 
-class Sectioned(click.Command):
+class Sectioned(SafeHelp):
     """A command whose help page groups its options.
 
     Parameters
@@ -96,7 +98,7 @@ def _write_names(heading: str, names: Sequence[str], formatter: click.HelpFormat
 def _show_all(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
         context.meta["streamsgd.all"] = True
-        click.echo(context.get_help())
+        echo(context.get_help())
         context.exit()
 
 
@@ -108,7 +110,7 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> N
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
-class Program(click.Group):
+class Program(SafeHelp, click.Group):
     """The program: its page groups commands by what they are for."""
 
     examples: Sequence[str] = ()

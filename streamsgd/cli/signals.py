@@ -2,6 +2,10 @@
 
 A first one ends what is done as soon as it can be left, at latest after `GRACE` seconds, a second one after `IMPATIENT`; stdout
 gets one JSON line that says what is there to go on from, and no traceback is shown.
+
+A signal becomes an exception in the main thread. That does not always arrive: an import that it would break off leaves half a
+module to whoever asks next, so it waits for the end of the import; and code that drops exceptions, as much of C does, drops
+this one too, so it is raised again until somebody has taken it.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import os
 import signal
 import sys
 import threading
+import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +28,12 @@ GRACE = 8.0
 
 IMPATIENT = 1.0
 """Seconds from a second signal to the end."""
+
+AGAIN = 0.02
+"""Seconds until what was not taken is raised again."""
+
+RAISE = signal.SIGALRM
+"""What the main thread is woken with then: nobody's second SIGTERM."""
 
 CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
@@ -40,6 +52,12 @@ class Signals:
         self.saved: Callable[[], dict[str, Any]] = dict
         """Says what is there to go on from."""
         self.number = 0
+        self._waits = False
+        """Whether one came that went to nobody yet."""
+        self._taken = False
+        """Whether the process is ending anyway."""
+        self._flying: Callable[[], Interrupted | None] = lambda: None
+        """The exception of the last one, as long as anybody has it."""
         self._said = False
         self._lock = threading.Lock()
 
@@ -52,28 +70,58 @@ class Signals:
         for number in CODES:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._interrupt)
-        sys.unraisablehook = _again(sys.unraisablehook)
+        signal.signal(RAISE, self._raise_again)
+        sys.unraisablehook = _quiet(sys.unraisablehook)
         threading.Thread(target=self._watch, args=(read,), name="streamsgd-signals", daemon=True).start()
 
-    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
-        self.number = number
-        raise Interrupted(number)
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.number, self._waits = number, True
+        if self._taken or _is_importing(frame):
+            return
+        error = Interrupted(number)
+        self._flying = weakref.ref(error)
+        try:
+            raise error
+        finally:
+            del error  # or its own traceback would keep it when somebody has dropped it
+
+    def _raise_again(self, _number: int, frame: FrameType | None) -> None:
+        """Do now what a signal asked for that was put off or dropped: who listens by now may know better than to raise."""
+        if not self._is_lost():
+            return
+        listens = signal.getsignal(self.number)
+        if listens == self._interrupt:
+            self._interrupt(self.number, frame)
+        elif callable(listens):
+            self._waits = False
+            listens(self.number, frame)
+
+    def _is_lost(self) -> bool:
+        """Whether a signal waits for somebody to take it, and its exception is not on its way to one."""
+        return self._waits and not self._taken and self._flying() is None
 
     def _watch(self, read: int) -> None:
         """End the process some time after a signal, whatever the main thread is doing: code without Python gets no signals."""
         from select import select  # noqa: PLC0415
 
-        patience: float | None = None
-        while select([read], [], [], patience)[0]:
-            number = next((int(n) for n in os.read(read, 64) if n in CODES), 0)
-            if number:
-                patience = GRACE if patience is None else IMPATIENT
-                self.number = number
+        ends: float | None = None
+        while ends is None or time.monotonic() < ends:
+            if select([read], [], [], None if ends is None else AGAIN)[0]:
+                for number in (int(n) for n in os.read(read, 64) if n in CODES):
+                    ends = time.monotonic() + (GRACE if ends is None else IMPATIENT)
+                    self.number = number
+            elif self._is_lost():
+                signal.pthread_kill(threading.main_thread().ident or 0, RAISE)
         self.say(f"stopped by {signal.Signals(self.number).name} in the middle of something")
         os._exit(CODES[signal.Signals(self.number)])
 
+    def rest(self) -> None:
+        """Raise nothing more: all is done, or somebody says what was not."""
+        self._taken = True
+
     def end(self) -> int:
         """Say that a signal ended the process, where; return its exit code."""
+        self.rest()
         number = signal.Signals(self.number or signal.SIGINT)
         self.say("interrupted" if number == signal.SIGINT else f"stopped by {number.name}")
         return CODES[number]
@@ -105,15 +153,19 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _again(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Return a hook for exceptions that Python drops: an interruption that hit a destructor comes once more, elsewhere."""
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _quiet(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Return a hook for exceptions that Python drops: an interruption that hit a destructor is raised again, elsewhere."""
 
     def hook(dropped: Any) -> None:
-        if isinstance(dropped.exc_value, KeyboardInterrupt):
-            import _thread  # noqa: PLC0415
-
-            threading.Timer(0.05, _thread.interrupt_main).start()
-        else:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
             usual(dropped)
 
     return hook

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
 from streamsgd.redact import redact
+from streamsgd.version import __version__
 
 
 class StdoutError(Exception):
@@ -31,3 +33,27 @@ def echo(text: str) -> None:
         raise
     except OSError as error:
         raise StdoutError(error.strerror) from error
+
+
+class SafeHelp(click.Command):
+    """A command whose --help is written as results are: click's own way ends in a traceback where stdout is full."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option, with our way of writing."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(context: click.Context, _option: click.Parameter, wanted: Any) -> None:
+    if wanted and not context.resilient_parsing:
+        echo(context.get_help())
+        context.exit()
+
+
+def show_version(context: click.Context, _option: click.Parameter, wanted: Any) -> None:
+    """Write the version, and end."""
+    if wanted and not context.resilient_parsing:
+        echo(f"streamsgd, version {__version__}")
+        context.exit()

@@ -16,6 +16,7 @@ import pytest
 from dask.system import CPU_COUNT
 
 import streamsgd
+from streamsgd.cli.main import main
 from streamsgd.compute.context import cpu_quota
 
 STAGES = {
@@ -161,6 +162,62 @@ def test_a_process_that_no_signal_reaches_ends_all_the_same() -> None:
     assert json.loads(out)["command"] == "train"
 
 
+DROPPING = {
+    "a bare except": "try:\n    wait()\nexcept BaseException:\n    pass",
+    "C code": "import ctypes\nctypes.CFUNCTYPE(None)(wait)()",
+    "a destructor": "class D:\n    def __del__(self):\n        wait()\nD()",
+    "an import": "import slow\nassert slow.whole",
+    "an import that is tried": "try:\n    import slow\nexcept BaseException:\n    pass\nimport slow\nassert slow.whole",
+    "another exception": "try:\n    wait()\nexcept BaseException:\n    {}['x']",
+}
+"""Code in which a signal comes, and what is done with its exception there."""
+
+DROP = """
+import os, sys, time
+from streamsgd.cli import main, signals
+
+def wait(seconds=0.5):
+    os.write(2, b"HERE\\n")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+listening = signals.Signals("train")
+listening.arm()
+sys.modules["here"] = sys.modules["__main__"]
+try:
+    exec(sys.argv[1])
+    until = time.monotonic() + 5.0
+    while time.monotonic() < until:
+        pass
+    code = 0
+except BaseException as error:
+    code = main._failed(error, listening, as_json=False)
+os._exit(code)
+"""
+
+
+@pytest.mark.parametrize("where", DROPPING)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_whose_exception_is_dropped_or_would_break_an_import_is_taken_after_it(
+    where: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("slow.py").write_text("from here import wait\nwait()\nwhole = True\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", DROP, DROPPING[where]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert process.stderr
+    assert process.stderr.readline() == "HERE\n"
+    process.send_signal(number)
+    out, _ = ended(process, 2.5)
+    assert process.returncode == (130 if number == signal.SIGINT else 75)
+    assert json.loads(out)["status"] == "stopped"
+
+
 # --- streams and the end
 
 
@@ -172,9 +229,9 @@ def command(data: Path, out: Path, shell: str) -> "subprocess.CompletedProcess[s
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [
-        (">&-", 0, ""),
+        (">&-", 2, "cannot be written to stdout: Bad file descriptor"),
         ("2>&-", 0, ""),
-        (">&- 2>&- <&-", 0, ""),
+        (">&- 2>&- <&-", 2, ""),
         ("2>/dev/full", 0, ""),
         ("> /dev/full", 2, "cannot be written to stdout: No space left on device"),
     ],
@@ -187,6 +244,16 @@ def test_closed_and_full_streams_cost_no_model_and_are_named(
     assert streamsgd.load(tmp_path / "m.sgd").weights.any()
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["train", "--help"], ["predict", "--help-all"]], ids=" ".join)
+def test_pages_that_cannot_be_written_are_an_error_in_words(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 2
+    assert "cannot be written to stdout: No space left on device" in capfd.readouterr().err
 
 
 def test_what_was_registered_for_the_end_is_done_although_python_does_not_tidy_up() -> None:
