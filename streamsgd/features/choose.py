@@ -99,6 +99,7 @@ def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None
         except NoValuesError:
             empty.append(name)
             del taken[name]
+    look.check_read(empty)
     _say_empty(empty, has_others=bool(taken))
     reasons = {}
     by_kind: dict[ColumnKind, list[Any]] = {}

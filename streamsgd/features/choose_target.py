@@ -118,7 +118,7 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
         if len(found) > MOST_CLASSES:
             raise DataError(f"target {name!r} has more than {MOST_CLASSES:,} distinct values; {_or_a_number(found)}")
     if not found:
-        look.check_filter()
+        look.check_rows(name)
     if look.settings.task == "auto" and len(found) > max(MOST_UNREPEATED, rows / 2):
         raise DataError(
             f"target {name!r} has {len(found):,} distinct values in {rows:,} rows, and classes come back; "
@@ -176,7 +176,7 @@ def _check_varies(look: Sample, name: str, values: np.ndarray) -> None:
             if low < high:
                 return
     if low > high:
-        look.check_filter()
+        look.check_rows(name)
         raise DataError(f"target {name!r} has no usable value: every row is null, NaN or infinite")
     beyond = ", as far as a float64 tells whole numbers beyond 2^53: subtract the least of them" if abs(low) > 1 << 53 else ""
     raise DataError(f"target {name!r} is constant: every row is {low:g}{beyond}, so there is nothing to learn")

@@ -21,11 +21,12 @@ from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.arrow import as_double, entry_counts
 from streamsgd.features.sentinels import nulled
+from streamsgd.messages import counted
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from streamsgd.data.dataset import Dataset
     from streamsgd.settings.fields import Settings
@@ -78,6 +79,8 @@ class Sample:
     """Bytes of distinct values that were kept, of all columns and ..."""
     longest_bytes: int = 0
     """... of the column that has the most."""
+    unread: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Why row groups were left out, by column and group: the settings allow that of those that cannot be read."""
     cut: bool = False
     """Whether rows of the sample were left out because values were so long."""
 
@@ -128,11 +131,14 @@ class Sample:
         try:
             # A filter is made for the types of the data set.
             parts = self._parts(piece, wanted, texts if self.filter is None else frozenset(), most)
-        except UnreadableError:
+        except UnreadableError as error:
             if piece.last - piece.first > 1:
                 return self._one_by_one(piece, names, most)
             if self.settings.unreadable != "skip":
                 raise
+            with self._lock:
+                for name in wanted:
+                    self.unread.setdefault(name, {})[piece.first] = error.problem
             return {name: pa.nulls(0, self.dataset.schema.field(name).type) for name in names}
         flat = {
             name: pa.chunked_array([chunk for part in parts for chunk in _chunks(part[k])], type=parts[0][k].type)
@@ -209,19 +215,40 @@ class Sample:
                 part = replace(piece, start=start, stop=min(piece.rows, start + SCAN_ROWS))
                 yield self.columns(part, (name,))[name]
 
-    def check_filter(self) -> None:
-        """Refuse a filter that leaves no row, which is why something has no value.
+    def check_read(self, names: Iterable[str]) -> None:
+        """Refuse columns of which no row could be read, which is why they have no value: every row would be left out.
 
         Raises
         ------
         DataError
-            It leaves none.
+            There is one; the message says how many rows, and the first problem.
 
         """
+        groups = np.flatnonzero(self.dataset.rows)
+        for name in names:
+            problems = self.unread.get(name, {})
+            if len(groups) and problems.keys() >= {*groups.tolist()}:
+                raise DataError(
+                    f"of {self.dataset.n_rows:,} rows none is left to learn from: {counted(len(groups), 'row group')} with all "
+                    f"of them cannot be read with column {name!r}, and --unreadable skip leaves them out; the first problem: "
+                    f"{problems[min(problems)]}; write the data again, or leave out the column that is damaged"
+                )
+
+    def check_rows(self, name: str) -> None:
+        """Refuse data without a row, which is why a column has no value: none can be read, or the filter leaves none.
+
+        Raises
+        ------
+        DataError
+            It has none.
+
+        """
+        self.check_read((name,))
         if self.filter is None:
             return
         name = next(iter(self.filter_columns), self.dataset.schema.names[0])
         if not any(len(column) for column in self.scan(name)):
+            self.check_read((name,))
             raise DataError(f"--filter {self.settings.filter!r} leaves no row: none of {self.dataset.n_rows:,} rows fulfils it")
 
     def target_values(self, name: str, most: int = 100_000) -> np.ndarray:

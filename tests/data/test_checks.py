@@ -114,6 +114,34 @@ def test_a_run_that_left_out_every_row_says_so(tmp_path: Path) -> None:
         streamsgd.train(str(path), "y", epochs=1, executor="inline", memory="1GB", validation=0.999999)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"target": "y"},
+        {"target": "word", "exclude": ["y"]},
+        {"target": "y", "exclude": ["x"]},
+        {"target": "y", "filter": "word > 'a'"},
+        {"target": "y", "text": ["word"]},
+    ],
+    ids=str,
+)
+def test_a_run_of_which_no_row_can_be_read_says_so_and_blames_no_column_for_having_no_value(
+    beyond: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    rows = pq.ParquetFile(beyond).read_row_groups([0, 2])
+    path = tmp_path / "whole.parquet"
+    pq.write_table(rows, path, compression="none", use_dictionary=["word"])
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    stop = chunk.dictionary_page_offset + chunk.total_compressed_size
+    data[stop - 3 : stop] = b"\xff\xff\xff"
+    path.write_bytes(data)
+    fate = r"(1 row group with all of them cannot be read|400 were skipped)"
+    said = rf"of 400 rows none is left to learn from: {fate}.*whole\.parquet, row group 0: "
+    with pytest.raises(DataError, match=said):
+        streamsgd.train(str(path), **more, epochs=1, executor="inline", memory="1GB", unreadable="skip")
+
+
 def test_codes_of_a_table_in_memory_are_checked_too() -> None:
     table = pa.table({"word": coded([0, 1, 9] * 20, 3, pa.int32()), "y": np.arange(60.0)})
     with pytest.raises(DataError, match="'word' has the code 9 in a dictionary of 3"):
