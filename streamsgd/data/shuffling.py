@@ -40,6 +40,7 @@ from streamsgd.data.shuffle_files import BucketWriter, Runs, RunWriter, Tally, a
 from streamsgd.data.shuffle_layout import VERSION, ShuffleLayout, buckets_at_once, check_memory, layout_of, run_bytes
 from streamsgd.data.sizes import WILD_ROWS, group_widths, is_wild
 from streamsgd.data.source import WHOLE_BYTES
+from streamsgd.data.stamps import stamps_of, written_since
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SettingsError, UnreadableError
 from streamsgd.messages import format_bytes
@@ -91,6 +92,8 @@ def shuffle_rows(
 ) -> bool:
     """Write the rows of a data set in random order to a folder; return False if they are there already.
 
+    Where files were written since they were shuffled, though of the same size and footer, it is done again.
+
     Raises
     ------
     SettingsError
@@ -104,13 +107,15 @@ def shuffle_rows(
     limit = parse_limit(memory)
     check_memory(layout, limit)
     with only_writer(folder, what):
-        if is_whole(folder, layout, what):
+        if is_whole(folder, layout, what, dataset):
             return False
         work = folder.with_name(f".{folder.name}.shuffling")
         check_room(layout, folder, work)
         try:
             _shuffle(dataset, layout, work, limit, progress or (lambda _done, _all: None))
             if folder.exists():
+                for path in _own_files(folder):
+                    path.unlink()
                 folder.rmdir()  # empty, as was made sure of
             work.rename(folder)
         except OSError as error:
@@ -159,8 +164,8 @@ def shuffle_data(
     return Shuffled(layout.rows, len(sizes), sum(sizes), not made)
 
 
-def is_whole(folder: Path, layout: ShuffleLayout, what: str) -> bool:
-    """Whether a folder holds these rows in this order already; False where there is none, or an empty one.
+def is_whole(folder: Path, layout: ShuffleLayout, what: str, dataset: Dataset) -> bool:
+    """Whether a folder holds these rows in this order already; False where there is none, an empty one, or one of older rows.
 
     Raises
     ------
@@ -170,14 +175,37 @@ def is_whole(folder: Path, layout: ShuffleLayout, what: str) -> bool:
     """
     if not folder.exists() and not folder.is_symlink():
         return False
-    if _read_json(folder / MANIFEST).get("digest") == layout.digest:
-        return True
+    found = _read_json(folder / MANIFEST)
+    if found.get("digest") == layout.digest:
+        if not (name := _written_since(found, dataset)):
+            return True
+        if {*folder.iterdir()} - {*_own_files(folder)}:
+            raise SettingsError(
+                f"{what} {folder}: was made before {name} was written, and holds other files too, so that it is not replaced: "
+                "name another folder, or delete it"
+            )
+        log.warning(
+            "%s was written since %s was made of it, though its size and footer are the same: its rows are shuffled again",
+            *(name, folder),
+        )
+        return False
     if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         return False
     raise SettingsError(
         f"{what} {folder}: is there already, and was not made from these rows with this seed; it is not replaced: name another "
         "folder, or delete it"
     )
+
+
+def _written_since(manifest: dict[str, Any], dataset: Dataset) -> str:
+    """Name a file that was written since a manifest was; nothing where it does not say."""
+    stamps = manifest.get("stamps")
+    return written_since(dataset.source.files, stamps) if isinstance(stamps, list) else ""
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Return the files in a folder of shuffled rows that the shuffle wrote."""
+    return [*folder.glob("part-*.parquet"), *folder.glob(MANIFEST)]
 
 
 def open_shuffled(folder: Path, dataset: Dataset) -> Dataset:
@@ -207,12 +235,14 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _shuffle(dataset: Dataset, layout: ShuffleLayout, work: Path, limit: int, progress: Callable[[int, int], None]) -> None:
     """Fill the work folder, going on from what is there."""
-    if _read_json(work / MANIFEST).get("digest") != layout.digest:
+    begun = _read_json(work / MANIFEST)
+    if begun.get("digest") != layout.digest or _written_since(begun, dataset):
         if work.exists() and not (work / MANIFEST).is_file() and any(work.iterdir()):
             raise SettingsError(f"{work}: is there and is no unfinished shuffle; it is not replaced: delete it")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        _write_json(work / MANIFEST, {"digest": layout.digest, "rows": layout.rows, "seed": layout.seed, "version": VERSION})
+        said = {"digest": layout.digest, "rows": layout.rows, "seed": layout.seed, "version": VERSION}
+        _write_json(work / MANIFEST, {**said, "stamps": stamps_of(dataset.source.files)})
     sums = work / "_sums.json"
     found = _read_json(sums)
     if not found:

@@ -23,12 +23,14 @@ from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file
 from streamsgd.data.output import first_read
 from streamsgd.data.shuffle_files import repeating
+from streamsgd.data.stamps import stamp_of
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
 from streamsgd.model.contributions import Contributions
 from streamsgd.model.intervals import IntervalColumns
 from streamsgd.model.manifest import Outputs, enlist
 from streamsgd.model.manifest import prune as prune_outputs
+from streamsgd.model.marks import MARK, STAMP, mark_of, marks_of
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.outputs import beside, own_names, score_columns
 from streamsgd.model.score_stream import open_for, say_none_left, scoring_loader
@@ -48,9 +50,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("streamsgd")
-
-MARK = b"streamsgd"
-"""Key in an output's Parquet metadata that says from which model and input it was made."""
 
 
 @dataclass
@@ -227,7 +226,7 @@ class ParquetPredictor:
 
     def _write(self, file: int, tables: Iterator[Any]) -> int:
         path, rows = self.paths[file], 0
-        schema = self._schema(file).with_metadata({MARK: self._mark(file)})
+        schema = self._schema(file).with_metadata({MARK: self._mark(file), STAMP: self._stamp(file)})
         try:
             with self._sink(path) as sink, pq.ParquetWriter(sink, schema, use_dictionary=repeating(schema)) as writer:
                 for table in tables:
@@ -263,7 +262,19 @@ class ParquetPredictor:
         return digest.hexdigest().encode()
 
     def _is_done(self, file: int) -> bool:
-        return _mark_of(self.filesystem, self.paths[file]) == self._mark(file)
+        said = marks_of(self.filesystem, self.paths[file])
+        if said.get(MARK) != self._mark(file):
+            return False
+        if said.get(STAMP, self._stamp(file)) == self._stamp(file):
+            return True
+        log.warning(
+            "%s was written since it was scored, though its size and footer are the same: it is scored again",
+            self.dataset.source.files[file].name,
+        )
+        return False
+
+    def _stamp(self, file: int) -> bytes:
+        return stamp_of(self.dataset.source.files[file : file + 1]).encode()
 
     def enlist(self, *, prune: bool) -> int:
         """Add the outputs to the list of their folder; delete those whose input is gone if asked to; return how many."""
@@ -283,20 +294,9 @@ def _lies_among(out: str, files: Sequence[Any]) -> bool:
     return bool(inside) and not any(part.startswith(("_", ".")) for part in inside.split("/"))
 
 
-def _mark_of(filesystem: Any, path: str) -> bytes | None:
-    """Return what a finished output says of its model and input; None if there is none."""
-    try:
-        with filesystem.open_input_file(path) as source:
-            found = pq.read_schema(source).metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        return None
-    mark: bytes | None = found.get(MARK)
-    return mark
-
-
 def _pruned(folder: Outputs, outputs: Mapping[str, str], uri: str) -> list[str]:
     return prune_outputs(
-        folder, outputs, uri, is_ours=lambda name: _mark_of(folder.filesystem, f"{folder.root}/{name}") is not None
+        folder, outputs, uri, is_ours=lambda name: mark_of(folder.filesystem, f"{folder.root}/{name}") is not None
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamsgd.data.filesystems import LOCAL, connect, local_or_remote_output, retry
 from streamsgd.errors import ModelError
 from streamsgd.model import store
 from streamsgd.settings.batches import found_before
@@ -14,9 +17,9 @@ from streamsgd.training.look import survey
 from streamsgd.training.start import read_start
 
 if TYPE_CHECKING:
-    import os
-
     from streamsgd.settings.fields import Settings
+
+log = logging.getLogger("streamsgd")
 
 
 def is_done(out: str | os.PathLike[str], data: Any, settings: Settings) -> bool:
@@ -41,4 +44,37 @@ def is_done(out: str | os.PathLike[str], data: Any, settings: Settings) -> bool:
     if now != header.get("settings"):
         return False
     dataset, *_ = survey(data, settings, moments=False)
-    return bool(dataset.fingerprint == header.get("provenance", {}).get("fingerprint"))
+    if dataset.fingerprint != header.get("provenance", {}).get("fingerprint"):
+        return False
+    if name := _written_since(out, dataset.source):
+        log.warning(
+            "%s is the model of these settings and of data of these sizes and footers, but %s was written since: it is trained "
+            "again",
+            *(out, name),
+        )
+    return not name
+
+
+def _written_since(out: str | os.PathLike[str], source: Any) -> str:
+    """Name a file that was written, or put in its place, when the model was there already; empty if there is none.
+
+    By their times, as make does it: what else would tell cannot be kept in the model, which is the same bytes whenever
+    and of whichever copy of the data it is made.
+    """
+    filesystem, path = local_or_remote_output(out)
+    (made,) = retry(lambda: filesystem.get_file_info([path]), str(out))
+    files = [ref for ref in source.files if ref.path]
+    if not made.mtime_ns or not files or not source.uri:
+        return ""
+    for ref, time in zip(files, _times(source.uri, [ref.path for ref in files]), strict=True):
+        if (time or 0) >= made.mtime_ns:
+            return str(ref.name)
+    return ""
+
+
+def _times(uri: str, paths: list[str]) -> list[int | None]:
+    """Return when files were written, in nanoseconds; of local ones when they were put in their place, if that was later."""
+    if uri == LOCAL:
+        found = [os.stat(path) for path in paths]  # noqa: PTH116  thousands of files
+        return [max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in found]
+    return [info.mtime_ns for info in retry(lambda: connect(uri).get_file_info(paths), paths[0])]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamsgd.data.stamps import stamps_of
 from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
@@ -18,7 +19,7 @@ from streamsgd.training.class_weights import of_population
 from streamsgd.training.learner import model_of
 from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.rare import plain_loss
-from streamsgd.training.saved import paths_of, stamps_of
+from streamsgd.training.saved import paths_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from streamsgd.compute.executors import EXECUTORS
 from streamsgd.data.dask_tables import lazily
 from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.output import check_no_input, check_places, reserved
+from streamsgd.data.stamps import written_since
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot
@@ -36,7 +37,7 @@ from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.rival import say_kept
-from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring, written_since
+from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring
 from streamsgd.training.start import check_keeps, read_start
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed

@@ -39,9 +39,6 @@ TEXTS = frozenset(["stopped"])
 """... and texts."""
 
 
-MOST_STAMPS = 4096
-"""Digests of stamps in a checkpoint; of more files, each is of several."""
-
 DIGITS = 12
 """Of the digest of a path: a million files with another million share one by chance in a run of 300."""
 
@@ -88,20 +85,6 @@ class CheckpointHeader(msgspec.Struct):
     penalty: str = ""
 
 
-def stamps_of(files: Sequence[FileRef]) -> list[str]:
-    """Return digests of what tells a file from a later one of its size and footer: its ETag or its time of modification."""
-    return [hashlib.sha256("\0".join(ref.stamp for ref in some).encode()).hexdigest()[:12] for some in _together(files)]
-
-
-def written_since(files: Sequence[FileRef], stamps: Sequence[str]) -> str:
-    """Name the first file whose stamp is not what a checkpoint says; empty if there is none."""
-    now = stamps_of(files)
-    if len(now) != len(stamps):
-        return ""
-    some = next((some for some, a, b in zip(_together(files), now, stamps, strict=True) if a != b), ())
-    return f"{some[0].name}{' or one of the files after it' if len(some) > 1 else ''}" if some else ""
-
-
 def paths_of(files: Sequence[FileRef]) -> str:
     """Return digests of the paths of files, one behind the other, in order; of what has no path nothing."""
     return "".join(sorted(_digest_of(ref.path) for ref in files if ref.path))
@@ -116,11 +99,6 @@ def shares_none(files: Sequence[FileRef], paths: str) -> bool:
 
 def _digest_of(path: str) -> str:
     return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
-
-
-def _together(files: Sequence[FileRef]) -> list[Sequence[FileRef]]:
-    size = max(1, -(-len(files) // MOST_STAMPS))
-    return [files[k : k + size] for k in range(0, len(files), size)]
 
 
 def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
