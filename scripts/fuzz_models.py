@@ -11,6 +11,7 @@ of ours, and a flipped bit that goes unseen where the checksum was left alone. E
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import faulthandler
 import json
@@ -19,23 +20,31 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save as pack_arrays
 
+from streamsgd import serving
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model import store
+from streamsgd.model.export import export_model
 from streamsgd.model.model import Model
 from streamsgd.model.read import from_file
 from streamsgd.settings.make import identity, make_settings
 from streamsgd.show.model import model_summary, model_text
+from streamsgd.show.report import report
+from streamsgd.show.reporters import to_json
 from streamsgd.training.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECONDS = 30.0
 """What one mutant may take before it counts as a hang."""
@@ -47,6 +56,9 @@ HOSTILE: tuple[Any, ...] = (
     *([], {}, [[]], [1, 2], ["a", "a"], {"name": "x"}, {"a": {"b": 1}}),
 )
 """What is put where something else was."""
+
+PARTS = ("encoding", "encoding", "target", "loss", "settings", "provenance", "provenance", "metrics", "common", None)
+"""Of a header, by how often they are changed."""
 
 DTYPES = ("float16", "float32", "float64", "int8", "int32", "int64", "uint64", "bool")
 
@@ -126,6 +138,19 @@ SHAPES: dict[str, dict[str, Any]] = {
 """The models that are mutated: all kinds of columns and targets, dense and wide."""
 
 
+METRICS: dict[str, Any] = {
+    "progressive_loss": 0.5,
+    "training_loss": 0.4,
+    "best_constant_loss": 0.6,
+    "valid": {"rows": 9, "loss": 0.5, "auc": 0.5, "by": [1.0, None], "confusion": [[1, 2], [3, 4]]},
+    "valid_losses": [0.6, 0.5],
+    "held_out": {"rows": 9, "loss": 0.5, "log_loss": 0.5},
+    "noise": {"trace": 1.0, "interval": [0.5, 2.0], "known": True},
+    "polish": {"passes": 3, "gradient": 1e-6},
+}
+"""What a model says that it came to."""
+
+
 def bases(names: tuple[str, ...] = tuple(SHAPES)) -> list[Base]:
     """Return models with weights at random, as files: whole and sparse ones, some with a covariance."""
     found, table, rng = [], sample_table(), np.random.default_rng(1)
@@ -147,11 +172,16 @@ def bases(names: tuple[str, ...] = tuple(SHAPES)) -> list[Base]:
             "parts": {"loss": "squared"},
             "counts": {"filtered": 0, "skipped": 1},
             "race": {"rates": [1.0], "losses": [2.0], "rows": 3, "mixture": 1.0},
+            "rows_learned": 190,
+            "left_out": ["a.parquet, row group 1: damaged"],
+            "order": {"units": 4, "between_units": 0.5, "risk": False},
+            "versions": {"streamsgd": "0.1", "cpu": "x"},
+            "lineage": [{"files": 1, "rows": 9, "rows_learned": 8, "epochs": 1, "fingerprint": "ab"}],
         }
         counted = {"user": [("u1", 5), ("u2", 3)], "tags": [("red", 9)]}
         model = Model(
             *(job.parts.loss, job.encoding, job.target, weights, {**identity(job.settings), "batch_size": 64}),
-            *({"progressive_loss": 0.5, "valid": {"auc": 0.5, "by": [1.0, None]}}, origin, counted, covariance),
+            *(METRICS, origin, counted, covariance),
         )
         header, arrays = store.unpack("model", model.to_bytes(), name)
         found.append(Base(header, arrays, table.slice(0, 60)))
@@ -223,7 +253,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _change_header(header: dict[str, Any], rng: np.random.Generator) -> str:
-    part = ("encoding", "encoding", "target", "loss", "settings", "provenance", "common", None)[int(rng.integers(8))]
+    part = PARTS[int(rng.integers(len(PARTS)))]
     places = _places(header.get(part)) if part else _places(header)
     if not places:
         return "nothing"
@@ -303,6 +333,7 @@ def _change_arrays(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> s
 
 def use(data: bytes, table: Any) -> tuple[str, Any]:
     """Load a file's bytes and do with the model whatever is done with models; say how that ended."""
+    _load_to_serve(data)
     try:
         header, arrays = store.unpack("model", data, "mutant.sgd")
         model = from_file(header, arrays, None, "mutant.sgd")
@@ -310,17 +341,57 @@ def use(data: bytes, table: Any) -> tuple[str, Any]:
         if not str(error).startswith(("mutant.sgd: ", "the model was trained with the loss")):
             raise AssertionError(f"an error that does not name the file: {error}") from error
         return "refused", None
-    try:
-        with np.errstate(all="ignore"):
-            model_text(model_summary(model))
-            model.to_bytes()
-            model.decision_function(table)
-            model.predict(table)
-            if model.has_probabilities:
-                model.predict_proba(table)
-    except StreamSGDError:
-        return "refused in use", None
-    return "used", (header, {key: array.tobytes() for key, array in arrays.items()})
+    ended = "used"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, used in USES.items():
+            try:
+                with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+                    used(model, table, Path(folder))
+            except StreamSGDError:
+                ended = "refused in use"
+            except Exception as error:
+                raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
+    return ended, (header, {key: array.tobytes() for key, array in arrays.items()}) if ended == "used" else None
+
+
+def _load_to_serve(data: bytes) -> None:
+    """Read the file as serving does, which has its own reader."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.sgd"
+        path.write_bytes(data)
+        with contextlib.suppress(StreamSGDError):
+            serving.load(path)
+
+
+def _predict(model: Model, table: Any, _folder: Path) -> None:
+    model.decision_function(table)
+    model.predict(table)
+    if model.has_probabilities:
+        model.predict_proba(table)
+
+
+def _serve(model: Model, table: Any, folder: Path) -> None:
+    model.save(folder / "m.sgd")
+    serving.load(folder / "m.sgd").predict(table.slice(0, 1).to_pylist()[0])
+
+
+def _export(model: Model, _table: Any, folder: Path) -> None:
+    for form in ("json", "numpy"):
+        export_model(model, folder / form, form)
+
+
+USES: dict[str, Callable[[Model, Any, Path], Any]] = {
+    "repr": lambda model, _table, _folder: repr(model),
+    "card": lambda model, _table, _folder: model._repr_html_(),
+    "show": lambda model, _table, _folder: (model_text(model_summary(model)), to_json(model_summary(model))),
+    "report": lambda model, _table, folder: report(model, folder / "r.html"),
+    "save": lambda model, _table, _folder: model.to_bytes(),
+    "predict": _predict,
+    "evaluate": lambda model, table, _folder: model.evaluate(table, memory="1GB"),
+    "export": _export,
+    "serve": _serve,
+}
+"""What is done with a model that was read."""
 
 
 def run_batch(first: int, n: int, progress: Path, names: tuple[str, ...] = tuple(SHAPES)) -> Outcome:

@@ -25,7 +25,7 @@ def headline(model: Any) -> tuple[str, float] | None:
     """Return the metric to go by, and its value: of rows held out, else the progressive loss."""
     for name in JUDGED:
         for metric in ("log_loss", "rmse", "loss"):
-            if (value := model.metrics.get(name, {}).get(metric)) is not None:
+            if (value := (model.metrics.get(name) or {}).get(metric)) is not None:
                 return f"{name} {metric}", float(value)
     value = model.metrics.get("progressive_loss")
     return None if value is None else ("progressive loss", float(value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import numpy as np
@@ -62,8 +62,25 @@ class RaceHeader(msgspec.Struct):
     mixture: float
 
 
+class Ancestor(msgspec.Struct):
+    """A run that a model went on from, as `show --lineage` prints it."""
+
+    fingerprint: str
+    files: int | None = None
+    rows: int | None = None
+    rows_learned: int | None = None
+    epochs: int | None = None
+
+
+class Piloted(msgspec.Struct):
+    """What size of batches a pilot was asked for, and found."""
+
+    asked: str = ""
+    chosen: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
 class Origin(msgspec.Struct):
-    """What a model was trained on, as `show` prints it; what else there is may be anything."""
+    """What a model was trained on, as `show` prints it and as a run goes on from it; what else there is may be anything."""
 
     files: int
     rows: int
@@ -73,6 +90,34 @@ class Origin(msgspec.Struct):
     parts: dict[str, str]
     counts: dict[str, int]
     race: dict[str, Any] | None = None
+    rows_learned: int | None = None
+    fingerprint: str = ""
+    order: dict[str, Any] | None = None
+    pilot: Piloted | None = None
+    left_out: list[str] = []
+    lineage: list[Ancestor] = []
+    class_weights: list[float] = []
+    log_odds: float = 0.0
+
+
+class Judged(msgspec.Struct):
+    """What rows judged that were not learned, as it is said of a model in a line."""
+
+    loss: float | None = None
+    log_loss: float | None = None
+    rmse: float | None = None
+
+
+class MetricsHeader(msgspec.Struct):
+    """What a model came to, as cards and reports have it; what else there is may be anything."""
+
+    progressive_loss: float | None = None
+    training_loss: float | None = None
+    best_constant_loss: float | None = None
+    valid: Judged | None = None
+    held_out: Judged | None = None
+    noise: dict[str, Any] | None = None
+    noisy: dict[str, Any] | None = None
 
 
 class ModelHeader(msgspec.Struct):
@@ -227,6 +272,7 @@ def read_model_header(header: dict[str, Any], name: str, kinds: Sequence[Any] = 
     found.encoding = _sound_encoding(found.encoding.with_kinds(kinds), name)
     _sound_target(found.target, name)
     _check_settings(found.settings, name)
+    converted(found.metrics, MetricsHeader, name, "metrics")
     if found.provenance:
         origin = converted(found.provenance, Origin, name, "provenance")
         if "batch_size" not in found.settings:

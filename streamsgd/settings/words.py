@@ -94,7 +94,7 @@ def _written(value: str, setting: Setting | None, *, named: bool) -> str | None:
         return value
     if value.isalpha() and value.isupper():  # what stands for a value
         return value
-    known = quoted or named or value[0].isdigit() or "/" in value or value.partition(":")[0] in _choices(setting)
+    known = quoted or named or value[:1].isdigit() or "/" in value or value.partition(":")[0] in _choices(setting)
     if not known:
         return None
     text = value if quoted else repr(value)

@@ -11,6 +11,7 @@ import msgspec
 from streamsgd.data.filesystems import LOCAL, connect, local_or_remote_output, retry
 from streamsgd.errors import ModelError
 from streamsgd.model import store
+from streamsgd.model.validate import Origin, converted
 from streamsgd.settings.batches import found_before
 from streamsgd.settings.make import identity
 from streamsgd.training.look import survey
@@ -35,16 +36,17 @@ def is_done(out: str | os.PathLike[str], data: Any, settings: Settings) -> bool:
     """
     try:
         header, _ = store.unpack("model", store.read(out), str(out))
+        converted(header.get("provenance"), Origin, str(out), "provenance")
     except ModelError:
         return False
     if settings.start is not None:
         settings, _ = read_start(settings.start, settings)
-    settings = found_before(settings, header.get("provenance", {}).get("pilot")) or settings
+    settings = found_before(settings, header["provenance"].get("pilot")) or settings
     now = msgspec.json.decode(msgspec.json.encode(identity(settings)))
     if now != header.get("settings"):
         return False
     dataset, *_ = survey(data, settings, moments=False)
-    if dataset.fingerprint != header.get("provenance", {}).get("fingerprint"):
+    if dataset.fingerprint != header["provenance"].get("fingerprint"):
         return False
     if name := _written_since(out, dataset.source):
         log.warning(

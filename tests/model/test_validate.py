@@ -43,11 +43,11 @@ def classes(fuzz: Any) -> Any:
 
 def test_mutants_are_refused_by_name_or_work(fuzz: Any) -> None:
     """The same at full size, 10^5 of all shapes, is `scripts/fuzz_models.py`."""
-    outcome = fuzz.run_apart(0, 400, ("wide classes",))
+    outcome = fuzz.run_apart(0, 200, ("wide classes",))
     assert not outcome.bugs
-    assert outcome.counts["refused"] > 200
-    assert outcome.counts["used"] > 20
-    assert outcome.counts["refused, checksum as it was"] > 5
+    assert outcome.counts["refused"] > 100
+    assert outcome.counts["used"] > 10
+    assert outcome.counts["refused, checksum as it was"] > 2
 
 
 def changed(base: Any, path: str, value: Any) -> dict[str, Any]:
@@ -63,6 +63,15 @@ def changed(base: Any, path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("loss", ""),
+        ("metrics.valid", 1.5),
+        ("metrics.valid.loss", []),
+        ("metrics.held_out.log_loss", "x"),
+        ("metrics.progressive_loss", [0.5]),
+        ("metrics.noise", 7),
+        ("provenance.rows_learned", "many"),
+        ("provenance.order", "sorted"),
+        ("provenance.lineage", [1]),
         ("encoding.columns[0].scale", 0.0),
         ("encoding.columns[0].shift", float("nan")),
         ("encoding.columns[0].fill", "1"),
