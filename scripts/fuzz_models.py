@@ -205,9 +205,9 @@ def mutant(base: Base, rng: np.random.Generator) -> tuple[bytes, bool, str]:
     header, arrays, told = copy.deepcopy(base.header), dict(base.arrays), []
     for _ in range(int(rng.integers(1, 4))):
         if kind < 0.7:
-            told.append(_change_header(header, rng))
+            told.append(change_header(header, rng))
         else:
-            told.append(_change_arrays(arrays, rng))
+            told.append(change_arrays(arrays, rng))
     text = json.dumps(header, sort_keys=True)
     if kind > 0.97:
         text = _changed_text(text, rng)
@@ -252,8 +252,9 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _change_header(header: dict[str, Any], rng: np.random.Generator) -> str:
-    part = PARTS[int(rng.integers(len(PARTS)))]
+def change_header(header: dict[str, Any], rng: np.random.Generator, parts: tuple[str | None, ...] = PARTS) -> str:
+    """Change a header in one place, in one of these parts or anywhere; return where."""
+    part = parts[int(rng.integers(len(parts)))]
     places = _places(header.get(part)) if part else _places(header)
     if not places:
         return "nothing"
@@ -289,7 +290,8 @@ def _nudge(where: Any, key: Any, rng: np.random.Generator) -> None:
         where[key] = value + "x"
 
 
-def _change_arrays(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+def change_arrays(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> str:
+    """Change one array; return which, and how."""
     key = sorted(arrays)[int(rng.integers(len(arrays)))] if arrays else ""
     if not key:
         return "nothing"

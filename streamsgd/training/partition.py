@@ -30,7 +30,7 @@ def of_this(data: Any, saved: Any, settings: Settings, progress: Callable[[int, 
     if saved is None or settings.resume != "auto" or not saved[0].get("paths") or not is_by_file(data):
         return data, saved
     source = open_whole(data, progress).source
-    if saved[0]["fingerprint"] == source.fingerprint or not shares_none(source.files, str(saved[0]["paths"])):
+    if saved[0].get("fingerprint") == source.fingerprint or not shares_none(source.files, str(saved[0]["paths"])):
         return source, saved
     log.warning(
         "the checkpoint in %s is of other files, none of which is among the %s of this run: the run starts anew, and that "

@@ -37,7 +37,7 @@ from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.rival import say_kept
-from streamsgd.training.saved import check_cursor, check_restored, read_frozen, restoring
+from streamsgd.training.saved import check_cursor, check_restored, checked, read_frozen, restoring
 from streamsgd.training.start import check_keeps, read_start
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed
@@ -286,7 +286,8 @@ def _set_out(engine: Engine, saved: Any, start: Start | None) -> None:
         check_cursor(saved[0], engine.job.plan, name)
         with restoring(name):
             engine.restore(*saved)
-        check_restored(saved, engine.state(), name)
+            again = engine.state()
+        check_restored(saved, again, name)
     elif start:
         engine.go_on_from(start.memory, start.race)
 
@@ -322,6 +323,8 @@ def saved_in(checkpoints: Checkpoints | None, settings: Settings) -> Any:
         checkpoints.clear()
         return None
     saved = checkpoints.newest()
+    if saved and "runs" not in saved[0]:  # which is another kind, and refused by its name later
+        checked(saved[0], checkpoints.folder)
     if saved is None and settings.resume == "always":
         raise ModelError(f"--resume always: there is no checkpoint in {checkpoints.folder}")
     return saved

@@ -15,7 +15,7 @@ from streamsgd.settings.registry import PARTS
 from streamsgd.training.rare import Thinner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -30,10 +30,24 @@ MOST_EPOCHS = 10**6
 COUNTS = frozenset(
     [
         *("lost", "chunk", "rows", "passes", "first_epoch", "pairs", "newest", "trials", "stale", "misses", "judged_rows"),
-        *("snapshots", "refused", "_bent"),
+        *("snapshots", "refused", "_bent", "recorded", "batch", "burn_in", "every", "sides", "steps", "thin", "pass"),
     ]
 )
 """Fields of phases that hold whole numbers, wherever they are ..."""
+
+NUMBERS = frozenset(
+    [
+        *("rate", "mixture", "at_most_above_best", "best_constant", "value", "stride", "largest", "least", "off", "drift"),
+        *("friction", "scale", "step", "share", "sampled", "best_loss"),
+    ]
+)
+"""... any numbers, or nothing ..."""
+
+SERIES = frozenset(["rates", "losses", "history"])
+"""... numbers one after another ..."""
+
+FLAGS = frozenset(["found", "anew"])
+"""... what is so or not ..."""
 
 TEXTS = frozenset(["stopped"])
 """... and texts."""
@@ -41,6 +55,10 @@ TEXTS = frozenset(["stopped"])
 
 DIGITS = 12
 """Of the digest of a path: a million files with another million share one by chance in a run of 300."""
+
+
+Measured = float | None | list[Any]
+"""A metric; of several classes there may be a list."""
 
 
 class TotalsHeader(msgspec.Struct):
@@ -59,6 +77,17 @@ class ThinnerHeader(msgspec.Struct):
     positives: Annotated[float, Meta(ge=0.0)]
 
 
+class ValidationHeader(msgspec.Struct):
+    """What held-out rows said so far."""
+
+    best_loss: float | None
+    misses: int
+    judged_rows: int
+    history: list[float | None]
+    last: dict[str, Measured]
+    best: dict[str, Measured]
+
+
 class CheckpointHeader(msgspec.Struct):
     """What every checkpoint says, whatever phases it is of."""
 
@@ -72,7 +101,7 @@ class CheckpointHeader(msgspec.Struct):
     phases: dict[str, dict[str, Any]]
     totals: TotalsHeader
     poisoned: list[int]
-    validation: dict[str, Any]
+    validation: ValidationHeader
     stamps: list[str] = []
     paths: str = ""
     order: dict[str, Any] | None = None
@@ -101,6 +130,22 @@ def _digest_of(path: str) -> str:
     return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:DIGITS]
 
 
+def checked(header: Any, name: str) -> CheckpointHeader:
+    """Return what a checkpoint says, every field of its type.
+
+    Raises
+    ------
+    ModelError
+        A field is missing, of another type or out of range.
+
+    """
+    check_values(header, name)
+    found = converted(header, CheckpointHeader, name, "")
+    for phase, said in found.phases.items():
+        _check_fields(said, name, f"phases.{phase}")
+    return found
+
+
 def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
     """Return what a checkpoint says of encoding, target, chunks and optimizer, for `prepare`; it imports nothing.
 
@@ -111,19 +156,18 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         settings.
 
     """
-    check_values(header, name)
-    found = converted(header, CheckpointHeader, name, "")
+    found = checked(header, name)
+    target = read_target(found.target, name)
+    if target.name != settings.target:
+        refuse(name, "target.name", f"is {target.name[:80]!r}, and --target is {settings.target!r}")
     check_optimizer(found.optimizer, settings, name)
     if found.rival is not None:
         check_optimizer(found.rival, settings, name)
     if found.penalty and found.penalty.partition(":")[0] not in PARTS["penalty"]:
         refuse(name, "penalty", f"is {found.penalty[:80]!r}, none of streamsgd's")
-    for phase, said in found.phases.items():
-        _check_fields(said, name, f"phases.{phase}")
-    _check_fields(found.validation, name, "validation")
     return {
         "encoding": read_encoding(found.encoding, name, settings.column_kind),
-        "target": read_target(found.target, name),
+        "target": target,
         "chunk_rows": found.chunk_rows,
         "optimizer": found.optimizer,
         "rival": found.rival,
@@ -144,20 +188,32 @@ def _thinner(said: ThinnerHeader, name: str) -> Thinner:
 
 
 def _check_fields(said: Any, name: str, field: str) -> None:
-    """Refuse counts that are no whole numbers, texts that are none, and cursors that are no two counts."""
+    """Refuse fields of another type than the phases have them, wherever they are, and cursors that are no two counts."""
     if isinstance(said, list):
         for k, member in enumerate(said):
             _check_fields(member, name, f"{field}[{k}]")
     if not isinstance(said, dict):
         return
     for key, value in said.items():
-        if key in COUNTS and not (type(value) is int and -1 <= value < 2**53):
-            refuse(name, f"{field}.{key}", f"is {str(value)[:40]}, not a count")
-        if key in TEXTS and not isinstance(value, str):
-            refuse(name, f"{field}.{key}", f"is {str(value)[:40]}, not a text")
+        for keys, is_one, what in _TYPES:
+            if key in keys and not is_one(value):
+                refuse(name, f"{field}.{key}", f"is {str(value)[:40]}, not {what}")
         if key == "cursor":
             converted(value, tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)]], name, f"{field}.{key}")
         _check_fields(value, name, f"{field}.{key}")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+_TYPES: tuple[tuple[frozenset[str], Callable[[Any], bool], str], ...] = (
+    (COUNTS, lambda value: type(value) is int and -1 <= value < 2**53, "a count"),
+    (NUMBERS, _is_number, "a number"),
+    (SERIES, lambda value: _is_number(value) or (isinstance(value, list) and all(map(_is_number, value))), "numbers"),
+    (FLAGS, lambda value: isinstance(value, bool), "true or false"),
+    (TEXTS, lambda value: isinstance(value, str), "a text"),
+)
 
 
 def check_optimizer(spec: str, settings: Settings, name: str) -> None:
@@ -197,8 +253,9 @@ def restoring(name: str) -> Iterator[None]:
         raise error if str(error).startswith(name) else ModelError(f"{name}: {error}") from error
     except StreamSGDError:
         raise
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, msgspec.MsgspecError) as error:
-        refuse(name, "state", f"does not fit this run ({type(error).__name__}: {str(error)[:200]})")
+    except Exception as error:  # noqa: BLE001  compilers and libraries have errors of their own
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        refuse(name, "state", f"does not fit this run ({type(error).__name__}: {said})")
 
 
 def check_restored(saved: tuple[Any, Mapping[str, np.ndarray]], again: tuple[Any, Mapping[str, np.ndarray]], name: str) -> None:

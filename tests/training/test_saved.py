@@ -1,9 +1,11 @@
 """Laws of checkpoints that are whole but not ours: refused by file and field, and no code of theirs is run."""
 
 import copy
+import importlib.util
 import json
 import os
 import shutil
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -65,6 +67,8 @@ def test_a_checkpoint_runs_no_code(stopped: Any, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "ran").exists()
 
 
+GONE = object()
+
 FIELDS: list[tuple[str, Any]] = [
     ("cursor", [10**9, 0]),
     ("cursor", [0, 10**9]),
@@ -81,6 +85,17 @@ FIELDS: list[tuple[str, Any]] = [
     ("validation.misses", None),
     ("poisoned", ["x"]),
     ("phases", []),
+    ("fingerprint", GONE),
+    ("fingerprint", 7),
+    ("target.name", "x"),
+    ("validation.best_loss", GONE),
+    ("validation.best_loss", []),
+    ("validation.history", "0.5"),
+    ("validation.last.loss", {}),
+    ("phases.epochs.race", {"rate": [1, 2]}),
+    ("phases.polish.losses", ["x"]),
+    ("phases.polish.best_constant", "x"),
+    ("phases.polish.anew", 2),
 ]
 
 
@@ -92,9 +107,25 @@ def test_a_field_that_does_not_fit_is_refused(stopped: Any, field: str, value: A
     for key in keys[:-1]:
         at = at[int(key) if isinstance(at, list) else key]
     at[keys[-1]] = value
+    if value is GONE:
+        del at[keys[-1]]
     rewrite(path, header, arrays)
     with pytest.raises(ModelError, match=r"saved: .*restore it from a copy"):
         run()
+
+
+def test_mutants_of_checkpoints_are_refused_by_name_or_go_on() -> None:
+    """The same at full size, 5,000 of all kinds of runs, is `scripts/fuzz_checkpoints.py`."""
+    script = Path(__file__).resolve().parents[2] / "scripts" / "fuzz_checkpoints.py"
+    spec = importlib.util.spec_from_file_location("fuzz_checkpoints", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    ends, bugs = module.run(0, 40, ("race",))
+    assert not bugs
+    assert ends["refused"] > 20
 
 
 def test_arrays_that_do_not_fit_are_refused(stopped: Any) -> None:

@@ -232,7 +232,8 @@ def restore_run(saved: SavedRuns, number: int, engine: Engine) -> None:
     check_cursor(header, engine.job.plan, name)
     with restoring(name):
         engine.restore(header, arrays)
-    check_restored((header, arrays), engine.state(), name)
+        again = engine.state()
+    check_restored((header, arrays), again, name)
 
 
 def _if_own(kind: str, part: Any) -> Any:
