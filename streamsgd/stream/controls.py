@@ -5,7 +5,7 @@ A piece may have a million rows, and what decides may be long texts: of each par
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ from streamsgd.features.target import encode_target, encode_weight, is_labelled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamsgd.data.dataset import Dataset
+    from streamsgd.features.target import Target
     from streamsgd.planning.chunks import Piece
-    from streamsgd.stream.loader import Loader
+    from streamsgd.stream.held import HeldOut
 
 
 class RowFacts(NamedTuple):
@@ -40,24 +42,40 @@ class RowFacts(NamedTuple):
     """int32: which of the labels each has by which rows are told apart."""
 
 
-def facts_of(loader: Loader, piece: Piece, columns: dict[str, Any], labels: dict[str, int]) -> RowFacts:
+class Rules(Protocol):
+    """By what columns decide, as a `Loader` has it."""
+
+    dataset: Dataset
+    target: Target | None
+    weight: str | None
+    filter: Any
+    filter_columns: tuple[str, ...]
+    held: HeldOut
+    counts_unseen: bool
+    by: str | None
+
+    def folds(self, piece: Piece, columns: dict[str, Any]) -> np.ndarray | None:
+        """Return the fold of each row, where columns decide it."""
+
+
+def facts_of(rules: Rules, piece: Piece, columns: dict[str, Any], labels: dict[str, int]) -> RowFacts:
     """Return what the columns of some rows say; `labels` takes in those that are new."""
     n = piece.rows
     wanted = np.ones(n, np.bool_)
-    if loader.filter is not None:
-        given = columns if loader.filter_columns else {"": np.zeros(n)}  # a condition may need no column
-        wanted = loader.filter.keep(given, loader.dataset.source.where(piece))
+    if rules.filter is not None:
+        given = columns if rules.filter_columns else {"": np.zeros(n)}  # a condition may need no column
+        wanted = rules.filter.keep(given, rules.dataset.source.where(piece))
     y = y_good = weight = weight_good = None
-    unseen, target = np.zeros(n, np.bool_), loader.target
+    unseen, target = np.zeros(n, np.bool_), rules.target
     if target:
         y, y_good = encode_target(target, columns[target.name])
-        if loader.counts_unseen and target.classes:
+        if rules.counts_unseen and target.classes:
             unseen = wanted & is_labelled(target, columns[target.name]) & ~y_good
-    if loader.weight:
-        weight, weight_good = encode_weight(columns[loader.weight])
-    held = loader.held.rows(loader.dataset, piece, columns) if loader.held.columns else None
-    folds = loader.folds(piece, columns)
-    codes = None if loader.by is None else _codes(columns[loader.by], labels)
+    if rules.weight:
+        weight, weight_good = encode_weight(columns[rules.weight])
+    held = rules.held.rows(rules.dataset, piece, columns) if rules.held.columns else None
+    folds = rules.folds(piece, columns)
+    codes = None if rules.by is None else _codes(columns[rules.by], labels)
     return RowFacts(wanted, unseen, y, y_good, weight, weight_good, held, folds, codes)
 
 
