@@ -24,9 +24,11 @@ VERBS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "MODEL", "DATA"),
     "by": ("evaluate", "MODEL", "DATA", "--by", "ID"),
     "explain": ("explain", "MODEL", "DATA", "-o", "NEW"),
-    "importance": ("importance", "MODEL", "DATA"),
 }
 """NEW is a place where nothing is yet, ID the first column beside the target, MODEL one that was trained on the data."""
+
+
+REFUSALS = ("smallest budget that can", "for which there is memory")
 
 
 def peak_of(words: list[str], tree_bytes: Callable[[psutil.Process], int], pause: float = 0.005) -> tuple[int, int, str]:
@@ -52,4 +54,4 @@ def wrong_of(code: int, peak: int, budget: int, said: str) -> str:
     """Return what breaks the contract, if anything does: a refusal for want of memory does not, unless memory was taken."""
     if peak > budget:
         return f"takes {peak / 1e6:.0f} MB of {budget / 1e6:.0f} MB"
-    return f"fails: {said[:300]}" if code and "memory" not in said else ""
+    return f"fails: {said[:300]}" if code and not any(words in said for words in REFUSALS) else ""

@@ -213,7 +213,29 @@ class Sample:
         for piece in pieces:
             for start in range(0, piece.rows, SCAN_ROWS):
                 part = replace(piece, start=start, stop=min(piece.rows, start + SCAN_ROWS))
-                yield self.columns(part, (name,))[name]
+                yield from self._scanned(part, name)
+
+    def _read(self, piece: Piece, names: tuple[str, ...]) -> Iterator[list[Any]]:
+        try:
+            yield from self.reader.read(piece, names, Timings())
+        except UnreadableError:
+            if piece.last - piece.first > 1:
+                self._one_by_one(piece, names, None)  # names the one that is damaged
+            raise
+
+    def _scanned(self, piece: Piece, name: str) -> Iterator[Any]:
+        """Yield one column of a piece: of values that may be long some rows at a time, if no row group may be left out."""
+        wanted = tuple(dict.fromkeys([name, *self.filter_columns]))
+        if self.settings.unreadable == "skip" or not is_wild(self.dataset.schema, wanted, ()):
+            yield self.columns(piece, (name,))[name]
+            return
+        where = self.dataset.source.where(piece)
+        for part in self._read(piece, wanted):
+            columns = zip(wanted, part, strict=True)
+            flat = {each: pa.chunked_array(_chunks(column), type=column.type) for each, column in columns}
+            if self.filter is not None:
+                flat[name] = flat[name].filter(pa.array(self.filter.keep(flat, where)))
+            yield (nulled({name: flat[name]}, self.sentinels) if self.sentinels else flat)[name]
 
     def check_read(self, names: Iterable[str]) -> None:
         """Refuse columns of which no row could be read, which is why they have no value: every row would be left out.

@@ -16,10 +16,10 @@ from streamsgd.data.time_texts import says_moments
 from streamsgd.data.types import is_bytes, is_number_list, is_text
 from streamsgd.errors import DataError
 from streamsgd.features.roles import Roles, choose, of_no_kind
+from streamsgd.features.sample import SAMPLE_BYTES, Sample
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
-    from streamsgd.features.sample import Sample
 
 log = logging.getLogger("streamsgd")
 
@@ -77,7 +77,7 @@ def with_moments(look: Sample, dataset: Dataset, roles: Roles) -> Dataset:
     texts = tuple(name for name in free if _is_string(dataset.schema.field(name).type) and not roles.own)
     if first is None or not texts:
         return dataset
-    head = look.columns(replace(first, stop=min(first.stop, HEAD)), texts)
+    head = look.columns(replace(first, stop=min(first.stop, HEAD)), texts, most=SAMPLE_BYTES)
     likely = [name for name in texts if says_moments(_texts(head[name])) is not None]
     found = {name: kind for name in likely if (kind := _moments_of(look, name)) is not None}
     if not found:

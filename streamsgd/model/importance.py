@@ -17,7 +17,7 @@ from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.open import open_data
 from streamsgd.data.schemas import require_filled
 from streamsgd.errors import DataError, SettingsError
-from streamsgd.features.sample import Sample
+from streamsgd.features.sample import SAMPLE_BYTES, Sample
 from streamsgd.features.target import encode_target
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluation import scored_rows
@@ -144,7 +144,7 @@ def _sample(model: Model, source: Any, filter_text: str | None, rows: int, readi
     require(dataset, list(names), nulls=names[:-1] if nulls else ())
     there = tuple(name for name in names if name in dataset.schema.names)
     look = Sample(dataset, reading, expression, columns)
-    pieces = [pa.table(look.columns(piece, there)) for piece in look.sample(there)]
+    pieces = [pa.table(look.columns(piece, there, most=SAMPLE_BYTES)) for piece in look.sample(there)]
     whole = pa.concat_tables(pieces, promote_options="permissive")
     y, usable = encode_target(model.target, whole[model.target.name])
     places = np.flatnonzero(usable)
