@@ -125,7 +125,7 @@ SHAPES: dict[str, Shape] = {
     "longer_delta": Shape(3_000, 1_000, strings(100_000, prefix=True), DELTA),
     "longer_repeated": Shape(20_000, 2_000, strings(100_000, distinct=20)),
     "longest": Shape(100, 10, strings(2_000_000)),
-    "prefixes": Shape(1_500, 1_500, strings(300_000, prefix=True), DELTA),
+    "prefixes": Shape(1_000, 1_000, strings(300_000, prefix=True), DELTA),
     "one_dictionary": Shape(60_000, 60_000, strings(20_000, distinct=50)),
     "giant_list_of_strings": Shape(5_000, 5_000, lists(one_giant, text=True)),
     "sudden": Shape(60_000, 6_000, jump(strings(8), strings(6_000, prefix=True), 9), DELTA),

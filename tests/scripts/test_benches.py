@@ -61,7 +61,7 @@ def test_what_is_small_in_the_file_stays_within_the_smallest_budget_that_is_name
 
 
 def test_long_strings_stay_within_memory_whatever_is_done_with_them(tmp_path: Path) -> None:
-    """Strings of 300 kB that take 10 bytes each in the file: 450 MB."""
+    """Strings of 300 kB that take 10 bytes each in the file: 300 MB."""
     verbs = ["--verbs", "shuffle,predict,inspect", "--budgets", "700MB"]
     found = run("bench_memory.py", "--shapes", "prefixes", *verbs, "--scratch", str(tmp_path))
     assert [each["code"] for each in found] == [0, 0, 0]
