@@ -184,7 +184,7 @@ def strike(process: Any, driver: psutil.Process, outcome: Outcome, rng: np.rando
 
 def checkpoints(out: Path) -> list[str]:
     """Return the names of a run's checkpoints."""
-    return sorted(path.name for path in Path(f"{out}.ckpt").glob("*"))
+    return sorted(path.name for path in Path(f"{out}.ckpt").glob("*.ckpt"))
 
 
 def digest(path: Path) -> str:

@@ -400,7 +400,7 @@ def wait_for_checkpoint(args: list[str], child: "subprocess.Popen[str]") -> None
     folder = Path(args[args.index("-o") + 1] + ".ckpt")
     until = time.monotonic() + 240
     while time.monotonic() < until and child.poll() is None:
-        if folder.is_dir() and any(folder.iterdir()):
+        if any(folder.glob("*.ckpt")):
             return
         time.sleep(0.02)
     raise AssertionError(child.communicate(timeout=10))

@@ -20,6 +20,7 @@ FLAGS = {name: {option for param in command.params for option in param.opts} for
 
 PRINTED_BY = {
     "training/warmup.py": ("warmup",),
+    "data/output.py": ("train",),
     "data": ("train", "evaluate"),
     "stream": ("train", "evaluate"),
     "features/encoder.py": ("train", "evaluate"),
