@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from streamsgd.data.normalise import plain, plain_type
 from streamsgd.data.schemas import THE_SCHEMA, widen
 from streamsgd.data.timings import Timings
+from streamsgd.errors import DataError
 from streamsgd.messages import few
 from streamsgd.planning.chunks import Piece
 
@@ -58,7 +59,7 @@ def settled(dataset: Dataset) -> Dataset:
         return dataset
     conflicts = getattr(source, "conflicts", None) or getattr(getattr(source, "unified", None), "conflicts", {})
     open_ = [name for name, one in conflicts.items() if THE_SCHEMA not in (one.file, one.other_file)]
-    found = {name: kind for name in open_ if (kind := _type_of_values(dataset, name)) is not None}
+    found = {name: kind for name in open_ if (kind := _type_if_read(dataset, name)) is not None}
     if not found:
         return dataset
     some = source.settled(found) if hasattr(source, "settled") else _with_types(source, found)
@@ -78,6 +79,14 @@ def _with_types(source: Any, types: Mapping[str, Any]) -> Any:
 def retyped(schema: Any, types: Mapping[str, Any]) -> Any:
     """Return a schema in which some columns are of other types."""
     return pa.schema([each.with_type(types.get(each.name, each.type)) for each in schema])
+
+
+def _type_if_read(dataset: Dataset, name: str) -> Any:
+    """Return the type of a column, None where it cannot be read either: whoever wants it says so then."""
+    try:
+        return _type_of_values(dataset, name)
+    except DataError:
+        return None
 
 
 def _type_of_values(dataset: Dataset, name: str) -> Any:

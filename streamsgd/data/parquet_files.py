@@ -13,7 +13,7 @@ from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_datase
 from streamsgd.data.open_footers import Footers
 from streamsgd.data.parquet import PieceReader, where
 from streamsgd.data.pruning import prune
-from streamsgd.data.sizes import decoded_bytes, encoded_bytes, parquet_cost
+from streamsgd.data.sizes import decoded_bytes, encoded_bytes, is_wild, parquet_cost
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ParquetFiles:
         found = self.inventory
         if column in found.partition_names:
             return [found.folder_type(column)] * len(self.files)
-        schemas = [schema.field(column).type if column in schema.names else None for schema in found.file_schemas]
+        schemas = [schema.field(column).type if schema.names.count(column) == 1 else None for schema in found.file_schemas]
         return [schemas[k] for k in found.file_schema.tolist()]
 
     def exact_type(self, file: int, column: str) -> Any | None:
@@ -146,7 +146,9 @@ class ParquetFiles:
 
     def cost(self, columns: Sequence[str], at_once: int = WHOLE_BYTES) -> ReadCost:
         """Return the bytes of a read, and of the footers that are kept."""
-        return parquet_cost(self.inventory, columns, at_once, self.decoded)
+        there = [name for name in columns if name in self.inventory.schema.names]
+        decoded = self.decoded if is_wild(self.inventory.schema, there, ()) else {}  # which takes a look at footers
+        return parquet_cost(self.inventory, columns, at_once, decoded)
 
     @cached_property
     def decoded(self) -> Mapping[str, float]:

@@ -60,12 +60,31 @@ def spooled(tables: Iterable[Any], folder: Path) -> ParquetFiles:
     return _opened(files)
 
 
+def _stored(field: Any) -> Any:
+    """Return a field with room for the categories of many tables together, each of which may have few."""
+    kind = field.type
+    if not pa.types.is_dictionary(kind):
+        return field
+    return field.with_type(pa.dictionary(pa.int32(), kind.value_type, kind.ordered))
+
+
+def _coded(column: Any, field: Any) -> Any:
+    """Return a column with the codes of a field."""
+    if column.type == field.type:
+        return column
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), chunk.dictionary, ordered=field.type.ordered)
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, field.type)
+
+
 class _File:
     """A file of tables that are alike; small neighbours are written together, so that row groups do not depend on the cut."""
 
     def __init__(self, path: Path, number: int, table: Any, kept: Mapping[str, Any]) -> None:
         self.path, self.first, self.kept = path, First(number, table), kept
-        self._writer: Any = pq.ParquetWriter(path, self.first.schema)
+        self._writer: Any = pq.ParquetWriter(path, pa.schema(map(_stored, self.first.schema), self.first.schema.metadata))
         self._waiting: list[Any] = []
         self.take(table, kept)
 
@@ -87,7 +106,9 @@ class _File:
 
     def _write(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=SPOOLED_ROWS)
+            whole = pa.concat_tables(self._waiting)
+            columns = [_coded(column, _stored(field)) for column, field in zip(whole.columns, whole.schema, strict=True)]
+            self._writer.write_table(pa.table(columns, schema=self._writer.schema), row_group_size=SPOOLED_ROWS)
         self._waiting = []
 
     def close(self) -> None:

@@ -201,9 +201,10 @@ class Sample:
     def threads(self, names: tuple[str, ...]) -> int:
         """Return how many threads may read these columns at once within half of what the budget leaves to reading."""
         spare, source = (parse_limit(self.settings.memory) - INTERPRETER) // 2, self.dataset.source
-        decoded = sum(getattr(source, "decoded", {}).get(name, 0.0) for name in names)
         each = source.cost(names).per_thread
-        each += int(PIECE_COPIES * min(SAMPLE_BYTES, decoded)) if is_wild(self.dataset.schema, names, ()) else 0
+        if is_wild(self.dataset.schema, names, ()):
+            decoded = sum(getattr(source, "decoded", {}).get(name, 0.0) for name in names)
+            each += int(PIECE_COPIES * min(SAMPLE_BYTES, decoded))
         return max(1, min(usual_threads(self.settings.threads), spare // each))
 
     def scan(self, name: str) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import as_columns
 
-from streamsgd.data import dataset, footer_facts, parquet, sizes
+from streamsgd.data import dataset, footer_facts, open_footers, parquet, sizes
 from streamsgd.data.footers import index_footer, split_footer
 
 
@@ -100,7 +100,7 @@ def test_a_run_over_parts_of_footers_ends_with_the_same_bytes(
     x = rng.normal(size=(3000, 3))
     data = write(as_columns(x, y=x.sum(axis=1)), row_group_size=20, files=2)
     plain = train(data, executor="dask", epochs=2, shuffle="corgi", chunk_rows=500, batch_size=10, learning_rate=0.01)
-    monkeypatch.setattr(parquet, "WHOLE_FOOTER_BYTES", 0)
+    monkeypatch.setattr(open_footers, "WHOLE_FOOTER_BYTES", 0)
     monkeypatch.setattr(sizes, "WHOLE_FOOTER_BYTES", 0)
     monkeypatch.setattr(dataset, "LARGE_FOOTER", 0)
     monkeypatch.setattr(footer_facts, "LARGE_FOOTER", 0)

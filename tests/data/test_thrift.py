@@ -42,7 +42,9 @@ def check(data: bytes) -> None:
         theirs = metadata.row_group(g)
         assert rows == theirs.num_rows
         columns = [theirs.column(j) for j in range(theirs.num_columns)]
-        assert chunks == [(c.path_in_schema, c.total_compressed_size, c.total_uncompressed_size) for c in columns]
+        assert [chunk[:3] for chunk in chunks] == [
+            (c.path_in_schema, c.total_compressed_size, c.total_uncompressed_size) for c in columns
+        ]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_wrong_bytes_are_a_value_error_or_numbers_in_range(changes: list[tuple[i
         found = list(group_chunks(bytes(footer), range(4)))
     except ValueError:
         return
-    assert all(0 <= size <= 1 << 50 for _, chunks in found for chunk in chunks for size in chunk[1:])
+    assert all(0 <= size <= 1 << 50 for _, chunks in found for chunk in chunks for size in chunk[1:] if size is not None)
 
 
 FOOTER = footer_of(written())

@@ -103,7 +103,7 @@ def test_a_cluster_writes_the_files_of_one_process(
 def test_what_dead_workers_left_is_removed(client: Client, data: Path, models: dict[str, Model], tmp_path: Path) -> None:
     out = tmp_path / "out" / "day=1"
     out.mkdir(parents=True)
-    (out / "part.parquet.host-123-4.partial").write_bytes(b"half")
+    (out / ".part.parquet.0123456789abcdef.partial").write_bytes(b"half")
     (out / "mine.txt").write_text("the user's")
     streamsgd.predict(models["number"], data, tmp_path / "out", client=client)
     assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "part.parquet"]
