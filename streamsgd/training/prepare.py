@@ -14,7 +14,7 @@ from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
-from streamsgd.errors import SchemaError, SettingsError
+from streamsgd.errors import BudgetError, SchemaError, SettingsError
 from streamsgd.features.bins_pay import tries_bins
 from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.encoding import Encoding
@@ -106,7 +106,25 @@ def prepare(
     parts, thinner = _parts(look, settings, frozen)
     if look.sample:
         look.sample.release()
-    return with_cache(with_measured_share(_job(look, settings, parts, thinner, frozen, rivals=rivals)))
+    try:
+        return with_cache(with_measured_share(_job(look, settings, parts, thinner, frozen, rivals=rivals)))
+    except BudgetError as error:
+        raise _that_is_accepted(error, look, settings, parts, frozen) from None
+
+
+def _that_is_accepted(error: BudgetError, look: Look, settings: Settings, parts: Parts, frozen: Any) -> BudgetError:
+    """Return a refusal whose budget is accepted when given: memory chooses what learns, which may need more than that."""
+    richer = msgspec.structs.replace(settings, memory=str(error.least))
+    others, thinner = _parts(look, richer, frozen)
+    if type(others.optimizer) is type(parts.optimizer):
+        return error
+    try:
+        _job(look, richer, others, thinner, frozen)
+    except BudgetError as larger:
+        said, words, _ = str(error).partition("The smallest budget that can")
+        error = BudgetError(said + words + str(larger).partition(words)[2])
+        error.least = larger.least
+    return error
 
 
 def prepare_many(
