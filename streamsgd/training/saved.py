@@ -78,14 +78,14 @@ class ThinnerHeader(msgspec.Struct):
 
 
 class ValidationHeader(msgspec.Struct):
-    """What held-out rows said so far."""
+    """What held-out rows said so far; nothing in a checkpoint of many runs, each of which has its own."""
 
-    best_loss: float | None
-    misses: int
-    judged_rows: int
-    history: list[float | None]
-    last: dict[str, Measured]
-    best: dict[str, Measured]
+    best_loss: float | None = None
+    misses: int = 0
+    judged_rows: int = 0
+    history: list[float | None] = []
+    last: dict[str, Measured] = {}
+    best: dict[str, Measured] = {}
 
 
 class CheckpointHeader(msgspec.Struct):
