@@ -158,7 +158,7 @@ class Reader(NamedTuple):
 
     def numbers(self, value: Any) -> list[float]:
         """Return it as a vector."""
-        if (value := plain(value)) is None:
+        if (value := whole(value)) is None:
             return [math.nan] * self.size
         try:
             found = [as_number(x, self.of) for x in _items(value)]
@@ -255,6 +255,12 @@ def crossed(config: dict[str, Any], space: Space) -> Callable[[dict[str, int]], 
 # --- many values per cell
 
 
+def whole(value: Any) -> Any:
+    """Return a value of many as one of Python's; NaN, which pandas has for a cell without a value, is None."""
+    found = plain(value)
+    return None if isinstance(found, float) and math.isnan(found) else found
+
+
 _WORDS = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 
 
@@ -290,7 +296,7 @@ def listed(config: dict[str, Any], reader: Reader, space: Space) -> Callable[[An
 
     def entries(value: Any) -> Entries:
         try:
-            values = [] if (value := plain(value)) is None else _items(value)
+            values = [] if (value := whole(value)) is None else _items(value)
         except TypeError as error:
             raise refusal(reader.name, reader.means, error) from error
         texts = reader.texts(values)
@@ -304,7 +310,7 @@ def mapped(config: dict[str, Any], reader: Reader, space: Space, *, infinite: bo
     seed = murmur(config["name"].encode(), 0)
 
     def entries(value: Any) -> Entries:
-        value = plain(value)
+        value = whole(value)
         pairs = [] if value is None else list(value.items()) if isinstance(value, dict) else _pairs(reader, value)
         texts = reader.texts([key for key, _ in pairs])
         factors = [_factor(reader, number, infinite=infinite) for _, number in pairs]
