@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,20 @@ def test_the_encoding_of_shuffled_rows_is_that_of_the_rows(family: str, tmp_path
     assert encoding(shuffled(tmp_path / "in", tmp_path / "out")) == encoding(tmp_path / "in")
 
 
-@pytest.mark.parametrize("kind", sorted({str(kind) for _, kinds in FORMS.values() for kind in kinds}))
+def stored() -> Iterator[str]:
+    """The types that Parquet files can hold."""
+    for kind in {kind for _, kinds in FORMS.values() for kind in kinds}:
+        try:
+            pq.write_table(pa.table({"c": pa.nulls(1, kind)}), pa.BufferOutputStream())
+        except (pa.ArrowException, NotImplementedError):
+            continue
+        yield str(kind)
+
+
+@pytest.mark.parametrize("kind", sorted(stored()))
 def test_one_file_of_any_type_comes_out_as_it_went_in(kind: str, tmp_path: Path) -> None:
     values, type_ = next((values, each) for values, kinds in FORMS.values() for each in kinds if str(each) == kind)
-    column = held(values * 5, type_)
-    try:
-        write(tmp_path / "in", a=column)
-    except (pa.ArrowException, NotImplementedError):
-        pytest.skip("a type that no file holds")
+    write(tmp_path / "in", a=held(values * 5, type_))
     out = shuffled(tmp_path / "in", tmp_path / "out")
     before, after = (by_id(pq.read_table(folder)) for folder in (tmp_path / "in", out))
     assert after == before
