@@ -61,7 +61,17 @@ def int96_of(schema: Any) -> frozenset[str]:
 class Opener(Protocol):
     """What opens files for reading some row groups; see `parquet.Footers`."""
 
-    def open(self, dataset: Any, file: int, groups: list[int], texts: list[str], fetched: Any = None, **how: Any) -> Any:
+    def open(
+        self,
+        dataset: Any,
+        file: int,
+        groups: list[int],
+        texts: list[str],
+        fetched: Any = None,
+        *,
+        in_parts: Sequence[str] = (),
+        **how: Any,
+    ) -> Any:
         """Open a file; return it, and the numbers of the row groups in what was opened."""
 
 
@@ -140,7 +150,7 @@ def _look(dataset: Any, file: int, name: str, opener: Opener) -> tuple[str, Any]
 
 
 def _batches(opens: Any, name: str, unit: str) -> Iterator[Any]:
-    opened, numbers = opens(unit=unit, buffer_size=LOOK_BUFFER)
+    opened, numbers = opens(in_parts=[name], unit=unit, buffer_size=LOOK_BUFFER)
     with opened:
         yield from opened.iter_batches(batch_size=LOOK_ROWS, row_groups=numbers, columns=[name], use_threads=False)
 

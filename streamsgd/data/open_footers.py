@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.footers import ChunkSizes, FooterIndex, group_chunks, index_footer
+from streamsgd.data.page_guard import GuardedPages
 from streamsgd.data.row_stream import open_parquet
 from streamsgd.data.sizes import (
     COLUMN_CHUNK_BYTES,
@@ -19,6 +20,7 @@ from streamsgd.data.sizes import (
     WHOLE_FOOTER_BYTES,
     parsed_footers,
 )
+from streamsgd.data.spans import ChunkPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,18 +48,29 @@ class Footers:
         self._known: OrderedDict[str, Any] = OrderedDict()
         self._indexes: dict[str, FooterIndex | None] = {}
         self._chunks: OrderedDict[tuple[str, int], tuple[int, list[ChunkSizes]]] = OrderedDict()
+        self._places = ChunkPlaces()
         self._large: tuple[Any, np.ndarray] = (None, np.zeros(0, np.bool_))
 
     def open(
-        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Fetched | None = None, **how: Any
+        self,
+        dataset: Inventory,
+        file: int,
+        groups: list[int],
+        texts: list[str],
+        fetched: Fetched | None = None,
+        *,
+        in_parts: Collection[str] = (),
+        **how: Any,
     ) -> tuple[Any, list[int]]:
         """Open one file for reading columns of some row groups; return it, and their numbers in what was opened.
 
-        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again. The rest goes to
-        `open_parquet`.
+        Columns of `texts` will come as dictionaries. What was `fetched` of the file is not read again. Pages of columns that
+        are read `in_parts` are guarded. The rest goes to `open_parquet`.
         """
         ref = dataset.source.files[file]
         handle = dataset.source.open(ref) if fetched is None else pa.PythonFile(fetched, mode="r")
+        if in_parts:
+            handle = pa.PythonFile(GuardedPages(handle, self.spans(dataset, file, groups, in_parts)), mode="r")
         index = self._index(dataset, ref) if self._is_large(dataset, file) else None
         if index is not None:
             return self._open_part(handle, ref, index, groups, texts, **how), list(range(len(groups)))
@@ -83,6 +96,11 @@ class Footers:
         data = bytes(handle.read_at(stop - start, ref.size - index.length + start))
         metadata = pq.read_metadata(pa.BufferReader(index.footer(groups, start, data)))
         return open_parquet(handle, metadata, texts, **how)
+
+    def spans(self, dataset: Inventory, file: int, groups: list[int], names: Collection[str]) -> list[tuple[int, int]]:
+        """Return first byte and length of columns of some row groups of a file; none where its footer is unclear."""
+        ref = dataset.source.files[file]
+        return self._places.spans(ref, lambda: footer_bytes(dataset.source, ref), groups, names)
 
     def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
         """Return the rows of a row group, and bytes of its columns before compression by name, as the footer says them."""

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.dataset import footer_bytes
 from streamsgd.data.fetch import Fetched, probe
 from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.int96 import by_unit
@@ -35,7 +34,6 @@ from streamsgd.data.sizes import (
     is_wild,
 )
 from streamsgd.data.source import WHOLE_BYTES
-from streamsgd.data.spans import ChunkPlaces
 from streamsgd.data.types import is_text
 from streamsgd.errors import UnreadableError
 
@@ -69,7 +67,6 @@ class PieceReader:
     """Decoded bytes up to which a piece is read at once."""
     keeps_open: bool = True
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
-    places: ChunkPlaces = field(default_factory=ChunkPlaces)
     _together: local = field(default_factory=local)
     _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], RowStream] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
@@ -113,9 +110,8 @@ class PieceReader:
         return fetched
 
     def _spans(self, piece: Piece, names: Collection[str]) -> list[tuple[int, int]]:
-        ref = self.dataset.source.files[int(self.dataset.file[piece.first])]
         groups = self.dataset.index[piece.first : piece.last].tolist()
-        return self.places.spans(ref, lambda: footer_bytes(self.dataset.source, ref), groups, names)
+        return self.footers.spans(self.dataset, int(self.dataset.file[piece.first]), groups, names)
 
     def is_slice(self, piece: Piece) -> bool:
         """Whether the piece is part of a row group that is streamed."""

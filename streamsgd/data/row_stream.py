@@ -70,7 +70,15 @@ class Opener(Protocol):
     """What opens files for reading row groups of them, and knows what their footers say; see `parquet.Footers`."""
 
     def open(
-        self, dataset: Inventory, file: int, groups: list[int], texts: list[str], fetched: Any = None, **how: Any
+        self,
+        dataset: Inventory,
+        file: int,
+        groups: list[int],
+        texts: list[str],
+        fetched: Any = None,
+        *,
+        in_parts: Collection[str] = (),
+        **how: Any,
     ) -> tuple[Any, list[int]]:
         """Open a file; return it, and the numbers of the row groups in what was opened."""
 
@@ -161,7 +169,9 @@ class RowStream:
         streams = {}
         for unit, names in self.by_unit.items():
             coded_texts = [name for name in texts if name in names]
-            opened, numbers = self.opener.open(dataset, file, [number], coded_texts, unit=unit, buffer_size=BUFFER_BYTES)
+            opened, numbers = self.opener.open(
+                dataset, file, [number], coded_texts, in_parts=names, unit=unit, buffer_size=BUFFER_BYTES
+            )
             streams[unit] = opened.iter_batches(
                 batch_size=self.batch_rows, row_groups=numbers, columns=names, use_threads=False
             )

@@ -258,3 +258,49 @@ def chunks_fit(data, bounds, physical, widths):
         if not found:
             return False
     return True
+
+
+COMPRESSED = 3
+"""Field of PageHeader."""
+
+
+@kernel
+def walk_pages(data, at, room):
+    """Go from page header to page header of a column chunk, as far as the data reach.
+
+    Parameters
+    ----------
+    data
+        uint8 (n,): bytes of the chunk.
+    at
+        Where in them a page header begins.
+    room
+        Bytes from there to the end of the chunk.
+
+    Returns
+    -------
+    at, claimed
+        Where the next page header begins, beyond the data or not all within them; and 0. Or where a header says that its page
+        has more bytes, `claimed`, than the chunk.
+
+    """
+    while 0 <= at < data.shape[0]:
+        field, claimed, place = np.int64(0), np.int64(0), np.int64(at)
+        while True:
+            kind, field, place = _field(data, place, field)
+            if place < 0:
+                return at, np.int64(0)
+            if kind == STOP:
+                break
+            if field == COMPRESSED and kind == I32:
+                number, place = _varint(data, place)
+                claimed = (number >> 1) ^ -(number & 1)
+            else:
+                place = _past(data, place, kind)
+        if claimed < 0:
+            return at, np.int64(0)
+        size = place - at + claimed
+        if size > room:
+            return at, claimed
+        at, room = at + size, room - size
+    return at, np.int64(0)

@@ -1,0 +1,104 @@
+"""Pages that claim more than their column chunk has: found however the file is read, before Arrow takes memory for them."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamsgd.data.footers import index_footer
+from streamsgd.data.page_guard import LONGEST_HEADER, Chunk, GuardedPages
+from streamsgd.data.spans import column_spans
+
+FORMS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "plain": {"use_dictionary": False, "compression": "none"},
+    "second": {"data_page_version": "2.0", "compression": "zstd", "write_page_checksum": True},
+    "delta": {"use_dictionary": False, "column_encoding": {"c": "DELTA_BYTE_ARRAY"}},
+    "long headers": {"write_statistics": True, "use_dictionary": False},
+}
+
+
+def written(form: str, page: int = 300) -> tuple[bytes, list[tuple[str, int, int]]]:
+    """Return a file of two row groups with many pages, and where its column chunks lie."""
+    rng = np.random.default_rng(3)
+    n, length = 2000, 900 if form == "long headers" else 1
+    table = pa.table({"c": [str(k) * length for k in rng.integers(0, 99, n)], "x": rng.random(n), "l": [[1, 2, None]] * n})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=1200, data_page_size=page, write_batch_size=50, **FORMS[form])
+    data = sink.getvalue()
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    index = index_footer(data[-length:])
+    assert index is not None
+    spans = [column_spans(data[-length:], int(a), int(b)) for a, b in zip(index.bounds[:-1], index.bounds[1:], strict=True)]
+    return data, [chunk for group in spans for chunk in group or ()]
+
+
+WRITTEN = {form: written(form) for form in FORMS}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(FORMS)), st.data())
+def test_headers_are_followed_to_the_end_of_every_chunk_in_any_cut_of_reads(form: str, drawn: st.DataObject) -> None:
+    data, spans = WRITTEN[form]
+    for _, start, size in spans:
+        chunk, at = Chunk(start, start + size, start), start
+        most = drawn.draw(st.sampled_from([1, 7, 64, 1000, 100_000]))
+        while at < start + size:
+            n = min(drawn.draw(st.integers(1, most)) if most > 1000 else most, start + size - at)
+            chunk.check(at, data[at : at + n])
+            at += n
+        assert chunk.header == chunk.stop
+        assert not chunk.held
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_guarded_file_reads_as_the_file(form: str) -> None:
+    data, spans = WRITTEN[form]
+    guard = GuardedPages(pa.BufferReader(data), [(start, size) for _, start, size in spans])
+    opened = pq.ParquetFile(pa.PythonFile(guard, mode="r"), pre_buffer=False, buffer_size=512)
+    found = pa.Table.from_batches(opened.iter_batches(batch_size=77, use_threads=False))
+    assert found == pq.read_table(io.BytesIO(data)).cast(found.schema)
+    assert all(chunk.header == chunk.stop for chunk in guard.chunks)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_page_that_claims_more_is_refused_with_where_it_is(form: str) -> None:
+    """The chunk is said to end one byte before each of its pages does."""
+    data, spans = WRITTEN[form]
+    for _, start, size in spans[:3]:
+        for stop in range(start + size - 1, start, -max(1, size // 40)):
+            chunk = Chunk(start, stop, start)
+            with pytest.raises(pa.ArrowInvalid, match=r"says it has [\d,]+ bytes, but its column chunk ends after"):
+                chunk.check(start, data[start : start + size])
+            assert start <= chunk.header <= stop
+
+
+def test_what_is_read_out_of_order_or_is_no_header_is_left_to_arrow() -> None:
+    data, spans = WRITTEN["usual"]
+    _, start, size = spans[0]
+    chunk = Chunk(start, start + size, start)
+    chunk.check(start + 10, data[start + 10 : start + size])
+    assert chunk.header == chunk.stop
+    chunk = Chunk(0, 2 * LONGEST_HEADER, 0)
+    for at in range(0, LONGEST_HEADER + 2, LONGEST_HEADER // 2 + 1):
+        chunk.check(at, b"\x18" + b"\xff" * (LONGEST_HEADER // 2))  # a string of no end
+    assert (chunk.header, chunk.held) == (chunk.stop, b"")
+
+
+def test_a_claim_of_a_gigabyte_takes_no_memory() -> None:
+    """As a mutant of scripts/fuzz_parquet.py did: 1.3 GB for a page of five bytes."""
+    sizes = {"type": 0, "uncompressed": 5, "compressed": 1_304_732_891}
+    header = b"".join(b"\x15" + varint(2 * value) for value in sizes.values()) + b"\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00"
+    guard = GuardedPages(pa.BufferReader(header + b"12345" + bytes(400)), [(0, len(header) + 5)])
+    with pytest.raises(pa.ArrowInvalid, match=r"the page at byte 0 says it has 1,304,732,891 bytes"):
+        pa.PythonFile(guard, mode="r").read_at(len(header) + 100, 0)
+
+
+def varint(n: int) -> bytes:
+    """Return a number of the compact protocol of Thrift."""
+    return bytes([n & 127 | 128]) + varint(n >> 7) if n > 127 else bytes([n])
