@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class Footers:
         ref = dataset.source.files[file]
         handle = dataset.source.open(ref) if fetched is None else pa.PythonFile(fetched, mode="r")
         if in_parts:
-            handle = pa.PythonFile(GuardedPages(handle, self.spans(dataset, file, groups, in_parts)), mode="r")
+            handle = pa.PythonFile(GuardedPages(handle, partial(self.spans, dataset, file, groups, in_parts)), mode="r")
         index = self._index(dataset, ref) if self._is_large(dataset, file) else None
         if index is not None:
             return self._open_part(handle, ref, index, groups, texts, **how), list(range(len(groups)))

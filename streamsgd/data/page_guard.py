@@ -6,7 +6,8 @@ fewer bytes come: up to 2 GB for a flipped bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,25 +17,35 @@ from streamsgd.data.watched import ReadOnly
 from streamsgd.kernels.thrift import walk_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
+
+LARGE_PAGE = 4 << 20
+"""Bytes from which on a page is looked at: writers make pages of a megabyte, and less does no harm."""
+
+ANY = 1 << 62
+"""Beyond every file."""
 
 LONGEST_HEADER = 16 << 20
 """Bytes of a page header beyond which Arrow gives up."""
 
 
 @dataclass
-class Chunk:
-    """A column chunk that is read from its first byte on."""
+class PageHeaders:
+    """The page headers of a column chunk that is read on from its first byte."""
 
-    start: int
-    stop: int
     header: int
-    """Where the next page header begins, ..."""
+    """Where in the file the next one begins, ..."""
     held: bytes = b""
     """... and the bytes of it that were read, if not all were."""
+    most: int = LARGE_PAGE
+    """Bytes that a page may have."""
+    begins: set[int] = field(default_factory=set)
+    """Where reads began with a header: of these one is the chunk's first byte, and what ends there may be another chunk."""
 
-    def check(self, at: int, data: bytes) -> None:
-        """Follow the page headers in bytes read at a place of the file; what is read out of order is not followed.
+    def follow(self, at: int, data: bytes, span: Callable[[int], tuple[int, int]]) -> None:
+        """Go over the page headers in the next bytes of the chunk, which are from a place of the file on.
+
+        `span` returns first and last byte, exclusive, of the column chunk with a byte; twice that byte where there is none.
 
         Raises
         ------
@@ -44,37 +55,49 @@ class Chunk:
         """
         if self.header >= at + len(data):
             return
-        if at != self.header + len(self.held) if self.held else at > self.header:
-            self.header = self.stop
-            return
+        if self.header == at and not self.held:
+            self.begins.add(at)
         some, first = (self.held + data, self.header) if self.held else (data, at)
-        found, claimed = walk_pages(np.frombuffer(some, np.uint8), self.header - first, self.stop - self.header)
-        self.header = first + int(found)
-        if claimed:
+        found, size = self._walk(some, first)
+        if size:
+            begin, end = span(self.header)
+            self.most = end - self.header if begin in self.begins else ANY
+            found, size = self._walk(some, first)
+        if size:
             raise pa.ArrowInvalid(
-                f"the page at byte {self.header:,} says it has {claimed:,} bytes, but its column chunk ends after "
-                f"{self.stop - self.header:,}"
+                f"the page at byte {self.header:,} says that it has {size:,} bytes, but its chunk ends after {self.most:,}"
             )
-        self.held = some[int(found) :]
+        self.held = some[found:]
         if len(self.held) > LONGEST_HEADER:
-            self.header, self.held = self.stop, b""
+            self.header, self.held = ANY, b""
+
+    def _walk(self, some: bytes, first: int) -> tuple[int, int]:
+        found, size = walk_pages(np.frombuffer(some, np.uint8), self.header - first, self.most)
+        self.header = first + int(found)
+        return int(found), int(size)
 
 
 class GuardedPages(ReadOnly):
-    """A file that Arrow reads column chunks of in parts.
+    """A file that Arrow reads column chunks of in parts: each from its first byte on, several in turn.
 
     Parameters
     ----------
     handle
         Of the file, for random reads.
     spans
-        First byte and length of the column chunks that will be read.
+        Returns first byte and length of the column chunks that are read.
 
     """
 
-    def __init__(self, handle: Any, spans: Iterable[tuple[int, int]]) -> None:
-        self.handle, self.at = handle, 0
-        self.chunks = [Chunk(start, start + length, start) for start, length in spans]
+    def __init__(self, handle: Any, spans: Callable[[], Sequence[tuple[int, int]]]) -> None:
+        self.handle, self.at, self._spans = handle, 0, spans
+        self.chunks: dict[int, PageHeaders] = {}
+        """By the place from which each is read on."""
+
+    @cached_property
+    def spans(self) -> Sequence[tuple[int, int]]:
+        """First byte and length of the column chunks; found when a page is large, for parsing footers takes a while."""
+        return self._spans()
 
     @property
     def closed(self) -> bool:
@@ -86,11 +109,15 @@ class GuardedPages(ReadOnly):
         size = self.handle.size()
         n = size - self.at if n < 0 else max(0, min(n, size - self.at))
         data = bytes(self.handle.read_at(n, self.at))
-        for chunk in self.chunks:
-            if chunk.start <= self.at < chunk.stop:
-                chunk.check(self.at, data[: chunk.stop - self.at])
+        if data:
+            chunk = self.chunks.pop(self.at, None) or PageHeaders(self.at)
+            chunk.follow(self.at, data, self._span)
+            self.chunks[self.at + len(data)] = chunk
         self.at += len(data)
         return data
+
+    def _span(self, at: int) -> tuple[int, int]:
+        return next(((start, start + length) for start, length in self.spans if start <= at < start + length), (at, at))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place."""

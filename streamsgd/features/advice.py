@@ -22,7 +22,7 @@ from streamsgd.features.shrink import choose_ridge
 from streamsgd.features.unset import knows_all_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.roles import Roles
@@ -58,8 +58,8 @@ class Advice:
         """The answers that are worth saying, a line each."""
         return "\n".join(self.lines)
 
-    def __call__(self, configs: list[Any]) -> bool:
-        """Whether the bins among the configs of all columns are worth it."""
+    def __call__(self, configs: Callable[[], list[Any]]) -> bool:
+        """Whether the bins among the configs of all columns are worth it; they are made only where that is tried."""
         bins = BinsPay(self.look, self.target)
         pays = bins(configs)
         self.lines += [bins.line] if pays else []

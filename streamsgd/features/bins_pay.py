@@ -21,7 +21,7 @@ from streamsgd.features.target import encode_target
 from streamsgd.features.unset import leaves_open
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.features.sample import Sample
     from streamsgd.features.target import Target
@@ -73,10 +73,11 @@ class BinsPay:
     target: Target
     line: str = ""
 
-    def __call__(self, configs: list[Any]) -> bool:
-        """Whether the bins among the configs of all columns are worth it."""
+    def __call__(self, make: Callable[[], list[Any]]) -> bool:
+        """Whether the bins among the configs of all columns, which are made if that is tried, are worth it."""
         if not tries_bins(self.look.settings) or self.look.dataset.n_rows >= LARGE or self.target.task == "poisson":
             return False  # of counts with far values bins lose what the logarithms of counts seem to gain
+        configs = make()
         numbers = [config for config in configs if isinstance(config, NumberColumn)]
         bins = [config for config in configs if isinstance(config, CategoryColumn)]
         if len(numbers) + len(bins) < len(configs):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from streamsgd.messages import counted
 from streamsgd.settings.policies import check_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.features.advice import Advice
     from streamsgd.features.column import ColumnKind
@@ -52,7 +51,7 @@ class NoAdvice:
         """Return them as they are."""
         return roles, profiles
 
-    def __call__(self, configs: list[Any]) -> bool:
+    def __call__(self, configs: Callable[[], list[Any]]) -> bool:
         """Say that no bins pay."""
         return False
 
@@ -89,10 +88,7 @@ def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None
     taken = {name: _taken(candidate(name, mixed=False), _own(roles, name), profiles[name]) for name in roles.kinds}
     mixed = any(_is_mixed(roles, name, chosen) for name, chosen in taken.items())
     empty = []
-    if not mixed:
-        with suppress(NoValuesError):  # said below
-            binned = [_taken(candidate(name, mixed=True), roles.kinds[name], profiles[name]) for name in roles.kinds]
-            mixed = advice([config for chosen in filter(None, binned) for config in chosen[1]])
+    mixed = mixed or _bins_pay(advice, candidate, roles, profiles)
     for name in roles.kinds:
         try:
             taken[name] = taken[name] or _taken(candidate(name, mixed=mixed), roles.kinds[name], profiles[name])
@@ -118,6 +114,19 @@ def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None
     encoding = _placed(_encoding(configs, own), settings, look.dataset.n_rows)
     found = tuple(Sentinel(*pair) for pair in look.sentinels.items() if pair[0] in encoding.sources)
     return msgspec.structs.replace(encoding, sentinels=found or msgspec.UNSET), reasons
+
+
+def _bins_pay(advice: Advice | NoAdvice, candidate: Callable[..., Candidate], roles: Roles, profiles: Any) -> bool:
+    """Ask whether numbers get their bins, whose quantiles take a while: they are made if that is tried."""
+
+    def binned() -> list[Any]:
+        found = [_taken(candidate(name, mixed=True), roles.kinds[name], profiles[name]) for name in roles.kinds]
+        return [config for chosen in filter(None, found) for config in chosen[1]]
+
+    try:
+        return advice(binned)
+    except NoValuesError:  # said later
+        return False
 
 
 def _say_empty(names: Sequence[str], *, has_others: bool) -> None:

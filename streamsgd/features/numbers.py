@@ -14,7 +14,7 @@ from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_float, has_nulls, is_double, nth_item
 from streamsgd.features.categories import CategoryColumn
 from streamsgd.features.column import ColumnKind, KindEncoder, Needs, NoValuesError, Number, Scattered
-from streamsgd.features.moments import Moments, check_moments, farthest
+from streamsgd.features.moments import Moments, check_moments, farthest, finite_only
 from streamsgd.features.write import NumberPlaces, write_numbers
 from streamsgd.kernels.compile.maths import signed_log1p
 from streamsgd.settings.policies import policy_of
@@ -89,18 +89,21 @@ class NumberProfile:
     """Of sign(x) log(1 + |x|)."""
     kept: list[np.ndarray] = field(default_factory=list)
     """Finite values, evenly spread over the pieces."""
+    _usual: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, values: np.ndarray) -> None:
         """Take in float values, NaN where missing."""
+        self._usual.clear()
         self.raw.add(values)
         logs = np.empty_like(values)
         signed_log1p(values, logs)
         self.logs.add(logs)
-        finite = values[np.isfinite(values)]
+        finite = finite_only(values)
         self.kept.append(finite[:: max(1, -(-len(finite) // self.most))].astype(np.float64))
 
     def join(self, other: NumberProfile) -> None:
         """Take in what another one saw."""
+        self._usual.clear()
         self.raw.join(other.raw)
         self.logs.join(other.logs)
         self.kept += other.kept
@@ -112,11 +115,9 @@ class NumberProfile:
 
     def usual(self, transform: str) -> tuple[float, float]:
         """Return the median after a transform, and the share of the values that are equal to it."""
-        values = self._values(transform)
-        if not len(values):
-            return 0.0, 0.0
-        median = float(np.partition(values, len(values) // 2)[len(values) // 2])
-        return median, float(np.mean(values == median))
+        if transform not in self._usual:
+            self._usual[transform] = _usual(self._values(transform))
+        return self._usual[transform]
 
     @property
     def beyond(self) -> list[float]:
@@ -140,6 +141,13 @@ class NumberProfile:
     def _values(self, transform: str) -> np.ndarray:
         values = np.concatenate([np.zeros(0), *self.kept])
         return np.sign(values) * np.log1p(np.abs(values)) if transform == "log1p" else values
+
+
+def _usual(values: np.ndarray) -> tuple[float, float]:
+    if not len(values):
+        return 0.0, 0.0
+    median = float(np.partition(values, len(values) // 2)[len(values) // 2])
+    return median, float(np.mean(values == median))
 
 
 def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile) -> Iterator[NumberColumn]:

@@ -265,7 +265,7 @@ COMPRESSED = 3
 
 
 @kernel
-def walk_pages(data, at, room):
+def walk_pages(data, at, most):
     """Go from page header to page header of a column chunk, as far as the data reach.
 
     Parameters
@@ -274,14 +274,14 @@ def walk_pages(data, at, room):
         uint8 (n,): bytes of the chunk.
     at
         Where in them a page header begins.
-    room
-        Bytes from there to the end of the chunk.
+    most
+        Bytes that a page and its header may have.
 
     Returns
     -------
-    at, claimed
-        Where the next page header begins, beyond the data or not all within them; and 0. Or where a header says that its page
-        has more bytes, `claimed`, than the chunk.
+    at, size
+        Where the next page header begins, beyond the data or not all within them; and 0. Or where a header is whose page has
+        more bytes, with it, and how many.
 
     """
     while 0 <= at < data.shape[0]:
@@ -299,8 +299,7 @@ def walk_pages(data, at, room):
                 place = _past(data, place, kind)
         if claimed < 0:
             return at, np.int64(0)
-        size = place - at + claimed
-        if size > room:
-            return at, claimed
-        at, room = at + size, room - size
+        if place - at + claimed > most:
+            return at, place - at + claimed
+        at = place + claimed
     return at, np.int64(0)

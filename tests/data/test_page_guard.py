@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsgd.data.footers import index_footer
-from streamsgd.data.page_guard import LONGEST_HEADER, Chunk, GuardedPages
+from streamsgd.data.page_guard import LONGEST_HEADER, GuardedPages, PageHeaders
 from streamsgd.data.spans import column_spans
+from streamsgd.kernels.thrift import walk_pages
 
 FORMS: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -46,56 +47,74 @@ WRITTEN = {form: written(form) for form in FORMS}
 def test_headers_are_followed_to_the_end_of_every_chunk_in_any_cut_of_reads(form: str, drawn: st.DataObject) -> None:
     data, spans = WRITTEN[form]
     for _, start, size in spans:
-        chunk, at = Chunk(start, start + size, start), start
+        chunk, at = PageHeaders(start), start
         most = drawn.draw(st.sampled_from([1, 7, 64, 1000, 100_000]))
         while at < start + size:
             n = min(drawn.draw(st.integers(1, most)) if most > 1000 else most, start + size - at)
-            chunk.check(at, data[at : at + n])
+            chunk.follow(at, data[at : at + n], unknown)
             at += n
-        assert chunk.header == chunk.stop
+        assert chunk.header == start + size
         assert not chunk.held
+
+
+def unknown(at: int) -> tuple[int, int]:
+    """What is said of a byte that is in no column chunk."""
+    return at, at
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_guarded_file_reads_as_the_file(form: str) -> None:
     data, spans = WRITTEN[form]
-    guard = GuardedPages(pa.BufferReader(data), [(start, size) for _, start, size in spans])
+    guard = GuardedPages(pa.BufferReader(data), lambda: [(start, size) for _, start, size in spans])
     opened = pq.ParquetFile(pa.PythonFile(guard, mode="r"), pre_buffer=False, buffer_size=512)
     found = pa.Table.from_batches(opened.iter_batches(batch_size=77, use_threads=False))
     assert found == pq.read_table(io.BytesIO(data)).cast(found.schema)
-    assert all(chunk.header == chunk.stop for chunk in guard.chunks)
+    ends = {start + size for _, start, size in spans}
+    assert ends <= set(guard.chunks) | {start for _, start, _ in spans}
+    assert all(guard.chunks[end].header == end for end in ends & set(guard.chunks))
+    assert "spans" not in vars(guard), "footers are parsed for large pages alone"
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_page_that_claims_more_is_refused_with_where_it_is(form: str) -> None:
-    """The chunk is said to end one byte before each of its pages does."""
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "after its neighbour"])
+def test_a_large_page_is_refused_where_its_chunk_ends_before_it_does(form: str, alone: bool) -> None:
     data, spans = WRITTEN[form]
-    for _, start, size in spans[:3]:
-        for stop in range(start + size - 1, start, -max(1, size // 40)):
-            chunk = Chunk(start, stop, start)
-            with pytest.raises(pa.ArrowInvalid, match=r"says it has [\d,]+ bytes, but its column chunk ends after"):
-                chunk.check(start, data[start : start + size])
-            assert start <= chunk.header <= stop
+    (_, before, _), (_, start, size) = spans[:2]
+    page = walk_pages(np.frombuffer(data[start:], np.uint8), 0, 1)[1]
+
+    def end_at(stop: int) -> None:
+        chunk = PageHeaders(start if alone else before)
+        if not alone:
+            chunk.follow(before, data[before:start], unknown)
+        chunk.most = 1
+        chunk.follow(start, data[start : start + size], lambda _: (start, stop))
+
+    for stop in range(start + 1, start + page, max(1, page // 40)):
+        with pytest.raises(
+            pa.ArrowInvalid, match=rf"at byte {start:,} says that it has {page:,} bytes, but its chunk ends after"
+        ):
+            end_at(stop)
+    end_at(start + page)
+    end_at(start + size)
 
 
 def test_what_is_read_out_of_order_or_is_no_header_is_left_to_arrow() -> None:
-    data, spans = WRITTEN["usual"]
+    data, spans = WRITTEN["plain"]
     _, start, size = spans[0]
-    chunk = Chunk(start, start + size, start)
-    chunk.check(start + 10, data[start + 10 : start + size])
-    assert chunk.header == chunk.stop
-    chunk = Chunk(0, 2 * LONGEST_HEADER, 0)
+    for at in range(start + 1, start + size, 97):
+        PageHeaders(at, most=1).follow(at, data[at : start + size], lambda at: (start, start + size))
+    chunk = PageHeaders(0)
     for at in range(0, LONGEST_HEADER + 2, LONGEST_HEADER // 2 + 1):
-        chunk.check(at, b"\x18" + b"\xff" * (LONGEST_HEADER // 2))  # a string of no end
-    assert (chunk.header, chunk.held) == (chunk.stop, b"")
+        chunk.follow(at, b"\x18" + b"\xff" * (LONGEST_HEADER // 2), unknown)  # a string of no end
+    assert not chunk.held
 
 
 def test_a_claim_of_a_gigabyte_takes_no_memory() -> None:
     """As a mutant of scripts/fuzz_parquet.py did: 1.3 GB for a page of five bytes."""
     sizes = {"type": 0, "uncompressed": 5, "compressed": 1_304_732_891}
     header = b"".join(b"\x15" + varint(2 * value) for value in sizes.values()) + b"\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00"
-    guard = GuardedPages(pa.BufferReader(header + b"12345" + bytes(400)), [(0, len(header) + 5)])
-    with pytest.raises(pa.ArrowInvalid, match=r"the page at byte 0 says it has 1,304,732,891 bytes"):
+    guard = GuardedPages(pa.BufferReader(header + b"12345" + bytes(400)), lambda: [(0, len(header) + 5)])
+    with pytest.raises(pa.ArrowInvalid, match=r"the page at byte 0 says that it has 1,304,732,9\d\d bytes"):
         pa.PythonFile(guard, mode="r").read_at(len(header) + 100, 0)
 
 
