@@ -22,6 +22,7 @@ from streamsgd.data.sizes import (
     parsed_footers,
 )
 from streamsgd.data.spans import ChunkPlaces
+from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -112,8 +113,12 @@ class Footers:
         """Return the bytes that columns of a row group take in memory, None where its footer does not say."""
         if len(dataset.schema.names) > MOST_SIZED:
             return None
+        try:
+            chunks = self._sizes(dataset, group)[1]
+        except (OSError, DataError, ValueError):  # whoever reads the row group says what is wrong
+            return None
         total = 0
-        for chunk in self._sizes(dataset, group)[1]:
+        for chunk in chunks:
             if chunk.path in names or chunk.path.split(".")[0] in names:
                 if chunk.decoded is None:
                     return None

@@ -12,6 +12,10 @@ from conftest import as_columns
 
 from streamsgd.data import dataset, footer_facts, open_footers, parquet, sizes
 from streamsgd.data.footers import index_footer, split_footer
+from streamsgd.data.open import open_data
+from streamsgd.data.timings import Timings
+from streamsgd.errors import StreamSGDError
+from streamsgd.planning.chunks import Piece
 
 
 def footer_of(path: Path) -> bytes:
@@ -111,3 +115,30 @@ def test_a_run_over_parts_of_footers_ends_with_the_same_bytes(
     parts = train(data, executor="dask", epochs=2, shuffle="corgi", chunk_rows=500, batch_size=10, learning_rate=0.01)
     assert opened
     assert parts[1].to_bytes() == plain[1].to_bytes()
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_flipped_bit_of_a_footer_gives_rows_or_an_error_that_names_the_file(half: int, tmp_path: Path) -> None:
+    """Of strings that are stored by what they share: of them a footer is asked how long they are."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"x": np.arange(40.0), "s": [f"prefix {k}" for k in range(40)]})
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"s": "DELTA_BYTE_ARRAY"}, "store_schema": False}
+    pq.write_table(table, path, row_group_size=20, **options)
+    data = path.read_bytes()
+    n = len(footer_of(path))
+    ends = {"read": 0, "refused": 0}
+    for bit in range(half * 3, 8 * n, 7):
+        flipped = bytearray(data)
+        flipped[len(data) - n + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            found = open_data(str(path))[0]
+            pieces = [Piece(0, group, group + 1, 0, int(found.rows[group]), 0) for group in range(found.n_row_groups)]
+            names = tuple(dict.fromkeys(found.schema.names))
+            for piece in pieces:
+                list(found.source.reader().read(piece, names, Timings()))
+            ends["read"] += 1
+        except StreamSGDError as error:
+            ends["refused"] += "a.parquet" in str(error)
+    assert min(ends.values()) > 20
+    assert sum(ends.values()) == len(range(half * 3, 8 * n, 7))
