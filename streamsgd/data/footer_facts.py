@@ -17,6 +17,8 @@ from streamsgd.data.notes import noted
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from streamsgd.data.files import FileRef
@@ -55,6 +57,7 @@ def parse_footer(footer: bytes, ref: FileRef) -> FooterFacts:
             with pq.ParquetFile(pa.BufferReader(part), coerce_int96_timestamp_unit=INT96_UNIT) as file:
                 # not metadata.schema: it makes a cycle, and a million row groups wait for the collector (1.9 GB)
                 arrow = marked(file.schema_arrow, partial(_read_otherwise, part, file.metadata))
+                _check_zones(arrow.types)
                 schema = noted(arrow, file.metadata.metadata).serialize().to_pybytes()
                 counts = _counts(file.metadata)
                 rows.append(counts[0])
@@ -66,6 +69,15 @@ def parse_footer(footer: bytes, ref: FileRef) -> FooterFacts:
         raise DataError(f"{ref.name}: its footer cannot be read, the file is damaged: {first_line(error)}") from error
     _check_counts(joined(rows, np.int64), claimed, ref)
     return FooterFacts(joined(rows, np.int64), joined(size, np.int64), hashlib.sha256(footer).digest(), schema)
+
+
+def _check_zones(kinds: Iterable[Any]) -> None:
+    """Raise UnicodeDecodeError where the name of a time zone is no text: whoever asks for it later would."""
+    for kind in kinds:
+        if pa.types.is_timestamp(kind):
+            _ = kind.tz
+        elif "tz=" in str(kind):
+            _check_zones(kind.field(k).type for k in range(kind.num_fields))
 
 
 def _read_otherwise(part: bytes, metadata: Any, unit: str) -> Any:

@@ -1,5 +1,6 @@
 """Footers in parts: the same bytes when put together again, the same rows when read, no crash on damaged ones."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from streamsgd.data import dataset, footer_facts, open_footers, parquet, sizes
 from streamsgd.data.footers import index_footer, split_footer
 from streamsgd.data.open import open_data
 from streamsgd.data.timings import Timings
-from streamsgd.errors import StreamSGDError
+from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.planning.chunks import Piece
 
 
@@ -142,3 +143,17 @@ def test_a_flipped_bit_of_a_footer_gives_rows_or_an_error_that_names_the_file(ha
             ends["refused"] += "a.parquet" in str(error)
     assert min(ends.values()) > 20
     assert sum(ends.values()) == len(range(half * 3, 8 * n, 7))
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us", "UTC-QQQ"), pa.list_(pa.timestamp("us", "UTC-QQQ"))], ids=str)
+def test_a_zone_that_is_no_text_is_a_damaged_footer(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"t": pa.nulls(3, kind), "y": [1.0, 2.0, 3.0]}), path)
+    data = path.read_bytes()
+    metadata = pq.read_metadata(path).metadata[b"ARROW:schema"]
+    written = base64.b64decode(metadata)
+    assert b"UTC-QQQ" in written
+    bad = base64.b64encode(written.replace(b"UTC-QQQ", b"UTC-\xab\xabQ"))
+    path.write_bytes(data.replace(metadata, bad))
+    with pytest.raises(DataError, match=r"a\.parquet: its footer cannot be read, the file is damaged"):
+        open_data(str(path))
