@@ -184,6 +184,7 @@ def main() -> int:
     if options.small:
         n, rows, population, calibrated, timed, repeat, many = 12, 40_000, 200_000, (120_000, -5.5), 400_000, 1, 60_000
     folder = options.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     jobs = {
         "variance": lambda: variance(n, rows),
         "bias": lambda: variance(n, many, BIASED),
