@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import streamsgd
-from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.stores.filesystems import set_io_timeout
 from streamsgd.errors import StreamSGDError
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.stats import Account

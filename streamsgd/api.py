@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from streamsgd.compute.client import client_of
 from streamsgd.compute.context import seceded, task_memory
 from streamsgd.compute.executors import reading
-from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
-from streamsgd.data.shuffling import Shuffled, shuffle_data
+from streamsgd.data.shuffled.shuffling import Shuffled, shuffle_data
+from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import SettingsError
 from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.compare import loaded

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamsgd.compute.executors import Inline
 from streamsgd.data.open import open_data
-from streamsgd.data.tables import KnownTable
+from streamsgd.data.sources.tables import KnownTable
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.kernels.parts.traits import judges, reduces
 from streamsgd.model.read import load

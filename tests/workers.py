@@ -14,7 +14,7 @@ class Faulty(WorkerPlugin):
     """Has something happen before a worker reads a piece."""
 
     def setup(self, worker: Any) -> None:
-        from streamsgd.data.parquet import PieceReader  # noqa: PLC0415  in the worker
+        from streamsgd.data.parquet.pieces import PieceReader  # noqa: PLC0415  in the worker
 
         if not hasattr(PieceReader, "sound"):
             PieceReader.sound = PieceReader.read  # type: ignore[attr-defined]
@@ -27,7 +27,7 @@ class Faulty(WorkerPlugin):
         PieceReader.read = read  # type: ignore[method-assign]
 
     def teardown(self, worker: Any) -> None:
-        from streamsgd.data.parquet import PieceReader  # noqa: PLC0415  in the worker
+        from streamsgd.data.parquet.pieces import PieceReader  # noqa: PLC0415  in the worker
 
         PieceReader.read = PieceReader.sound  # type: ignore[attr-defined, method-assign]
 

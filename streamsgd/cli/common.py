@@ -104,7 +104,7 @@ def report_to_write(path: str | None, out: str) -> list[Any]:
     """
     if path is None:
         return []
-    from streamsgd.data.output import check_apart  # noqa: PLC0415
+    from streamsgd.data.stores.output import check_apart  # noqa: PLC0415
     from streamsgd.show.report import HtmlReport  # noqa: PLC0415
 
     check_apart({"--out": out, "--report": path})
@@ -134,7 +134,7 @@ def watch_checkpoints(folder: str) -> None:
 
 def saved_so_far(folder: str) -> dict[str, Any]:
     """Return what a run that was stopped has saved: of a store that is not asked, where it would be."""
-    from streamsgd.data.output import local_path  # noqa: PLC0415  by now it is loaded, or nothing was saved
+    from streamsgd.data.stores.output import local_path  # noqa: PLC0415  by now it is loaded, or nothing was saved
 
     path = local_path(folder)
     if path is None:

@@ -37,7 +37,7 @@ def doctor(data: tuple[str, ...], *, io_timeout: float, as_json: bool, quiet: bo
     The exit code is 2 where something is wrong.
     """
     with open_reporter(as_json, quiet, verbose):
-        from streamsgd.data.filesystems import set_io_timeout  # noqa: PLC0415
+        from streamsgd.data.stores.filesystems import set_io_timeout  # noqa: PLC0415
         from streamsgd.show.machine import examine, machine_text  # noqa: PLC0415
 
         set_io_timeout(io_timeout)

@@ -65,7 +65,7 @@ def tune(
         values, origins = gather(flags, config=config)
         given = {name: value for name, value in values.items() if name in flags}
         watch_checkpoints(given.get("checkpoint") or f"{out}.ckpt")
-        from streamsgd.data.output import check_apart  # noqa: PLC0415
+        from streamsgd.data.stores.output import check_apart  # noqa: PLC0415
         from streamsgd.show.tune import progress_line, tuned_text  # noqa: PLC0415
         from streamsgd.training.together.tuning import run_tune  # noqa: PLC0415
 

@@ -18,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamsgd.data.files import FileRef, Files, open_source
-from streamsgd.data.filesystems import PathLike, io_timeout_of, retry
-from streamsgd.data.folders import PartitionColumns, partition_columns
-from streamsgd.data.footer_facts import LARGE_FOOTER, FooterFacts, joined, parse_footer
-from streamsgd.data.footers import footer_in
-from streamsgd.data.int96 import Int96Units, int96_of
 from streamsgd.data.normalise import plain_type
 from streamsgd.data.notes import aside_of, noted
+from streamsgd.data.parquet.footer_facts import LARGE_FOOTER, FooterFacts, joined, parse_footer
+from streamsgd.data.parquet.footers import footer_in
+from streamsgd.data.parquet.int96 import Int96Units, int96_of
 from streamsgd.data.reading import TypedReader
 from streamsgd.data.schemas import Conflict, bare, column_problem, field_ids, unify
 from streamsgd.data.source import Source
+from streamsgd.data.stores.files import FileRef, Files, open_source
+from streamsgd.data.stores.filesystems import PathLike, io_timeout_of, retry
+from streamsgd.data.stores.folders import PartitionColumns, partition_columns
 from streamsgd.errors import SchemaError
 
 __all__ = ["Conflict", "Dataset", "Inventory", "footer_bytes", "over_files", "read_dataset", "require"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamsgd.data.int96 import has_moments
 from streamsgd.data.normalise import delivered, plain_type, undictionaried
+from streamsgd.data.parquet.int96 import has_moments
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError
 from streamsgd.planning.chunks import Piece

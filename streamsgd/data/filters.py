@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.comparisons import LITERALS, check_range, compare, in_common, is_in, is_number
-from streamsgd.data.filesystems import first_line
+from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError, SettingsError
 
 __all__ = ["ALLOWED", "ARROW_ERRORS", "RowFilter", "filter_columns", "parse_filter", "row_filter"]

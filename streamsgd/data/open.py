@@ -7,18 +7,19 @@ from importlib.util import find_spec
 from posixpath import dirname
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsgd.data import filters, streams
-from streamsgd.data.arrow_datasets import dataset_of_arrow, is_arrow_dataset
-from streamsgd.data.dask_tables import is_lazy, lazily, lazy_dataset
+from streamsgd.data import filters
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.delta import dataset_of_delta, is_delta
 from streamsgd.data.empty import settled
-from streamsgd.data.files import TableFolderError
-from streamsgd.data.filesystems import locate
-from streamsgd.data.iceberg import dataset_of_iceberg, is_iceberg
-from streamsgd.data.parquet_files import open_files
 from streamsgd.data.source import Source
-from streamsgd.data.tables import table_dataset
+from streamsgd.data.sources import streams
+from streamsgd.data.sources.arrow_datasets import dataset_of_arrow, is_arrow_dataset
+from streamsgd.data.sources.dask_tables import is_lazy, lazily, lazy_dataset
+from streamsgd.data.sources.delta import dataset_of_delta, is_delta
+from streamsgd.data.sources.iceberg import dataset_of_iceberg, is_iceberg
+from streamsgd.data.sources.parquet_files import open_files
+from streamsgd.data.sources.tables import table_dataset
+from streamsgd.data.stores.files import TableFolderError
+from streamsgd.data.stores.filesystems import locate
 from streamsgd.data.types import arrow_type
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.messages import counted

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import footer_bytes
-from streamsgd.data.footers import group_chunks
+from streamsgd.data.parquet.footers import group_chunks
 from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, ReadCost
 from streamsgd.errors import DataError
 

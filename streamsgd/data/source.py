@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.checks import check_codes
-from streamsgd.data.files import FileRef
+from streamsgd.data.stores.files import FileRef
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.filesystems import first_line, set_io_timeout
 from streamsgd.data.normalise import undictionaried
 from streamsgd.data.open import is_by_file, open_data, open_whole
 from streamsgd.data.schemas import require_filled
+from streamsgd.data.stores.filesystems import first_line, set_io_timeout
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError, UnreadableError

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import reading
-from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
-from streamsgd.data.output import check_no_input, reserved
+from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.stores.output import check_no_input, reserved
 from streamsgd.errors import DataError
 from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
-from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.model.evaluation import NO_DETAILS, Details, check_details
 from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model

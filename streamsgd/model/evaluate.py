@@ -18,9 +18,9 @@ import pyarrow as pa
 from streamsgd.compute.client import client_of
 from streamsgd.compute.executors import reading
 from streamsgd.compute.memory import MemorySlots, parse_limit
-from streamsgd.data.dask_tables import lazily
 from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
+from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.errors import DataError, SchemaError
 from streamsgd.model.evaluation import GROUP_BYTES, MOST_GROUPS, NO_DETAILS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions

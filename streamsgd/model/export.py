@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsgd.data.output import reserved
+from streamsgd.data.stores.output import reserved
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import require
-from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.open import open_data
 from streamsgd.data.schemas import require_filled
+from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.sample import SAMPLE_BYTES, Sample
 from streamsgd.features.target import encode_target

@@ -10,7 +10,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from streamsgd.compute.local_files import whole_file
-from streamsgd.data.filesystems import first_line, local_or_remote_output
+from streamsgd.data.stores.filesystems import first_line, local_or_remote_output
 from streamsgd.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:

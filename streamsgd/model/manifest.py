@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsgd.data.filesystems import connect, retry
+from streamsgd.data.stores.filesystems import connect, retry
 from streamsgd.errors import ModelError
 from streamsgd.model import store
 from streamsgd.redact import hide

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from streamsgd.data.empty import is_empty
 from streamsgd.data.normalise import deliver, refusal, tell_untold
-from streamsgd.data.streams import is_rows, table_of_rows
-from streamsgd.data.tables import as_table, table_dataset
+from streamsgd.data.sources.streams import is_rows, table_of_rows
+from streamsgd.data.sources.tables import as_table, table_dataset
 from streamsgd.errors import ModelError
 from streamsgd.features.conform import column_types
 from streamsgd.features.encoder import Encoder

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from streamsgd.compute.executors import Inline
 from streamsgd.compute.local_files import clear_unfinished, only_writer, whole_file
 from streamsgd.compute.memory import MemorySlots
-from streamsgd.data.files import NoFilesError
-from streamsgd.data.filesystems import first_line, local_or_remote_output, locate
 from streamsgd.data.ids import id_fields, read_ids
 from streamsgd.data.open import is_by_file
-from streamsgd.data.output import first_read
-from streamsgd.data.shuffle_files import repeating
-from streamsgd.data.stamps import stamp_of
+from streamsgd.data.shuffled.shuffle_files import repeating
+from streamsgd.data.shuffled.stamps import stamp_of
+from streamsgd.data.stores.files import NoFilesError
+from streamsgd.data.stores.filesystems import first_line, local_or_remote_output, locate
+from streamsgd.data.stores.output import first_read
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
 from streamsgd.model.contributions import Contributions

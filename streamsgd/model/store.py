@@ -16,7 +16,7 @@ from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as pack_arrays
 
 from streamsgd.compute.local_files import clear_unfinished, whole_file
-from streamsgd.data.filesystems import local_or_remote_output, retry
+from streamsgd.data.stores.filesystems import local_or_remote_output, retry
 from streamsgd.errors import DataError, ModelError
 
 if TYPE_CHECKING:

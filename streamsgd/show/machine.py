@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.context import cpu_quota, versions
 from streamsgd.compute.memory import cgroup_limits, machine_memory, parse_limit
-from streamsgd.data.files import open_source
+from streamsgd.data.stores.files import open_source
 from streamsgd.errors import StreamSGDError
 from streamsgd.messages import counted, format_bytes
 from streamsgd.redact import redact

@@ -7,8 +7,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.executors import Inline
-from streamsgd.data.filesystems import IO_TIMEOUT, set_io_timeout
-from streamsgd.data.output import check_file, check_no_input, check_no_model, reserved
+from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
+from streamsgd.data.stores.output import check_file, check_no_input, check_no_model, reserved
 from streamsgd.errors import SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.model import store

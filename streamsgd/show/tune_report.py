@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.output import check_file
+from streamsgd.data.stores.output import check_file
 from streamsgd.show.report import Section, Table, page_template, sections_of, write_page
 from streamsgd.show.svg import Axis, Line, bars, chart
 from streamsgd.show.tables import number

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.data.streams import table_of_rows
-from streamsgd.data.tables import as_table, of_numbers_only, with_columns
+from streamsgd.data.sources.streams import table_of_rows
+from streamsgd.data.sources.tables import as_table, of_numbers_only, with_columns
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import spec_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from streamsgd.data.tables import as_table, table_dataset
+from streamsgd.data.sources.tables import as_table, table_dataset
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import nested
 from streamsgd.features.choose import choose_encoding

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.data.output import local_path
+from streamsgd.data.stores.output import local_path
 from streamsgd.errors import SettingsError
 from streamsgd.messages import parse_bytes
 from streamsgd.planning.budget import cache_bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from streamsgd.data.filesystems import LOCAL, connect, local_or_remote_output, retry
+from streamsgd.data.stores.filesystems import LOCAL, connect, local_or_remote_output, retry
 from streamsgd.errors import ModelError
 from streamsgd.model import store
 from streamsgd.model.validate import Origin, converted

@@ -18,7 +18,7 @@ from streamsgd.training.rates import SVRG_BATCH
 
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
-    from streamsgd.data.shuffle_layout import ShuffleLayout
+    from streamsgd.data.shuffled.shuffle_layout import ShuffleLayout
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.roles import Roles
     from streamsgd.features.target import Target

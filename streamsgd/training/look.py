@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.filesystems import set_io_timeout
 from streamsgd.data.open import open_data
 from streamsgd.data.schemas import require_filled
+from streamsgd.data.stores.filesystems import set_io_timeout
 from streamsgd.features.advice import Advice
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target

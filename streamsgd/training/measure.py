@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
-from streamsgd.data.dask_tables import lazily
-from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.sources.dask_tables import lazily
+from streamsgd.data.stores.filesystems import set_io_timeout
 from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
 from streamsgd.model.read import load

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamsgd.compute.local_files import OwnFolder
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.exact_types import NoOneTypeError
-from streamsgd.data.output import local_path
-from streamsgd.data.shuffle_layout import layout_of
-from streamsgd.data.shuffling import delete_rows, open_shuffled, shuffle_rows
+from streamsgd.data.shuffled.shuffle_layout import layout_of
+from streamsgd.data.shuffled.shuffling import delete_rows, open_shuffled, shuffle_rows
+from streamsgd.data.stores.output import local_path
 from streamsgd.errors import SettingsError, Stopped
 from streamsgd.inspection.risk import RISKY, UNIT_ROWS, OrderLook, look_at_order
 from streamsgd.messages import format_bytes, stage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamsgd.data.dataset import Dataset
-    from streamsgd.data.shuffle_layout import ShuffleLayout
+    from streamsgd.data.shuffled.shuffle_layout import ShuffleLayout
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
     from streamsgd.stream.loader import Loader

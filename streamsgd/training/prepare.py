@@ -11,7 +11,7 @@ import msgspec
 
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, require
-from streamsgd.data.shuffle_layout import layout_of
+from streamsgd.data.shuffled.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import BudgetError, SchemaError, SettingsError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from streamsgd.data.stamps import stamps_of
+from streamsgd.data.shuffled.stamps import stamps_of
 from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT

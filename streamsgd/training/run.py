@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from streamsgd.compute.executors import EXECUTORS
-from streamsgd.data.dask_tables import lazily
-from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.data.output import check_no_input, check_places, reserved
-from streamsgd.data.stamps import written_since
+from streamsgd.data.shuffled.stamps import written_since
+from streamsgd.data.sources.dask_tables import lazily
+from streamsgd.data.stores.filesystems import set_io_timeout
+from streamsgd.data.stores.output import check_no_input, check_places, reserved
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.stores.files import FileRef
     from streamsgd.planning.chunks import Plan
     from streamsgd.settings.fields import Settings
 

@@ -17,7 +17,7 @@ import msgspec
 from streamsgd.compute.client import client_of
 from streamsgd.compute.context import task_memory
 from streamsgd.compute.executors import reading
-from streamsgd.data.made_rows import write_made_rows
+from streamsgd.data.sources.made_rows import write_made_rows
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cache_folder, cpu_target, kernel_counts
 from streamsgd.messages import nearest

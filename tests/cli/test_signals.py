@@ -20,7 +20,7 @@ from streamsgd.cli.main import main
 from streamsgd.compute.context import cpu_quota
 
 STAGES = {
-    "imports": ("streamsgd.data.parquet", None),
+    "imports": ("streamsgd.data.parquet.pieces", None),
     "first look": ("streamsgd.features.choose", "choose_encoding"),
     "plan": ("streamsgd.planning.chunks", "make_plan"),
     "loop": ("streamsgd.training.learner", "Learner.fit"),

@@ -19,7 +19,7 @@ import json, sys
 from streamsgd.data.dataset import read_dataset, require
 from streamsgd.errors import DataError
 from streamsgd.data.filters import row_filter
-from streamsgd.data.pruning import prune
+from streamsgd.data.parquet.pruning import prune
 
 def outcome(path):
     try:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.data.live import place_of
 from streamsgd.data.open import open_data, open_whole
+from streamsgd.data.sources.live import place_of
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.planning.chunks import Piece

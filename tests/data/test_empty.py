@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.data.files import FileRef
 from streamsgd.data.schemas import column_problem, unify
 from streamsgd.data.source import BaseSource, Groups
+from streamsgd.data.stores.files import FileRef
 from streamsgd.errors import StreamSGDError
 
 N = 60

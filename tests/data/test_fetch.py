@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsgd.data.dataset import footer_bytes, read_dataset
-from streamsgd.data.fetch import Fetched, check_answer, coalesce
-from streamsgd.data.files import open_source
-from streamsgd.data.footers import index_footer
-from streamsgd.data.spans import column_spans
+from streamsgd.data.parquet.fetch import Fetched, check_answer, coalesce
+from streamsgd.data.parquet.footers import index_footer
+from streamsgd.data.parquet.spans import column_spans
+from streamsgd.data.stores.files import open_source
 from streamsgd.errors import DataError
 
 SPANS = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 300)), max_size=30)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsgd.data.files import Files, fits, open_source
-from streamsgd.data.filesystems import is_transient, local_or_remote_output, locate, retry
+from streamsgd.data.stores.files import Files, fits, open_source
+from streamsgd.data.stores.filesystems import is_transient, local_or_remote_output, locate, retry
 from streamsgd.errors import DataError, SettingsError
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streamsgd.data.dataset import read_dataset
 from streamsgd.data.filters import filter_columns, parse_filter, row_filter
-from streamsgd.data.pruning import prune
+from streamsgd.data.parquet.pruning import prune
 from streamsgd.errors import SettingsError, StreamSGDError
 
 DAYS = [datetime(2024, 1, i, tzinfo=UTC) for i in range(1, 6)]

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import as_columns
 
-from streamsgd.data import dataset, footer_facts, open_footers, parquet, sizes
-from streamsgd.data.footers import index_footer, split_footer
+from streamsgd.data import dataset, sizes
 from streamsgd.data.open import open_data
+from streamsgd.data.parquet import footer_facts, open_footers, pieces
+from streamsgd.data.parquet.footers import index_footer, split_footer
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, StreamSGDError
 from streamsgd.planning.chunks import Piece
@@ -111,8 +112,8 @@ def test_a_run_over_parts_of_footers_ends_with_the_same_bytes(
     monkeypatch.setattr(footer_facts, "LARGE_FOOTER", 0)
     monkeypatch.setattr(footer_facts, "GROUPS_AT_ONCE", 7)
     opened = []
-    of_part = parquet.Footers._open_part
-    monkeypatch.setattr(parquet.Footers, "_open_part", lambda *given, **how: opened.append(given[-1]) or of_part(*given, **how))
+    of_part = pieces.Footers._open_part
+    monkeypatch.setattr(pieces.Footers, "_open_part", lambda *given, **how: opened.append(given[-1]) or of_part(*given, **how))
     parts = train(data, executor="dask", epochs=2, shuffle="corgi", chunk_rows=500, batch_size=10, learning_rate=0.01)
     assert opened
     assert parts[1].to_bytes() == plain[1].to_bytes()

@@ -11,8 +11,8 @@ import pytest
 from test_delta import rows_of, table_of
 
 import streamsgd
-from streamsgd.data import iceberg
 from streamsgd.data.open import open_data, open_whole
+from streamsgd.data.sources import iceberg
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.testing import check_source
 

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import streamsgd
-from streamsgd.data.int96 import in_step
 from streamsgd.data.open import open_whole
+from streamsgd.data.parquet.int96 import in_step
 from streamsgd.errors import DataError
 from streamsgd.model.model import Model
 

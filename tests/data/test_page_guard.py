@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsgd.data.footers import index_footer
-from streamsgd.data.page_guard import LONGEST_HEADER, GuardedPages, PageHeaders
-from streamsgd.data.spans import column_spans
+from streamsgd.data.parquet.footers import index_footer
+from streamsgd.data.parquet.page_guard import LONGEST_HEADER, GuardedPages, PageHeaders
+from streamsgd.data.parquet.spans import column_spans
 from streamsgd.kernels.thrift import walk_pages
 
 FORMS: dict[str, dict[str, Any]] = {

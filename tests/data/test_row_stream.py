@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsgd.data import parquet
 from streamsgd.data.open import open_data
+from streamsgd.data.parquet import pieces
 from streamsgd.data.sizes import BATCH_BYTES, RUN_BYTES, WILD_ROWS
 from streamsgd.data.timings import Timings
 from streamsgd.planning.chunks import Piece
@@ -61,8 +61,8 @@ def test_rows_come_as_they_are_however_they_are_read(
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = Path(folder) / "part.parquet"
         pq.write_table(table, path, row_group_size=group, **options)
-        patch.setattr(parquet, "RUN_BYTES", small)
-        patch.setattr(parquet, "WILD_ROWS", 50)
+        patch.setattr(pieces, "RUN_BYTES", small)
+        patch.setattr(pieces, "WILD_ROWS", 50)
         first = data.draw(st.integers(0, n_groups - 1))
         last = first + 1 if slices else data.draw(st.integers(first + 1, n_groups))
         rows = min(n, last * group) - first * group
@@ -99,7 +99,7 @@ def test_few_rows_of_very_long_values_come_in_small_parts(
     table = pa.table({"long": [(str(k % 7) if not options else "p") * 300_000 + str(k % 7) for k in range(n)]})
     pq.write_table(table, path, row_group_size=200, compression="zstd", **options)
     if not told:
-        monkeypatch.setattr(parquet.Footers, "decoded", lambda *_: None)
+        monkeypatch.setattr(pieces.Footers, "decoded", lambda *_: None)
     reader = open_data(str(path))[0].source.reader()
     for piece in (Piece(0, 0, 1, 0, 200, 0), Piece(0, 0, 2, 0, n, 0), Piece(0, 1, 2, 50, 150, 0)):
         parts = [part[0] for part in reader.read(piece, ("long",), Timings(), texts)]
@@ -123,6 +123,6 @@ def test_footers_tell_what_columns_take_in_memory(tmp_path: Path, column: Any, o
     path = tmp_path / "part.parquet"
     pq.write_table(pa.table({"c": column}), path, **options)
     dataset = open_data(str(path))[0].source.inventory  # type: ignore[attr-defined]
-    found = parquet.Footers().decoded(dataset, 0, ["c"])
+    found = pieces.Footers().decoded(dataset, 0, ["c"])
     assert found is not None
     assert known <= found <= known + 16 * 300

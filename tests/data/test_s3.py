@@ -16,10 +16,10 @@ from pyarrow.fs import FileSelector
 
 import streamsgd
 from streamsgd.data.dataset import read_dataset
-from streamsgd.data.files import open_source
-from streamsgd.data.filesystems import local_or_remote_output
 from streamsgd.data.filters import row_filter
-from streamsgd.data.pruning import prune
+from streamsgd.data.parquet.pruning import prune
+from streamsgd.data.stores.files import open_source
+from streamsgd.data.stores.filesystems import local_or_remote_output
 from streamsgd.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:moto", "ignore::DeprecationWarning:botocore")

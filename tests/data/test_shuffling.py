@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.data import shuffling
+from streamsgd.data.shuffled import shuffling
 from streamsgd.errors import BudgetError, SettingsError
 
 Write = Callable[..., Path]
@@ -43,7 +43,7 @@ def mixed_table(n: int = 30_000) -> pa.Table:
 
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let little data have many runs and buckets."""
-    from streamsgd.data import shuffle_layout  # noqa: PLC0415
+    from streamsgd.data.shuffled import shuffle_layout  # noqa: PLC0415
 
     monkeypatch.setattr(shuffle_layout, "BUCKET_BYTES", 1 << 19)
     monkeypatch.setattr(shuffle_layout, "LEAST_RUN", 1 << 18)
@@ -106,7 +106,7 @@ def test_a_shuffle_that_was_killed_goes_on(write: Write, tmp_path: Path, monkeyp
             raise KeyboardInterrupt
         return real(path)
 
-    from streamsgd.data import shuffle_files  # noqa: PLC0415
+    from streamsgd.data.shuffled import shuffle_files  # noqa: PLC0415
 
     monkeypatch.setattr(shuffling, "whole_file", fragile)
     monkeypatch.setattr(shuffle_files, "whole_file", fragile)
@@ -195,7 +195,7 @@ def test_buckets_are_of_what_rows_take_in_memory(
     n, path = 2_000, tmp_path / "long.parquet"
     pq.write_table(pa.table({"s": ["p" * 100_000 + str(k % 7) for k in range(n)]}), path, **options)
     if not told:
-        monkeypatch.setattr("streamsgd.data.parquet_files.ParquetFiles.decoded", {"s": float("inf")})
+        monkeypatch.setattr("streamsgd.data.sources.parquet_files.ParquetFiles.decoded", {"s": float("inf")})
     layout = shuffling.layout_of(shuffling.open_data(str(path))[0], ["s"], 0)
     assert layout.bytes > 200e6
     assert layout.bytes / layout.n_buckets <= 26e6

@@ -13,9 +13,9 @@ import pytest
 
 import streamsgd
 from streamsgd.compute.local_cluster import LocalWorkers
-from streamsgd.data.dask_tables import lazily
 from streamsgd.data.open import OPENERS, open_data, open_whole
 from streamsgd.data.source import BaseSource, Groups, Source
+from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.testing import check_source
 

@@ -15,9 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import streamsgd
-from streamsgd.data.files import open_source
 from streamsgd.data.open import open_whole
-from streamsgd.data.streams import table_of_rows
+from streamsgd.data.sources.streams import table_of_rows
+from streamsgd.data.stores.files import open_source
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.planning.chunks import Piece

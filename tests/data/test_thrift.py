@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsgd.data.footers import group_chunks, is_sound
+from streamsgd.data.parquet.footers import group_chunks, is_sound
 
 
 def footer_of(data: bytes) -> bytes:

@@ -183,7 +183,7 @@ def test_files_from_the_wild_are_read_or_refused(shared_data: Path, part: int) -
 def test_different_strings_are_counted_however_long_and_however_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coded: bool
 ) -> None:
-    monkeypatch.setattr("streamsgd.data.parquet.RUN_BYTES", 2_000)
+    monkeypatch.setattr("streamsgd.data.parquet.pieces.RUN_BYTES", 2_000)
     column = pa.array([None if k % 50 == 0 else ("long " * 60 if k % 2 else "short ") + str(k % 70) for k in range(3_000)])
     pq.write_table(pa.table({"s": column.dictionary_encode() if coded else column}), tmp_path / "s.parquet", row_group_size=900)
     (found,) = streamsgd.inspect(str(tmp_path / "s.parquet")).columns

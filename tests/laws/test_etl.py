@@ -17,9 +17,9 @@ from distributed.security import Security
 
 import streamsgd
 from streamsgd.compute.context import task_memory, usual_threads
-from streamsgd.data.dask_feed import Computed
-from streamsgd.data.dask_tables import lazily, lazy_dataset
-from streamsgd.data.partitions import Part
+from streamsgd.data.sources.dask_feed import Computed
+from streamsgd.data.sources.dask_tables import lazily, lazy_dataset
+from streamsgd.data.sources.partitions import Part
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SchemaError, SettingsError
 from streamsgd.model.model import Model

@@ -31,6 +31,9 @@ LAYER = {
 WITHIN = {("cli", "api"), ("cli", "show"), ("api", "show"), ("messages", "errors"), ("errors", "redact")}
 """... and, within its layer, only these."""
 
+KNOW_DASK = ("compute", "training.backends", "data.sources.dask_feed", "data.sources.dask_tables")
+"""Who may import Dask."""
+
 ROOM = 400
 """Lines of a file."""
 
@@ -149,7 +152,7 @@ def test_dask_is_known_only_to_those_who_run_things() -> None:
     for module in MODULES:
         for name in imports_of(module):
             if root(name) in {"dask", "distributed"} and not name.startswith("dask.system"):
-                assert within(module, "compute", "training.backends", "data.dask_feed", "data.dask_tables"), f"{module}: {name}"
+                assert within(module, *KNOW_DASK), f"{module}: {name}"
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not within(m, "sklearn")])

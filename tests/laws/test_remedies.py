@@ -20,7 +20,7 @@ FLAGS = {name: {option for param in command.params for option in param.opts} for
 
 PRINTED_BY = {
     "training/warmup.py": ("warmup",),
-    "data/output.py": ("train",),
+    "data/stores/output.py": ("train",),
     "data": ("train", "evaluate"),
     "stream": ("train", "evaluate"),
     "features/encoder.py": ("train", "evaluate"),
@@ -49,7 +49,7 @@ PRINTED_BY = {
 OTHERS = {
     ("features/encoder.py", "--missing"),  # these two say themselves that they are for training
     ("features/encoder.py", "--precision"),
-    ("data/folders.py", "--exclude"),  # these three say "train ..." themselves
+    ("data/stores/folders.py", "--exclude"),  # these three say "train ..." themselves
     ("data/normalise.py", "--exclude"),
     ("data/schemas.py", "--missing-columns"),
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import streamsgd
 from streamsgd.cli.main import main
 from streamsgd.compute.memory import PeakMemory
-from streamsgd.data.filesystems import locate
+from streamsgd.data.stores.filesystems import locate
 from streamsgd.errors import DataError, Stopped, StreamSGDError
 from streamsgd.redact import HIDDEN, hide, redact, remember
 from streamsgd.settings.make import identity, make_settings
@@ -58,7 +58,7 @@ def outputs(url: str, alone: str) -> dict[str, str]:
     logging.getLogger("streamsgd").addHandler(handler)
     try:
         for text in texts:
-            logging.getLogger("streamsgd.data.files").warning("%s: attempt %d", text, 1)
+            logging.getLogger("streamsgd.data.stores.files").warning("%s: attempt %d", text, 1)
     finally:
         logging.getLogger("streamsgd").removeHandler(handler)
     for kind in (Plain, Lines):

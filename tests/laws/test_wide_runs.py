@@ -18,7 +18,8 @@ from wide import slot
 import streamsgd
 from streamsgd.api import plan
 from streamsgd.cli.main import main
-from streamsgd.data import row_stream, sizes
+from streamsgd.data import sizes
+from streamsgd.data.parquet import row_stream
 from streamsgd.errors import DataError
 from streamsgd.features import sample as look
 from streamsgd.features.hashing import NULL

@@ -32,8 +32,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def cut(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("streamsgd.data.parquet.RUN_BYTES", 2_000)
-    patch.setattr("streamsgd.data.row_stream.BATCH_BYTES", 3_000)
+    patch.setattr("streamsgd.data.parquet.pieces.RUN_BYTES", 2_000)
+    patch.setattr("streamsgd.data.parquet.row_stream.BATCH_BYTES", 3_000)
 
 
 @pytest.mark.parametrize("asked", ASKED, ids=str)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.compute.executors import Dask, Inline
-from streamsgd.data.files import Files
+from streamsgd.data.stores.files import Files
 from streamsgd.errors import DataError
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.chunk import LoadedChunk
@@ -323,9 +323,9 @@ def test_reads_that_fail_transiently_are_made_again(tmp_path: Path, monkeypatch:
         return pa.PythonFile(Flaky(Path(ref.path).read_bytes()), mode="r")
 
     monkeypatch.setattr(Files, "open", flaky)
-    monkeypatch.setattr("streamsgd.data.filesystems.PAUSE", 0.0)
-    monkeypatch.setattr("streamsgd.data.row_stream.BUFFER_BYTES", 1024)
-    monkeypatch.setattr("streamsgd.data.row_stream.BATCH_BYTES", 1024)
+    monkeypatch.setattr("streamsgd.data.stores.filesystems.PAUSE", 0.0)
+    monkeypatch.setattr("streamsgd.data.parquet.row_stream.BUFFER_BYTES", 1024)
+    monkeypatch.setattr("streamsgd.data.parquet.row_stream.BATCH_BYTES", 1024)
     Flaky.reads = Flaky.failures = 0
     fresh = job_of(tmp_path / "data", chunk_rows=chunk_rows)
     assert blocks(fresh, Inline()) == expected

@@ -28,7 +28,7 @@ from streamsgd.compute import local_cluster as clusters
 from streamsgd.compute.context import versions
 from streamsgd.compute.executors import LOOPBACK
 from streamsgd.compute.local_cluster import LocalWorkers
-from streamsgd.data.parquet import PieceReader
+from streamsgd.data.parquet.pieces import PieceReader
 from streamsgd.errors import ClusterError, SettingsError, UnreadableError
 from streamsgd.planning.stragglers import parse_straggler
 from streamsgd.settings.make import make_settings

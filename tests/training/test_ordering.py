@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.data import shuffling
-from streamsgd.data.parquet import PieceReader
+from streamsgd.data.parquet.pieces import PieceReader
+from streamsgd.data.shuffled import shuffling
 from streamsgd.errors import SettingsError, Stopped
 from streamsgd.inspection import risk
 from streamsgd.inspection.risk import OrderLook

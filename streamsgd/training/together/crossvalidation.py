@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from streamsgd.compute.context import task_memory
-from streamsgd.data.output import check_no_input, reserved
+from streamsgd.data.stores.output import check_no_input, reserved
 from streamsgd.errors import DataError, DivergedError, SettingsError
 from streamsgd.settings.folds import check_folds
 from streamsgd.settings.make import make_settings

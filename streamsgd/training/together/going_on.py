@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from streamsgd.data.output import reserved
+from streamsgd.data.stores.output import reserved
 from streamsgd.errors import DivergedError, ModelError, SettingsError
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import ROWS

@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamsgd.compute.context import task_memory
-from streamsgd.data.filesystems import set_io_timeout
-from streamsgd.data.output import reserved
+from streamsgd.data.stores.filesystems import set_io_timeout
+from streamsgd.data.stores.output import reserved
 from streamsgd.errors import DivergedError, SettingsError, Stopped
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.messages import said_once

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsgd.compute.context import task_memory
 from streamsgd.compute.executors import EXECUTORS
-from streamsgd.data.filesystems import set_io_timeout
+from streamsgd.data.stores.filesystems import set_io_timeout
 from streamsgd.errors import BudgetError, DivergedError, SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.settings.batches import HELD

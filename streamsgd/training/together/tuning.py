@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from streamsgd.compute.context import task_memory
-from streamsgd.data.output import check_file, check_no_input, reserved
+from streamsgd.data.stores.output import check_file, check_no_input, reserved
 from streamsgd.errors import DivergedError, SettingsError
 from streamsgd.model.lines import check_table, write_lines
 from streamsgd.settings.arguments import shown

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from streamsgd.data.watched import ReadOnly
+from streamsgd.data.stores.watched import ReadOnly
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

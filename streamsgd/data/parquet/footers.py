@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.data.fetch import check_answer
-from streamsgd.data.thrift import read_struct
+from streamsgd.data.parquet.fetch import check_answer
+from streamsgd.data.parquet.thrift import read_struct
 from streamsgd.errors import DataError
 from streamsgd.kernels.thrift import STRUCT, chunks_fit, find_row_groups, row_group_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.stores.files import FileRef
 
 
 CHUNKS_OF_GROUP, ROWS_OF_GROUP = 1, 3

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from streamsgd.data.arrow_fragments import ArrowFragments
 from streamsgd.data.dataset import Dataset, Inventory, read_dataset
-from streamsgd.data.files import Files, Found, open_source, refs_of
-from streamsgd.data.filesystems import locate, retry
-from streamsgd.data.folders import HIVE_NULL
-from streamsgd.data.parquet_files import ParquetFiles, unified_as
 from streamsgd.data.schemas import THE_SCHEMA, Unified, bare, unify
+from streamsgd.data.sources.arrow_fragments import ArrowFragments
+from streamsgd.data.sources.parquet_files import ParquetFiles, unified_as
+from streamsgd.data.stores.files import Files, Found, open_source, refs_of
+from streamsgd.data.stores.filesystems import locate, retry
+from streamsgd.data.stores.folders import HIVE_NULL
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

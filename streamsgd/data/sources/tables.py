@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
-from streamsgd.data.files import FileRef
-from streamsgd.data.filesystems import first_line
 from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.schemas import bare, column_problem, unify
 from streamsgd.data.source import BaseSource, Groups
+from streamsgd.data.stores.files import FileRef
+from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

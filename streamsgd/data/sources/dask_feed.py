@@ -11,10 +11,10 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.deadlines import DEADLINE
-from streamsgd.data.partitions import NEEDS_CLIENT, check_rows
 from streamsgd.data.source import Feed as Nothing
 from streamsgd.data.source import Part
-from streamsgd.data.tables import as_table
+from streamsgd.data.sources.partitions import NEEDS_CLIENT, check_rows
+from streamsgd.data.sources.tables import as_table
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
-from streamsgd.data.dict_rows import column_of
-from streamsgd.data.filesystems import first_line
-from streamsgd.data.joining import as_in, runs_of
 from streamsgd.data.notes import aside_of, noted
-from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.data.schemas import bare, unify
-from streamsgd.data.spool import SPOOLED, SPOOLED_ROWS, spooled
-from streamsgd.data.tables import ArrowTable, ArrowTables, as_table, strange_to_arrow
+from streamsgd.data.sources.dict_rows import column_of
+from streamsgd.data.sources.joining import as_in, runs_of
+from streamsgd.data.sources.parquet_files import ParquetFiles
+from streamsgd.data.sources.spool import SPOOLED, SPOOLED_ROWS, spooled
+from streamsgd.data.sources.tables import ArrowTable, ArrowTables, as_table, strange_to_arrow
+from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

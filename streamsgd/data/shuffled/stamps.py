@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.stores.files import FileRef
 
 MOST_STAMPS = 4096
 """Digests that are kept; of more files, each is of several."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, Inventory, footer_bytes, read_dataset
-from streamsgd.data.open_footers import Footers
-from streamsgd.data.parquet import PieceReader, where
-from streamsgd.data.pruning import prune
+from streamsgd.data.parquet.open_footers import Footers
+from streamsgd.data.parquet.pieces import PieceReader, where
+from streamsgd.data.parquet.pruning import prune
 from streamsgd.data.sizes import decoded_bytes, encoded_bytes, is_wild, parquet_cost
 from streamsgd.data.source import WHOLE_BYTES, Feed, Groups, ReadCost, where_row
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from streamsgd.data.files import FileRef
     from streamsgd.data.schemas import Unified
+    from streamsgd.data.stores.files import FileRef
     from streamsgd.planning.chunks import Piece
 
 T = TypeVar("T")

@@ -33,14 +33,14 @@ from streamsgd.compute.local_files import only_writer, whole_file
 from streamsgd.compute.memory import parse_limit
 from streamsgd.data.dataset import Dataset, read_dataset, require
 from streamsgd.data.exact_types import as_exactly, no_one_type, row_type
-from streamsgd.data.filesystems import LOCAL, locate
 from streamsgd.data.open import open_data
-from streamsgd.data.parquet_files import ParquetFiles
-from streamsgd.data.shuffle_files import BucketWriter, Runs, RunWriter, Tally, add_tallies, tally_of
-from streamsgd.data.shuffle_layout import VERSION, ShuffleLayout, buckets_at_once, check_memory, layout_of, run_bytes
+from streamsgd.data.shuffled.shuffle_files import BucketWriter, Runs, RunWriter, Tally, add_tallies, tally_of
+from streamsgd.data.shuffled.shuffle_layout import VERSION, ShuffleLayout, buckets_at_once, check_memory, layout_of, run_bytes
+from streamsgd.data.shuffled.stamps import stamps_of, written_since
 from streamsgd.data.sizes import WILD_ROWS, group_widths, is_wild
 from streamsgd.data.source import WHOLE_BYTES
-from streamsgd.data.stamps import stamps_of, written_since
+from streamsgd.data.sources.parquet_files import ParquetFiles
+from streamsgd.data.stores.filesystems import LOCAL, locate
 from streamsgd.data.timings import Timings
 from streamsgd.errors import DataError, SettingsError, UnreadableError
 from streamsgd.messages import format_bytes

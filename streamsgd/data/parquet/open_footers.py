@@ -12,24 +12,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.dataset import footer_bytes
-from streamsgd.data.footers import ChunkSizes, FooterIndex, group_chunks, index_footer
-from streamsgd.data.page_guard import GuardedPages
-from streamsgd.data.row_stream import open_parquet
+from streamsgd.data.parquet.footers import ChunkSizes, FooterIndex, group_chunks, index_footer
+from streamsgd.data.parquet.page_guard import GuardedPages
+from streamsgd.data.parquet.row_stream import open_parquet
+from streamsgd.data.parquet.spans import ChunkPlaces
 from streamsgd.data.sizes import (
     COLUMN_CHUNK_BYTES,
     FOOTERS_BYTES,
     WHOLE_FOOTER_BYTES,
     parsed_footers,
 )
-from streamsgd.data.spans import ChunkPlaces
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from streamsgd.data.dataset import Inventory
-    from streamsgd.data.fetch import Fetched
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.parquet.fetch import Fetched
+    from streamsgd.data.stores.files import FileRef
 
 
 CHUNKS_AHEAD = 64

@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.context import check_client, this_worker, usual_threads
-from streamsgd.data.dask_feed import Computed, DaskTables, Feed, Sent, compute, is_future
 from streamsgd.data.dataset import Dataset, over_files
-from streamsgd.data.partitions import KEPT_BYTES, NEEDS_CLIENT, Shape, partition_dataset, shape_of
+from streamsgd.data.sources.dask_feed import Computed, DaskTables, Feed, Sent, compute, is_future
+from streamsgd.data.sources.partitions import KEPT_BYTES, NEEDS_CLIENT, Shape, partition_dataset, shape_of
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.int96 import INT96_UNIT, side_by_side
+from streamsgd.data.parquet.int96 import INT96_UNIT, side_by_side
 from streamsgd.data.sizes import BATCH_BYTES, BUFFER_BYTES, WILD_ROWS, group_widths, is_wild
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def coded(texts: list[str]) -> Iterator[None]:
 
 
 class Opener(Protocol):
-    """What opens files for reading row groups of them, and knows what their footers say; see `parquet.Footers`."""
+    """What opens files for reading row groups of them, and knows what their footers say; see `open_footers.Footers`."""
 
     def open(
         self,

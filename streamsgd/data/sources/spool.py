@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.dataset import Inventory, read_dataset
-from streamsgd.data.files import Files, open_source
-from streamsgd.data.joining import First
 from streamsgd.data.normalise import plain, plain_type, undictionaried
-from streamsgd.data.parquet_files import ParquetFiles, unified_as
 from streamsgd.data.schemas import bare, unify
+from streamsgd.data.sources.joining import First
+from streamsgd.data.sources.parquet_files import ParquetFiles, unified_as
+from streamsgd.data.stores.files import Files, open_source
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

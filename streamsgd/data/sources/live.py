@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from streamsgd.data.files import FileRef
-    from streamsgd.data.parquet_files import ParquetFiles
     from streamsgd.data.source import Reader
+    from streamsgd.data.sources.parquet_files import ParquetFiles
+    from streamsgd.data.stores.files import FileRef
     from streamsgd.data.timings import Timings
     from streamsgd.planning.chunks import Piece
 

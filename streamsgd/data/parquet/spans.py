@@ -6,13 +6,13 @@ from collections import OrderedDict
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from streamsgd.data.footers import FooterIndex, index_footer
-from streamsgd.data.thrift import read_struct
+from streamsgd.data.parquet.footers import FooterIndex, index_footer
+from streamsgd.data.parquet.thrift import read_struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.stores.files import FileRef
 
 KEPT_BYTES = 8 << 20
 """Of footers of object stores that are kept, unparsed."""

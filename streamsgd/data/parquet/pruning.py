@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from streamsgd.data.dataset import Inventory, footer_bytes, over_files
 from streamsgd.data.filters import ARROW_ERRORS, RowFilter
-from streamsgd.data.footers import is_sound
 from streamsgd.data.normalise import delivered
+from streamsgd.data.parquet.footers import is_sound
 from streamsgd.errors import StreamSGDError
 
 

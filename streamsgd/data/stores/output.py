@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.local_files import check_replaceable, only_writer
-from streamsgd.data.filesystems import LOCAL, locate
+from streamsgd.data.stores.filesystems import LOCAL, locate
 from streamsgd.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.data.watched import ReadOnly
+from streamsgd.data.stores.watched import ReadOnly
 from streamsgd.kernels.thrift import walk_pages
 
 if TYPE_CHECKING:

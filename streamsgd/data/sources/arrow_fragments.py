@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.data.files import FileRef
-from streamsgd.data.filesystems import first_line
-from streamsgd.data.folders import partition_columns
-from streamsgd.data.int96 import INT96_UNIT
 from streamsgd.data.notes import aside_of, noted
+from streamsgd.data.parquet.int96 import INT96_UNIT
 from streamsgd.data.schemas import Unified, bare, column_problem
 from streamsgd.data.source import BaseSource, Groups, Part
+from streamsgd.data.stores.files import FileRef
+from streamsgd.data.stores.filesystems import first_line
+from streamsgd.data.stores.folders import partition_columns
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:

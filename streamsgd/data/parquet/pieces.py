@@ -22,11 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.fetch import Fetched, probe
-from streamsgd.data.filesystems import first_line, io_timeout_of, is_storage_error, retry
-from streamsgd.data.int96 import by_unit
-from streamsgd.data.open_footers import Footers
-from streamsgd.data.row_stream import NotCoded, RowStream, coded
+from streamsgd.data.parquet.fetch import Fetched, probe
+from streamsgd.data.parquet.int96 import by_unit
+from streamsgd.data.parquet.open_footers import Footers
+from streamsgd.data.parquet.row_stream import NotCoded, RowStream, coded
 from streamsgd.data.sizes import (
     RUN_BYTES,
     WILD_ROWS,
@@ -34,6 +33,7 @@ from streamsgd.data.sizes import (
     is_wild,
 )
 from streamsgd.data.source import WHOLE_BYTES
+from streamsgd.data.stores.filesystems import first_line, io_timeout_of, is_storage_error, retry
 from streamsgd.data.types import is_text
 from streamsgd.errors import UnreadableError
 

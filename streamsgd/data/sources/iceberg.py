@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
 from streamsgd.data.dates import OF_TABLES, dated_columns
-from streamsgd.data.delta import by_group, plain_names
-from streamsgd.data.files import open_source
-from streamsgd.data.filesystems import locate
-from streamsgd.data.live import NOWHERE, LiveRows
 from streamsgd.data.normalise import plain_type
-from streamsgd.data.parquet_files import ParquetFiles
 from streamsgd.data.schemas import bare
+from streamsgd.data.sources.delta import by_group, plain_names
+from streamsgd.data.sources.live import NOWHERE, LiveRows
+from streamsgd.data.sources.parquet_files import ParquetFiles
+from streamsgd.data.stores.files import open_source
+from streamsgd.data.stores.filesystems import locate
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

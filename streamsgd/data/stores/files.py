@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pyarrow import fs as pafs
 
-from streamsgd.data.filesystems import LOCAL, PathLike, connect, explain, io_timeout_of, locate, retry
+from streamsgd.data.stores.filesystems import LOCAL, PathLike, connect, explain, io_timeout_of, locate, retry
 from streamsgd.errors import DataError, SettingsError
 
 __all__ = ["FileRef", "Files", "PathLike", "open_source"]

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from streamsgd.data.watched import Watched
+from streamsgd.data.stores.watched import Watched
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.redact import remember
 

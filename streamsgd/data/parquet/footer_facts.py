@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamsgd.data.filesystems import first_line
-from streamsgd.data.footers import fixed_columns, split_footer
-from streamsgd.data.int96 import INT96_UNIT, marked
 from streamsgd.data.notes import noted
+from streamsgd.data.parquet.footers import fixed_columns, split_footer
+from streamsgd.data.parquet.int96 import INT96_UNIT, marked
+from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from streamsgd.data.files import FileRef
+    from streamsgd.data.stores.files import FileRef
 
 LARGE_FOOTER = 4 << 20  # bytes; parsed footers take ten times their length, so large ones are parsed one at a time ...
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset
-from streamsgd.data.files import FileRef
 from streamsgd.data.notes import aside_of, noted
 from streamsgd.data.schemas import Unified, bare, column_problem, unify
 from streamsgd.data.sizes import group_widths
 from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, BaseSource, Feed, Groups, Part, ReadCost
-from streamsgd.data.tables import as_table
+from streamsgd.data.sources.tables import as_table
+from streamsgd.data.stores.files import FileRef
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

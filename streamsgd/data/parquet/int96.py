@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.data.filesystems import io_timeout_of, is_storage_error, retry
+from streamsgd.data.stores.filesystems import io_timeout_of, is_storage_error, retry
 from streamsgd.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def int96_of(schema: Any) -> frozenset[str]:
 
 
 class Opener(Protocol):
-    """What opens files for reading some row groups; see `parquet.Footers`."""
+    """What opens files for reading some row groups; see `open_footers.Footers`."""
 
     def open(
         self,

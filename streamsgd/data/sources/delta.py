@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from streamsgd.data.dataset import Dataset, read_dataset
 from streamsgd.data.dates import OF_TABLES
-from streamsgd.data.files import Files, open_source
-from streamsgd.data.folders import PartitionColumns
-from streamsgd.data.live import NOWHERE, LiveRows
 from streamsgd.data.normalise import plain_type
-from streamsgd.data.parquet_files import ParquetFiles
+from streamsgd.data.sources.live import NOWHERE, LiveRows
+from streamsgd.data.sources.parquet_files import ParquetFiles
+from streamsgd.data.stores.files import Files, open_source
+from streamsgd.data.stores.folders import PartitionColumns
 from streamsgd.errors import DataError, SettingsError
 
 if TYPE_CHECKING:

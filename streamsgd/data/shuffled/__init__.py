@@ -1,0 +1,1 @@
+"""`streamsgd shuffle`: rows in random order as Parquet, within bounded memory."""

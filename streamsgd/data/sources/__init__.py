@@ -1,0 +1,1 @@
+"""Where rows come from: files and lists of them, tables in memory, streams, Dask, Delta, Iceberg."""
