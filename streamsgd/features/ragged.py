@@ -275,6 +275,8 @@ def _with_words(column: Candidate, seen: ValueProfile) -> RaggedColumn:
     texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     some = np.random.default_rng(column.settings.seed).permutation(len(texts))[:MOST_TEXTS]
     texts, times = texts.take(pa.array(some)), times[some]
+    # What was sorted and taken from lies with the allocator, as large as the texts, until it finds time to give it back.
+    pa.default_memory_pool().release_unused()
     step = max(1, len(texts) * WORDS_BYTES // max(1, texts.nbytes))
     encoder, words, sizes = RaggedEncoder(config, Hashed(0, 31)), [], []
     for start in range(0, len(texts), step):
@@ -284,5 +286,14 @@ def _with_words(column: Candidate, seen: ValueProfile) -> RaggedColumn:
     return msgspec.structs.replace(
         config,
         mean_entries=float(np.concatenate([np.zeros(0, np.int64), *sizes]) @ times) / max(1, int(times.sum())),
-        distinct=chao(np.unique(np.concatenate([np.zeros(0, np.int32), *words]), return_counts=True)[1]),
+        distinct=chao(_how_often(words)),
     )
+
+
+def _how_often(words: list[np.ndarray]) -> np.ndarray:
+    """Return how often each of some numbers came, and empty the list: `numpy.unique` would hold them three times."""
+    joined = np.concatenate([np.zeros(0, np.int32), *words])
+    words.clear()
+    joined.sort()
+    first = np.flatnonzero(joined[1:] != joined[:-1]) + 1
+    return np.diff(first, prepend=0, append=len(joined)) if len(joined) else first

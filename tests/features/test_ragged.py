@@ -16,6 +16,7 @@ from wide import encoding_of, job_of, random_model, slot, with_y
 
 from streamsgd.compute.executors import Inline
 from streamsgd.features.hashing import NULL
+from streamsgd.features.ragged import _how_often
 from streamsgd.model.model import Model
 from streamsgd.stream.stream import Stream
 
@@ -233,3 +234,12 @@ def test_in_files_they_are_what_they_are_in_memory(settings: Any, written: Any, 
     assert [tail.distinct for tail in job.encoding.tails] == [tail.distinct for tail in in_memory.tails]
     model = random_model(job.encoding)
     assert np.array_equal(scores_of(job, model), model.decision_function(table))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 3000])
+def test_words_are_counted_as_numpy_counts_them_and_let_go(n: int) -> None:
+    rng = np.random.default_rng(n)
+    words = [rng.integers(-n, n + 1, n).astype(np.int32) for _ in range(3)]
+    expected = np.unique(np.concatenate([np.zeros(0, np.int32), *words]), return_counts=True)[1]
+    np.testing.assert_array_equal(_how_often(words), expected)
+    assert not words
