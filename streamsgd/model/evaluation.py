@@ -14,7 +14,7 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.model.calibration import Calibration
 from streamsgd.model.metrics import Metrics
-from streamsgd.model.packed import Packed, Room
+from streamsgd.model.packed import Packed, pack, unpack
 from streamsgd.model.ranking import at_precision, at_top
 
 if TYPE_CHECKING:
@@ -208,6 +208,23 @@ class Evaluation:
             for key, value in at_top(bins, span, size * weight if size < 1.0 else size).items():
                 found[_TOP[key].format(f"{size:g}")] = value
         return found
+
+
+class Room:
+    """Where the sums of one group at a time are opened."""
+
+    def __init__(self, inside: Evaluation) -> None:
+        self.inside = inside
+        self._empty = pack(inside.metrics, inside.calibration)
+
+    def open(self, packed: Packed | None) -> Evaluation:
+        """Return an evaluation that goes on from these sums; from none without any."""
+        unpack(packed or self._empty, self.inside.metrics, self.inside.calibration)
+        return self.inside
+
+    def close(self) -> Packed:
+        """Return the sums of what is open, which is empty afterwards."""
+        return pack(self.inside.metrics, self.inside.calibration)
 
 
 def _too_many(details: Details, n_values: int, n_bytes: int) -> str:

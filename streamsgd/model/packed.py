@@ -13,7 +13,6 @@ from streamsgd.kernels.sums.metrics import EMPTY, TIE
 
 if TYPE_CHECKING:
     from streamsgd.model.calibration import Calibration
-    from streamsgd.model.evaluation import Evaluation
     from streamsgd.model.metrics import Metrics
     from streamsgd.model.ranking import Arrays
 
@@ -62,20 +61,3 @@ def unpack(packed: Packed, metrics: Metrics, calibration: Calibration | None) ->
     metrics.swap(own | {name: array.copy() for name, array in packed.small.items()})
     if calibration is not None:
         calibration.levels[packed.levels_at] = packed.levels
-
-
-class Room:
-    """Where the sums of one group at a time are opened."""
-
-    def __init__(self, inside: Evaluation) -> None:
-        self.inside = inside
-        self._empty = pack(inside.metrics, inside.calibration)
-
-    def open(self, packed: Packed | None) -> Evaluation:
-        """Return an evaluation that goes on from these sums; from none without any."""
-        unpack(packed or self._empty, self.inside.metrics, self.inside.calibration)
-        return self.inside
-
-    def close(self) -> Packed:
-        """Return the sums of what is open, which is empty afterwards."""
-        return pack(self.inside.metrics, self.inside.calibration)
