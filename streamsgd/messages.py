@@ -98,6 +98,11 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
+def extra(name: str) -> str:
+    """Return how one of the extras of `pyproject.toml` is installed: from a checkout, as streamsgd is on no index."""
+    return f"install the extra streamsgd[{name}]: pip install '.[{name}]' in the checkout of streamsgd"
+
+
 def few(values: Sequence[Any], most: int = 10) -> str:
     """Return the first values, separated by commas."""
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values[:most]]

@@ -234,7 +234,7 @@ def test_the_newest_metadata_of_an_iceberg_table_is_named(tmp_path: Path, older:
     for name, when in {older: 3, **tied, "odd.metadata.json": 4}.items():
         os.utime(write(tmp_path / "t/metadata" / name), (when, when))
     for place in ("t", "t/data", "t/metadata"):
-        with pytest.raises(DataError, match=r"the newest of its metadata, \S*/t/metadata/00010-b\.metadata\.json, after"):
+        with pytest.raises(DataError, match=r"the newest of its metadata, \S*/t/metadata/00010-b\.metadata\.json$"):
             open_source(tmp_path / place)
 
 

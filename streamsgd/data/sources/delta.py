@@ -19,6 +19,7 @@ from streamsgd.data.sources.parquet_files import ParquetFiles
 from streamsgd.data.stores.files import Files, open_source
 from streamsgd.data.stores.folders import PartitionColumns
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +119,7 @@ def _table_of(data: Any) -> Any:
         from deltalake import DeltaTable  # noqa: PLC0415  an extra
         from deltalake.exceptions import DeltaError  # noqa: PLC0415
     except ImportError:
-        raise SettingsError(f"{data}: is a Delta table: pip install 'streamsgd[delta]' to read it") from None
+        raise SettingsError(f"{data}: is a Delta table: to read it, {extra('delta')}") from None
     found, (place,) = _version_of(data), [data] if isinstance(data, str) else data
     try:
         return DeltaTable(found["place"], version=int(found["version"])) if found else DeltaTable(place)

@@ -7,6 +7,7 @@ from posixpath import basename, dirname
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError
+from streamsgd.messages import extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +27,8 @@ _LIVE_FILES = {
 }
 
 _EXTRAS = {
-    "Delta": "; or name the folder of the table itself after pip install 'streamsgd[delta]'",
-    "Iceberg": "; or name the newest of its metadata, {place}, after pip install 'streamsgd[iceberg]'",
+    "Delta": f"; or {extra('delta')}, and name the folder of the table itself",
+    "Iceberg": f"; or {extra('iceberg')}, and name the newest of its metadata, {{place}}",
 }
 
 
