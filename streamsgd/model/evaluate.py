@@ -22,6 +22,7 @@ from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
 from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.errors import DataError, SchemaError
+from streamsgd.messages import counted, verb
 from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.score_stream import scoring_block_bytes
@@ -186,7 +187,10 @@ class Evaluator:
         unseen = self.account.unseen - before
         if not unseen:
             return {}
-        log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
+        log.warning(
+            "%s %s a class that the model does not know; %s counted, and in no other metric",
+            *(counted(unseen, "row"), verb(unseen, "has", "have"), verb(unseen, "it is", "they are")),
+        )
         return {"unseen_classes": float(unseen)}
 
     def check_rows(self, left_out: int) -> None:

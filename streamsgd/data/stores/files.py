@@ -20,6 +20,7 @@ from pyarrow import fs as pafs
 from streamsgd.data.stores.filesystems import LOCAL, PathLike, connect, explain, io_timeout_of, locate, retry
 from streamsgd.data.stores.table_folders import TABLES, refuse_tables
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import counted, verb
 
 __all__ = ["FileRef", "Files", "PathLike", "open_source"]
 
@@ -317,8 +318,9 @@ def refs_of(found: Sequence[Found], uri: str) -> tuple[FileRef, ...]:
     root = _climb(commonpath([place.root for place in found])).rstrip("/")
     skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
     every = {info.path: info for place in found for info in place.files}
-    if (named := sum(len(place.files) for place in found)) > len(every):
-        logging.getLogger("streamsgd").warning("%d files are named more than once, and are read once", named - len(every))
+    if again := sum(len(place.files) for place in found) - len(every):
+        told, are = counted(again, "file"), verb(again)
+        logging.getLogger("streamsgd").warning("%s %s named more than once, and %s read once", told, are, are)
     refs: dict[object, FileRef] = {}
     for info in every.values():
         ref = FileRef(info.path, info.path[skip:], _size(info))
