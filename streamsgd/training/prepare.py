@@ -230,8 +230,8 @@ def _job(
     check_draws(plan)
     if plan.sliced.any() and not order.layout and look.orders.new("slices"):
         log.warning(
-            "%s %s larger than a chunk of %s rows and %s streamed in slices, in the order of their file; more --memory, or smaller "
-            "row groups, would shuffle better",
+            "%s %s larger than a chunk of %s rows and %s streamed in slices, in the order of their file; more --memory, or "
+            "smaller row groups, would shuffle better",
             *(counted(n := int(plan.sliced.sum()), "row group"), verb(n), f"{budget.chunk_rows:,}", verb(n)),
         )
     job = Job(
