@@ -94,8 +94,19 @@ def nearest(word: str, known: Iterable[str], most: int = 1000) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """Return a number with what it counts: 1 file, 2 files."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
+    """Return a number with what it counts: 1 file, 2 files, 2 passes."""
+    ending = "" if n == 1 else "es" if what.endswith("s") else "s"
+    return f"{n:,} {what}{ending}"
+
+
+def verb(n: int, one: str = "is", several: str = "are") -> str:
+    """Return the form of a verb that goes with a number of things."""
+    return one if n == 1 else several
+
+
+def extra(name: str) -> str:
+    """Return how one of the extras of `pyproject.toml` is installed: from a checkout, as streamsgd is on no index."""
+    return f"install the extra streamsgd[{name}]: pip install '.[{name}]' in the checkout of streamsgd"
 
 
 def few(values: Sequence[Any], most: int = 10) -> str:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from streamsgd.errors import SettingsError
+from streamsgd.messages import extra
 
 
 def library(module: str, name: str) -> Any:
@@ -20,5 +21,4 @@ def library(module: str, name: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        extra = module.partition(".")[0]
-        raise SettingsError(f"{name} is not installed: pip install 'streamsgd[{extra}]'") from error
+        raise SettingsError(f"{name} is not installed: {extra(module.partition('.')[0])}") from error

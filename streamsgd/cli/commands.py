@@ -58,10 +58,11 @@ LEARN, USE, LOOK = "Learn", "Use a model", "Look"
     "--version", is_flag=True, is_eager=True, expose_value=False, help="Show the version and exit.", callback=show_version
 )
 def cli() -> None:
-    """Train linear models by SGD on Parquet larger than memory, and score Parquet with them.
+    """Train linear models, factorization machines and small networks on Parquet larger than memory, and score Parquet.
 
-    DATA is a path, folder, glob or URL (s3://, gs://, ...), or several. Results go to stdout, with --json as
-    JSON; progress goes to stderr. The last line of stdout of what works long is one JSON object.
+    DATA is a path, folder, glob or URL (s3://, gs://, ...), or several. Commands that work long write one JSON object to
+    stdout, as its last line; progress and tables for people go to stderr. Commands that show something print text to
+    stdout, and with --json one JSON object.
 
     A setting is taken from its flag, else from the environment variable STREAMSGD_<SETTING>, else from the
     TOML file of --config (or STREAMSGD_CONFIG), else its default holds.

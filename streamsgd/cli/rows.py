@@ -37,7 +37,7 @@ def judged(
     account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
     given = {**given, "account": account}
     found = run_all(model, also, one_or_list(data), **given) if also else {"metrics": run(model, one_or_list(data), **given)}
-    for line in comparison_text(found):
+    for line in comparison_text(found, model):
         reporter.line(line)
     return {
         "command": command,

@@ -11,6 +11,7 @@ from streamsgd.cli.common import one_or_list, open_reporter, print_json, saved_s
 from streamsgd.cli.flags import DATA, TUNABLE, output_flags, settings_flags
 from streamsgd.cli.pages import Sectioned
 from streamsgd.errors import Stopped
+from streamsgd.messages import counted
 from streamsgd.settings.gather import gather
 
 
@@ -80,7 +81,7 @@ def tune(
 
         def chosen(some: list[dict[str, Any]], _jobs: Any) -> None:
             each.extend(some)
-            reporter.line(f"{len(some):,} configurations")
+            reporter.line(counted(len(some), "configuration"))
 
         try:
             tuned = run_tune(

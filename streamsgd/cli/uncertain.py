@@ -17,6 +17,7 @@ from streamsgd.cli.common import (
 )
 from streamsgd.cli.flags import CALIBRATED, DATA, MODEL, OWN_LOSS, output_flags, settings_flags
 from streamsgd.cli.pages import Sectioned
+from streamsgd.messages import counted
 from streamsgd.settings.scope import SAMPLED
 
 
@@ -77,7 +78,9 @@ def calibrate(
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         made = run(model, one_or_list(data), out=out or model, account=account, **given)
         found = made.metrics["calibration"]
-        reporter.line(f"calibrated on {found['rows']:,} rows, rank error {found['rank_error']:.2%}; saved {out or model}")
+        reporter.line(
+            f"calibrated on {counted(found['rows'], 'row')}, rank error {found['rank_error']:.2%}; saved {out or model}"
+        )
         result = {"command": "calibrate", "model": out or model, **found, **account_of(account, reporter)}
     print_json(result)
 

@@ -18,8 +18,8 @@ from streamsgd.data.sources.delta import dataset_of_delta, is_delta
 from streamsgd.data.sources.iceberg import dataset_of_iceberg, is_iceberg
 from streamsgd.data.sources.parquet_files import open_files
 from streamsgd.data.sources.tables import table_dataset
-from streamsgd.data.stores.files import TableFolderError
 from streamsgd.data.stores.filesystems import locate
+from streamsgd.data.stores.table_folders import TableFolderError
 from streamsgd.data.types import arrow_type
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.messages import counted

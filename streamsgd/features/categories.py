@@ -28,6 +28,7 @@ from streamsgd.features.unset import knows_all_values
 from streamsgd.features.values import count_values, why_values
 from streamsgd.features.write import write_slots
 from streamsgd.kernels.encode.categories import Crosses, find_ranges
+from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,8 +87,8 @@ class CategoryColumn(msgspec.Struct, frozen=True):
         if self.edges:
             return f"{len(self.edges) + 1} quantile bins, one-hot"
         if self.values:
-            return f"category, one-hot, {len(self.values):,} values"
-        return f"category, hashed, about {self.distinct:,} values"
+            return f"category, one-hot, {counted(len(self.values), 'value')}"
+        return f"category, hashed, about {counted(self.distinct, 'value')}"
 
     @property
     def own_names(self) -> tuple[str, ...]:

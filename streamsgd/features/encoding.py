@@ -159,7 +159,8 @@ class Encoding(msgspec.Struct, frozen=True, dict=True):
         """How many weights there are, and of what."""
         parts = [counted(self.n_own, "value")] if self.n_own else []
         parts += [f"{1 << self.hashed.bits:,} hashed"] if self.hashed else []
-        return ", ".join([counted(self.width, "number"), *parts])
+        *first, last = [*([counted(self.width, "number")] if self.width or not parts else []), *parts]
+        return f"{', '.join(first)} and {last}" if first else last
 
     def taken_as(self) -> dict[str, list[str]]:
         """Say what every column of the data becomes."""

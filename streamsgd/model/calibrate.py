@@ -11,6 +11,7 @@ from streamsgd.compute.executors import reading
 from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.stores.output import check_no_input, reserved
 from streamsgd.errors import DataError
+from streamsgd.messages import counted, verb
 from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model
@@ -127,4 +128,5 @@ def warn_of_few(sketch: ScoreSketch, classes: tuple[Any, ...]) -> None:
             ", ".join(few[:10]),
         )
     if not classes and not math.isfinite(sketch.quantile(USUAL_LEVEL).value):
-        log.warning("calibration: %d rows are too few for intervals of 90 %%, which are infinite", sketch.rows)
+        told, are = counted(sketch.rows, "row"), verb(sketch.rows)
+        log.warning("calibration: %s %s too few for intervals of 90 %%, which are infinite", told, are)

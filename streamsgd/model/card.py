@@ -38,8 +38,8 @@ def one_line(model: Any) -> str:
         f"{model.target.task} of {model.target.name}",
         type(model.loss).__name__,
         *([] if model.is_linear else [type(model.structure).__name__]),
-        f"{counted(len(model.encoding.sources), 'column')} ({model.encoding.sizes})",
-        *([f"{rows:,} rows learned"] if rows is not None else []),
+        f"{counted(len(model.encoding.sources), 'column')} as {model.encoding.sizes}",
+        *([f"{counted(rows, 'row')} learned"] if rows is not None else []),
         *([f"{judged[0]} {judged[1]:.6g}"] if judged else []),
     ]
     return f"<Model {', '.join(facts)}>"

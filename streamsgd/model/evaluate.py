@@ -22,7 +22,8 @@ from streamsgd.data.dataset import require
 from streamsgd.data.open import open_data
 from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.errors import DataError, SchemaError
-from streamsgd.model.evaluation import GROUP_BYTES, MOST_GROUPS, NO_DETAILS, Details, Evaluation, check_details, scored_rows
+from streamsgd.messages import counted, verb
+from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
@@ -44,6 +45,10 @@ log = logging.getLogger("streamsgd")
 
 RANGE_BYTES = 64 << 20
 """Bytes of rows that are measured together: a task of a cluster takes some tenths of a second."""
+
+
+LEAST_ROOM = 16 << 20
+"""Bytes that the sums by value of a column may always have."""
 
 
 def update_metrics(metrics: Metrics, model: Predictor, block: Block, start: int, stop: int) -> None:
@@ -159,8 +164,10 @@ class Evaluator:
         )
         if recipe.by is not None:
             require(dataset, [recipe.by])
-            if pa.types.is_nested(dataset.schema.field(recipe.by).type):
+            by_type = dataset.schema.field(recipe.by).type
+            if pa.types.is_nested(by_type):
                 raise SchemaError(f"--by {recipe.by}: lists and maps are no groups; name a column of single values")
+            details = details._replace(by_type=str(by_type)) if details else None
         account = options.account or Account()
         return cls(check_loader(recipe), executor, block_bytes, account, client, options.memory, details)
 
@@ -180,7 +187,10 @@ class Evaluator:
         unseen = self.account.unseen - before
         if not unseen:
             return {}
-        log.warning("%d rows have a class that the model does not know; they are counted, and in no other metric", unseen)
+        log.warning(
+            "%s %s a class that the model does not know; %s counted, and in no other metric",
+            *(counted(unseen, "row"), verb(unseen, "has", "have"), verb(unseen, "it is", "they are")),
+        )
         return {"unseen_classes": float(unseen)}
 
     def check_rows(self, left_out: int) -> None:
@@ -274,8 +284,8 @@ def evaluate_source(
     model: Predictor, source: Any, options: ScoringOptions = NO_OPTIONS, details: Details = NO_DETAILS
 ) -> dict[str, Any]:
     """Return the metrics of a model on labelled data; see `streamsgd.evaluate`."""
-    most = min(MOST_GROUPS, max(8, parse_limit(options.memory) // (8 * GROUP_BYTES)))
-    with evaluating(model, source, options, check_details(details._replace(most_groups=most))) as evaluator:
+    room = max(LEAST_ROOM, parse_limit(options.memory) // 16)  # for a range, and as much for the whole
+    with evaluating(model, source, options, check_details(details._replace(room=room))) as evaluator:
         return evaluator.evaluate(model)
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import format_bytes
 from streamsgd.model.calibration import Calibration
 from streamsgd.model.metrics import Metrics
+from streamsgd.model.packed import Packed, pack, unpack
 from streamsgd.model.ranking import at_precision, at_top
 
 if TYPE_CHECKING:
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
     from streamsgd.model.predictor import Predictor
     from streamsgd.stream.chunk import LoadedChunk
 
-GROUP_BYTES = 4 << 20
-"""Bytes of the sums of a group, those of a range and of the whole."""
-
-MOST_GROUPS = 1024
+MOST_GROUPS = 4096
 """Groups that are told apart in whatever memory."""
+
+RESULT_BYTES = 12_000
+"""Bytes of the result of a group, beside its sums."""
+
+CONTINUOUS = ("float", "double", "halffloat", "decimal", "timestamp", "time")
+"""How types begin in the words of Arrow whose values are hardly ever the same."""
 
 
 class Details(NamedTuple):
@@ -37,8 +42,10 @@ class Details(NamedTuple):
     """Shares of the weight, or weights from 1 on, of the highest scores whose precision and lift are wanted."""
     by: str | None = None
     """Column whose values are measured apart, too."""
-    most_groups: int = MOST_GROUPS
-    """Values that there is memory for."""
+    by_type: str = ""
+    """Of that column, in the words of Arrow."""
+    room: int = 16 << 20
+    """Bytes that there are for the sums of its values."""
 
 
 NO_DETAILS = Details()
@@ -109,7 +116,9 @@ class Evaluation:
     """None for the metrics of training alone."""
     metrics: Metrics = field(init=False)
     calibration: Calibration | None = field(init=False)
-    groups: dict[str, Evaluation] = field(init=False, default_factory=dict)
+    groups: dict[str, Packed] = field(init=False, default_factory=dict)
+    """By value of the column of `by`."""
+    group_bytes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.metrics = new_metrics(self.loss, self.target)
@@ -127,10 +136,12 @@ class Evaluation:
                 continue
             rows = scored_rows(model, filled.block, piece.rows_before, piece.rows_before + n)
             self.add(rows)
+            room = self._room()
             for code, label in enumerate(loaded.labels):
                 which = loaded.codes == code
                 if which.any():
-                    self._group(label).add(rows.some(which))
+                    room.open(self.groups.get(label)).add(rows.some(which))
+                    self._keep(label, room.close())
 
     def add(self, rows: ScoredRows) -> None:
         """Add scored rows."""
@@ -138,24 +149,32 @@ class Evaluation:
         if self.calibration is not None:
             self.calibration.update(rows.y, rows.score, rows.weight)
 
-    def _group(self, label: str) -> Evaluation:
-        if label not in self.groups:
-            assert self.details is not None, "there are groups"  # noqa: S101  for the type checker
-            if len(self.groups) >= self.details.most_groups:
-                raise DataError(
-                    f"--by {self.details.by}: the column has more than {self.details.most_groups:,} values, for which there is "
-                    "memory: give more --memory, or --filter some of them"
-                )
-            self.groups[label] = Evaluation(self.loss, self.target, self.details._replace(by=None))
-        return self.groups[label]
+    def _room(self) -> Room:
+        assert self.details is not None, "there are groups"  # noqa: S101  for the type checker
+        return Room(Evaluation(self.loss, self.target, self.details._replace(by=None)))
+
+    def _keep(self, label: str, sums: Packed) -> None:
+        before = self.groups.get(label)
+        self.groups[label] = sums
+        self.group_bytes += sums.nbytes - before.nbytes if before else sums.nbytes + RESULT_BYTES
+        assert self.details is not None, "there are groups"  # noqa: S101  for the type checker
+        if len(self.groups) > MOST_GROUPS or self.group_bytes > self.details.room:
+            raise DataError(_too_many(self.details, len(self.groups), self.group_bytes))
 
     def merge(self, other: Evaluation) -> None:
         """Add the rows that `other` has counted."""
         self.metrics.merge(other.metrics)
         if self.calibration is not None and other.calibration is not None:
             self.calibration.merge(other.calibration)
-        for label, group in other.groups.items():
-            self._group(label).merge(group)
+        if not other.groups:
+            return
+        mine, theirs = self._room(), self._room()
+        for label, sums in other.groups.items():
+            if label in self.groups:
+                mine.open(self.groups[label]).merge(theirs.open(sums))
+                theirs.close()
+                sums = mine.close()  # noqa: PLW2901
+            self._keep(label, sums)
 
     def result(self) -> dict[str, Any]:
         """Return all metrics that mean something for the loss; margins are not probabilities."""
@@ -169,7 +188,14 @@ class Evaluation:
         if self.calibration is not None:
             found |= self.calibration.result()
         if self.details.by is not None:
-            found["by"] = {label: self.groups[label].result() for label in sorted(self.groups)}
+            found["by"] = self._by()
+        return found
+
+    def _by(self) -> dict[str, Any]:
+        room, found = self._room(), dict[str, Any]()
+        for label in sorted(self.groups):
+            found[label] = room.open(self.groups[label]).result()
+            room.close()
         return found
 
     def _thresholds(self, details: Details, weight: float) -> dict[str, float]:
@@ -182,6 +208,39 @@ class Evaluation:
             for key, value in at_top(bins, span, size * weight if size < 1.0 else size).items():
                 found[_TOP[key].format(f"{size:g}")] = value
         return found
+
+
+class Room:
+    """Where the sums of one group at a time are opened."""
+
+    def __init__(self, inside: Evaluation) -> None:
+        self.inside = inside
+        self._empty = pack(inside.metrics, inside.calibration)
+
+    def open(self, packed: Packed | None) -> Evaluation:
+        """Return an evaluation that goes on from these sums; from none without any."""
+        unpack(packed or self._empty, self.inside.metrics, self.inside.calibration)
+        return self.inside
+
+    def close(self) -> Packed:
+        """Return the sums of what is open, which is empty afterwards."""
+        return pack(self.inside.metrics, self.inside.calibration)
+
+
+def _too_many(details: Details, n_values: int, n_bytes: int) -> str:
+    """Return why no more values are told apart, and what to do."""
+    column = f"--by {details.by}: the column has more than {n_values - 1:,} values"
+    if details.by_type.startswith(CONTINUOUS):
+        return (
+            f"{column}, as it is a continuous one ({details.by_type}): name a column of few values, such as a category, an "
+            "integer or a date, or --filter a range of it"
+        )
+    if n_values > MOST_GROUPS:
+        return f"{column}, which is the most that are told apart: --filter some of them"
+    return (
+        f"{column}, for whose sums there is no memory: they need {format_bytes(n_bytes / n_values)} each, and may have "
+        f"{format_bytes(details.room)}, a sixteenth of --memory: give more --memory, or --filter some of them"
+    )
 
 
 _RECALL = {

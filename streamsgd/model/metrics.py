@@ -196,6 +196,11 @@ class Metrics:
                 raise ModelError(f"metric array {name!r} must be {own.dtype} {own.shape}, not {saved.dtype} {saved.shape}")
         self._arrays = {name: np.array(arrays[name]) for name in self._arrays}
 
+    def swap(self, arrays: Arrays) -> Arrays:
+        """Return the accumulators, and go on with others."""
+        own, self._arrays = self._arrays, arrays
+        return own
+
     def result(self) -> dict[str, float]:
         """Return every metric that is defined for the rows so far; `METRICS` says what the names mean.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.errors import ModelError, SettingsError
+from streamsgd.messages import extra
 from streamsgd.model.onnx_machines import machine_score
 from streamsgd.model.score_map import need_sum
 from streamsgd.settings.policies import policy_of
@@ -42,7 +43,7 @@ def onnx_bytes(model: Model) -> bytes:
     try:
         import onnx  # noqa: PLC0415  an extra
     except ImportError:
-        raise SettingsError("--to onnx: pip install 'streamsgd[onnx]' to write it") from None
+        raise SettingsError(f"--to onnx needs the library onnx: {extra('onnx')}") from None
     need_sum(model, "graph of it")
     _check_sayable(model)
     graph = Graph(model, onnx)

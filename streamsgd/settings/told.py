@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from streamsgd.messages import counted, verb
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,10 +41,13 @@ class Untold:
         zone = ""
         if self.other_zone:
             here, before = ("no", "one") if zoned else ("a", "none")
-            zone = f" ({self.other_zone:,} have {here} time zone, where training saw {before})"
+            zone = (
+                f" ({self.other_zone:,} {verb(self.other_zone, 'has', 'have')} {here} time zone, where training saw {before})"
+            )
+        are, they = verb(self.untold, "is no moment", "are no moments"), verb(self.untold, "it is", "they are")
         return (
-            f"column {name!r}: {self.untold:,} of {self.values:,} values are no moments as training saw them{zone}, for "
-            f"example {self.example[:60]!r}; they are missing"
+            f"column {name!r}: {self.untold:,} of {counted(self.values, 'value')} {are} as training saw them{zone}, for "
+            f"example {self.example[:60]!r}; {they} missing"
         )
 
 

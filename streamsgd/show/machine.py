@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 
 NEEDED = ("dask", "distributed", "msgspec", "safetensors", "fsspec", "click", "rich", "psutil")
 
-OPTIONAL = ("s3fs", "gcsfs", "scikit-learn", "pandas", "polars", "duckdb", "jinja2", "mlflow", "tensorboard", "optuna")
+EXTRAS = {
+    "s3": "s3fs",
+    "delta": "deltalake",
+    "iceberg": "pyiceberg",
+    "onnx": "onnx",
+    "sklearn": "sklearn",
+    "mlflow": "mlflow",
+    "tensorboard": "tensorboard",
+    "optuna": "optuna",
+    "report": "jinja2",
+}
+"""What each extra of `pyproject.toml` lets one import."""
+
+OTHERS = ("gcsfs", "pandas", "polars", "duckdb")
+"""What else is used where it is there."""
 
 LEAST_MEMORY = 500 * 10**6
 """Bytes below which no job of any size fits."""
@@ -45,7 +59,7 @@ def examine(places: Sequence[str] = ()) -> dict[str, Any]:
     """
     found: dict[str, Any] = {
         "versions": {"streamsgd": __version__, **versions(), **_installed(NEEDED)},
-        "optional": _installed(OPTIONAL),
+        "optional": _importable([*EXTRAS.values(), *OTHERS]),
         "processors": {"machine": os.cpu_count(), "usable": cpu_quota()},
         "memory": {
             "usable": machine_memory(),
@@ -62,6 +76,21 @@ def examine(places: Sequence[str] = ()) -> dict[str, Any]:
 
 def _installed(names: Iterable[str]) -> dict[str, str | None]:
     return {name: _version(name) for name in names}
+
+
+def _importable(modules: Iterable[str]) -> dict[str, str | None]:
+    """Return the versions of what can be imported, from whichever distribution: `mlflow` is in `mlflow-skinny` too."""
+    providers = metadata.packages_distributions()
+    return {name: _version(providers.get(name, [name])[0]) or "of no version" if _has(name) else None for name in modules}
+
+
+def _has(module: str) -> bool:
+    """Whether a module can be imported; a mere folder of its name is none."""
+    try:
+        spec = find_spec(module)
+    except ValueError:
+        return False
+    return spec is not None and spec.origin is not None
 
 
 def _version(name: str) -> str | None:
@@ -124,7 +153,8 @@ def machine_text(found: dict[str, Any]) -> list[str]:
     memory, kernels, disk, cores = (found[key] for key in ("memory", "kernels", "temporary", "processors"))
     usual, code = format_bytes(memory["default_limit"]), format_bytes(kernels["bytes"])
     there = {name: version for name, version in found["optional"].items() if version}
-    missing = [name for name, version in found["optional"].items() if not version]
+    extra_of = {module: f" (extra {extra})" for extra, module in EXTRAS.items()}
+    missing = [f"{name}{extra_of.get(name, '')}" for name, version in found["optional"].items() if not version]
     return [
         *_listing("versions", found["versions"]),
         *_listing("optional", there),

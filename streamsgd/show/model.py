@@ -113,14 +113,14 @@ def model_text(summary: dict[str, Any]) -> list[str]:
     """Return the lines of `show`."""
     origin, settings = summary["provenance"], summary["settings"]
     classes = f" ({', '.join(map(str, summary['classes'][:10]))})" if summary["classes"] else ""
-    lines = [f"{summary['task']} model of {summary['target']}{classes}, {summary['n_columns']:,} columns"]
+    lines = [f"{summary['task']} model of {summary['target']}{classes}, {counted(summary['n_columns'], 'column')}"]
     if origin:
         mixed = min(origin["chunk_rows"], origin["rows"])
         files, epochs = counted(origin["files"], "file"), counted(origin["epochs"], "epoch")
         named = ("filter", "weight", "scale", "missing", "seed")
         lines += [
             (
-                f"trained on {origin['rows']:,} rows in {files}, {epochs}, {origin['steps']:,} steps, "
+                f"trained on {counted(origin['rows'], 'row')} in {files}, {epochs}, {counted(origin['steps'], 'step')}, "
                 f"batch size {settings['batch_size']}, chunks of up to {mixed:,} rows"
             ),
             *([f"  {'data':10} {origin['version']}"] if origin.get("version") else []),
@@ -128,7 +128,7 @@ def model_text(summary: dict[str, Any]) -> list[str]:
             *_race_lines(origin.get("race")),
             f"  {'shuffle':10} {origin.get('shuffle') or settings.get('shuffle', '')}",
             *(f"  {name:10} {settings[name]}" for name in named if settings.get(name) not in (None, [])),
-            *(f"  {name:10} {n:,} rows" for name, n in origin["counts"].items() if n and name != "missing"),
+            *(f"  {name:10} {counted(n, 'row')}" for name, n in origin["counts"].items() if n and name != "missing"),
         ]
     lines += ["", "metrics", *_metric_lines(summary["metrics"]), ""]
     if "model" in summary:

@@ -10,7 +10,7 @@ from streamsgd.compute.executors import Inline
 from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.stores.output import check_file, check_no_input, check_no_model, reserved
 from streamsgd.errors import SettingsError
-from streamsgd.messages import format_bytes
+from streamsgd.messages import extra, format_bytes
 from streamsgd.model import store
 from streamsgd.model.compare import loaded
 from streamsgd.model.effects import numeric_effects
@@ -174,7 +174,7 @@ def page_template() -> Any:
     try:
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  only where a report is wanted
     except ModuleNotFoundError as error:
-        raise SettingsError("--report needs Jinja2: pip install 'streamsgd[report]'") from error
+        raise SettingsError(f"--report needs Jinja2: {extra('report')}") from error
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(files("streamsgd.show").joinpath("report.html").read_text(encoding="utf-8"))
 

@@ -27,8 +27,8 @@ def describe_job(job: Job) -> list[str]:
     return [
         (
             f"data: {counted(data.n_files, 'file')}, {counted(data.n_row_groups, 'row group')}, "
-            f"{data.n_rows:,} rows; {counted(len(job.roles.features), 'feature')} "
-            f"({job.encoding.sizes}) for {target.name}, {target.task}{classes}"
+            f"{counted(data.n_rows, 'row')}; {counted(len(job.roles.features), 'feature')} "
+            f"as {job.encoding.sizes} for {target.name}, {target.task}{classes}"
         ),
         (
             f"plan: {counted(job.epochs, 'epoch')} in chunks of up to {rows:,} rows, "

@@ -53,7 +53,7 @@ def cut(rows: list[Any], what: str, most: int = MOST_ROWS) -> tuple[list[Any], l
 def sizes(data: dict[str, Any]) -> str:
     """Return how much data there is."""
     files, groups = counted(data["files"], "file"), counted(data["row_groups"], "row group")
-    return f"{files}, {groups}, {data['rows']:,} rows, {format_bytes(data['file_bytes'])}"
+    return f"{files}, {groups}, {counted(data['rows'], 'row')}, {format_bytes(data['file_bytes'])}"
 
 
 def short(text: str, most: int = 40) -> str:

@@ -9,10 +9,12 @@ scikit-learn is optional: only this package needs it.
 
 from __future__ import annotations
 
+from streamsgd.messages import extra
+
 try:
     import sklearn as _sklearn  # noqa: F401
 except ImportError as error:
-    raise ImportError("streamsgd.sklearn needs scikit-learn: pip install 'streamsgd[sklearn]'") from error
+    raise ImportError(f"streamsgd.sklearn needs scikit-learn: {extra('sklearn')}") from error
 
 from streamsgd.sklearn.classifier import SGDClassifier
 from streamsgd.sklearn.regressor import SGDRegressor

@@ -31,6 +31,7 @@ from streamsgd.features.target import (
     target_sums,
 )
 from streamsgd.kernels.encode.shuffle import place
+from streamsgd.messages import counted
 from streamsgd.stream.cache import digest_of
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
 from streamsgd.stream.controls import RowFacts, facts_of, flat, join_facts
@@ -325,8 +326,9 @@ class Loader:
         if bad.any() and not self.skip_bad_rows:
             first = self.dataset.source.where_row(piece, int(np.flatnonzero(bad)[0]))
             raise DataError(
-                f"{self.dataset.source.where(piece)}: column {name!r} is null, NaN or out of range in {int(bad.sum()):,} rows, "
-                f"first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such rows out and count them"
+                f"{self.dataset.source.where(piece)}: column {name!r} is null, NaN or out of range in "
+                f"{counted(int(bad.sum()), 'row')}, first in {first}; {rule}. Clean it, or pass --bad-rows skip to leave such "
+                "rows out and count them"
             )
 
     def _rows(

@@ -24,6 +24,7 @@ from streamsgd.features.shrink import tries_ridges
 from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces
+from streamsgd.messages import counted, verb
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.chunks import Plan, make_plan
 from streamsgd.planning.samplers import has_strata, repeated, replaces
@@ -229,10 +230,9 @@ def _job(
     check_draws(plan)
     if plan.sliced.any() and not order.layout and look.orders.new("slices"):
         log.warning(
-            "%d row groups are larger than a chunk of %s rows and are streamed in slices, in their own order; more "
-            "--memory, or smaller row groups, would shuffle better",
-            int(plan.sliced.sum()),
-            f"{budget.chunk_rows:,}",
+            "%s %s larger than a chunk of %s rows and %s streamed in slices, in the order of their file; more --memory, or "
+            "smaller row groups, would shuffle better",
+            *(counted(n := int(plan.sliced.sum()), "row group"), verb(n), f"{budget.chunk_rows:,}", verb(n)),
         )
     job = Job(
         *(settings, dataset, look.roles, encoding, target, parts, budget, plan, recipe, epochs, lanes, ()),

@@ -11,6 +11,7 @@ from streamsgd.kernels.parts.thinned import Everything, LocalCaseControl, Target
 from streamsgd.kernels.parts.traits import judges, reduces
 from streamsgd.kernels.sums.offset import offset_loss
 from streamsgd.kernels.sums.thin import LOCAL, TARGETED, UNIFORM, Rule
+from streamsgd.messages import counted, verb
 from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import make, spec_of
 
@@ -110,8 +111,8 @@ def choose_thinner(settings: Settings, look: Sample, target: Target, parts: Part
         return Thinner(spec_of("rare", part), negatives, positives) if few and positives + negatives >= LARGE else None
     if positives < LEAST_POSITIVES:
         raise SettingsError(
-            f"--rare {settings.rare}: {int(positives):,} rows are {target.classes[1]!r}, too few for a pilot, which wants "
-            f"{LEAST_POSITIVES:,}; a table so small is learned whole: leave --rare out"
+            f"--rare {settings.rare}: {counted(int(positives), 'row')} {verb(positives)} {target.classes[1]!r}, too few for a "
+            f"pilot, which wants {LEAST_POSITIVES:,}; a table so small is learned whole: leave --rare out"
         )
     return Thinner(spec_of("rare", part), negatives, positives)
 

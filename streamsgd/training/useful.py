@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamsgd")
 
 
+LEAST_JUDGES = 1000
+"""Rows held out from which on a loss that is no better than a constant one is said: the constant knows these rows."""
+
+
 def check_learned(provenance: Mapping[str, Any]) -> None:
     """Refuse a model of no row.
 
@@ -62,6 +66,8 @@ def check_weighed(targets: np.ndarray, classes: Sequence[Any], settings: Setting
 def check_useful(metrics: Mapping[str, Any], rows: int, loss: Any, *, strict: bool) -> None:
     """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
 
+    What is no better on held-out rows, by less, is said in any case, and no error.
+
     Judged by held-out rows and the best constant of these, else by the last pass and that of its rows; not where a later
     phase (`--polish`) went on from there.
 
@@ -77,7 +83,16 @@ def check_useful(metrics: Mapping[str, Any], rows: int, loss: Any, *, strict: bo
     else:
         what = "training" if metrics.get("training_loss") is not None else "progressive"
         found, best = metrics[f"{what}_loss"], metrics.get("best_constant_loss")
-    if best is None or found is None or "polish" in metrics or found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
+    if best is None or found is None or "polish" in metrics:
+        return
+    if found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
+        if what == "held-out" and rows >= LEAST_JUDGES and found >= best:
+            log.warning(
+                "the held-out loss of %.6g is no better than %.6g, that of the best constant prediction of these rows: what "
+                "was learned says nothing of them. See which columns there are by streamsgd inspect, and whether rows held out "
+                "are like those that are learned",
+                *(found, best),
+            )
         return
     message = (
         f"the run ended at a {what} loss of {found:.6g}, above {best:.6g} of the best constant prediction of these rows: this "

@@ -22,7 +22,9 @@ SETTINGS: dict[str, Any] = {"optimizer": "adam", "epochs": 3, "validation": 0.2,
 
 
 def test_a_library_that_is_missing_is_named_with_what_to_install() -> None:
-    with pytest.raises(SettingsError, match=r"Nothing is not installed: pip install 'streamsgd\[no_such_library\]'"):
+    with pytest.raises(
+        SettingsError, match=r"Nothing is not installed: .*: pip install '\.\[no_such_library\]' in the checkout"
+    ):
         library("no_such_library.inside", "Nothing")
 
 

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +19,9 @@ import streamsgd
 from streamsgd.cli.commands import cli
 from streamsgd.cli.main import main
 from streamsgd.settings.describe import describe
+from streamsgd.show import machine
+
+ROOT = Path(__file__).resolve().parents[2]
 
 TABLE = pa.table({"x": [0.1, 0.9] * 500, "s": ["a", "b"] * 500, "y": [0, 1] * 500})
 
@@ -163,6 +168,22 @@ def test_the_doctor_finds_what_is_here(place: Path, capsys: pytest.CaptureFixtur
     assert found["places"][0]["files"] == 1
     assert found["places"][0]["bytes"] == (place / "d.parquet").stat().st_size
     assert found["problems"] == []
+
+
+def test_the_doctor_knows_every_extra_by_what_can_be_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`mlflow-skinny` brings mlflow; a folder of a library's name is not the library."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert machine.EXTRAS.keys() == extras.keys() - {"all"}
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "__init__.py").touch()
+    (tmp_path / "hollow").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(machine.metadata, "packages_distributions", lambda: {"mlflow": ["numpy"]})
+    monkeypatch.setattr(machine, "EXTRAS", {"mlflow": "mlflow", "s3": "no_such_library"})
+    monkeypatch.setattr(machine, "OTHERS", ("hollow",))
+    found = machine.examine()
+    assert found["optional"] == {"mlflow": np.__version__, "no_such_library": None, "hollow": None}
+    assert any(line.endswith("not installed: no_such_library (extra s3), hollow") for line in machine.machine_text(found))
 
 
 def test_the_doctor_says_what_is_wrong_and_exits_2(

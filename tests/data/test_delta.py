@@ -261,10 +261,22 @@ def test_what_is_not_understood_is_refused_by_name(table: str, tmp_path: Path) -
     first.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(DataError, match=r"asks its readers for typeWidening.*from_stream"):
         open_whole(f"{table}@v0")
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match=r"lake@v99: this Delta table has no version 99: there are 0 to 2$"):
         open_whole(f"{table}@v99")
     with pytest.raises(DataError, match=r"Delta table .*file_uris\(\)"):
         open_whole(f"{table}/{next(p.name for p in Path(table).iterdir() if p.name.startswith('g='))}")
+
+
+def test_a_version_that_was_cleaned_up_is_said(table: str) -> None:
+    deltalake.DeltaTable(table).create_checkpoint()
+    (Path(table) / "_delta_log" / f"{0:020}.json").unlink()
+    with pytest.raises(
+        DataError, match=r"version 1 of .* can no longer be read: .* log begins with version 1; the newest is 2"
+    ):
+        open_whole(f"{table}@v1")
+    (Path(table) / "_delta_log" / f"{2:020}.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be opened"):
+        open_whole(f"{table}@v0")
 
 
 def test_without_its_library_the_extra_is_named(table: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,8 +222,20 @@ def test_partition_of_a_delta_table_is_refused_and_its_live_files_are_not(tmp_pa
 def test_data_folder_of_an_iceberg_table_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "data/day=1/a.parquet")
     write(tmp_path / "metadata/v1.metadata.json")
-    with pytest.raises(DataError, match="Iceberg"):
+    with pytest.raises(DataError, match="holds an Iceberg table"):
         open_source(tmp_path / "data/day=1")
+
+
+@pytest.mark.parametrize("older", ["v9.metadata.json", "00009-a.metadata.json"])
+def test_the_newest_metadata_of_an_iceberg_table_is_named(tmp_path: Path, older: str) -> None:
+    """By number, not by name; of one number, as two writers may leave, by time."""
+    write(tmp_path / "t/data/a.parquet")
+    tied = {"00010-b.metadata.json": 2, "00010-c.metadata.json": 1}
+    for name, when in {older: 3, **tied, "odd.metadata.json": 4}.items():
+        os.utime(write(tmp_path / "t/metadata" / name), (when, when))
+    for place in ("t", "t/data", "t/metadata"):
+        with pytest.raises(DataError, match=r"the newest of its metadata, \S*/t/metadata/00010-b\.metadata\.json$"):
+            open_source(tmp_path / place)
 
 
 def test_pipes_are_refused(tmp_path: Path) -> None:

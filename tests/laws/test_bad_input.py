@@ -355,7 +355,7 @@ def test_bad_weights_are_an_error_or_left_out_and_counted(data: Path, value: flo
     weight = np.ones(N).tolist()
     weight[120] = value  # type: ignore[call-overload]
     put(data, table(w=pa.array(weight, pa.float64())))
-    rule = "in 1 rows, first in row 20 of row group 1; weights must be finite numbers of at least 0"
+    rule = "in 1 row, first in row 20 of row group 1; weights must be finite numbers of at least 0"
     with pytest.raises(DataError, match=f"column 'w' is null, NaN or out of range {rule}"):
         train(data, weight="w")
     assert train(data, weight="w", bad_rows="skip").provenance["counts"]["skipped"] == 1

@@ -132,6 +132,9 @@ def test_files_that_are_named_twice_are_said(tmp_path: Path, caplog: Any) -> Non
     model = streamsgd.train([path, path, str(tmp_path)], "y", executor="inline", epochs=1)
     assert model.provenance["rows_learned"] == N
     assert caplog.messages.count("2 files are named more than once, and are read once") == 1
+    caplog.clear()
+    streamsgd.train([path, path], "y", executor="inline", epochs=1)
+    assert caplog.messages.count("1 file is named more than once, and is read once") == 1
 
 
 def test_scores_among_the_data_are_said(tmp_path: Path, caplog: Any) -> None:

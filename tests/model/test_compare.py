@@ -1,6 +1,7 @@
 """Models side by side from one decode: each scores as alone, and their differences are those of the rows."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def test_the_commands_say_what_the_functions_return(
     shown = capsys.readouterr()
     found = json.loads(shown.out)
     assert found["also"] == truth["also"]
-    assert "two less MODEL" in shown.err
+    assert "two less one" in shown.err
+    assert re.search(r"^ +one +two$", shown.err, re.MULTILINE)
     assert main(["evaluate", paths[0], str(data), "--also", paths[1]]) == 0
     same = json.loads(capsys.readouterr().out)
     assert [same[name] for name in ("metrics", "also", "rows")] == [found[name] for name in ("metrics", "also", "rows")]

@@ -18,6 +18,7 @@ from streamsgd.cli.main import cli
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
 from streamsgd.model.calibration import Calibration
 from streamsgd.model.metrics import Metrics
+from streamsgd.model.packed import pack, unpack
 from streamsgd.model.ranking import at_precision, at_top, score_of
 
 RARE: dict[str, Any] = {"loc": -5.0, "scale": 1.5}
@@ -201,7 +202,7 @@ def test_the_command_prints_them_as_json(trained: tuple[str, streamsgd.Model, pa
     ("options", "error", "said"),
     [
         ({"by": "sit"}, StreamSGDError, "did you mean site"),
-        ({"by": "x0"}, DataError, r"more than [\d,]+ values.*--memory"),
+        ({"by": "x0"}, DataError, r"more than [\d,]+ values, as it is a continuous one \(double\): name a column of few"),
         ({"at_precision": [1.5]}, SettingsError, "--at-precision 1.5"),
         ({"top": [0]}, SettingsError, "--top 0"),
     ],
@@ -211,3 +212,54 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         streamsgd.evaluate(trained[1], trained[0], **options)
+
+
+def test_many_values_fit_where_one_histogram_each_would_not(tmp_path: Path) -> None:
+    """500 values of 60 rows: a histogram of bins for each would be 860 MB. The most frequent ones are shown."""
+    rng = np.random.default_rng(0)
+    n = 30_000
+    x, user = rng.normal(size=n), np.minimum(rng.integers(0, 510, n), 499)
+    y = rng.random(n) < expit(x)
+    pq.write_table(pa.table({"x": x, "user": user, "y": y}), tmp_path / "d.parquet", row_group_size=7000)
+    streamsgd.train(tmp_path / "d.parquet", "y", features=["x"], executor="inline").save(tmp_path / "m.sgd")
+    words = ["evaluate", str(tmp_path / "m.sgd"), str(tmp_path / "d.parquet"), "--by", "user", "--memory", "250MB"]
+    run = CliRunner().invoke(cli, words)
+    assert run.exit_code == 0, run.output
+    by = json.loads(run.stdout.splitlines()[-1])["metrics"]["by"]
+    assert {int(value): group["rows"] for value, group in by.items()} == dict(enumerate(np.bincount(user)))
+    table = run.stderr.splitlines()
+    at = next(k for k, line in enumerate(table) if line.startswith("value "))
+    often = sorted(by, key=lambda value: -by[value]["rows"])
+    assert table[at + 1].split()[:2] == [often[0], str(by[often[0]]["rows"])]
+    assert table[at + 21].startswith("... and 480 more values; metrics.by of the JSON")
+
+
+def test_too_many_values_say_what_each_costs(trained: tuple[str, streamsgd.Model, pa.Table], tmp_path: Path) -> None:
+    _, model, table = trained
+    n = len(table) // 2
+    more = table.append_column("row", pa.array(np.arange(len(table)) % n))
+    pq.write_table(pa.concat_tables([more] * 20), tmp_path / "rows.parquet", row_group_size=10_000)
+    with pytest.raises(DataError, match=r"they need 1\d\.\d kB each, and may have 16\.8 MB, a sixteenth of --memory"):
+        streamsgd.evaluate(model, tmp_path / "rows.parquet", by="row", memory="200MB")
+
+
+@pytest.mark.parametrize("task", ["binary", "regression", "multiclass", "poisson"])
+def test_packed_sums_are_the_same_bits(task: str) -> None:
+    rng = np.random.default_rng(1)
+    outputs = 3 if task == "multiclass" else 1
+    whole, parts = Metrics.for_task(task, outputs), Metrics.for_task(task, outputs)
+    levels, others = Calibration(), Calibration()
+    for _ in range(5):
+        y = rng.integers(0, 2, 900).astype(float)
+        score, weight = rng.normal(size=900), rng.gamma(2.0, size=900)
+        mean = rng.dirichlet(np.ones(3), 900) if outputs > 1 else expit(score)
+        for metrics, calibration in ((whole, levels), (parts, others)):
+            metrics.update(y, mean, score, weight)
+            calibration.update(y, score, weight)
+        packed = pack(parts, others)
+        assert not others.levels.any()
+        parts, others = Metrics.for_task(task, outputs), Calibration()
+        unpack(packed, parts, others)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(parts.arrays()[name], array)
+    np.testing.assert_array_equal(others.levels, levels.levels)

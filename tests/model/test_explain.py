@@ -118,7 +118,7 @@ def test_a_model_says_in_one_line_what_it_is_and_shows_a_card() -> None:
     model = trained(make(dense=True), "y", optimizer="adam", validation=0.2)
     line = repr(model)
     assert "\n" not in line
-    assert line.startswith("<Model binary of y, Logistic, 3 columns (")
+    assert line.startswith("<Model binary of y, Logistic, 3 columns as ")
     assert "held_out log_loss" in line
     card = model._repr_html_()
     assert "standardised weight" in card

@@ -39,7 +39,7 @@ def test_unseen_classes_are_counted_and_in_no_metric(model: Model, unseen: set[i
 
 def test_a_label_that_is_missing_is_no_unseen_one(model: Model) -> None:
     labels = pa.array([None, "new", *table()["y"].to_pylist()[2:]])
-    with pytest.raises(DataError, match=r"'y' is null.* in 1 rows, first in row 0"):
+    with pytest.raises(DataError, match=r"'y' is null.* in 1 row, first in row 0"):
         streamsgd.evaluate(model, table(y=labels))
     assert streamsgd.evaluate(model, table(y=labels), bad_rows="skip")["unseen_classes"] == 1.0
 

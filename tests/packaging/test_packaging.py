@@ -137,6 +137,14 @@ def test_dependencies_here_are_those_that_are_asked_for() -> None:
     assert {*EXTRAS["all"][0].removeprefix("streamsgd[").removesuffix("]").split(",")} == EXTRAS.keys() - {"all"}
 
 
+def test_every_extra_is_explained() -> None:
+    page = (ROOT / "docs" / "install.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    assert rows.keys() == EXTRAS.keys()
+    for name, brings in rows.items():
+        assert name == "all" or brings.lower() == ", ".join(Requirement(text).name.lower() for text in EXTRAS[name])
+
+
 def test_this_python_is_one_that_is_promised() -> None:
     said = {line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"] if "Python :: 3." in line}
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in said

@@ -139,6 +139,15 @@ def test_a_model_worse_than_none_is_said(caplog: pytest.LogCaptureFixture, tmp_p
     assert not caplog.records
 
 
+def test_a_model_no_better_than_a_constant_on_rows_held_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(2)
+    noise = pa.table({**{f"x{j}": rng.normal(size=12_000) for j in range(20)}, "y": rng.integers(0, 2, 12_000)})
+    metrics = train(noise, validation=0.2, optimizer="adam", epochs=2, strict=True).metrics["held_out"]
+    assert metrics["best_constant_log_loss"] < metrics["loss"] < 1.01 * metrics["best_constant_log_loss"]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"{metrics['loss']:.6g} is no better than {metrics['best_constant_log_loss']:.6g}" in said
+
+
 @pytest.mark.parametrize("how", ["squared", "logistic", "poisson", "hinge", "squared-hinge", "softmax"])
 def test_held_out_rows_are_judged_by_their_own_best_constant(how: str) -> None:
     """Which scipy finds: the loss of the constant score that is best for these rows."""

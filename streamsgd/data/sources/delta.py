@@ -19,6 +19,7 @@ from streamsgd.data.sources.parquet_files import ParquetFiles
 from streamsgd.data.stores.files import Files, open_source
 from streamsgd.data.stores.folders import PartitionColumns
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,12 +119,33 @@ def _table_of(data: Any) -> Any:
         from deltalake import DeltaTable  # noqa: PLC0415  an extra
         from deltalake.exceptions import DeltaError  # noqa: PLC0415
     except ImportError:
-        raise SettingsError(f"{data}: is a Delta table: pip install 'streamsgd[delta]' to read it") from None
+        raise SettingsError(f"{data}: is a Delta table: to read it, {extra('delta')}") from None
     found, (place,) = _version_of(data), [data] if isinstance(data, str) else data
     try:
         return DeltaTable(found["place"], version=int(found["version"])) if found else DeltaTable(place)
     except (DeltaError, OSError, ValueError) as error:
-        raise DataError(f"{place}: this Delta table cannot be opened: {error}") from error
+        missing = _missing(found["place"], int(found["version"])) if found else None
+        raise DataError(f"{place}: {missing or f'this Delta table cannot be opened: {error}'}") from error
+
+
+def _missing(place: str, version: int) -> str | None:
+    """Return which versions there are, if that is what a version lacks; else None."""
+    from deltalake import DeltaTable  # noqa: PLC0415  an extra
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415
+
+    try:
+        known = [int(entry["version"]) for entry in DeltaTable(place).history()]
+    except (DeltaError, OSError, ValueError, KeyError):
+        return None
+    oldest, newest = min(known, default=0), max(known, default=0)
+    if version > newest:
+        return f"this Delta table has no version {version}: there are {oldest} to {newest}"
+    if oldest == 0:
+        return None
+    return (
+        f"version {version} of this Delta table can no longer be read: older commits were cleaned up, and its log begins with "
+        f"version {oldest}; the newest is {newest}"
+    )
 
 
 def _check_understood(table: Any, root: str) -> None:

@@ -18,6 +18,7 @@ from streamsgd.data.sources.parquet_files import ParquetFiles
 from streamsgd.data.stores.files import open_source
 from streamsgd.data.stores.filesystems import locate
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ def _table_of(path: str) -> Any:
     try:
         from pyiceberg.table import StaticTable  # noqa: PLC0415  an extra
     except ImportError:
-        raise SettingsError(f"{path}: is an Iceberg table: pip install 'streamsgd[iceberg]' to read it") from None
+        raise SettingsError(f"{path}: is an Iceberg table: to read it, {extra('iceberg')}") from None
     try:
         return StaticTable.from_metadata(path)
     except (OSError, ValueError) as error:

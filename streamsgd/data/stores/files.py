@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 from pyarrow import fs as pafs
 
 from streamsgd.data.stores.filesystems import LOCAL, PathLike, connect, explain, io_timeout_of, locate, retry
+from streamsgd.data.stores.table_folders import TABLES, refuse_tables
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.messages import counted, verb
 
 __all__ = ["FileRef", "Files", "PathLike", "open_source"]
 
@@ -27,21 +29,6 @@ _MAGIC = re.compile(r"[*?\[]")
 
 _PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(brotli|br|gz|gzip|lz4|snappy|sz|uncompressed|zst|zstd))?$", re.IGNORECASE)
 
-_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-
-_ICEBERG = re.compile(r"(.*/)?metadata/[^/]*\.metadata\.json$")
-
-_LIVE_FILES = {
-    "Delta": "deltalake.DeltaTable(path).file_uris()",
-    "Iceberg": "[task.file.file_path for task in table.scan().plan_files()] of pyiceberg",
-    "Hudi": "hudi.HudiTable(path).get_file_slices()",
-}
-
-_EXTRAS = {
-    "Delta": "; or name the folder of the table itself after pip install 'streamsgd[delta]'",
-    "Iceberg": "; or name the newest of its metadata/*.metadata.json after pip install 'streamsgd[iceberg]'",
-}
-
 
 class NoFilesError(DataError):
     """A folder holds no file, as one that a job with nothing to write leaves behind."""
@@ -49,17 +36,6 @@ class NoFilesError(DataError):
     def __init__(self, place: str) -> None:
         super().__init__(f"{place}: no Parquet files in this folder; it is empty")
         self.place = place
-
-
-class TableFolderError(DataError):
-    """A folder holds a table whose log alone says which of its files count."""
-
-    def __init__(self, item: str, kind: str, mark: str) -> None:
-        super().__init__(
-            f"{item}: holds a {kind} table ({mark}), whose folder also keeps files that no longer belong to it; "
-            f"pass the list of its live files instead, such as {_LIVE_FILES[kind]}{_EXTRAS.get(kind, '')}"
-        )
-        self.kind, self.mark = kind, mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,29 +191,19 @@ def _list(filesystem: Any, path: str, item: str, *, recursive: bool) -> list[Any
     """List a folder, refusing one that is a table whose log alone says which files count."""
     selector = pafs.FileSelector(path, recursive=recursive)
     infos = retry(lambda: sorted(filesystem.get_file_info(selector), key=lambda info: info.path), item)  # decodes all names
-    for info in infos:
-        kind = _TABLES.get(info.base_name) or ("Iceberg" if _ICEBERG.match(info.path) else None)
-        if kind:
-            _refuse_table(item, kind, info.path)
+    refuse_tables(infos, item)
     return infos
-
-
-def _refuse_table(item: str, kind: str, mark: str) -> NoReturn:
-    raise TableFolderError(item, kind, mark)
 
 
 def _check_above(filesystem: Any, folder: str, item: str) -> None:
     """Refuse a folder inside a table too: its log is in the root of the table."""
     root = _climb(folder)
-    marks = {f"{root}/{mark}": kind for mark, kind in _TABLES.items()}
-    for info in retry(lambda: filesystem.get_file_info(list(marks)), item):
-        if info.type == pafs.FileType.Directory:
-            _refuse_table(item, marks[info.path], info.path)
+    marks = [f"{root}/{mark}" for mark in TABLES]
+    infos = retry(lambda: filesystem.get_file_info(marks), item)
+    refuse_tables([info for info in infos if info.type == pafs.FileType.Directory], item)
     if basename(root) == "data":
         beside = pafs.FileSelector(f"{dirname(root)}/metadata", allow_not_found=True)
-        for info in retry(lambda: filesystem.get_file_info(beside), item):
-            if _ICEBERG.match(info.path):
-                _refuse_table(item, "Iceberg", info.path)
+        refuse_tables(retry(lambda: filesystem.get_file_info(beside), item), item)
 
 
 def _folder(filesystem: Any, folder: str, item: str) -> list[Any]:
@@ -352,8 +318,9 @@ def refs_of(found: Sequence[Found], uri: str) -> tuple[FileRef, ...]:
     root = _climb(commonpath([place.root for place in found])).rstrip("/")
     skip = len(root) + 1 if root or found[0].root.startswith("/") else 0
     every = {info.path: info for place in found for info in place.files}
-    if (named := sum(len(place.files) for place in found)) > len(every):
-        logging.getLogger("streamsgd").warning("%d files are named more than once, and are read once", named - len(every))
+    if again := sum(len(place.files) for place in found) - len(every):
+        told, are = counted(again, "file"), verb(again)
+        logging.getLogger("streamsgd").warning("%s %s named more than once, and %s read once", told, are, are)
     refs: dict[object, FileRef] = {}
     for info in every.values():
         ref = FileRef(info.path, info.path[skip:], _size(info))

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.compute.client import client_of
+from streamsgd.messages import counted, verb
 from streamsgd.planning.stragglers import parse_straggler
 from streamsgd.training.backends.threads import ThreadsBackend
 
@@ -58,7 +59,15 @@ def warn_of_limits(job: Job, client: Any) -> None:
     if small:
         name, limit = min(small.items(), key=lambda item: item[1])
         log.warning(
-            "%d of %d workers have a Dask memory_limit below what a worker of this job may take: %s has %.2f GB, and Dask "
+            "%d of %s %s a Dask memory_limit below what a worker of this job may take: %s has %.2f GB, and Dask "
             "spills at 70 %% of it; pass --memory %dMB, or start workers with --memory-limit %dMB",
-            *(len(small), len(info), name, limit / 1e9, limit * PAUSED // 10**6, needed // 10**6),
+            *(
+                len(small),
+                counted(len(info), "worker"),
+                verb(len(small), "has", "have"),
+                name,
+                limit / 1e9,
+                limit * PAUSED // 10**6,
+                needed // 10**6,
+            ),
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.models.machines import is_linear
+from streamsgd.messages import counted, verb
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
 from streamsgd.training.phases.polish import Polishing, polish_bytes
 from streamsgd.training.phases.smooth import is_objective
@@ -183,11 +184,12 @@ def is_small(job: Job) -> bool:
 def in_words(metrics: dict[str, Any]) -> str:
     """Say what the passes came to, for people."""
     passes, before, now = metrics["passes"], metrics["held_out_before"], metrics["held_out"]
+    made = counted(passes, "pass")
     if before is None or not now < before:
-        return f"polished for nothing: {passes:,} passes, by which rows held out are no better; the weights are those of before"
+        return f"polished for nothing: {made}, by which rows held out are no better; the weights are those of before"
     return (
-        f"polished: {passes:,} passes to an objective of {metrics['objective']:.10g}, by which the loss of rows held out fell "
-        f"from {before:.6g} to {now:.6g}; --polish none leaves them out"
+        f"polished: {made} to an objective of {metrics['objective']:.10g}, by which the loss of rows held out fell "
+        f"from {before:.6g} to {now:.6g}; --polish none leaves {verb(passes, 'it', 'them')} out"
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from streamsgd.errors import DivergedError
 from streamsgd.kernels.sums.objective import Curvature, new_curvature
+from streamsgd.messages import counted
 from streamsgd.planning.tree import FAN
 from streamsgd.training.initial import new_state
 from streamsgd.training.job import IN_ORDER
@@ -324,7 +325,7 @@ def describe(metrics: dict[str, Any]) -> list[str]:
     }
     return [
         (
-            f"polished: {metrics['passes']:,} passes, objective {metrics['objective']:.10g}, gradient "
+            f"polished: {counted(metrics['passes'], 'pass')}, objective {metrics['objective']:.10g}, gradient "
             f"{metrics['gradient']:.2g}: {why[metrics['stopped']]}"
         )
     ]
