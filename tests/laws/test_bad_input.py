@@ -121,7 +121,7 @@ def test_a_truncated_file(data: Path, share: float) -> None:
 
 def test_what_is_not_parquet(data: Path) -> None:
     (data / "part.parquet").write_text("a,b,y\n" * 100)
-    with pytest.raises(DataError, match=r"part\.parquet: does not end with PAR1; it is truncated or not"):
+    with pytest.raises(DataError, match=r"part\.parquet: is not Parquet \(it does not end with PAR1\)"):
         train(data)
 
 
