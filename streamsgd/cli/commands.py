@@ -25,6 +25,7 @@ from streamsgd.cli.common import (
     settings_to_train,
     show_dry_run,
     watch_checkpoints,
+    written_line,
 )
 from streamsgd.cli.flags import (
     ALSO,
@@ -194,7 +195,7 @@ def predict(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         scored = run(model, one_or_list(data), out, account=account, also=also, intervals=intervals, prune=prune, **given)
-        reporter.line(f"wrote {counted(scored.files, 'file')} to {out}, {scored.already_there:,} were there already")
+        reporter.line(written_line(scored, out))
         if scored.pruned:
             reporter.line(f"deleted {counted(scored.pruned, 'file')} whose input is gone")
         result = {

@@ -9,6 +9,7 @@ import click
 
 from streamsgd.cli.stdout import echo
 from streamsgd.errors import ModelError, SettingsError
+from streamsgd.messages import counted
 from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import make_settings
 
@@ -79,6 +80,13 @@ def account_of(account: Account, reporter: Reporter) -> dict[str, Any]:
         "time": account.where_time_went(),
         "peak_memory_bytes": reporter.memory.bytes,
     }
+
+
+def written_line(done: Any, out: str) -> str:
+    """Return what was written where, as a line: what is called name.parquet is a folder where several files were scored."""
+    folder = out.endswith(".parquet") and done.files + done.already_there > 1
+    where = f"the folder {out}, a file for each of the data" if folder else out
+    return f"wrote {counted(done.files, 'file')} to {where}, {done.already_there:,} were there already"
 
 
 def show_dry_run(data: Any, settings: Settings, out: str | None, reporter: Reporter, as_json: bool) -> None:

@@ -121,3 +121,18 @@ def test_a_part_that_is_written_otherwise_is_shown_as_it_is_written_here(
     given: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "; write it as l2:l2=0.1" in said(["train", "hold/", "--target", "y", "--penalty", given], capsys)
+
+
+def test_folders_that_are_made_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(TABLE, tmp_path / "a.parquet")
+    pq.write_table(TABLE, tmp_path / "b.parquet")
+    for command in ("predict", "explain"):
+        for name, data in (("one", ["a"]), ("two", ["a", "b"])):
+            out = tmp_path / command / f"{name}.parquet"
+            out.parent.mkdir(exist_ok=True)
+            assert main([command, "m.sgd", *[str(tmp_path / f"{each}.parquet") for each in data], "-o", str(out)]) == 0
+            assert out.is_dir() == (name == "two") == (f"to the folder {out}, a file for each" in capsys.readouterr().err)
+    for made in (True, False):
+        out = tmp_path / "new" / "m.sgd"
+        assert main(["train", str(tmp_path / "a.parquet"), "--target", "y", "--epochs", "1", "-o", str(out)]) == 0
+        assert made == (f"saved {out}, in a folder that was made for it" in capsys.readouterr().err)
