@@ -61,13 +61,16 @@ def parse_bytes(text: str | int) -> int:
     Raises
     ------
     SettingsError
-        The text is not a size.
+        The text is not a size, or one of so few bytes that its unit was forgotten.
 
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(text).lower())
     if not match or match[2] not in _UNITS:
         raise SettingsError(f"{text!r} is not a size; write it like 4GB, 512MiB or 1000000")
-    return int(float(match[1]) * _UNITS[match[2]])
+    n_bytes = int(float(match[1]) * _UNITS[match[2]])
+    if not match[2] and 0 < n_bytes < _UNITS["mb"]:
+        raise SettingsError(f"{text} without a unit is that many bytes; did you mean {match[1]}GB, or {match[1]}MB?")
+    return n_bytes
 
 
 def format_bytes(n_bytes: float) -> str:

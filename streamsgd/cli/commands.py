@@ -17,6 +17,7 @@ from streamsgd.cli.common import (
     account_of,
     check_written,
     given_settings,
+    need_out,
     one_or_list,
     open_reporter,
     print_json,
@@ -24,6 +25,7 @@ from streamsgd.cli.common import (
     settings_to_train,
     show_dry_run,
     watch_checkpoints,
+    written_line,
 )
 from streamsgd.cli.flags import (
     ALSO,
@@ -88,7 +90,7 @@ cli.examples = (
     ),
 )
 @DATA
-@click.option("-o", "--out", required=True, metavar="FILE", help="Where to save the model.")
+@click.option("-o", "--out", metavar="FILE", help="Where to save the model; only a dry run needs none.")
 @click.option("--dry-run", is_flag=True, help="Decide and check everything, show the plan, and write nothing.")
 @click.option("--report", "report_to", metavar="FILE", help="Write a report of the run there, one HTML file.")
 @click.option("--folds", type=click.IntRange(2, 100), metavar="N", help="Cross-validate too: a model without each of N folds.")
@@ -99,7 +101,7 @@ cli.examples = (
 def train(
     data: tuple[str, ...],
     *,
-    out: str,
+    out: str | None,
     dry_run: bool,
     report_to: str | None,
     folds: int | None,
@@ -115,10 +117,15 @@ def train(
 
     The same command goes on where a killed or stopped one was. The last line of stdout is one JSON object.
     """
+    if skip_if_done or not dry_run:
+        need_out(out)
     with open_reporter(as_json, quiet, verbose) as reporter:
         values, origins = gather(flags, config=config)
         _check_train(dry_run=dry_run, report=report_to, folds=folds, skips=skip_if_done, code=skip_code)
         settings = settings_to_train(values, origins, folds, report_to)
+        if out is None:
+            show_dry_run(one_or_list(data), settings, None, reporter, as_json)
+            return
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.cli.training import run_training  # noqa: PLC0415
         from streamsgd.training.done import is_done  # noqa: PLC0415
@@ -189,7 +196,7 @@ def predict(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         scored = run(model, one_or_list(data), out, account=account, also=also, intervals=intervals, prune=prune, **given)
-        reporter.line(f"wrote {counted(scored.files, 'file')} to {out}, {scored.already_there:,} were there already")
+        reporter.line(written_line(scored, out))
         if scored.pruned:
             reporter.line(f"deleted {counted(scored.pruned, 'file')} whose input is gone")
         result = {

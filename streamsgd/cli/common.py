@@ -9,6 +9,7 @@ import click
 
 from streamsgd.cli.stdout import echo
 from streamsgd.errors import ModelError, SettingsError
+from streamsgd.messages import counted
 from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import make_settings
 
@@ -81,7 +82,14 @@ def account_of(account: Account, reporter: Reporter) -> dict[str, Any]:
     }
 
 
-def show_dry_run(data: Any, settings: Settings, out: str, reporter: Reporter, as_json: bool) -> None:
+def written_line(done: Any, out: str) -> str:
+    """Return what was written where, as a line: what is called name.parquet is a folder where several files were scored."""
+    folder = out.endswith(".parquet") and done.files + done.already_there > 1
+    where = f"the folder {out}, a file for each of the data" if folder else out
+    return f"wrote {counted(done.files, 'file')} to {where}, {done.already_there:,} were there already"
+
+
+def show_dry_run(data: Any, settings: Settings, out: str | None, reporter: Reporter, as_json: bool) -> None:
     """Print what train would do, after all checks that need no pass over the data."""
     from streamsgd.show.plan import plan_text  # noqa: PLC0415
     from streamsgd.training.estimate import outlook  # noqa: PLC0415
@@ -89,8 +97,9 @@ def show_dry_run(data: Any, settings: Settings, out: str, reporter: Reporter, as
 
     job, checkpoint = dry_run(data, settings, out, reporter.footers)
     found = {"command": "train", "status": "dry run", "model": out, "resumes_from": checkpoint, "plan": outlook(job)}
+    left = "nothing was written" if out is None else f"{out} was not written"
     ends = [f"goes on   from the checkpoint in {checkpoint}"] if checkpoint else []
-    print_found(found, lambda shown: [*plan_text(shown["plan"]), *ends, "", f"a dry run: {out} was not written"], as_json)
+    print_found(found, lambda shown: [*plan_text(shown["plan"]), *ends, "", f"a dry run: {left}"], as_json)
 
 
 def report_to_write(path: str | None, out: str) -> list[Any]:
@@ -123,6 +132,20 @@ def check_written(reports: list[Any]) -> None:
     for report in reports:
         if not report.is_written:
             raise ModelError(f"--report {report.out}: was not written; the model is saved: make one of it by streamsgd report")
+
+
+def need_out(out: str | None) -> None:
+    """Make sure that somebody said where a command writes to.
+
+    Raises
+    ------
+    MissingParameter
+        Nobody said.
+
+    """
+    if out is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param=next(each for each in context.command.params if each.name == "out"))
 
 
 def watch_checkpoints(folder: str) -> None:

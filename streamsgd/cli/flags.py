@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamsgd.cli.given import check_data
 from streamsgd.settings.describe import Setting, describe
 from streamsgd.settings.gather import split_list
 
@@ -200,7 +201,7 @@ def complete_path(_context: click.Context, _parameter: click.Parameter, begun: s
     return [CompletionItem(begun, type="file")]
 
 
-DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...", shell_complete=complete_path)
+DATA = click.argument("data", nargs=-1, required=True, metavar="DATA...", shell_complete=complete_path, callback=check_data)
 
 MODEL = click.argument("model", shell_complete=complete_path)
 

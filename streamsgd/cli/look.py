@@ -8,6 +8,7 @@ import click
 
 from streamsgd.cli.common import given_settings, one_or_list, open_reporter, print_found, print_json
 from streamsgd.cli.flags import MODEL, OWN_KINDS, OWN_LOSS, complete_path, output_flags, settings_flags
+from streamsgd.cli.given import check_data
 from streamsgd.cli.pages import Sectioned
 
 
@@ -76,7 +77,7 @@ def parts(*, as_json: bool, quiet: bool, verbose: bool) -> None:  # noqa: ARG001
 
 @click.command(cls=Sectioned, section="Look", examples=("late.sgd -o late.html", "late.sgd holdout/ -o late.html"))
 @MODEL
-@click.argument("data", nargs=-1, metavar="[DATA]...", shell_complete=complete_path)
+@click.argument("data", nargs=-1, metavar="[DATA]...", shell_complete=complete_path, callback=check_data)
 @click.option("-o", "--out", required=True, metavar="FILE", help="Where to write the HTML file.")
 @OWN_LOSS
 @output_flags

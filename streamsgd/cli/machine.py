@@ -8,6 +8,7 @@ import click
 
 from streamsgd.cli.common import given_settings, open_reporter, print_found
 from streamsgd.cli.flags import WARMED, complete_path, output_flags, settings_flags
+from streamsgd.cli.given import check_data
 from streamsgd.cli.pages import Sectioned
 from streamsgd.settings.gather import split_list
 
@@ -22,7 +23,7 @@ WHERE = {
 
 
 @click.command(cls=Sectioned, section=HERE, examples=("", "s3://bucket/data/"))
-@click.argument("data", nargs=-1, metavar="[DATA]...", shell_complete=complete_path)
+@click.argument("data", nargs=-1, metavar="[DATA]...", shell_complete=complete_path, callback=check_data)
 @click.option(
     "--io-timeout",
     type=click.FloatRange(min=10.0),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamsgd.cli.common import account_of, given_settings, one_or_list, open_reporter, print_json
+from streamsgd.cli.common import account_of, given_settings, one_or_list, open_reporter, print_json, written_line
 from streamsgd.cli.flags import (
     DATA,
     EVALUATED,
@@ -19,7 +19,6 @@ from streamsgd.cli.flags import (
     settings_flags,
 )
 from streamsgd.cli.pages import Sectioned
-from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from streamsgd.show.reporters import Reporter
@@ -112,7 +111,7 @@ def explain(
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))
         done = run(model, one_or_list(data), out, account=account, **given)
-        reporter.line(f"wrote {counted(done.files, 'file')} to {out}, {done.already_there:,} were there already")
+        reporter.line(written_line(done, out))
         result = {
             "command": "explain",
             "model": model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.cli.common import print_json, saved_so_far
@@ -16,9 +17,12 @@ def run_training(
     command: str, data: Any, out: str, settings: Settings, reporter: Reporter, *, callbacks: Any = ()
 ) -> dict[str, Any]:
     """Run, tell of it, and return the result for the last line."""
+    from streamsgd.data.stores.output import local_path  # noqa: PLC0415
     from streamsgd.show.summary import describe_report, where_time_went, workers_of  # noqa: PLC0415
     from streamsgd.training.together.going_on import train  # noqa: PLC0415
 
+    path = local_path(out)
+    new = path is not None and not os.path.lexists(path.parent)
     try:
         model, report = train(
             data,
@@ -36,7 +40,7 @@ def run_training(
         raise
     for line in describe_report(report, settings, reporter.memory.bytes):
         reporter.line(line)
-    reporter.line(f"saved {out}")
+    reporter.line(f"saved {out}{', in a folder that was made for it' if new else ''}")
     return {
         "command": command,
         "status": "done",

@@ -217,12 +217,15 @@ def _footer_and_stamp(source: Files, ref: FileRef) -> tuple[bytes, str]:
     """Return the footer, and the stamp of the file that it was read from."""
     stamps: list[str] = []
 
-    def tail(length: int) -> bytes:
+    def part(length: int, start: int) -> bytes:
         with source.open(ref) as file:
             stamps.append(source.identify(ref, file)[0])
-            return bytes(file.read_at(length, ref.size - length))
+            return bytes(file.read_at(length, start))
 
-    return footer_in(ref, lambda length: retry(lambda: tail(length), ref.name, within=io_timeout_of(source.uri))), stamps[0]
+    def read(length: int, start: int) -> bytes:
+        return retry(lambda: part(length, start), ref.name, within=io_timeout_of(source.uri))
+
+    return footer_in(ref, lambda length: read(length, ref.size - length), lambda length: read(length, 0)), stamps[0]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import partial
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsgd.data.comparisons import LITERALS, check_range, compare, in_common, is_in, is_number
+from streamsgd.data.filter_faults import ALLOWED, in_quotes, syntax_fault, unknown_column
 from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError, SettingsError
 
@@ -28,11 +28,6 @@ __all__ = ["ALLOWED", "ARROW_ERRORS", "RowFilter", "filter_columns", "parse_filt
 
 ARROW_ERRORS = (pa.ArrowException, TypeError, ValueError, KeyError, OverflowError)
 
-
-ALLOWED = (
-    "allowed are comparisons (== != < <= > >=), and, or, not, in [...], is None, + - * / %, parentheses, "
-    "numbers, 'text', True, False, and columns (`in backticks` if not a plain name)"
-)
 
 LONGEST = 100_000  # characters
 
@@ -144,7 +139,7 @@ def _parse(text: str, schema: Any, word: str) -> tuple[ast.expr, "_Parser"]:
             warnings.simplefilter("ignore")  # Python's advice on its own syntax, such as "is" with a number
             tree = ast.parse(plain, mode="eval").body
     except SyntaxError as error:
-        raise SettingsError(f"{word} {text!r}: {error.msg} at character {error.offset}; {ALLOWED}") from None
+        raise SettingsError(f"{word} {text!r}: {syntax_fault(text, error)}; {ALLOWED}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise SettingsError(f"{word} {text[:60]!r}: cannot be parsed: {first_line(error)}") from None
     return tree, _Parser(text, schema, plain, quoted, word=word)
@@ -174,13 +169,12 @@ class _Parser:
         for name, original in self.quoted.items():
             piece = piece.replace(name, f"`{original}`")
         start = len(self.plain.encode()[: node.col_offset].decode()) + 1
-        raise SettingsError(f"{self.word} {self.text!r}: {piece!r} at character {start} {why}; {ALLOWED}")
+        raise SettingsError(f"{self.word} {self.text!r}: {piece!r} at character {start} {why}{in_quotes(piece)}; {ALLOWED}")
 
     def column(self, node: ast.Name) -> str:
         name = self.quoted.get(node.id, node.id)
         if name not in self.schema.names:
-            close = get_close_matches(name, [*self.schema.names, "None", "True", "False"], 1, 0.5)
-            self.refuse(node, "is not a column" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            self.refuse(node, unknown_column(name, self.schema.names))
         return name
 
     def type(self, expression: Any) -> Any:
@@ -326,8 +320,13 @@ def _compare_two(parser: _Parser, left: ast.expr, op: ast.cmpop, right: ast.expr
     if _is_literal(left) and not _is_literal(right):
         return _compare_literal(parser, right, _MIRRORED[type(op)], left)
     values = [parser.build(left), parser.build(right)]
-    a, b = in_common(values[0], parser.type(values[0]), values[1], parser.type(values[1]))
-    return _COMPARISONS[type(op)](a, b)
+    kinds = [parser.type(value) for value in values]
+    found = _COMPARISONS[type(op)](*in_common(values[0], kinds[0], values[1], kinds[1]))
+    try:
+        parser.type(found)
+    except ARROW_ERRORS:
+        parser.refuse(right, f"is {kinds[1]}, which cannot be compared with {kinds[0]}")
+    return found
 
 
 def _compare_literal(parser: _Parser, side: ast.expr, operator: Any, literal: ast.expr) -> Any:

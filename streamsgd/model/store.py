@@ -18,6 +18,7 @@ from safetensors.numpy import save as pack_arrays
 from streamsgd.compute.local_files import clear_unfinished, whole_file
 from streamsgd.data.stores.filesystems import local_or_remote_output, retry
 from streamsgd.errors import DataError, ModelError
+from streamsgd.serving.forms import PARQUET, other_form
 
 if TYPE_CHECKING:
     import os
@@ -57,6 +58,9 @@ def unpack(kind: str, data: bytes, name: str) -> tuple[dict[str, Any], dict[str,
         arrays = parse_arrays(data)
         whole = digest(text, arrays) == wanted
     except Exception as error:
+        if kind == "model" and (form := other_form(data)):
+            ends = "give a model, which comes before the data" if form == PARQUET else "give the model that it was made of"
+            raise ModelError(f"{name}: {form}; {ends}") from None
         raise ModelError(f"{name}: not a streamsgd {kind}, or a damaged one ({_short(error)})") from error
     if not whole:
         raise ModelError(f"{name}: damaged, its checksum does not match its content; restore it from a copy")
@@ -136,9 +140,20 @@ def read(uri: str | os.PathLike[str]) -> bytes:
     try:
         return retry(content, str(uri))
     except DataError as error:
+        if _is_folder(filesystem, path):
+            raise ModelError(f"{uri}: is a folder; give the file of a model, which comes before the data") from None
         if isinstance(error.__cause__, FileNotFoundError):
             raise ModelError(f"{uri}: there is no such file") from None
         raise ModelError(f"{uri}: cannot be read: {str(error).removeprefix(f'{uri}: ')}") from error
+
+
+def _is_folder(filesystem: Any, path: str) -> bool:
+    from pyarrow.fs import FileType  # noqa: PLC0415
+
+    try:
+        return bool(filesystem.get_file_info(path).type == FileType.Directory)
+    except OSError:
+        return False
 
 
 def names(folder: str | os.PathLike[str]) -> list[str]:

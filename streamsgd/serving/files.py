@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import ModelError
+from streamsgd.serving.forms import other_form
 from streamsgd.serving.served import Served
 
 if TYPE_CHECKING:
@@ -40,13 +41,15 @@ def load(path: str | os.PathLike[str]) -> Served:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    read = _json if data[:1] == b"{" else _numpy if data[:2] == b"PK" else _model
     try:
-        read = _json if data[:1] == b"{" else _numpy if data[:2] == b"PK" else _model
         header, weights, n_outputs = read(data)
         return Served(_known(header), weights, n_outputs)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:
+        if read is _model and (form := other_form(data)):
+            raise ModelError(f"{path}: {form}; give a model, or its export as JSON or for NumPy") from None
         said = (str(error).splitlines() or [""])[0][:200]
         raise ModelError(f"{path}: not a model of streamsgd's, or a damaged one ({type(error).__name__}: {said})") from error
 

@@ -21,6 +21,7 @@ from streamsgd.serving.columns import (
 )
 from streamsgd.serving.exact import number_type
 from streamsgd.serving.fast import Categories, fast_path, sort_categories, text_of
+from streamsgd.serving.given import score_each
 from streamsgd.serving.hashing import Lanes, murmur
 from streamsgd.serving.links import MEANS, PROBABLE, score_map, softmax
 from streamsgd.serving.machines import scorer
@@ -93,7 +94,7 @@ class Served:
         Raises
         ------
         DataError
-            A row lacks a column, or holds a value that is none of training's; the message says which.
+            A row lacks a column, or holds a value that is none of training's; the message says which. Or it is no dict.
 
         """
         return self._each(self._predict_one, rows)
@@ -118,7 +119,7 @@ class Served:
         return self._each(self._decide, rows)
 
     def _each(self, function: Callable[[Row], Any], rows: Any) -> Any:
-        return function(rows) if isinstance(rows, dict) else [function(row) for row in rows]
+        return function(rows) if isinstance(rows, dict) else score_each(function, rows)
 
     def _predict_one(self, row: Row) -> Any:
         scores = self._scores(row)

@@ -20,6 +20,24 @@ def _is_named(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
+def _is_callback(value: Any) -> bool:
+    return not inspect.isclass(value) and all(callable(getattr(value, name, None)) for name in CALLBACK)
+
+
+def _no_callback(value: Any) -> str:
+    """Return what is wrong with what was meant to be a callback, and what makes one of it."""
+    if inspect.isclass(value):
+        return f": {value.__name__} is a class; give an object of it, {value.__name__}(...)"
+    if inspect.isroutine(value):
+        return ": a function of events goes to on_progress"
+    lacking = [name for name in CALLBACK if not callable(getattr(value, name, None))]
+    return f": {type(value).__name__} lacks {' and '.join(lacking)}; it may do nothing"
+
+
+CALLBACK = ("on_begin", "on_event", "on_end")
+"""What is called of one, as `training.callbacks.Callback` has it."""
+
+
 class Fit(NamedTuple):
     """How arguments of one annotation are taken."""
 
@@ -29,6 +47,8 @@ class Fit(NamedTuple):
     several: bool = False
     fits: Callable[[Any], bool] | None = None
     """What must hold of what is taken as it is, or of each."""
+    fault: Callable[[Any], str] | None = None
+    """What is said of one that does not fit, behind what it should be."""
 
 
 PATH = Fit(str, "a path")
@@ -44,7 +64,13 @@ FITS = {
     "Sequence[int]": Fit(list[int], "a list of whole numbers", several=True),
     "Sequence[float]": Fit(list[float], "a list of numbers", several=True),
     "Callable": Fit(object, "a function", fits=callable),
-    "Sequence[Callback]": Fit(object, "a list of callbacks", several=True, fits=lambda one: hasattr(one, "on_event")),
+    "Sequence[Callback]": Fit(
+        object,
+        "a list of callbacks, which are objects with on_begin(job), on_event(event) and on_end(report, model)",
+        several=True,
+        fits=_is_callback,
+        fault=_no_callback,
+    ),
     "Sequence[Mapping[str, Any]]": Fit(object, "a list of dicts of settings", several=True, fits=_is_named),
 }
 """By annotation, without `| None` and what is called with what; others are for the function itself."""
@@ -105,7 +131,8 @@ def fitted(name: str, value: Any, fit: Fit) -> Any:
         every = _listed(value) if fit.several else [value]
         if all(map(fit.fits, every)):
             return every if fit.several else value
-        raise SettingsError(f"{name}={shown(value)} is not {fit.what}")
+        why = "" if fit.fault is None else fit.fault(next(one for one in every if not fit.fits(one)))
+        raise SettingsError(f"{name}={shown(value)} is not {fit.what}{why}")
     plain = _listed(value) if fit.several else _plain(value)
     if fit.kind is str and isinstance(plain, int | float) and not isinstance(plain, bool) and fit is not PATH:
         plain = str(plain)

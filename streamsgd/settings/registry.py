@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from dataclasses import is_dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from streamsgd.errors import SettingsError
@@ -142,12 +144,25 @@ def make(kind: str, spec: str, **overrides: Any) -> Any:
     name = ALIASES.get(kind, {}).get(name, name)
     part = WITH_FIELDS.get(kind, {}).get(name, name) if rest else name
     if part in PARTS[kind]:
-        given: dict[str, Any] = {**_fields(rest, spec), **overrides}
+        given: dict[str, Any] = {**_fields(rest, spec, _like(kind, spec)), **overrides}
         return _build(kind, name, _class_of(kind, part, given), given)
     class_name, _, fields = rest.partition(",")
     if class_name.isidentifier():
         return _build(kind, spec, _load(kind, name, class_name), {**_fields(fields, spec), **overrides})
-    raise SettingsError(f"unknown {kind.replace('_', ' ')} {name!r}{nearest(name, PARTS[kind])}")
+    raise SettingsError(f"unknown {kind.replace('_', ' ')} {name!r}{_like(kind, spec) or nearest(name, PARTS[kind])}")
+
+
+def _like(kind: str, spec: str) -> str:
+    """Return how a part is written that was given in another way, such as l2=0.1 or huber(delta=2); empty if none is known."""
+    name = re.split(r"[^\w-]", spec, maxsplit=1)[0]
+    part = WITH_FIELDS.get(kind, {}).get(name, name)
+    known = getattr(PARTS[kind].get(part), "_fields", ())
+    values = [value for value in re.split(r"[\s=:,;()]+", spec[len(name) :]) if value]
+    if not known or not values:
+        return ""
+    fields = [f"{key}={value}" for key, value in pairwise(values) if key in known]
+    way = "write it as" if fields or len(known) == 1 else "write fields by name, e.g."
+    return f"; {way} {name}:{','.join(fields or [f'{known[0]}={values[0]}'])}"
 
 
 def _class_of(kind: str, name: str, fields: Mapping[str, Any]) -> Any:
@@ -201,11 +216,11 @@ def spec_of(kind: str, part: Any) -> str:
     return f"{own},{fields}" if fields else own
 
 
-def _fields(text: str, spec: str) -> dict[str, str]:
+def _fields(text: str, spec: str, like: str = "") -> dict[str, str]:
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     wrong = [key for key, equals, _ in pairs if not equals]
     if wrong:
-        raise SettingsError(f"in {spec!r}: {wrong[0]!r} has no value; write it as name:field=value,field=value")
+        raise SettingsError(f"in {spec!r}: {wrong[0]!r} has no value{like or '; write it as name:field=value,field=value'}")
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 

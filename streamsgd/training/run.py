@@ -206,10 +206,12 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
 def dry_run(
     data: Any,
     settings: Settings,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
     footers: Callable[[int, int], None] | None = None,
 ) -> tuple[Job, str | None]:
     """Return the job that a run would begin, and the folder of the checkpoint that it would go on from; nothing is written.
+
+    Where `out` is None, nobody has said yet where the model is to be.
 
     Raises
     ------
@@ -221,10 +223,10 @@ def dry_run(
     settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
     check_keeps(settings)
-    if settings.checkpoint is None:
+    if settings.checkpoint is None and out is not None:
         settings = msgspec.structs.replace(settings, checkpoint=f"{os.fspath(out)}.ckpt")
-    check_places(out, str(settings.checkpoint))
-    checkpoints = Checkpoints(str(settings.checkpoint), settings.checkpoint_keep)
+    check_places(out, settings.checkpoint)
+    checkpoints = None if settings.checkpoint is None else Checkpoints(settings.checkpoint, settings.checkpoint_keep)
     saved = None if settings.resume == "never" else saved_in(checkpoints, settings)
     data, saved = of_this(data, saved, settings, footers)
     return _prepared(data, settings, saved, start, footers), str(settings.checkpoint) if saved else None

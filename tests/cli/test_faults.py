@@ -39,12 +39,19 @@ def damaged(folder: Path) -> None:
     path.write_bytes(raw)
 
 
+def truncated(folder: Path) -> None:
+    put(folder, table())
+    path = folder / "b.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
 def with_value(value: float | None) -> pa.Array:
     return pa.array([*X[1:], value])
 
 
 FAULTS: dict[str, Callable[[Path], None]] = {
     "damaged": damaged,
+    "truncated": truncated,
     "infinite": lambda folder: put(folder, table(x=with_value(np.inf))),
     "too large": lambda folder: put(folder, table(x=with_value(1e300))),
     "no target in a row": lambda folder: put(folder, table(y=with_value(None))),

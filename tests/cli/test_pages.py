@@ -152,6 +152,22 @@ def test_a_dry_run_says_what_the_run_would_do_and_writes_nothing(
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_dry_run_needs_no_place_for_a_model(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = ["train", str(place / "d.parquet"), "--target", "y", "--epochs", "3"]
+    assert main([*args, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["model"], found["resumes_from"], found["plan"]["epochs"]) == ("dry run", None, None, 3)
+    assert main([*args, "--dry-run", "--time-limit", "9", "--checkpoint", "kept"]) == 0
+    assert "a dry run: nothing was written" in capsys.readouterr().out
+    assert not any(tmp_path.iterdir())
+    for more in ([], ["--dry-run", "--skip-if-done"], ["--loss", "no such"]):
+        assert main([*args, *more]) == 2
+        assert "Missing option '-o' / '--out'" in capsys.readouterr().err
+
+
 def test_show_names_the_sampler_that_was_chosen(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(place / "m.sgd")]) == 0
     assert re.search(r"^  shuffle +corgi$", capsys.readouterr().out, re.MULTILINE)

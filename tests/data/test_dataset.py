@@ -1,6 +1,7 @@
 """What the footers say: checked, unified, fingerprinted, and small enough for a million row groups."""
 
 import pickle
+import re
 import sys
 import threading
 from contextlib import suppress
@@ -15,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsgd.data.dataset import read_dataset, require
+from streamsgd.data.parquet.no_footer import MEND
 from streamsgd.data.schemas import widen
 from streamsgd.errors import DataError, SchemaError
+from streamsgd.model import store
 
 
 def write(path: Path, columns: object, **options: object) -> Path:
@@ -112,9 +115,11 @@ def test_fingerprint_follows_the_data(tmp_path: Path) -> None:
 def damage(data: bytes) -> dict[str, tuple[bytes, str]]:
     footer = int.from_bytes(data[-8:-4], "little")
     return {
-        "cut": (data[: len(data) // 2], "truncated or not Parquet"),
-        "tiny": (data[:8], "too short for Parquet"),
-        "text": (b"a,b\n1,2\n3,4\n", "truncated or not Parquet"),
+        "cut": (data[: len(data) // 2], f"does not end with PAR1; it is truncated: {MEND}"),
+        "tiny": (data[:8], f"8 bytes are too short for it; it is truncated: {MEND}"),
+        "text": (b"a,b\n1,2\n3,4\n", r"is not Parquet \(it does not end with PAR1\), and nothing else is read: write it as"),
+        "a text": (b"a,b\n", r"is not Parquet \(4 bytes are too short for it\), and nothing else is read: write it as"),
+        "a model": (store.pack("model", {}, {"weights": np.zeros(1)}), "is a model or a checkpoint, and Parquet is wanted"),
         "encrypted": (data[:-4] + b"PARE", "encrypted"),
         "length": (
             data[:-8] + (1 << 30).to_bytes(4, "little") + b"PAR1",
@@ -125,12 +130,12 @@ def damage(data: bytes) -> dict[str, tuple[bytes, str]]:
     }
 
 
-@pytest.mark.parametrize("kind", ["cut", "tiny", "text", "encrypted", "length", "no footer", "zeroed"])
+@pytest.mark.parametrize("kind", ["cut", "tiny", "text", "a text", "a model", "encrypted", "length", "no footer", "zeroed"])
 def test_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     good = write(tmp_path / "good.parquet", {"x": list(range(100))}).read_bytes()
     bad, message = damage(good)[kind]
     (tmp_path / "bad.parquet").write_bytes(bad)
-    with pytest.raises(DataError, match=rf"^bad\.parquet: .*{message}"):
+    with pytest.raises(DataError, match=rf"^{re.escape(str(tmp_path))}/bad\.parquet: .*{message}"):
         read_dataset(tmp_path)
 
 
@@ -165,7 +170,7 @@ def test_footer_that_lies_about_rows_is_refused_with_both_numbers(tmp_path: Path
     zigzag = (claim << 1) ^ (claim >> 63)
     footer = footer.replace(old, b"\x16" + varint(zigzag & (1 << 64) - 1) + b"\x19\x1c")
     path.write_bytes(data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(DataError, match=rf"^liar\.parquet: .*{claim:,} rows.*77"):
+    with pytest.raises(DataError, match=rf"/liar\.parquet: .*{claim:,} rows.*77.*it lies: {MEND}"):
         read_dataset(path)
 
 

@@ -138,7 +138,7 @@ def test_outputs_on_s3_follow_their_inputs(tables: Path, slash: str) -> None:
         ("s3://no-such-bucket/table", "no-such-bucket/table: no such file or folder .*no such bucket"),
         ("s3://lake/tabel", r"lake/tabel: no such file or folder; did you mean lake/table\?"),
         ("s3://lake/table/*.orc", "no file matches"),
-        ("s3://lake/broken.parquet", r"broken\.parquet: does not end with PAR1"),
+        ("s3://lake/broken.parquet", r"broken\.parquet: is not Parquet \(it does not end with PAR1\)"),
         ("s3://lake/delta", "Delta table"),
     ],
 )

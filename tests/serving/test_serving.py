@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import pickle
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -451,6 +453,64 @@ def test_values_of_another_type_are_refused_by_name(column: str, value: Any, mat
     assert repr(column) in str(error.value)
 
 
+class Frame:
+    """Something that is asked by name, and iterated by name, as tables are."""
+
+    columns = ("a",)
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+
+GIVE = "give a dict of a row, or a list of dicts; got "
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("abc", "'abc' of type str"),
+        ("", "'' of type str"),
+        (b"", "b'' of type bytes"),
+        (7, "7 of type int"),
+        (None, "None"),
+        (Frame(), "one Frame; streamsgd.load(...) scores tables"),
+        (np.array([1.0, 2.0]), "one ndarray"),
+        (pa.table({"a": [1.0]}), "one Table; streamsgd.load(...) scores tables"),
+        ([1, 2], "1 of type int as row 0 of the list, counted from 0"),
+        ([{"a": 1.0, "b": "x"}, None], "None as row 1 of the list, counted from 0"),
+        (({"a": 1.0, "b": "x"}, [{"a": 1.0}]), "[{'a': 1.0}] of type list as row 1 of the list, counted from 0"),
+        ([Frame()], "one Frame as row 0 of the list, counted from 0"),
+        ([pa.table({"a": [1.0], "b": ["x"]})], "one Table as row 0 of the list, counted from 0"),
+    ],
+)
+@pytest.mark.parametrize("short", [True, False])
+def test_what_is_no_row_is_refused_by_what_it_is(given: Any, said: str, method: str, *, short: bool, saved: Any) -> None:
+    served = saved(two_columns())
+    served._fast = served._fast if short else None
+    with pytest.raises(DataError, match=f"^{re.escape(GIVE + said)}$"):
+        getattr(served, method)(given)
+
+
+@cache
+def two_columns() -> streamsgd.Model:
+    """Return a model of a number and a text."""
+    table = pa.table({"a": [1.0, 2.0, 3.0, 4.0] * 50, "b": ["x", "y", "z", "x"] * 50, "y": [0, 1] * 100})
+    return streamsgd.train(table, "y", executor="inline")
+
+
+def test_rows_of_any_iterable_and_any_mapping_are_scored_and_their_own_faults_are_said(saved: Any) -> None:
+    served, row = saved(two_columns()), {"a": 1.0, "b": "x"}
+    one = served.predict(row)
+    assert served.predict(MappingProxyType(row)) == one
+    for rows in ([row, row], (row, row), (each for each in (row, row)), [MappingProxyType(row), row], np.array([row, row])):
+        assert served.predict(rows) == [one, one]
+    with pytest.raises(DataError, match="no column 'b'"):
+        served.predict([{"a": 1.0}])
+    with pytest.raises(DataError, match="'a' is 'one'"):
+        served.predict([{"a": "one", "b": "x"}])
+
+
 def test_values_of_numpy_are_those_of_python(saved: Any) -> None:
     served, row = saved(trained("binary", "float32")), rows_of(1, 6)[0]
     row |= {"int": 5, "heavy": 2.0, "city": "ams", "flag": True, "vector": [1.0, 2.0, 3.0]}
@@ -491,6 +551,39 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "flipped").write_bytes(flipped)
     with pytest.raises(ModelError, match="checksum"):
         serving.load(tmp_path / "flipped")
+
+
+ONNX = b"\x08\x08\x12\tstreamsgd:" + bytes(50)
+"""How such a file begins."""
+
+
+@pytest.mark.parametrize(
+    ("form", "what"),
+    [
+        ("json", "is the export of a model as JSON, which streamsgd.serving.load scores"),
+        ("numpy", "is the export of a model for NumPy, which streamsgd.serving.load scores"),
+        ("onnx", "is a graph of ONNX, which ONNX Runtime scores"),
+        ("Parquet", "is Parquet, which holds rows"),
+    ],
+)
+def test_files_of_other_forms_are_called_what_they_are(form: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    if form in ("json", "numpy"):
+        streamsgd.export(two_columns(), path, to=form)
+    else:
+        path.write_bytes(ONNX if form == "onnx" else b"PAR1" * 9)
+        with pytest.raises(ModelError, match=f"m: {what}; give a model, or its export as JSON or for NumPy"):
+            serving.load(path)
+    with pytest.raises(ModelError, match=f"m: {what}; give "):
+        streamsgd.load(path)
+
+
+def test_a_graph_of_onnx_is_called_so(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    table = pa.table({"a": [1.0, 2.0, 3.0, 4.0] * 50, "y": [0, 1] * 100})
+    streamsgd.export(streamsgd.train(table, "y", executor="inline"), tmp_path / "m.onnx", to="onnx")
+    with pytest.raises(ModelError, match="ONNX Runtime scores"):
+        serving.load(tmp_path / "m.onnx")
 
 
 def test_parts_of_ones_own_are_refused(tmp_path: Path) -> None:

@@ -49,3 +49,21 @@ def test_a_range_says_what_it_holds() -> None:
     assert str(Range(0.0)) == "above 0"
     assert str(Range(0.0, 1.0, with_low=True)) == "at least 0 and below 1"
     assert str(Range(0.0, 1.0, with_high=True)) == "above 0 and at most 1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "way"),
+    [
+        ("loss", "huber(delta=2)", "; write it as huber:delta=2"),
+        ("loss", "logistic=1", "; write fields by name, e.g. logistic:adjust=1"),
+        ("optimizer", "adam,beta1=0.8", "; write it as adam:beta1=0.8"),
+        ("penalty", "elastic-net=0.1", "; write fields by name, e.g. elastic-net:l1=0.1"),
+        ("penalty", "l3=0.1", "; there are elastic-net, l1, l2, none"),
+        ("penalty", "none=1", ", did you mean 'none'?"),
+        ("penalty", "l2=", ", did you mean 'l2'?"),
+    ],
+)
+def test_a_part_that_is_written_otherwise_is_shown_as_it_is_written_here(kind: str, spec: str, way: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        make(kind, spec)
+    assert str(refused.value) == f"unknown {kind} {spec!r}{way}"

@@ -1,5 +1,6 @@
 """Laws of callbacks: they are told everything, one may ask to stop, and what fails in one ends that one alone."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 import streamsgd
+from streamsgd.errors import SettingsError
 from streamsgd.training.callbacks import Stop
 
 RNG = np.random.default_rng(1)
@@ -70,3 +72,28 @@ def test_what_on_progress_raises_is_the_callers_own() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         streamsgd.train(TABLE, "y", on_progress=fails, **SETTINGS)
+
+
+class OnlyEvents:
+    def on_event(self, event: Any) -> None:
+        """Take an event."""
+
+
+ARE = "is not a list of callbacks, which are objects with on_begin(job), on_event(event) and on_end(report, model): "
+
+
+@pytest.mark.parametrize("learn", [streamsgd.train, streamsgd.sample])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([Sink(), Sink], "Sink is a class; give an object of it, Sink(...)"),
+        (Sink, "Sink is a class; give an object of it, Sink(...)"),
+        ([OnlyEvents()], "OnlyEvents lacks on_begin and on_end; it may do nothing"),
+        ([print], "a function of events goes to on_progress"),
+        ([object()], "object lacks on_begin and on_event and on_end"),
+        (["tensorboard"], "str lacks on_begin"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_the_run(learn: Any, given: Any, said: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(ARE)}{re.escape(said)}"):
+        learn(TABLE, "y", callbacks=given, **SETTINGS)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from streamsgd.data.notes import noted
 from streamsgd.data.parquet.footers import fixed_columns, split_footer
 from streamsgd.data.parquet.int96 import INT96_UNIT, marked
+from streamsgd.data.parquet.no_footer import damaged
 from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError
 
@@ -66,7 +67,7 @@ def parse_footer(footer: bytes, ref: FileRef) -> FooterFacts:
     except pa.ArrowNotImplementedError as error:
         raise DataError(_unknown_type(footer, ref, first_line(error))) from error
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-        raise DataError(f"{ref.name}: its footer cannot be read, the file is damaged: {first_line(error)}") from error
+        raise damaged(ref, f"its footer cannot be read, the file is damaged ({first_line(error)})") from error
     _check_counts(joined(rows, np.int64), claimed, ref)
     return FooterFacts(joined(rows, np.int64), joined(size, np.int64), hashlib.sha256(footer).digest(), schema)
 
@@ -100,10 +101,10 @@ def _unknown_type(footer: bytes, ref: FileRef, said: str) -> str:
     """Return what to say of a file with a column that Arrow cannot read, which its own words do not name."""
     wide = [name for name, bare in fixed_columns(footer).items() if bare == WIDE_BYTES]
     if "64 bits" not in said or not wide:
-        return f"{ref.name}: has a column of a type that cannot be read: {said}; write it as another type"
+        return f"{ref.path}: has a column of a type that cannot be read: {said}; write it as another type"
     named = f"column {wide[0]!r} is" if len(wide) == 1 else f"columns {', '.join(map(repr, wide))} are"
     return (
-        f"{ref.name}: {named} of type Int128, as Polars writes it, which Arrow cannot read: write it as Int64, as a "
+        f"{ref.path}: {named} of type Int128, as Polars writes it, which Arrow cannot read: write it as Int64, as a "
         "Decimal or as a string, e.g. frame.with_columns(polars.col("
         f"{wide[0]!r}).cast(polars.Int64)), or leave it out of the file"
     )
@@ -113,12 +114,10 @@ def _check_counts(rows: npt.NDArray[np.int64], claimed: int, ref: FileRef) -> No
     count, most = len(rows), int(rows.max(initial=0))
     if (count and rows.min() < 0) or most > np.iinfo(np.int32).max:
         bad = int(rows.min()) if rows.min() < 0 else most
-        raise DataError(f"{ref.name}: its footer says {bad:,} rows for a row group and {claimed:,} for the file; it lies")
+        raise damaged(ref, f"its footer says {bad:,} rows for a row group and {claimed:,} for the file; it lies")
     if int(rows.sum()) != claimed:
-        raise DataError(
-            f"{ref.name}: its footer says {claimed:,} rows for the file but {int(rows.sum()):,} "
-            f"in its {count:,} row groups; write the file again"
-        )
+        said = f"its footer says {claimed:,} rows for the file but {int(rows.sum()):,} in its {count:,} row groups; it lies"
+        raise damaged(ref, said)
 
 
 def joined(arrays: list[Any], dtype: Any) -> Any:

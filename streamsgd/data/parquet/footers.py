@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.parquet.fetch import check_answer
+from streamsgd.data.parquet.no_footer import HEAD, MAGIC, damaged, no_footer
 from streamsgd.data.parquet.thrift import read_struct
 from streamsgd.errors import DataError
 from streamsgd.kernels.thrift import STRUCT, chunks_fit, find_row_groups, row_group_bounds
+from streamsgd.messages import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,19 +48,19 @@ END = 8
 TAIL = 64 * 1024  # bytes read first: holds the footer of nearly every file
 
 
-def footer_in(ref: FileRef, tail: Callable[[int], bytes]) -> bytes:
-    """Return the footer of a file whose last bytes `tail` reads."""
+def footer_in(ref: FileRef, tail: Callable[[int], bytes], head: Callable[[int], bytes]) -> bytes:
+    """Return the footer of a file whose last bytes `tail` reads, and `head` its first."""
     if ref.size < 12:
-        raise DataError(f"{ref.name}: {ref.size} bytes are too short for Parquet; it is truncated or not Parquet")
+        raise no_footer(ref, tail(ref.size), f"{counted(ref.size, 'byte')} are too short for it")
     end = tail(min(TAIL, ref.size))
     if end[-4:] == b"PARE":
-        raise DataError(f"{ref.name}: is encrypted Parquet, which is not supported; decrypt it first")
-    if end[-4:] != b"PAR1":
+        raise DataError(f"{ref.path}: is encrypted Parquet, which is not supported; decrypt it first")
+    if end[-4:] != MAGIC:
         check_answer(end, len(end), ref.name)
-        raise DataError(f"{ref.name}: does not end with PAR1; it is truncated or not Parquet")
+        raise no_footer(ref, head(min(HEAD, ref.size)), "it does not end with PAR1")
     length = int.from_bytes(end[-8:-4], "little") + 8
     if length > ref.size - 4 or length == 8:
-        raise DataError(f"{ref.name}: says its footer has {length - 8:,} bytes of {ref.size:,}; the file is damaged")
+        raise damaged(ref, f"says its footer has {length - 8:,} bytes of {ref.size:,}; the file is damaged")
     return end[-length:] if length <= len(end) else tail(length)
 
 

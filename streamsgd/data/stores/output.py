@@ -122,7 +122,7 @@ def check_no_model(flag: str, out: str | os.PathLike[str], model: Any) -> None:
         raise SettingsError(f"{flag} {out}: would replace the model that it is made of: choose another place")
 
 
-def check_places(out: str | os.PathLike[str], checkpoint: str) -> None:
+def check_places(out: str | os.PathLike[str] | None, checkpoint: str | None) -> None:
     """Make sure that a model and its checkpoints can be written where they are to be, without writing anything.
 
     Raises
