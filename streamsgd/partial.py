@@ -23,6 +23,7 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.stream.loader import check_loader
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
+from streamsgd.training.choices import say_choices
 from streamsgd.training.engine import Engine
 from streamsgd.training.initial import empty_state
 from streamsgd.training.logit_adjustment import ADJUSTS
@@ -112,6 +113,8 @@ class Trainer:
             start = self._start
             job = _open_ended(prepare(table, self.settings, frozen=start.frozen(self.settings) if start else None))
             _check_rows(job)
+            if start:
+                say_choices([job])
             engine = _engine_of(job)
             if start:
                 engine.go_on_from(start.memory, start.race)

@@ -162,6 +162,15 @@ def warns(line: str) -> bool:
     return line.startswith((LEFT_OUT, MISSING, GROWING))
 
 
+def of_unknown(names: list[str]) -> str:
+    """Say which columns of new data a model does not know, on one line; nothing where there is none."""
+    which = "a column" if len(names) == 1 else "columns"
+    told = _few([repr(name) for name in names])
+    return (
+        f"{LEFT_OUT}, {which} that the model does not know: {told}; a run that begins anew learns new columns" if names else ""
+    )
+
+
 def _profiled(look: Sample, roles: Roles, names: list[str]) -> Profiles:
     return profile_columns(look, replace(roles, features=tuple(names), kinds={name: roles.kinds[name] for name in names}))
 

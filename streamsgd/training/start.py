@@ -38,6 +38,7 @@ class Start(NamedTuple):
     def frozen(self, settings: Settings) -> dict[str, Any]:
         """Return what `prepare` takes instead of a first look."""
         return {
+            "goes_on": True,
             "encoding": self.model.encoding,
             "target": self.model.target,
             "chunk_rows": settings.chunk_rows,
