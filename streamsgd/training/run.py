@@ -21,6 +21,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot
 from streamsgd.settings.fields import Settings
+from streamsgd.settings.flags import with_flag
 from streamsgd.settings.make import identity
 from streamsgd.settings.needs import say_no_checkpoint
 from streamsgd.training.backends.choose import choose_backend
@@ -356,10 +357,10 @@ def frozen_of(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
     then = {**msgspec.json.decode(msgspec.json.encode(identity(Settings(target="")))), **then}  # of before a setting came
     differing = [key for key in now if now[key] != then.get(key)]
     if differing:
-        key = differing[0]
+        key, more = differing[0], len(differing) - 1
+        was_made, is_made = with_flag(key, then.get(key)), with_flag(key, now[key])
         raise ModelError(
-            f"the checkpoint in {settings.checkpoint} was made with {key}={then.get(key)!r}, now it is {now[key]!r}"
-            f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
-            "pass the same settings to go on, or --resume never to start anew"
+            f"the checkpoint in {settings.checkpoint} was made {was_made}, this run is {is_made}"
+            f"{f' (and {more} more differ)' if more else ''}; pass the same settings to go on, or --resume never to start anew"
         )
     return frozen

@@ -10,6 +10,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model.read import load
 from streamsgd.model.structure import need_linear
 from streamsgd.settings.fields import Settings
+from streamsgd.settings.flags import as_flag, with_flag
 from streamsgd.settings.registry import ALIASES, PARTS
 from streamsgd.settings.scope import RUN_ONLY
 from streamsgd.training.saved import check_optimizer
@@ -108,8 +109,8 @@ def start_from(model: Model, settings: Settings, path: str) -> tuple[Settings, S
         if name in OF_THE_RUN or asked == was:
             continue
         if asked != getattr(default, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise SettingsError(f"{flag} {asked}: the model {path}, from which this run goes on, has {was}; leave it out")
+            was_made = f"the model {path}, from which this run goes on, was trained {with_flag(name, was)}"
+            raise SettingsError(f"{as_flag(name, asked)}: {was_made}; leave it out")
         taken[name] = was
     parts, race = model.provenance["parts"], model.provenance.get("race")
     spec = "race" if race and before.optimizer == "auto" else before.optimizer if race else parts["optimizer"]
