@@ -30,7 +30,7 @@ from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.start import check_keeps, read_start, start_from
+from streamsgd.training.start import check_keeps, read_start, say_learned_before, start_from
 from streamsgd.training.strata import wants_strata
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class Trainer:
             _check_rows(job)
             if start:
                 say_choices([job])
+                say_learned_before(job, start)
             engine = _engine_of(job)
             if start:
                 engine.go_on_from(start.memory, start.race)

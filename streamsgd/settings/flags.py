@@ -12,7 +12,8 @@ def as_flag(name: str, value: Any) -> str:
     """Return the flags that set a setting to a value: `--bits 20`, `--no-values`, `--exclude 'a' --exclude 'b'`."""
     setting = next(setting for setting in describe() if setting.name == name)
     if setting.metavar == "":
-        return setting.flag if value else f"--no-{setting.flag[2:]}"
+        dashes, word = setting.flag[:2], setting.flag[2:]
+        return setting.flag if value else f"{dashes}no-{word}"
     several = value if isinstance(value, list | tuple) else [value]
     texts = [f"{one:.15g}" if isinstance(one, float) else str(one) for one in several]
     known = choices_of(setting)

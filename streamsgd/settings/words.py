@@ -30,7 +30,6 @@ OTHERS = (
     "also",
     "threshold",
     "prune",
-    "skip-if-done",
     "grid",
     "random",
     "halving",

@@ -39,7 +39,7 @@ from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.rival import say_kept
 from streamsgd.training.saved import check_cursor, check_restored, checked, read_frozen, restoring
-from streamsgd.training.start import check_keeps, read_start
+from streamsgd.training.start import check_keeps, read_start, say_learned_before
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed
 
@@ -161,6 +161,8 @@ def _prepared(
     job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers, rivals=True)
     if saved:
         check_same_data(saved[0], job)
+    elif start:
+        say_learned_before(job, start)
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     return job
@@ -201,7 +203,7 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
     """
     settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
-    return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers, rivals=True)
+    return _prepared(data, settings, None, start, footers)
 
 
 def dry_run(

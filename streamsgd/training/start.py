@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+
+log = logging.getLogger("streamsgd")
 
 OF_THE_RUN = frozenset([*RUN_ONLY, *("start", "keep_memory", "target", "filter", "seed", "shuffle", "epochs", "id")]) | {
     *("validation", "validation_group", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),
@@ -66,8 +70,28 @@ def lineage_of(model: Model) -> list[dict[str, Any]]:
     """Return what a model was learned from, run by run, the first one first."""
     origin = model.provenance
     now = {key: origin.get(key) for key in ("fingerprint", "files", "rows", "rows_learned", "epochs")}
-    now |= {"version": origin["version"]} if "version" in origin else {}
+    now |= {key: origin[key] for key in ("version", "data") if key in origin}
+    now |= {"filter": chosen} if (chosen := model.settings.get("filter")) else {}
     return [*origin.get("lineage", []), now]
+
+
+def say_learned_before(job: Job, start: Start) -> None:
+    """Warn of data that one of the runs before learned already, by the same filter, as their fingerprints tell.
+
+    Only files have a fingerprint of their own: tables of one schema and length share theirs.
+    """
+    source, runs = job.data.source, start.lineage
+    if not all(ref.path for ref in source.files):
+        return
+    now = (source.fingerprint, job.settings.filter)
+    same = [k for k, run in enumerate(runs, 1) if (run["fingerprint"], run.get("filter")) == now]
+    if same:
+        log.warning(
+            "the model that this run goes on from learned this data already, in run %d of %d (files, sizes and footers are the "
+            "same), and now learns it again: go on from a model of before with --from; on the command line --skip-if-done "
+            "passes over a job that is started twice",
+            *(same[-1], len(runs)),
+        )
 
 
 def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settings, Start]:
