@@ -12,6 +12,7 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.calibration import Calibration
+from streamsgd.model.far_moments import FarMoments
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.ranking import at_precision, at_top
 
@@ -110,6 +111,7 @@ class Evaluation:
     metrics: Metrics = field(init=False)
     calibration: Calibration | None = field(init=False)
     groups: dict[str, Evaluation] = field(init=False, default_factory=dict)
+    far: FarMoments = field(init=False, default_factory=FarMoments)
 
     def __post_init__(self) -> None:
         self.metrics = new_metrics(self.loss, self.target)
@@ -120,17 +122,23 @@ class Evaluation:
         """Add the rows of a chunk."""
         if self.details is None or self.details.by is None:
             for start, stop in filled.learned_runs():
-                self.add(scored_rows(model, filled.block, start, stop))
+                self.add(self.seen(model, filled.block, start, stop))
             return
         for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
             if not (n := int(loaded.counts.sum())):
                 continue
-            rows = scored_rows(model, filled.block, piece.rows_before, piece.rows_before + n)
+            rows = self.seen(model, filled.block, piece.rows_before, piece.rows_before + n)
             self.add(rows)
             for code, label in enumerate(loaded.labels):
                 which = loaded.codes == code
                 if which.any():
                     self._group(label).add(rows.some(which))
+
+    def seen(self, model: Predictor, block: Block, start: int, stop: int) -> ScoredRows:
+        """Return scored rows, and note what is strange about them; they are still to be added."""
+        if self.details is not None:
+            self.far.add(model, block, start, stop)
+        return scored_rows(model, block, start, stop)
 
     def add(self, rows: ScoredRows) -> None:
         """Add scored rows."""
@@ -152,6 +160,7 @@ class Evaluation:
     def merge(self, other: Evaluation) -> None:
         """Add the rows that `other` has counted."""
         self.metrics.merge(other.metrics)
+        self.far.merge(other.far)
         if self.calibration is not None and other.calibration is not None:
             self.calibration.merge(other.calibration)
         for label, group in other.groups.items():

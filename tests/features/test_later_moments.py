@@ -74,7 +74,31 @@ def test_it_is_a_warning_once_and_the_ways_out_are_ways_out(caplog: pytest.LogCa
     assert "--exclude 'ts' " in told
     assert "--transform 'ts=bins' " in told
     assert "--time-parts 'ts' " in told
+    assert "'ts' in 2,000 of 2,000 rows; train without them (--exclude 'ts')" in caplog.text
     caplog.clear()
     without, bins = loss(exclude=["ts"]), loss(transform=["ts=bins"], time_parts=["ts"])
     assert not caplog.records
     assert max(without, bins) < 0.7 < 2.0 < beyond
+
+
+def far(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if "beyond those that training saw" in record.getMessage()]
+    caplog.clear()
+    return found
+
+
+@pytest.mark.parametrize("how", [{}, {"by": "site"}, {"threshold": 0.5}, {"executor": "threads", "memory": "1GB"}], ids=str)
+def test_evaluating_counts_moments_far_beyond_those_of_training(how: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    model = streamsgd.train(day(1), "y", epochs=1, valid=None, **PLAIN)
+    assert far(caplog) == []
+    for later, n in ((day(1), 0), (day(3), 0), (pa.concat_tables([day(1), day(30)]), 2000)):
+        streamsgd.evaluate(model, later, **how)
+        assert [f"'ts' in {n:,} of {len(later):,} rows" in text for text in far(caplog)] == [True] * bool(n)
+
+
+@pytest.mark.parametrize("settings", [{"scale": ["none"]}, {"scale": ["ts=robust"]}, {"exclude": ["ts"]}], ids=str)
+def test_nothing_is_counted_where_the_model_cannot_tell(settings: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    model = streamsgd.train(day(1), "y", epochs=1, learning_rate=1e-12, optimizer="adam", **settings, **PLAIN)
+    caplog.clear()
+    streamsgd.evaluate(model, day(30))
+    assert far(caplog) == []
