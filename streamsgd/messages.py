@@ -87,13 +87,19 @@ def nearest(word: str, known: Iterable[str], most: int = 1000) -> str:
 
     A list of more than `most` words is left out.
     """
+    words = sorted(known)
+    if close := nearly(word, words):
+        return f", did you mean {close!r}?"
+    return f"; there are {', '.join(words)}" if len(words) <= most else ""
+
+
+def nearly(word: str, known: Iterable[str]) -> str:
+    """Return the known word that is the same in small letters, else the one that is close; '' if there is none."""
     from difflib import get_close_matches  # noqa: PLC0415  only where something is wrong
 
     words = sorted(known)
-    close = get_close_matches(word, words, n=1)
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f"; there are {', '.join(words)}" if len(words) <= most else ""
+    same = [other for other in words if other.casefold() == word.casefold()]
+    return next(iter([*same, *get_close_matches(word, words, n=1)]), "")
 
 
 def counted(n: int, what: str) -> str:

@@ -23,13 +23,14 @@ from streamsgd.settings.words import speaks_python
 from streamsgd.stream.loader import check_loader
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
+from streamsgd.training.choices import say_choices
 from streamsgd.training.engine import Engine
 from streamsgd.training.initial import empty_state
 from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.start import check_keeps, read_start, start_from
+from streamsgd.training.start import check_keeps, read_start, say_learned_before, start_from
 from streamsgd.training.strata import wants_strata
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ class Trainer:
             start = self._start
             job = _open_ended(prepare(table, self.settings, frozen=start.frozen(self.settings) if start else None))
             _check_rows(job)
+            if start:
+                say_choices([job])
+                say_learned_before(job, start)
             engine = _engine_of(job)
             if start:
                 engine.go_on_from(start.memory, start.race)

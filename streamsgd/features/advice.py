@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsgd.data.types import fits
 from streamsgd.features.bins_pay import BinsPay
 from streamsgd.features.categories import MOST_EXACT
 from streamsgd.features.crosses import Cross
 from streamsgd.features.crosses_pay import find_crosses
 from streamsgd.features.ids import IdGain, find_ids
 from streamsgd.features.kinds import CATEGORIES, NUMBERS
+from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.profile import profile_columns
 from streamsgd.features.sentinels import Spike, asked_for, find_spikes
 from streamsgd.features.shrink import choose_ridge
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from streamsgd.features.target import Target
 
 LEFT_OUT, MISSING = "left out", "taken as missing"
-"""What lines begin with by which a column, or a value, is not what the data says."""
+"""What lines begin with by which a column, or a value, is not what the data says ..."""
+
+GROWING = "learned as numbers"
+"""... or by which rows to come are far from all that is learned."""
 
 MOST_NAMED = 8
 """Columns that a line names."""
@@ -74,6 +79,14 @@ class Advice:
                 "not fitted; --cross none leaves them out"
             )
         return [Cross("*".join(gain.members), gain.members) for gain in found]
+
+    def growing(self, configs: list[Any], profiles: Profiles) -> None:
+        """Say which moments are numbers that grow with the rows: those to come lie beyond all that is learned."""
+        schema = self.look.dataset.schema
+        names = dict.fromkeys(config.column for config in configs if isinstance(config, NumberColumn) and config.item < 0)
+        moments = [name for name in names if fits("moment", schema.field(name).type)]
+        found = [name for name in moments if profiles[name][NUMBERS.profile].grows]
+        self.lines += [_of_growing(found)] if found else []
 
     def shrinks(self, encoding: Encoding) -> str:
         """Return the penalty that wide and little data wants; nothing where none pays."""
@@ -144,9 +157,18 @@ class Advice:
         return find_spikes(np.concatenate([np.zeros(0), *profiles[NUMBERS.profile].kept]))
 
 
-def alters(line: str) -> bool:
-    """Whether what is said changes the data: a warning, which Python shows where nobody asked for more."""
-    return line.startswith((LEFT_OUT, MISSING))
+def warns(line: str) -> bool:
+    """Whether a line is a warning, which Python shows where nobody asked for more: of data that is changed, or outgrown."""
+    return line.startswith((LEFT_OUT, MISSING, GROWING))
+
+
+def of_unknown(names: list[str]) -> str:
+    """Say which columns of new data a model does not know, on one line; nothing where there is none."""
+    which = "a column" if len(names) == 1 else "columns"
+    told = _few([repr(name) for name in names])
+    return (
+        f"{LEFT_OUT}, {which} that the model does not know: {told}; a run that begins anew learns new columns" if names else ""
+    )
 
 
 def _profiled(look: Sample, roles: Roles, names: list[str]) -> Profiles:
@@ -178,6 +200,16 @@ def _of_sentinels(spikes: Mapping[str, list[Spike]]) -> str:
     return (
         f"{MISSING}: {_few(told)}, far from all other values of the column; --sentinels none takes numbers as they are, "
         "--sentinels COLUMN=NUMBER says which are missing"
+    )
+
+
+def _of_growing(names: list[str]) -> str:
+    first = names[0]
+    return (
+        f"{GROWING}, moments that grow with the rows: {_few([repr(name) for name in names])}; later ones are beyond all that "
+        f"is seen here, and what is learned goes on there as a line. --exclude '{first}' leaves one out; --transform "
+        f"'{first}=bins' gives later ones the weight of the last seen, and --time-parts '{first}' beside that learns hour, "
+        "weekday and month"
     )
 
 

@@ -59,6 +59,9 @@ class NoAdvice:
         """Return none."""
         return []
 
+    def growing(self, configs: list[Any], profiles: Any) -> None:
+        """Say nothing."""
+
 
 def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None = None) -> tuple[Encoding, dict[str, str]]:
     """Decide how every feature is encoded, and say why, by column.
@@ -110,6 +113,7 @@ def choose_encoding(look: Sample, roles: Roles, advice: Advice | NoAdvice | None
     for kind in KINDS:
         configs += kind.combine(configs, roles, schema, settings)
     configs += advice.crosses(configs, has_own=bool(roles.own))
+    advice.growing(configs, profiles)
     own = [custom_columns(kind, by_kind[kind]) for kind in roles.own if by_kind[kind]]
     encoding = _placed(_encoding(configs, own), settings, look.dataset.n_rows)
     found = tuple(Sentinel(*pair) for pair in look.sentinels.items() if pair[0] in encoding.sources)

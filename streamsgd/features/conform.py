@@ -14,6 +14,7 @@ from streamsgd.data.time_texts import moment_type
 from streamsgd.data.types import FAMILY, MEANT, ColumnType, arrow_type, column_type, is_text, meaning, parse_type
 from streamsgd.errors import DataError
 from streamsgd.features.encoding import check_columns
+from streamsgd.messages import nearly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +34,13 @@ def with_types(encoding: Encoding, dataset: Dataset, names: Iterable[str]) -> En
 
 
 def conform(
-    encoding: Encoding, dataset: Dataset, *, nulls: bool = False, others: Iterable[str] = (), what: str = "the data"
+    encoding: Encoding,
+    dataset: Dataset,
+    *,
+    nulls: bool = False,
+    others: Iterable[str] = (),
+    what: str = "the data",
+    trains: bool = False,
 ) -> Dataset:
     """Return data whose columns are read as the types that training saw.
 
@@ -49,6 +56,8 @@ def conform(
         Columns beside features whose types are compared too, as the target's is.
     what
         How messages call the data.
+    trains
+        Whether a run that trains reads it, which can be told what to do about a column that is not there.
 
     Raises
     ------
@@ -59,6 +68,7 @@ def conform(
     read = column_types(
         *(encoding, dataset.schema, what),
         nulls=nulls,
+        trains=trains,
         folders=dataset.partition_names,
         where=dataset.whose,
         is_empty=partial(is_empty, dataset),
@@ -77,6 +87,7 @@ def column_types(
     what: str,
     *,
     nulls: bool = False,
+    trains: bool = False,
     folders: tuple[str, ...] = (),
     where: Callable[[str], str] = lambda _: "",
     is_empty: Callable[[str], bool] = lambda _: False,
@@ -99,7 +110,7 @@ def column_types(
         before = trained.get(name)
         if name not in schema.names:
             if not nulls:
-                raise DataError(f"{what} has no column {name!r}, which the model was trained with")
+                raise DataError(_lost(name, schema.names, encoding, what, trains=trains))
             absent.append(name)
             read[name] = pa.float64() if before is None else arrow_type(before)
             continue
@@ -113,11 +124,26 @@ def column_types(
             found = arrow_type(before) if name in folders else _compared(before, found, what, where)
         read[name] = found
     if absent:
-        log.warning("%s has no column %s: taken as null in every row", what, ", ".join(map(repr, absent)))
+        hints = [f"; {found}" for name in absent if (found := _may_be(name, schema.names, encoding))]
+        named = ", ".join(map(repr, absent))
+        log.warning("%s has no column %s: taken as null in every row%s", what, named, "".join(hints))
     if empty:
         log.warning("%s: no value in column %s: taken as null in every row", what, ", ".join(empty))
     check_columns(encoding, pa.schema(read.items()), what)
     return read
+
+
+def _lost(name: str, names: list[str], encoding: Encoding, what: str, *, trains: bool) -> str:
+    """Say that a column is lost, which other one may be it, and what to do."""
+    may_be = f" ({found})" if (found := _may_be(name, names, encoding)) else ""
+    way = "pass --missing-columns null to take" if trains else "a model that is trained with --missing-columns null takes"
+    return f"{what} has no column {name!r}, which the model was trained with{may_be}; {way} it as null in every row"
+
+
+def _may_be(name: str, names: list[str], encoding: Encoding) -> str:
+    """Say which column of the data may be one that it lacks; '' if none that the model does not know has such a name."""
+    close = nearly(name, [other for other in names if other not in encoding.sources])
+    return f"if {close!r} is meant, write it under the name {name!r}" if close else ""
 
 
 def _of_older(encoding: Encoding) -> list[ColumnType]:

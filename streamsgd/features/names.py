@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from streamsgd.errors import SettingsError
+from streamsgd.messages import nearly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,12 @@ def expand(patterns: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in matched)
 
 
+def matching(patterns: Iterable[str], names: Sequence[str]) -> set[str]:
+    """Return the columns that names and globs stand for, if there are any."""
+    given = tuple(patterns)
+    return {name for name in names if any(name == one or (one not in names and fnmatchcase(name, one)) for one in given)}
+
+
 def check_known(name: str, names: Sequence[str]) -> None:
     """Refuse a name that is none of these.
 
@@ -41,8 +47,8 @@ def check_known(name: str, names: Sequence[str]) -> None:
     """
     if name in names:
         return
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else f"; the columns are {few_of(names)}"
+    close = nearly(name, names)
+    hint = f", did you mean {close!r}?" if close else f"; the columns are {few_of(names)}"
     raise SettingsError(f"there is no column {name!r}{hint}")
 
 

@@ -129,8 +129,15 @@ class NumberProfile:
         distinct = np.unique(values[:: max(1, len(values) // MOST_KNOWN)])
         if not 2 <= len(distinct) <= MOST_STEPS or np.any(distinct % 1.0) or np.abs(distinct[[0, -1]]).max() > MOST_WHOLE:
             return []
-        grows = float(np.corrcoef(np.arange(len(values)), values)[0, 1]) >= GROWS
-        return [float(values.max()) + 1.0] if grows else []
+        return [float(values.max()) + 1.0] if self.grows else []
+
+    @property
+    def grows(self) -> bool:
+        """Whether the values grow with the rows, as times do where rows are in the order in which they came."""
+        values = self._values("none")
+        if len(values) < 2 or self.raw.low == self.raw.high:
+            return False
+        return float(np.corrcoef(np.arange(len(values)), values)[0, 1]) >= GROWS
 
     @property
     def is_heavy(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.custom import kinds_of
-from streamsgd.features.names import check_known, expand, few_of
+from streamsgd.features.names import check_known, expand, few_of, matching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +75,31 @@ def choose(settings: Settings, schema: Any, kinds: Kinds | None = None, aside: M
     return Roles(
         settings.target, settings.weight, features, ids, choose_kinds(kinds, asked, features, schema), asked, kinds.own
     )
+
+
+def choose_as(settings: Settings, names: Sequence[str], features: tuple[str, ...]) -> Roles:
+    """Give every column its role where a model chose the features.
+
+    What settings say of columns was said of those of training: nothing is asked of columns that the data lacks now.
+
+    Raises
+    ------
+    SettingsError
+        Target, weight or an id is not there, or is a feature of the model.
+
+    """
+    for name in filter(None, (settings.target, settings.weight)):
+        check_known(name, names)
+    if settings.weight in features:
+        raise SettingsError(f"column {settings.weight!r} is both a feature and the target or weight")
+    return Roles(settings.target, settings.weight, features, expand(settings.id, names))
+
+
+def not_of_model(settings: Settings, names: Sequence[str], aside: Mapping[str, str], roles: Roles) -> list[str]:
+    """Return the columns that would be features by the settings, and are none of the model's."""
+    wanted = matching(settings.features, names) if settings.features else {*names}
+    left_out = matching(settings.exclude, names) | (set(aside) - _named(settings, names))
+    return [name for name in names if name in wanted - left_out - {*roles.read, *roles.ids}]
 
 
 def _ids_and_features(

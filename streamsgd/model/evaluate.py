@@ -180,6 +180,7 @@ class Evaluator:
             total.merge(part)
         self.account.settle()
         self.check_rows(left_out)
+        total.far.say()
         return total.result() | self.unseen_classes(before)
 
     def unseen_classes(self, before: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ import numpy as np
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.messages import format_bytes
 from streamsgd.model.calibration import Calibration
+from streamsgd.model.far_moments import FarMoments
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.packed import Packed, pack, unpack
 from streamsgd.model.ranking import at_precision, at_top
@@ -119,6 +120,7 @@ class Evaluation:
     groups: dict[str, Packed] = field(init=False, default_factory=dict)
     """By value of the column of `by`."""
     group_bytes: int = field(init=False, default=0)
+    far: FarMoments = field(init=False, default_factory=FarMoments)
 
     def __post_init__(self) -> None:
         self.metrics = new_metrics(self.loss, self.target)
@@ -129,12 +131,12 @@ class Evaluation:
         """Add the rows of a chunk."""
         if self.details is None or self.details.by is None:
             for start, stop in filled.learned_runs():
-                self.add(scored_rows(model, filled.block, start, stop))
+                self.add(self.seen(model, filled.block, start, stop))
             return
         for piece, loaded in zip(filled.chunk.pieces, filled.pieces, strict=True):
             if not (n := int(loaded.counts.sum())):
                 continue
-            rows = scored_rows(model, filled.block, piece.rows_before, piece.rows_before + n)
+            rows = self.seen(model, filled.block, piece.rows_before, piece.rows_before + n)
             self.add(rows)
             room = self._room()
             for code, label in enumerate(loaded.labels):
@@ -142,6 +144,12 @@ class Evaluation:
                 if which.any():
                     room.open(self.groups.get(label)).add(rows.some(which))
                     self._keep(label, room.close())
+
+    def seen(self, model: Predictor, block: Block, start: int, stop: int) -> ScoredRows:
+        """Return scored rows, and note what is strange about them; they are still to be added."""
+        if self.details is not None:
+            self.far.add(model, block, start, stop)
+        return scored_rows(model, block, start, stop)
 
     def add(self, rows: ScoredRows) -> None:
         """Add scored rows."""
@@ -164,6 +172,7 @@ class Evaluation:
     def merge(self, other: Evaluation) -> None:
         """Add the rows that `other` has counted."""
         self.metrics.merge(other.metrics)
+        self.far.merge(other.far)
         if self.calibration is not None and other.calibration is not None:
             self.calibration.merge(other.calibration)
         if not other.groups:

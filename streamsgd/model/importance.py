@@ -17,6 +17,7 @@ from streamsgd.data.open import open_data
 from streamsgd.data.schemas import require_filled
 from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.features.conform import conform
 from streamsgd.features.sample import SAMPLE_BYTES, Sample
 from streamsgd.features.target import encode_target
 from streamsgd.model.compare import loaded
@@ -141,8 +142,10 @@ def _sample(model: Model, source: Any, filter_text: str | None, rows: int, readi
     dataset, expression, columns = open_data(source, filter_text, trained=model.encoding.types, nulls=nulls)
     names = (*_sources(model), model.target.name)
     require_filled(dataset, names[-1:])
-    require(dataset, list(names), nulls=names[:-1] if nulls else ())
-    there = tuple(name for name in names if name in dataset.schema.names)
+    there = tuple(name for name in names if name in dataset.schema.names or name == model.target.name)
+    if len(there) < len(names) and not nulls:
+        conform(model.encoding, dataset)  # which refuses it by name
+    require(dataset, there, nulls=names[:-1] if nulls else ())
     look = Sample(dataset, reading, expression, columns)
     pieces = [pa.table(look.columns(piece, there, most=SAMPLE_BYTES)) for piece in look.sample(there)]
     whole = pa.concat_tables(pieces, promote_options="permissive")

@@ -17,7 +17,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.messages import few
 from streamsgd.model.confusion import Confusion
 from streamsgd.model.evaluate import Evaluator, RangeEvaluator, evaluating, measure_on_worker
-from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, ScoredRows, scored_rows
+from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, ScoredRows
 from streamsgd.model.paired import LOSSES, OF_TASK, PairedDifference
 from streamsgd.stream.joint import joint_loader
 from streamsgd.stream.stats import Account
@@ -90,7 +90,8 @@ class Judge:
         """Add the rows of a chunk."""
         blocks = filled.block if self.others else (filled.block,)
         for start, stop in filled.learned_runs():
-            scored = [scored_rows(model, block, start, stop) for model, block in zip(self.models, blocks, strict=True)]
+            apart = zip(total.metrics, self.models, blocks, strict=True)
+            scored = [metrics.seen(model, block, start, stop) for metrics, model, block in apart]
             for metrics, rows in zip(total.metrics, scored, strict=True):
                 metrics.add(rows)
             exact = [_exactly(rows) for rows in scored]
@@ -229,6 +230,7 @@ def judge_source(judge: Judge, source: Any, options: ScoringOptions) -> dict[str
         before = joint.account.unseen
         total = joint.judge(judge)
         told = joint.unseen_classes(before)
+    total.metrics[0].far.say()
     results = [metrics.result() | told for metrics in total.metrics]
     differences = [{name: pair.result() for name, pair in pairs.items()} for pairs in total.pairs]
     found: dict[str, Any] = {"metrics": results[0]}

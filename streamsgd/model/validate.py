@@ -70,6 +70,9 @@ class Ancestor(msgspec.Struct):
     rows: int | None = None
     rows_learned: int | None = None
     epochs: int | None = None
+    data: str = ""
+    version: str = ""
+    filter: str | None = None
 
 
 class Piloted(msgspec.Struct):
@@ -92,6 +95,8 @@ class Origin(msgspec.Struct):
     race: dict[str, Any] | None = None
     rows_learned: int | None = None
     fingerprint: str = ""
+    data: str = ""
+    version: str = ""
     order: dict[str, Any] | None = None
     pilot: Piloted | None = None
     left_out: list[str] = []

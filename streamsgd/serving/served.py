@@ -166,7 +166,10 @@ class Served:
         except KeyError as error:
             name = error.args[0]
             if not self._nulls or name not in self.columns:
-                raise DataError(f"the row has no column {name!r}, which the model was trained with") from None
+                raise DataError(
+                    f"the row has no column {name!r}, which the model was trained with; a model that is trained with "
+                    "--missing-columns null takes it as null"
+                ) from None
         return make({**dict.fromkeys(self.columns), **row})
 
     def _add_up(self, row: Row) -> list[float]:

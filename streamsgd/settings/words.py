@@ -30,7 +30,6 @@ OTHERS = (
     "also",
     "threshold",
     "prune",
-    "skip-if-done",
     "grid",
     "random",
     "halving",
@@ -94,15 +93,15 @@ def _written(value: str, setting: Setting | None, *, named: bool) -> str | None:
         return value
     if value.isalpha() and value.isupper():  # what stands for a value
         return value
-    known = quoted or named or value[:1].isdigit() or "/" in value or value.partition(":")[0] in _choices(setting)
+    known = quoted or named or value[:1].isdigit() or "/" in value or value.partition(":")[0] in choices_of(setting)
     if not known:
         return None
     text = value if quoted else repr(value)
     return f"[{text}]" if setting is not None and setting.is_list else text
 
 
-def _choices(setting: Setting | None) -> tuple[str, ...]:
-    """Return the values that have names, of a setting."""
+def choices_of(setting: Setting | None) -> tuple[str, ...]:
+    """Return the values of a setting that have names."""
     if setting is None:
         return ()
     from streamsgd.settings.registry import PARTS  # noqa: PLC0415  what --help need not pay

@@ -102,11 +102,20 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
 def lineage_text(found: dict[str, Any]) -> list[str]:
     """Return the lines of `show --lineage`: a run each."""
     counts = ("files", "rows", "rows_learned", "epochs")
-    runs = enumerate(found["lineage"], 1)
-    rows = [[str(k), *(f"{run[key] or 0:,}" for key in counts), str(run["fingerprint"])[:12]] for k, run in runs]
+    runs = found["lineage"]
+    rows = [[str(k), *(f"{run[key] or 0:,}" for key in counts), str(run["fingerprint"])[:12]] for k, run in enumerate(runs, 1)]
     heads = ["run", "files", "rows", "learned", "passes", "fingerprint"]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    told = ["data", *map(_data_of, runs)]
+    return [f"{line}  {data}".rstrip() for line, data in zip(lines, told, strict=True)] if any(told[1:]) else lines
+
+
+def _data_of(run: dict[str, Any]) -> str:
+    """Return what is known of the data of a run: its first file, its version, the filter."""
+    more = (run["files"] or 1) - 1
+    named = f"{run['data']}{f' and {more:,} more' if more else ''}" if run.get("data") else ""
+    return ", ".join(filter(None, [named, run.get("version"), f"--filter {run['filter']!r}" if run.get("filter") else ""]))
 
 
 def model_text(summary: dict[str, Any]) -> list[str]:

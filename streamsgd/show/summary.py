@@ -27,7 +27,7 @@ def describe_job(job: Job) -> list[str]:
     return [
         (
             f"data: {counted(data.n_files, 'file')}, {counted(data.n_row_groups, 'row group')}, "
-            f"{counted(data.n_rows, 'row')}; {counted(len(job.roles.features), 'feature')} "
+            f"{counted(data.n_rows, 'row')}; {counted(len(job.encoding.sources), 'feature')} "
             f"as {job.encoding.sizes} for {target.name}, {target.task}{classes}"
         ),
         (

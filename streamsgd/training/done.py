@@ -14,7 +14,7 @@ from streamsgd.model import store
 from streamsgd.model.validate import Origin, converted
 from streamsgd.settings.batches import found_before
 from streamsgd.settings.make import identity
-from streamsgd.training.look import survey
+from streamsgd.training.look import survey, survey_as
 from streamsgd.training.start import read_start
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ def is_done(out: str | os.PathLike[str], data: Any, settings: Settings) -> bool:
         converted(header.get("provenance"), Origin, str(out), "provenance")
     except ModelError:
         return False
+    start = None
     if settings.start is not None:
-        settings, _ = read_start(settings.start, settings)
+        settings, start = read_start(settings.start, settings)
     settings = found_before(settings, header["provenance"].get("pilot")) or settings
     now = msgspec.json.decode(msgspec.json.encode(identity(settings)))
     if now != header.get("settings"):
         return False
-    dataset, *_ = survey(data, settings, moments=False)
+    known = start and survey_as(data, settings, start.model.encoding)
+    dataset, *_ = known or survey(data, settings, moments=False)
     if dataset.fingerprint != header["provenance"].get("fingerprint"):
         return False
     if name := _written_since(out, dataset.source):

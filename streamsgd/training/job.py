@@ -80,7 +80,7 @@ class Job:
     class_weights: tuple[float, ...] = ()
     """By class, in the order of the target's; nothing where all count alike."""
     chosen: str = ""
-    """What the first look chose that is worth a line, and why; nothing where a run goes on."""
+    """What the first look chose that is worth a line, and why; where a run goes on from a model, what it leaves out."""
     penalty: str = ""
     """What shrinks weights, where the first look chose it."""
     thinner: Thinner | None = None

@@ -13,6 +13,7 @@ from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
 from streamsgd.model.recalibrate import recalibrated
+from streamsgd.redact import redact
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.class_weights import of_population
@@ -107,6 +108,15 @@ def _mean(tally: np.ndarray) -> float | None:
     return float(tally[LOSS]) / float(tally[WEIGHT]) if tally[WEIGHT] else None
 
 
+def _name_of(job: Job) -> str:
+    """Return the name of the first file, for the lineage of runs that go on; nothing where values are not to be in the model.
+
+    It is part of the fingerprint, so that the same data has the same name wherever it is.
+    """
+    first, settings = next(iter(job.data.source.files), None), job.settings
+    return redact(first.name) if first is not None and first.path and settings.keep_memory and settings.values else ""
+
+
 def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     job = outcome.job
     parts = job.parts._replace(loss=plain_loss(job.parts.loss), model=job.structure)._asdict()
@@ -115,6 +125,7 @@ def _provenance(outcome: Outcome, totals: Totals) -> dict[str, Any]:
     return {
         "fingerprint": job.dataset.fingerprint,
         **({"version": version_of} if (version_of := getattr(job.data.source, "version", "")) else {}),
+        **({"data": name} if (name := _name_of(job)) else {}),
         "files": job.data.n_files,
         "row_groups": job.data.n_row_groups,
         "rows": job.data.n_rows,

@@ -21,6 +21,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.kernels.compile.jit import CompileClock, cpu_target
 from streamsgd.settings.batches import largest_of_pilot
 from streamsgd.settings.fields import Settings
+from streamsgd.settings.flags import with_flag
 from streamsgd.settings.make import identity
 from streamsgd.settings.needs import say_no_checkpoint
 from streamsgd.training.backends.choose import choose_backend
@@ -38,7 +39,7 @@ from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
 from streamsgd.training.rival import say_kept
 from streamsgd.training.saved import check_cursor, check_restored, checked, read_frozen, restoring
-from streamsgd.training.start import check_keeps, read_start
+from streamsgd.training.start import check_keeps, read_start, say_learned_before
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed
 
@@ -160,6 +161,8 @@ def _prepared(
     job = prepare(data, settings, frozen=_frozen_by(saved, start, settings), progress=footers, rivals=True)
     if saved:
         check_same_data(saved[0], job)
+    elif start:
+        say_learned_before(job, start)
     if settings.average not in ("none", "auto") and job.average_from >= job.epochs:
         raise SettingsError(f"--average {settings.average:g} is from an epoch on that does not come: there are {job.epochs}")
     return job
@@ -200,7 +203,7 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
     """
     settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
-    return prepare(data, settings, frozen=start.frozen(settings) if start else None, progress=footers, rivals=True)
+    return _prepared(data, settings, None, start, footers)
 
 
 def dry_run(
@@ -358,10 +361,10 @@ def frozen_of(header: dict[str, Any], settings: Settings) -> dict[str, Any]:
     then = {**msgspec.json.decode(msgspec.json.encode(identity(Settings(target="")))), **then}  # of before a setting came
     differing = [key for key in now if now[key] != then.get(key)]
     if differing:
-        key = differing[0]
+        key, more = differing[0], len(differing) - 1
+        was_made, is_made = with_flag(key, then.get(key)), with_flag(key, now[key])
         raise ModelError(
-            f"the checkpoint in {settings.checkpoint} was made with {key}={then.get(key)!r}, now it is {now[key]!r}"
-            f"{' (and ' + str(len(differing) - 1) + ' more differ)' if len(differing) > 1 else ''}; "
-            "pass the same settings to go on, or --resume never to start anew"
+            f"the checkpoint in {settings.checkpoint} was made {was_made}, this run is {is_made}"
+            f"{f' (and {more} more differ)' if more else ''}; pass the same settings to go on, or --resume never to start anew"
         )
     return frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -10,6 +11,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model.read import load
 from streamsgd.model.structure import need_linear
 from streamsgd.settings.fields import Settings
+from streamsgd.settings.flags import as_flag, with_flag
 from streamsgd.settings.registry import ALIASES, PARTS
 from streamsgd.settings.scope import RUN_ONLY
 from streamsgd.training.saved import check_optimizer
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
+    from streamsgd.training.job import Job
+
+log = logging.getLogger("streamsgd")
 
 OF_THE_RUN = frozenset([*RUN_ONLY, *("start", "keep_memory", "target", "filter", "seed", "shuffle", "epochs", "id")]) | {
     *("validation", "validation_group", "valid", "valid_filter", "validate_every", "patience", "min_improvement", "weight"),
@@ -38,6 +43,7 @@ class Start(NamedTuple):
     def frozen(self, settings: Settings) -> dict[str, Any]:
         """Return what `prepare` takes instead of a first look."""
         return {
+            "goes_on": True,
             "encoding": self.model.encoding,
             "target": self.model.target,
             "chunk_rows": settings.chunk_rows,
@@ -64,8 +70,28 @@ def lineage_of(model: Model) -> list[dict[str, Any]]:
     """Return what a model was learned from, run by run, the first one first."""
     origin = model.provenance
     now = {key: origin.get(key) for key in ("fingerprint", "files", "rows", "rows_learned", "epochs")}
-    now |= {"version": origin["version"]} if "version" in origin else {}
+    now |= {key: origin[key] for key in ("version", "data") if key in origin}
+    now |= {"filter": chosen} if (chosen := model.settings.get("filter")) else {}
     return [*origin.get("lineage", []), now]
+
+
+def say_learned_before(job: Job, start: Start) -> None:
+    """Warn of data that one of the runs before learned already, by the same filter, as their fingerprints tell.
+
+    Only files have a fingerprint of their own: tables of one schema and length share theirs.
+    """
+    source, runs = job.data.source, start.lineage
+    if not all(ref.path for ref in source.files):
+        return
+    now = (source.fingerprint, job.settings.filter)
+    same = [k for k, run in enumerate(runs, 1) if (run["fingerprint"], run.get("filter")) == now]
+    if same:
+        log.warning(
+            "the model that this run goes on from learned this data already, in run %d of %d (files, sizes and footers are the "
+            "same), and now learns it again: go on from a model of before with --from; on the command line --skip-if-done "
+            "passes over a job that is started twice",
+            *(same[-1], len(runs)),
+        )
 
 
 def read_start(path: str | os.PathLike[str], settings: Settings) -> tuple[Settings, Start]:
@@ -107,8 +133,8 @@ def start_from(model: Model, settings: Settings, path: str) -> tuple[Settings, S
         if name in OF_THE_RUN or asked == was:
             continue
         if asked != getattr(default, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise SettingsError(f"{flag} {asked}: the model {path}, from which this run goes on, has {was}; leave it out")
+            was_made = f"the model {path}, from which this run goes on, was trained {with_flag(name, was)}"
+            raise SettingsError(f"{as_flag(name, asked)}: {was_made}; leave it out")
         taken[name] = was
     parts, race = model.provenance["parts"], model.provenance.get("race")
     spec = "race" if race and before.optimizer == "auto" else before.optimizer if race else parts["optimizer"]

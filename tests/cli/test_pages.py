@@ -143,7 +143,7 @@ def test_a_dry_run_says_what_the_run_would_do_and_writes_nothing(
     assert main([*args, "--dry-run", "--resume", "never"]) == 0
     assert sorted(path.name for path in out.parent.rglob("*")) == kept
     assert main([*args, "--dry-run", "--epochs", "4"]) == 2
-    assert "was made with epochs=3" in capsys.readouterr().err
+    assert "was made with --epochs 3, this run is with --epochs 4" in capsys.readouterr().err
     assert main(["train", str(place / "d.parquet"), "--target", "y", "-o", str(tmp_path), "--dry-run"]) == 2
     assert "is a folder" in capsys.readouterr().err
     assert (

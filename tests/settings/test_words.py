@@ -12,6 +12,7 @@ import streamsgd
 from streamsgd.cli.main import main
 from streamsgd.errors import SettingsError
 from streamsgd.settings.describe import describe
+from streamsgd.settings.flags import with_flag
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import in_arguments
 
@@ -39,6 +40,29 @@ TABLE = pa.table({"x": [0.0, 1.0] * 50, "y": [0, 1] * 50})
     ],
 )
 def test_flags_become_arguments(flags: str, arguments: str) -> None:
+    assert in_arguments(flags) == arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "flags", "arguments"),
+    [
+        ("exclude", ("key", "day"), "with --exclude 'key' --exclude 'day'", "with exclude=['key', 'day']"),
+        ("exclude", (), "without --exclude", "without exclude="),
+        ("cross", ["a*b"], "with --cross 'a*b'", "with cross=['a*b']"),
+        ("learning_rate", None, "without --learning-rate", "without learning_rate="),
+        ("learning_rate", 0.5, "with --learning-rate 0.5", "with learning_rate=0.5"),
+        ("values", False, "with --no-values", "with values=False"),
+        ("values", True, "with --values", "with values=True"),
+        ("penalty", "l2:l2=1e-4", "with --penalty l2:l2=1e-4", "with penalty='l2:l2=1e-4'"),
+        ("penalty", "own:Part,a=1", "with --penalty 'own:Part,a=1'", "with penalty='own:Part,a=1'"),
+        ("filter", "x > 1", "with --filter 'x > 1'", "with filter='x > 1'"),
+        ("start", "m.sgd", "with --from 'm.sgd'", "with start='m.sgd'"),
+    ],
+)
+def test_values_of_settings_are_written_as_whoever_reads_them_writes_them(
+    name: str, value: Any, flags: str, arguments: str
+) -> None:
+    assert with_flag(name, value) == flags
     assert in_arguments(flags) == arguments
 
 

@@ -225,7 +225,7 @@ def test_a_checkpoint_of_others_is_refused(path: Path, tmp_path: Path) -> None:
         streamsgd.train_many(path, "y", [{}, {"learning_rate": 0.1}], **settings, time_limit=1e-9)
     with pytest.raises(ModelError, match="now there are 1"):
         streamsgd.train_many(path, "y", [{}], **settings)
-    with pytest.raises(ModelError, match=r"learning_rate=0.1, now it is 0.2"):
+    with pytest.raises(ModelError, match=r"--learning-rate 0.1, this run is with --learning-rate 0.2"):
         streamsgd.train_many(path, "y", [{}, {"learning_rate": 0.2}], **settings)
     with pytest.raises(ModelError, match="several runs"):
         streamsgd.train(path, "y", **settings)

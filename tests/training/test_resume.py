@@ -233,15 +233,18 @@ def test_what_a_killed_writer_left_is_ignored_and_cleared(data: Path, saved: Pat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 32}, "batch_size='auto', now it is 32"),
-        ({"learning_rate": 0.5}, "learning_rate=None, now it is 0.5"),
-        ({"exclude": ["label", "x3"]}, r"exclude=\['label'\], now it is \['label', 'x3'\]"),
-        ({"seed": 1, "epochs": 5}, "(seed=0, now it is 1|epochs=2, now it is 5) .and 1 more differ"),
+        ({"batch_size": 32}, "with --batch-size auto, this run is with --batch-size 32"),
+        ({"learning_rate": 0.5}, "without --learning-rate, this run is with --learning-rate 0.5"),
+        ({"exclude": ["label", "x3"]}, "with --exclude 'label', this run is with --exclude 'label' --exclude 'x3'"),
+        (
+            {"seed": 1, "epochs": 5},
+            "with (--seed 0, this run is with --seed 1|--epochs 2, this run is with --epochs 5) .and 1 more differ",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(data: Path, saved: Path, changed: dict[str, Any], message: str) -> None:
     stop_after(2, data, saved)
-    with pytest.raises(ModelError, match=f"was made with {message}.*--resume never to start anew"):
+    with pytest.raises(ModelError, match=f"was made {message}.*--resume never to start anew"):
         train(data, checkpoint=str(saved), **changed)
     fresh, report = train(data, checkpoint=str(saved), resume="never", **changed)
     assert report.resumed_from is None

@@ -153,6 +153,9 @@ def test_what_cannot_be_gone_on_from_is_refused(days: list[str], tmp_path: Path)
     for name, value in (("optimizer", "adam"), ("loss", "hinge"), ("bits", 20), ("exclude", ["x"]), ("penalty", "l2")):
         with pytest.raises(SettingsError, match=f"--{name}"):
             streamsgd.train(days[1], "y", **{name: value}, **given)
+    said = r"^--exclude 'x' --exclude 'u\*': the model .* was trained without --exclude; leave it out$"
+    with pytest.raises(SettingsError, match=said):
+        streamsgd.train(days[1], "y", exclude=["x", "u*"], **given)
     for name, value in (("polish", 5), ("average", 0.5)):
         with pytest.raises(SettingsError, match="--keep-memory"):
             streamsgd.train(days[1], "y", keep_memory=True, **{name: value}, **FIXED)
