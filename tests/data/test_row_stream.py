@@ -126,3 +126,25 @@ def test_footers_tell_what_columns_take_in_memory(tmp_path: Path, column: Any, o
     found = pieces.Footers().decoded(dataset, 0, ["c"])
     assert found is not None
     assert known <= found <= known + 16 * 300
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_row_group_is_kept_open_for_its_next_slice_unless_that_was_begun_before(tmp_path: Path, overtaken: bool) -> None:
+    """Threads that read the chunks in which slices lie would else hold open every row group that they came by."""
+    path = tmp_path / "part.parquet"
+    table = table_of(4000, 3000)
+    pq.write_table(table, path, row_group_size=2000, **DELTA)
+    reader = open_data(str(path))[0].source.reader()
+    kept, rows = [], []
+    for group in (0, 1):
+        first, second = (Piece(0, group, group + 1, *bounds, 0) for bounds in ((0, 1500), (1500, 2000)))
+        reading = reader.read(first, ("long",), Timings())
+        rows += [part[0] for part in [next(reading)]]
+        after = [part[0] for part in reader.read(second, ("long",), Timings())] if overtaken else []
+        rows += [part[0] for part in reading]
+        kept.append(len(reader._open))
+        rows += after or [part[0] for part in reader.read(second, ("long",), Timings())]
+        assert not reader._open
+        assert not reader._reading
+    assert kept == ([0, 0] if overtaken else [1, 1])
+    assert [value for part in rows for value in plain(part)] == table["long"].to_pylist()

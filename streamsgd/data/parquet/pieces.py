@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from streamsgd.planning.chunks import Piece
 
 
+StreamKey = tuple[int, tuple[str, ...], tuple[str, ...]]
+"""Row group, columns, and those of them that come as dictionaries."""
+
 COMPLAINTS = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading raises where bytes are damaged; an `OSError` may be the storage's too."""
 
@@ -68,7 +71,9 @@ class PieceReader:
     keeps_open: bool = True
     """Whether a row group read in part is kept open, because the next slice of it will be asked for."""
     _together: local = field(default_factory=local)
-    _open: dict[tuple[int, tuple[str, ...], tuple[str, ...]], RowStream] = field(default_factory=dict)
+    _open: dict[StreamKey, RowStream] = field(default_factory=dict)
+    _reading: dict[tuple[StreamKey, int], bool] = field(default_factory=dict)
+    """Slices that are read, by the row that they end before, and whether the next one was begun meanwhile."""
     _lock: Lock = field(default_factory=Lock)
     _plain: set[int] = field(default_factory=set)
     """Files with strings that Arrow cannot make a dictionary of (delta encodings)."""
@@ -245,22 +250,39 @@ class PieceReader:
 
     def _streamed(self, piece: Piece, names: list[str], texts: list[str]) -> Iterator[list[Any]]:
         key = (piece.first, tuple(names), tuple(texts))
-        with self._lock:
-            stream = self._open.pop(key, None)
-        if stream is None or stream.at != piece.start:
+        stream = self._begun(key, piece)
+        if stream is None:
             by_unit = self.by_unit(int(self.dataset.file[piece.first]), names)
             stream = RowStream(
                 self.dataset, piece.first, tuple(names), piece.start, texts, opener=self.footers, by_unit=by_unit
             )
         left = piece.rows
-        while left:
-            columns = self._guard(piece, names, partial(stream.next, left))
-            if stream.wild and stream.widest:
-                self._measured(names, stream.widest)
-            left -= len(columns[0])
-            yield columns
-        if self.keeps_open and piece.stop < int(self.dataset.rows[piece.first]):
-            with self._lock:
+        try:
+            while left:
+                columns = self._guard(piece, names, partial(stream.next, left))
+                if stream.wild and stream.widest:
+                    self._measured(names, stream.widest)
+                left -= len(columns[0])
+                yield columns
+        finally:
+            self._ended(key, piece, None if left else stream)
+
+    def _begun(self, key: StreamKey, piece: Piece) -> RowStream | None:
+        """Take down that a slice is read; return what the one before it left open, if that has ended."""
+        with self._lock:
+            stream = self._open.pop(key, None)
+            if stream is not None and stream.at != piece.start:
+                stream = None
+            if stream is None and (key, piece.start) in self._reading:
+                self._reading[key, piece.start] = True
+            self._reading[key, piece.stop] = False
+            return stream
+
+    def _ended(self, key: StreamKey, piece: Piece, stream: RowStream | None) -> None:
+        """Keep a row group open for the next slice, unless another thread began that one and has opened it anew."""
+        with self._lock:
+            overtaken = self._reading.pop((key, piece.stop), False)
+            if stream is not None and self.keeps_open and not overtaken and piece.stop < int(self.dataset.rows[piece.first]):
                 self._open[key] = stream
 
     def by_unit(self, file: int, names: list[str]) -> dict[str, list[str]]:
