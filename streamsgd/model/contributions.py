@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 INTERCEPT = "intercept"
 
 
+SOME_BYTES = 8 << 20
+"""Of contributions that are worked out at a time: a block has twice as many bytes of them as of itself, and they are copied."""
+
+
 class Contributions:
     """A model, and the columns of what each column of a row adds to its score.
 
@@ -105,7 +109,13 @@ class Contributions:
 
     def score(self, block: Block, start: int, stop: int) -> Any:
         """Return an Arrow table for rows start to stop of a block of the model's encoding."""
-        return self._table(self.matrix(block, start, stop), self.model.score_block(block, start, stop)[1])
+        means = self.model.score_block(block, start, stop)[1]
+        step = max(1, SOME_BYTES // (8 * max(1, len(self.columns) * self.model.n_outputs)))
+        ends = [*range(start + step, stop, step), stop]
+        return pa.concat_tables(
+            self._table(self.matrix(block, first, last), means[first - start : last - start])
+            for first, last in zip([start, *ends], ends, strict=False)
+        )
 
     def _table(self, parts: np.ndarray, means: np.ndarray) -> Any:
         model, target = self.model, self.model.target
