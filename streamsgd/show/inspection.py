@@ -38,7 +38,7 @@ def _spread_text(name: str, spread: Spread | None, text: Callable[[int], str]) -
 
 
 def _columns_text(found: Inspection) -> list[str]:
-    shown, more = cut(found.columns, "columns")
+    shown, more = cut(found.columns, "column")
     header = ("column", "type", "encoded", "null", "NaN", "min", "max", "mean", "std")
     rows = []
     for c in shown:
@@ -61,7 +61,7 @@ def _choices_text(found: Inspection) -> list[str]:
     chosen = [c for c in found.columns if c.taken_as]
     if not chosen:
         return []
-    shown, more = cut(chosen, "columns")
+    shown, more = cut(chosen, "column")
     lines = ["", "in training with these settings"]
     for c in shown:
         lines += [f"  {c.name}: {'; '.join(c.taken_as)}"]

@@ -77,6 +77,7 @@ def model_summary(model: Model, top: int | None = None) -> dict[str, Any]:
         "intercept": told(intercepts),
         **{f"intercept_{key}": value for key, value in doubt(intercepts, None if errors is None else errors[2]).items()},
         "drawn": model.draws is not None,
+        "n_sources": len(model.encoding.sources),
         "n_columns": len(columns),
         "columns": [columns[j] for j in order[:top]],
         "n_values": len(values),
@@ -122,7 +123,8 @@ def model_text(summary: dict[str, Any]) -> list[str]:
     """Return the lines of `show`."""
     origin, settings = summary["provenance"], summary["settings"]
     classes = f" ({', '.join(map(str, summary['classes'][:10]))})" if summary["classes"] else ""
-    lines = [f"{summary['task']} model of {summary['target']}{classes}, {counted(summary['n_columns'], 'column')}"]
+    columns = counted(summary.get("n_sources", summary["n_columns"]), "column")
+    lines = [f"{summary['task']} model of {summary['target']}{classes}, {columns}"]
     if origin:
         mixed = min(origin["chunk_rows"], origin["rows"])
         files, epochs = counted(origin["files"], "file"), counted(origin["epochs"], "epoch")
@@ -251,4 +253,4 @@ def _weight_lines(summary: dict[str, Any]) -> list[str]:
     left = summary["n_columns"] - len(columns)
     if not columns and not left and not many:
         lines = ["  ".join(["intercept", *filter(None, _weight_cells(summary, "", "intercept", "intercept_"))]), ""]
-    return [*lines[:-1], *([f"... and {left:,} more columns; --top shows more"] if left else [])]
+    return [*lines[:-1], *([f"... and {counted(left, 'more column')}; --top shows more"] if left else [])]

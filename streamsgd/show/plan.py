@@ -21,7 +21,7 @@ MEMORY_PARTS = {
 def plan_text(plan: dict[str, Any]) -> list[str]:
     """Return the lines of `plan` from what `outlook` found."""
     memory, guess = plan["memory"], plan["estimate"]
-    shown, more = cut(plan["columns"], "columns")
+    shown, more = cut(plan["columns"], "column")
     header = ("column", "role", "type", "decoded", "encoded")
     keys = ("decoded_bytes", "encoded_bytes")
     rows = [(c["name"], c["role"], short(c["type"]), *(size(c[key]) for key in keys)) for c in shown]

@@ -47,7 +47,8 @@ def size(value: int | None) -> str:
 
 def cut(rows: list[Any], what: str, most: int = MOST_ROWS) -> tuple[list[Any], list[str]]:
     """Return rows, at most so many, and a line that says how many more there are, if any."""
-    return (rows, []) if len(rows) <= most else (rows[:most], [f"... and {len(rows) - most:,} more {what}; --json has all"])
+    left = len(rows) - most
+    return (rows, []) if left <= 0 else (rows[:most], [f"... and {counted(left, f'more {what}')}; --json has all"])
 
 
 def sizes(data: dict[str, Any]) -> str:

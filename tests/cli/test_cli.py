@@ -217,7 +217,7 @@ def test_inspect_and_show_print_text_and_json(data: Path, model: Path, capsys: p
     assert main(["show", str(model), "--top", "2"]) == 0
     text = capsys.readouterr().out
     assert text.index("x1") < text.index("x0")
-    assert "1 more columns" in text
+    assert "1 more column;" in text
     assert main(["show", str(model), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     weights, intercepts = streamsgd.load(model).coefficients()
