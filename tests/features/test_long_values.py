@@ -61,8 +61,8 @@ def test_the_look_takes_the_same_rows_however_they_are_read(
     column = ["p" * 1_000 + str(k) for k in range(n)]
     options: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"s": "DELTA_BYTE_ARRAY"}}
     pq.write_table(pa.table({"s": column, "y": np.arange(n) * 1.0}), path, **options)
-    for module in ("parquet", "row_stream"):
-        monkeypatch.setattr(f"streamsgd.data.{module}.WILD_ROWS", at_once)
+    for module in ("pieces", "row_stream"):
+        monkeypatch.setattr(f"streamsgd.data.parquet.{module}.WILD_ROWS", at_once)
     look = Sample(open_data(str(path))[0], make_settings({"target": "y"}))
     taken = look.columns(Piece(0, 0, 1, 0, n, 0), ("s", "y"), frozenset("s"), 500_500)["s"]
     expected = int(np.searchsorted(np.cumsum([len(value) for value in column]), 500_500, side="right"))
