@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamsgd.data.types import is_text
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_double
+from streamsgd.messages import few
 
 
 def target_sums(n_classes: int, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -89,6 +91,8 @@ def _class_index(target: Target, column: Any) -> tuple[np.ndarray, np.ndarray]:
         return found.astype(np.float64), found >= 0
     if _needs_exact(target.classes, column.type):
         return _exact_index(target, column)
+    if is_text(column.type):
+        raise DataError(f"target {target.name!r} is strings, but the classes are numbers: {few(target.classes)}")
     y = as_double(column)
     classes = np.array(target.classes, np.float64)
     if len(classes) == 2:

@@ -30,6 +30,9 @@ MOST_GROUPS = 4096
 RESULT_BYTES = 12_000
 """Bytes of the result of a group, beside its sums."""
 
+LABEL_COPIES = 4
+"""Times that a value is in memory: as a key of the sums of a range and of the whole, of the result, and in its JSON."""
+
 CONTINUOUS = ("float", "double", "halffloat", "decimal", "timestamp", "time")
 """How types begin in the words of Arrow whose values are hardly ever the same."""
 
@@ -164,7 +167,7 @@ class Evaluation:
     def _keep(self, label: str, sums: Packed) -> None:
         before = self.groups.get(label)
         self.groups[label] = sums
-        self.group_bytes += sums.nbytes - before.nbytes if before else sums.nbytes + RESULT_BYTES
+        self.group_bytes += sums.nbytes - before.nbytes if before else sums.nbytes + RESULT_BYTES + LABEL_COPIES * len(label)
         assert self.details is not None, "there are groups"  # noqa: S101  for the type checker
         if len(self.groups) > MOST_GROUPS or self.group_bytes > self.details.room:
             raise DataError(_too_many(self.details, len(self.groups), self.group_bytes))

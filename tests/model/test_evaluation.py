@@ -263,3 +263,13 @@ def test_packed_sums_are_the_same_bits(task: str) -> None:
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(parts.arrays()[name], array)
     np.testing.assert_array_equal(others.levels, levels.levels)
+
+
+def test_long_values_of_a_column_count_for_what_they_take(tmp_path: Path) -> None:
+    """Few values of 100 kB take as much as thousands of short ones."""
+    n = 400
+    table = pa.table({"x": np.arange(n) / n, "y": np.arange(n) % 2, "long": ["p" * 100_000 + str(k) for k in range(n)]})
+    model = streamsgd.train(table.drop(["long"]), "y", executor="inline", epochs=1)
+    with pytest.raises(DataError, match=r"--by long: the column has more than \d\d values, .* need 41\d kB each"):
+        streamsgd.evaluate(model, table, by="long", memory="200MB", executor="inline")
+    assert len(streamsgd.evaluate(model, table, by="long", memory="4GB", executor="inline")["by"]) == n

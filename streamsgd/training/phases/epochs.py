@@ -17,6 +17,7 @@ from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.judged import steps as judged
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
+from streamsgd.training.places import check_places
 from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
@@ -271,6 +272,8 @@ class Epochs:
         """Go to where a checkpoint was saved."""
         header = saved.header
         self.learner.restore(LearnerState(saved.arrays, header["race"]))
+        for one in filter(None, (self.learner, self.learner.rival)):
+            check_places(one.state, one.batch_rows, one.growth)
         self._passes = kept(saved.arrays, "passes", self._passes)
         self.epoch, self.chunk = header["cursor"]
         self.lost, self.stopped = header["lost"], header["stopped"]
