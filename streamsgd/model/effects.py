@@ -22,6 +22,9 @@ POINTS = 81
 DEVIATIONS = 3.0
 """To either side of where a column without bins is usual."""
 
+MOST_NUMBERS = 1 << 17
+"""In a row, vectors included, beyond which there are no curves: the other columns are there for every point of one."""
+
 
 class Effect(NamedTuple):
     """A curve."""
@@ -36,9 +39,11 @@ class Effect(NamedTuple):
 def numeric_effects(model: Model, most: int = 12) -> list[Effect]:
     """Return the curves of the plain numbers that move the score most, the strongest first.
 
-    None where missing values are an error, since the other columns are left empty.
+    None where missing values are an error, since the other columns are left empty, or where a column is of no known type.
     """
     kinds = {column.name: arrow_type(column) for column in model.encoding.types}
+    if not kinds.keys() >= set(model.encoding.sources) or sum(map(_length, kinds.values())) > MOST_NUMBERS:
+        return []
     found = []
     for config in model.encoding.columns:
         kind = kinds.get(config.column)
@@ -49,6 +54,11 @@ def numeric_effects(model: Model, most: int = 12) -> list[Effect]:
         except (StreamSGDError, pa.ArrowInvalid):
             return []
     return sorted(found, key=lambda effect: -float(np.ptp(effect.score, axis=0).max(initial=0.0)))[:most]
+
+
+def _length(kind: Any) -> int:
+    """Return the numbers of a value of this type."""
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else 1
 
 
 def _effect(model: Model, config: NumberColumn, kinds: dict[str, Any]) -> Effect:

@@ -21,6 +21,9 @@ FORMAT = 2
 CODES = {"F32": ("f", "float32"), "F64": ("d", "float64"), "I64": ("q", "int64"), "I32": ("i", "int32")}
 """Types of safetensors: the codes of `array`, and the names in NumPy, which the checksum is over."""
 
+WEIGHTS_EACH = 64
+"""Weights that a coordinate has at the most, those of a machine: exact values stand in the header, hashed ones have 2^bits."""
+
 
 def load(path: str | os.PathLike[str]) -> Served:
     """Read a model file, or an export of one, to score rows with.
@@ -81,6 +84,9 @@ def _model(data: bytes) -> tuple[dict[str, Any], Any, int]:
     if "weights" in arrays:
         return header, arrays["weights"], tensors["weights"]["shape"][1]
     n, n_outputs = arrays["shape"].tolist()
+    hashed = header["encoding"].get("hashed") or {"bits": 0}
+    if not 0 < n <= WEIGHTS_EACH * ((1 << hashed["bits"]) + len(text)):
+        raise ValueError(f"it has {n:,} weights, more than its columns can have")
     code = CODES[tensors["used_weights"]["dtype"]][0]
     return header, _spread(code, n, n_outputs, arrays["used"], arrays["used_weights"]), n_outputs
 

@@ -274,6 +274,9 @@ class Served:
         direct = {name for name, reader in readers.items() if reader.means == "number" and not reader.nulls}
         self._numbers = [(name, name in direct, readers[name].number, n) for name, n in plain.items()]
         self._vectors = [(name, self._read(name).numbers, numbers) for name, numbers in vectors.items()]
+        for name, numbers in vectors.items():
+            if max(number.item for number in numbers) >= (size := self._read(name).size):
+                raise ModelError(f"column {name!r} has {size} numbers, and the model asks for others")
 
     def _set_categories(self, configs: Sequence[dict[str, Any]], crosses: Sequence[dict[str, Any]]) -> Categories:
         own = [config for config in configs if config["values"] or config["edges"] or config["part"]]

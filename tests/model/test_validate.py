@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamsgd import serving
 from streamsgd.errors import ModelError
 from streamsgd.model import store
+from streamsgd.model.effects import numeric_effects
 from streamsgd.model.read import from_file, load
 from streamsgd.model.validate import ArraySpec, check_arrays, spec_like
 
@@ -179,3 +181,29 @@ def test_arrays_are_those_that_are_wanted() -> None:
     for message, arrays in wrong:
         with pytest.raises(ModelError, match=f"^f: array {message}"):
             check_arrays(arrays, wanted, "f")
+
+
+def test_a_column_of_no_known_type_has_no_curve(wide: Any) -> None:
+    header = copy.deepcopy(wide.header)
+    for column in header["encoding"]["types"]:
+        if column["name"] == "tags":
+            column["name"] = "others"
+    assert numeric_effects(from_file(header, wide.arrays)) == []
+    assert numeric_effects(from_file(wide.header, wide.arrays))
+
+
+def test_a_number_that_a_vector_has_not_is_refused_by_what_serves(fuzz: Any, wide: Any, tmp_path: Path) -> None:
+    header = copy.deepcopy(wide.header)
+    for column in header["encoding"]["columns"]:
+        column["item"] = 7 if column["item"] >= 0 else column["item"]
+    (tmp_path / "m.sgd").write_bytes(fuzz.repacked(header, wide.arrays))
+    with pytest.raises(ModelError, match=r"m\.sgd: column 'vector' has 3 numbers, and the model asks for others"):
+        serving.load(tmp_path / "m.sgd")
+
+
+@pytest.mark.parametrize("n", [-1, 0, 10**9, 2**62])
+def test_weights_that_no_columns_can_have_are_refused_by_what_serves(fuzz: Any, wide: Any, tmp_path: Path, n: int) -> None:
+    used = {"used": np.zeros(1, np.int64), "used_weights": np.ones((1, 1), np.float32), "shape": np.array([n, 1])}
+    (tmp_path / "m.sgd").write_bytes(fuzz.repacked(wide.header, used))
+    with pytest.raises(ModelError, match=r"m\.sgd: not a model of streamsgd's, or a damaged one \(ValueError: it has"):
+        serving.load(tmp_path / "m.sgd")
