@@ -109,6 +109,30 @@ def test_what_is_read_out_of_order_or_is_no_header_is_left_to_arrow() -> None:
     assert not chunk.held
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(list(FORMS)), st.lists(st.tuples(st.floats(0, 1), st.integers(1, 5000)), max_size=12), st.booleans())
+def test_a_sound_file_may_be_read_anywhere(form: str, reads: list[tuple[float, int]], on: bool) -> None:
+    """Footers too, and on from where one stopped: bytes that are no page header may look like one of any size."""
+    data, spans = WRITTEN[form]
+    guard = GuardedPages(pa.BufferReader(data), lambda: [(start, size) for _, start, size in spans])
+    for share, n in reads:
+        at = guard.at if on else int(share * len(data))
+        guard.seek(at)
+        for chunk in guard.chunks.values():
+            chunk.most = min(chunk.most, 50)
+        assert guard.read(n) == data[at : at + n]
+
+
+def test_what_looks_like_a_large_page_outside_of_column_chunks_is_none() -> None:
+    header = (
+        b"".join(b"\x15" + varint(2 * value) for value in (0, 5, 67_049_030)) + b"\x2c\x15\x02\x15\x00\x15\x06\x15\x06\x00\x00"
+    )
+    data = b"PAR1" + header + bytes(100)
+    guard = GuardedPages(pa.BufferReader(data), lambda: [(0, 4)])
+    guard.seek(4)
+    assert guard.read(200) == data[4:]
+
+
 def test_a_claim_of_a_gigabyte_takes_no_memory() -> None:
     """As a mutant of scripts/fuzz_parquet.py did: 1.3 GB for a page of five bytes."""
     sizes = {"type": 0, "uncompressed": 5, "compressed": 1_304_732_891}

@@ -61,7 +61,7 @@ class PageHeaders:
         found, size = self._walk(some, first)
         if size:
             begin, end = span(self.header)
-            self.most = end - self.header if begin in self.begins else ANY
+            self.most = end - self.header if begin in self.begins and end > self.header else ANY
             found, size = self._walk(some, first)
         if size:
             raise pa.ArrowInvalid(
