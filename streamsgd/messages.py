@@ -61,15 +61,27 @@ def parse_bytes(text: str | int) -> int:
     Raises
     ------
     SettingsError
-        The text is not a size, or one of so few bytes that its unit was forgotten.
+        The text is not a size.
 
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(text).lower())
     if not match or match[2] not in _UNITS:
         raise SettingsError(f"{text!r} is not a size; write it like 4GB, 512MiB or 1000000")
-    n_bytes = int(float(match[1]) * _UNITS[match[2]])
-    if not match[2] and 0 < n_bytes < _UNITS["mb"]:
-        raise SettingsError(f"{text} without a unit is that many bytes; did you mean {match[1]}GB, or {match[1]}MB?")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_memory(text: str | int) -> int:
+    """Return a memory limit in bytes; see `parse_bytes`.
+
+    Raises
+    ------
+    SettingsError
+        The text is not a size, or one of so few bytes that its unit was forgotten.
+
+    """
+    n_bytes, given = parse_bytes(text), str(text).strip()
+    if given[-1].isdigit() and 0 < n_bytes < _UNITS["mb"]:
+        raise SettingsError(f"{given} without a unit is that many bytes; did you mean {given}GB, or {given}MB?")
     return n_bytes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 from streamsgd.compute.context import task_memory
-from streamsgd.messages import parse_bytes
+from streamsgd.messages import parse_memory
 from streamsgd.planning.budget import INTERPRETER
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def parse_limit(text: str | None) -> int:
         The text is not a size.
 
     """
-    return machine_memory() // 2 if text is None else parse_bytes(text)
+    return machine_memory() // 2 if text is None else parse_memory(text)
 
 
 def machine_memory() -> int:

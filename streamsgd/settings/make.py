@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamsgd.errors import SettingsError
-from streamsgd.messages import nearest, parse_bytes
+from streamsgd.messages import nearest, parse_memory
 from streamsgd.portable import PORTABLE, is_portable
 from streamsgd.redact import hide, remember
 from streamsgd.settings.arguments import shown
@@ -162,7 +162,7 @@ def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
     checks |= {name: partial(check_policies, name) for name in POLICIES}
     checks["sentinels"] = lambda entries: sentinels_of(entries, "")
     checks["column_kind"] = lambda entries: [make_own("column kind", split_kind(entry)[1]) for entry in entries]
-    for name, check in [*checks.items(), ("memory", parse_bytes), ("straggler", parse_straggler)]:
+    for name, check in [*checks.items(), ("memory", parse_memory), ("straggler", parse_straggler)]:
         value = getattr(settings, name)
         if value in (None, "auto"):
             continue

@@ -60,7 +60,7 @@ def test_new_columns_are_said_once_whatever_their_type(learn: Any, tmp_path: Pat
 def test_the_line_about_the_data_counts_the_features_of_the_model(tmp_path: Path) -> None:
     settings = {"target": "y", "start": first(tmp_path), "id": ["id"], "memory": "1GB"}
     lines = describe_job(prepare_from(day(1, x3=np.arange(ROWS)), make_settings(settings)))
-    assert "; 2 features (" in lines[0]
+    assert "; 2 features as " in lines[0]
     assert any(line.startswith("left out, a column that the model does not know: 'x3'") for line in lines)
 
 

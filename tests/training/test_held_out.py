@@ -102,7 +102,7 @@ def test_a_run_holds_out_whole_groups(data: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"validation": "day >"}, SettingsError, "validation='day >': invalid syntax"),
+        ({"validation": "day >"}, SettingsError, "validation='day >': it ends with '>' at character 5"),
         ({"validation": "nothing > 1"}, SettingsError, "nothing"),
         ({"validation": 1.5}, SettingsError, "validation: 1.5 is not a number of at least 0 and below 1"),
         ({"validation": "a > -100"}, DataError, "none is left to learn from: .* were held out"),

@@ -479,7 +479,7 @@ def test_a_worker_whose_dask_limit_is_too_small_is_warned_of(data: Path, caplog:
             Client(found, set_as_default=False) as client,
         ):
             warn_of_limits(job, client)
-        assert ("have a Dask memory_limit below what a worker of this job may take" in caplog.text) is warned
+        assert ("has a Dask memory_limit below what a worker of this job may take" in caplog.text) is warned
 
 
 def test_workers_and_their_driver_stay_within_their_budget(tmp_path: Path) -> None:
