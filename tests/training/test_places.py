@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from streamsgd.kernels.learn.growing import GOAL, LINES, STRIDE
+from streamsgd.kernels.learn.langevin import Law
 from streamsgd.kernels.structs.state import FILLED, TOUCHED, State, new_clock
+from streamsgd.training.phases.chains import law_of
 from streamsgd.training.places import check_places
 
 
@@ -61,3 +63,13 @@ def test_a_batch_that_grows_has_its_own_places(place: int, value: int) -> None:
     grown.counts[place] = value
     with pytest.raises(ValueError, match=r"rows|lines that are not there"):
         check_places(state(), 64, grown)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("sides", 0), ("sides", 3), ("batch", 0), ("thin", 0), ("every", -1), ("burn_in", -1)]
+)
+def test_a_walk_has_the_numbers_of_one(field: str, value: int) -> None:
+    law = Law(0.1, 5.0, 0.3, 0.0, 32, 2, 0, 1, 4)._asdict()
+    assert law_of(law)._asdict() == law
+    with pytest.raises(ValueError, match="numbers that no walk has"):
+        law_of({**law, field: value})

@@ -135,7 +135,17 @@ class Chains:
 
 
 def law_of(header: Mapping[str, Any]) -> Law:
-    """Return the numbers of a walk from a checkpoint."""
+    """Return the numbers of a walk from a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        No walk has them.
+
+    """
     real = [float(header[name]) for name in Law._fields[:4]]
     whole = [int(header[name]) for name in Law._fields[4:]]
-    return Law(*real, *whole)  # type: ignore[arg-type]
+    law = Law(*real, *whole)  # type: ignore[arg-type]
+    if law.sides not in (1, 2) or min(law.batch, law.thin, law.every) < 1 or law.burn_in < 0:
+        raise ValueError("its walk has numbers that no walk has")  # kernels take them for places in arrays
+    return law
