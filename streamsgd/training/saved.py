@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST_EPOCHS = 10**6
 """Beyond the epochs of the settings: passes of phases count as epochs of the cursor."""
 
+MOST_ROWS = 2.0**62
+"""Of any data."""
+
 
 COUNTS = frozenset(
     [
@@ -73,8 +76,8 @@ class ThinnerHeader(msgspec.Struct):
     """How a run thins its rows."""
 
     spec: str
-    negatives: Annotated[float, Meta(ge=0.0)]
-    positives: Annotated[float, Meta(ge=0.0)]
+    negatives: Annotated[float, Meta(ge=0.0, le=MOST_ROWS)]
+    positives: Annotated[float, Meta(ge=0.0, le=MOST_ROWS)]
 
 
 class ValidationHeader(msgspec.Struct):
