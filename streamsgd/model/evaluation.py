@@ -251,7 +251,7 @@ def _too_many(details: Details, n_values: int, n_bytes: int) -> str:
         return f"{column}, which is the most that are told apart: --filter some of them"
     return (
         f"{column}, for whose sums there is no memory: they need {format_bytes(n_bytes / n_values)} each, and may have "
-        f"{format_bytes(details.room)}, a sixteenth of --memory: give more --memory, or --filter some of them"
+        f"{format_bytes(details.room)}: give more --memory, of which they get a sixteenth, or --filter some of them"
     )
 
 

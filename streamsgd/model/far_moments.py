@@ -41,11 +41,15 @@ class FarMoments:
 
     rows: int = 0
     far: dict[str, int] = field(default_factory=dict)
+    places: dict[str, int] | None = None
+    """Of the columns in a row of the model, once one was seen."""
 
     def add(self, model: Predictor, block: Block, start: int, stop: int) -> None:
         """Count rows start to stop of a block."""
         self.rows += stop - start
-        for name, place in moments_of(model).items():
+        if self.places is None:
+            self.places = moments_of(model)
+        for name, place in self.places.items():
             values = block.rows.values[start:stop, place]
             self.far[name] = self.far.get(name, 0) + int(np.count_nonzero(np.abs(values) > MOST_DEVIATIONS))
 

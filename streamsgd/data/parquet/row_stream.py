@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamsgd.data.checks import checked_columns
-from streamsgd.data.parquet.int96 import INT96_UNIT, side_by_side
+from streamsgd.data.parquet.int96 import INT96_UNIT, Opener, side_by_side
 from streamsgd.data.sizes import BATCH_BYTES, BUFFER_BYTES, WILD_ROWS, group_widths, is_wild
 
 if TYPE_CHECKING:
@@ -66,21 +66,8 @@ def coded(texts: list[str]) -> Iterator[None]:
         raise NotCoded from error
 
 
-class Opener(Protocol):
+class SizingOpener(Opener, Protocol):
     """What opens files for reading row groups of them, and knows what their footers say; see `open_footers.Footers`."""
-
-    def open(
-        self,
-        dataset: Inventory,
-        file: int,
-        groups: list[int],
-        texts: list[str],
-        fetched: Any = None,
-        *,
-        in_parts: Collection[str] = (),
-        **how: Any,
-    ) -> tuple[Any, list[int]]:
-        """Open a file; return it, and the numbers of the row groups in what was opened."""
 
     def chunks(self, dataset: Inventory, group: int) -> tuple[int, dict[str, int]]:
         """Return the rows of a row group, and bytes of its columns before compression by name."""
@@ -103,7 +90,7 @@ class RowStream:
         at: int,
         texts: list[str],
         *,
-        opener: Opener,
+        opener: SizingOpener,
         by_unit: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.by_unit = by_unit or {INT96_UNIT: list(names)}

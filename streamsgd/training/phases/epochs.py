@@ -12,12 +12,12 @@ from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import CLIPPED, ROWS, STEPS
 from streamsgd.planning.lanes import width
 from streamsgd.training import rival
+from streamsgd.training.bounds import check_bounds
 from streamsgd.training.growing import in_words, ledger_of, result_of
 from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.judged import steps as judged
 from streamsgd.training.learner import Learner, LearnerState
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
-from streamsgd.training.places import check_places
 from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
@@ -273,7 +273,7 @@ class Epochs:
         header = saved.header
         self.learner.restore(LearnerState(saved.arrays, header["race"]))
         for one in filter(None, (self.learner, self.learner.rival)):
-            check_places(one.state, one.batch_rows, one.growth)
+            check_bounds(one.state, one.batch_rows, one.growth)
         self._passes = kept(saved.arrays, "passes", self._passes)
         self.epoch, self.chunk = header["cursor"]
         self.lost, self.stopped = header["lost"], header["stopped"]

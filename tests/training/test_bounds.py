@@ -8,8 +8,8 @@ import pytest
 from streamsgd.kernels.learn.growing import GOAL, LINES, STRIDE
 from streamsgd.kernels.learn.langevin import Law
 from streamsgd.kernels.structs.state import FILLED, TOUCHED, State, new_clock
+from streamsgd.training.bounds import check_bounds
 from streamsgd.training.phases.chains import law_of
-from streamsgd.training.places import check_places
 
 
 class Grown:
@@ -30,8 +30,8 @@ def state(**clock: int) -> State:
 
 @pytest.mark.parametrize("clock", [{}, {"filled": 63}, {"touched": 3}, {"touched": -1}])
 def test_what_training_comes_to_is_let_through(clock: dict[str, int]) -> None:
-    check_places(state(**clock), 64, None)
-    check_places(state(**clock), 1, Grown())  # type: ignore[arg-type]
+    check_bounds(state(**clock), 64, None)
+    check_bounds(state(**clock), 1, Grown())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_training_comes_to_is_let_through(clock: dict[str, int]) -> None:
 )
 def test_places_beyond_an_array_are_refused(clock: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check_places(state(**clock), 64, None)
+        check_bounds(state(**clock), 64, None)
 
 
 @pytest.mark.parametrize("wrong", [5, -1])
@@ -54,7 +54,7 @@ def test_weights_that_are_not_there_are_refused(wrong: int) -> None:
     made = state(touched=2)
     made.touched[1] = wrong
     with pytest.raises(ValueError, match="touches weights that are not there"):
-        check_places(made, 64, None)
+        check_bounds(made, 64, None)
 
 
 @pytest.mark.parametrize(("place", "value"), [(GOAL, 0), (LINES, 5), (LINES, -1), (STRIDE, 0)])
@@ -62,7 +62,7 @@ def test_a_batch_that_grows_has_its_own_places(place: int, value: int) -> None:
     grown: Any = Grown()
     grown.counts[place] = value
     with pytest.raises(ValueError, match=r"rows|lines that are not there"):
-        check_places(state(), 64, grown)
+        check_bounds(state(), 64, grown)
 
 
 @pytest.mark.parametrize(

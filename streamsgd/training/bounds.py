@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.state import State
 
 
-def check_places(state: State, batch_rows: int, growth: Growth | None) -> None:
+def check_bounds(state: State, batch_rows: int, growth: Growth | None) -> None:
     """Refuse what would be read or written beyond an array.
 
     Parameters
