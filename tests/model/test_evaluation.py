@@ -239,7 +239,8 @@ def test_too_many_values_say_what_each_costs(trained: tuple[str, streamsgd.Model
     n = len(table) // 2
     more = table.append_column("row", pa.array(np.arange(len(table)) % n))
     pq.write_table(pa.concat_tables([more] * 20), tmp_path / "rows.parquet", row_group_size=10_000)
-    with pytest.raises(DataError, match=r"they need 1\d\.\d kB each, and may have 16\.8 MB: give more --memory, of which they get a sixteenth"):
+    told = r"they need 1\d\.\d kB each, and may have 16\.8 MB: give more --memory, of which they get a sixteenth"
+    with pytest.raises(DataError, match=told):
         streamsgd.evaluate(model, tmp_path / "rows.parquet", by="row", memory="200MB")
 
 
