@@ -1,11 +1,11 @@
 """Data sets of pyarrow are what their files are, whatever schema pyarrow says."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -32,13 +32,15 @@ def put(path: Path, data: pa.Table, **how: Any) -> None:
 
 
 def pandas() -> pa.Table:
+    import pandas as pd  # noqa: PLC0415  where it is installed
+
     frame = pd.DataFrame({"x": X, "y": 2 * X, "c": pd.Categorical(np.arange(N) % 3)})
     return pa.Table.from_pandas(frame.iloc[::-1])
 
 
 FILES: dict[str, dict[str, pa.Table]] = {
     "one": {"a.parquet": table()},
-    "an index and categories of pandas": {"a.parquet": pandas()},
+    **({"an index and categories of pandas": {"a.parquet": pandas()}} if find_spec("pandas") else {}),
     "folders of codes": {"p=007/a.parquet": table(), "p=8/a.parquet": table()},
     "folders of numbers": {"p=7/a.parquet": table(), "p=8/a.parquet": table()},
     "folders of dates": {"day=2024-01-01/a.parquet": table(), "day=2024-01-02/a.parquet": table()},

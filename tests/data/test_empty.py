@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -72,6 +71,7 @@ def test_columns_without_a_value_are_scored_as_nulls(held: str, models: dict[str
 
 
 def test_it_is_said_once_with_both_types(models: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    pd = pytest.importorskip("pandas")
     with caplog.at_level(logging.WARNING, "streamsgd"):
         models["words"].predict(pd.DataFrame({"x": X, "c": [np.nan] * N}))
     (record,) = caplog.records

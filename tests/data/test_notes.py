@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +16,8 @@ import streamsgd
 from streamsgd.data.notes import FILE_ASIDE, aside_of, noted
 from streamsgd.data.open import open_whole
 from streamsgd.errors import DataError
+
+pd = pytest.importorskip("pandas")
 
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")

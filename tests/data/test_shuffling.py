@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,6 +72,7 @@ def test_the_same_rows_come_out_of_every_type(tmp_path: Path, monkeypatch: pytes
 
 
 def test_duckdb_counts_the_same_rows(write: Write, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
     rng = np.random.default_rng(1)
     data = write({"a": rng.integers(0, 5, 4_000), "s": rng.choice(["u", "v"], 4_000)}, row_group_size=300, files=3)
     streamsgd.shuffle(data, tmp_path / "out")

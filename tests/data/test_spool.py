@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -111,6 +110,7 @@ def test_a_later_table_may_hold_what_the_type_of_the_first_cannot(columns: tuple
     tables = [table(c=column) for column in columns]
     model = streamsgd.train(iter(tables), "y", **FAST)
     assert np.isfinite(model.predict(tables)).all()
+    pd = pytest.importorskip("pandas")
     pandas = [pd.DataFrame({"x": X, "y": X, "c": column.to_pandas()}) for column in columns]
     streamsgd.train(iter(pandas), "y", **FAST)
 

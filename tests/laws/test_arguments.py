@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -19,6 +17,9 @@ from streamsgd.data.open import open_data
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
 from streamsgd.settings.arguments import FITS, PATH, fitted, fitter_of
 from streamsgd.training.callbacks import OnEvent
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 
 pytestmark = pytest.mark.python_words
 

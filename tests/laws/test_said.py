@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -186,6 +185,7 @@ def test_conditions_are_named_by_who_was_given_them(flag: str, condition: str, t
 def test_dictionaries_are_categories_in_files_as_in_tables(values: Any, tmp_path: Path) -> None:
     whole = table(code=values.dictionary_encode())
     pq.write_table(whole, tmp_path / "a.parquet")
+    pd = pytest.importorskip("pandas")
     frame = whole.to_pandas()
     frame.to_parquet(tmp_path / "b.parquet")
     assert isinstance(frame["code"].dtype, pd.CategoricalDtype)

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +24,8 @@ from streamsgd.data.open import open_whole
 from streamsgd.data.schemas import widen
 from streamsgd.data.types import column_type
 from streamsgd.errors import DataError
+
+pd = pytest.importorskip("pandas")
 
 FAST: dict[str, Any] = {"executor": "inline", "memory": "1GB", "epochs": 1}
 FAR = [dt.datetime(9999, 12, 31), None, dt.datetime(1, 1, 1)]  # noqa: DTZ001

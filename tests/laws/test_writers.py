@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from wide import encoding_of, random_model
+
+pd = pytest.importorskip("pandas")
 
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")

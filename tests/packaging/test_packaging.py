@@ -1,5 +1,6 @@
 """What people install: wheel and sdist, built here, in an environment that has nothing of this checkout."""
 
+import ast
 import json
 import os
 import re
@@ -135,6 +136,32 @@ def test_dependencies_here_are_those_that_are_asked_for() -> None:
         except ModuleNotFoundError:
             pytest.importorskip(need.name)  # an oracle, that CI installs
     assert {*EXTRAS["all"][0].removeprefix("streamsgd[").removesuffix("]").split(",")} == EXTRAS.keys() - {"all"}
+
+
+def test_tests_skip_without_the_packages_that_they_compare_with() -> None:
+    """`scripts/test` installs none of these: a test that imports one ends the collection of all on a user's machine."""
+    pins = {kind: _pinned(ROOT / "requirements" / f"{kind}.lock") for kind in ("run", "test", "oracles")}
+    large = {module for module, owners in packages_distributions().items() if {*map(_plain, owners)} <= pins["oracles"]}
+    large -= {
+        module for module, owners in packages_distributions().items() if {*map(_plain, owners)} & (pins["run"] | pins["test"])
+    }
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        asked = re.findall(r'(?:importorskip|find_spec)\("(\w+)', path.read_text())
+        imports = [name for node in nodes for name in _imported(node)]
+        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in imports if name in large and name not in asked]
+    assert not wrong
+
+
+def _pinned(lock: Path) -> set[str]:
+    return {_plain(line.partition("==")[0].strip()) for line in lock.read_text().splitlines() if "==" in line}
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    return [node.module.partition(".")[0]] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
 def test_every_extra_is_explained() -> None:

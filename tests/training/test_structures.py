@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -161,6 +160,7 @@ def test_damaged_structures_are_refused(data: Path) -> None:
 
 def test_a_machine_and_a_network_learn_what_a_linear_model_cannot(data: Path) -> None:
     """On rows that they have not seen they are better than the best sum of weights is on those that it has."""
+    pd = pytest.importorskip("pandas")
     columns = pq.read_table(data).to_pandas()
     design = np.column_stack([pd.get_dummies(columns[["a", "b"]], dtype=float), columns[["x0", "x1"]].fillna(0.0)])
     best = LogisticRegression(C=1e6, max_iter=1000).fit(design, columns["y"])
