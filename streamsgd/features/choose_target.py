@@ -105,12 +105,18 @@ def _check_text(name: str, kind: Any, task: str) -> None:
         raise DataError(f"target {name!r} is of type {kind} but the task is {task}, which needs numbers")
 
 
+NO_CLASSES = "cannot be classes; write them as strings or integers, or pass --task regression"
+"""What is said of values that are neither."""
+
+
 def discover(look: Sample, name: str) -> tuple[Any, ...]:
     """Return the sorted distinct values of the target, reading its column alone."""
     found: set[Any] = set()
     rows = 0
     for column in look.scan(name):
         rows += len(column)
+        if pa.types.is_temporal(column.type) and column.null_count < len(column):  # Python has no value for nanoseconds
+            raise DataError(f"target {name!r} holds values such as {_told(column.drop_null()[0])}, which {NO_CLASSES}")
         try:
             found.update(_plain(value, name) for value in pc.unique(_flat(column)).to_pylist() if not _is_missing(value))
         except UnicodeDecodeError as error:
@@ -125,6 +131,14 @@ def discover(look: Sample, name: str) -> tuple[Any, ...]:
             f"{_or_a_number(found)}, or pass --task multiclass if it is a class all the same"
         )
     return tuple(sorted(found))
+
+
+def _told(moment: Any) -> str:
+    """Return a moment, or how long something took, in Arrow's words."""
+    try:
+        return str(moment.cast(pa.string()))
+    except pa.ArrowException:
+        return f"{moment.cast(pa.int64())} of type {moment.type}"
 
 
 def _or_a_number(classes: set[Any]) -> str:
@@ -144,10 +158,7 @@ def class_counts(look: Sample, target: Target) -> np.ndarray:
 def _classes(name: str, task: str, classes: tuple[Any, ...], *, constant: bool = False) -> Target:
     odd = [value for value in classes if not isinstance(value, str | int | float)]
     if odd:
-        raise DataError(
-            f"target {name!r} holds values such as {odd[0]}, which cannot be classes; write them as strings or integers, "
-            "or pass --task regression"
-        )
+        raise DataError(f"target {name!r} holds values such as {odd[0]}, which {NO_CLASSES}")
     if not classes:
         raise DataError(f"target {name!r} has no usable value: every row is null or NaN")
     if len(classes) == 1 and constant and not isinstance(classes[0], str):

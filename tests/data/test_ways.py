@@ -124,7 +124,16 @@ def come_to(data: Any, *, nulls: bool = False) -> Any:
 def values(dataset: Dataset, group: int) -> list[Any]:
     n = int(dataset.rows[group])
     parts = dataset.reader().read(Piece(0, group, group + 1, 0, n, 0), ("c",), Timings())
-    return [_comparable(value) for (column,) in parts for value in column.to_pylist()]
+    return [_comparable(value) for (column,) in parts for value in _listed(column)]
+
+
+def _listed(column: Any) -> list[Any]:
+    """Values as Python has them; moments as nanoseconds, which Python has only with pandas, and their zone."""
+    kind = column.type
+    if not pa.types.is_timestamp(kind):
+        return list(column.to_pylist())
+    factor = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[kind.unit]
+    return [value if value is None else ("moment", value * factor, kind.tz) for value in column.cast("int64").to_pylist()]
 
 
 def _comparable(value: Any) -> Any:
@@ -134,7 +143,7 @@ def _comparable(value: Any) -> Any:
         return value.decode()
     if isinstance(value, np.floating):
         return float(value)
-    return str(value) if hasattr(value, "nanosecond") or isinstance(value, dt.datetime) else value
+    return value
 
 
 PAIRS = st.tuples(st.sampled_from([*COLUMNS]), st.sampled_from([*COLUMNS])).filter(lambda pair: pair != ("absent", "absent"))

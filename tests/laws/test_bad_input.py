@@ -284,6 +284,16 @@ BAD_TARGETS: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"task": "multiclass"},
         "'y' holds values such as 1970-01-01, which cannot be classes; write them as strings or integers",
     ),
+    "times of day": (
+        pa.array(np.arange(N) % 3 + 7, pa.int64()).cast(pa.time64("ns")),
+        {"task": "multiclass"},
+        r"'y' holds values such as 00:00:00\.00000000\d, which cannot be classes; write them as strings or integers",
+    ),
+    "how long it took": (
+        pa.array(np.arange(N) % 3 + 7, pa.int64()).cast(pa.duration("ns")),
+        {"task": "multiclass"},
+        r"'y' holds values such as \d, which cannot be classes; write them as strings or integers",
+    ),
     "too large": (
         np.linspace(-1e300, 1e300, N),
         {},
