@@ -57,9 +57,8 @@ def _choose_by_value(look: Sample, name: str, task: str, *, constant: bool) -> T
     """Decide what a column of numbers is: two classes, counts, or a number to predict."""
     (kind, _), values = _values_of(look.dataset.schema.field(name).type), look.target_values(name)
     if task == "binary" or (task == "auto" and _is_two_valued(look, name, values)):
-        unique = set(np.unique(values).tolist())
-        both = unique in PAIRS and not pa.types.is_temporal(kind)
-        return _classes(name, "binary", _in_type(unique, kind) if both else discover(look, name), constant=constant)
+        both = _pair(values) in PAIRS and not pa.types.is_temporal(kind)
+        return _classes(name, "binary", _in_type(_pair(values), kind) if both else discover(look, name), constant=constant)
     if not (constant and len(values)):
         _check_varies(look, name, values)
     if task == "poisson":
@@ -78,17 +77,26 @@ PAIRS = ({0.0, 1.0}, {-1.0, 1.0})
 
 def _is_two_valued(look: Sample, name: str, values: np.ndarray) -> bool:
     """Whether all values of the target are 0 and 1, or -1 and 1: where the sample says so, the rest is asked."""
-    unique = set(np.unique(values).tolist())
+    unique = _pair(values)
     if not any(unique <= pair for pair in PAIRS):
         return False
     if look.sees_all((name,)):
         return True
     for column in look.scan(name):  # sorted by the target, a sample may miss all but the first values
         numbers = as_double(column)
-        unique |= set(np.unique(numbers[np.isfinite(numbers)]).tolist())
+        unique |= _pair(numbers[np.isfinite(numbers)])
         if not any(unique <= pair for pair in PAIRS):
             return False
     return True
+
+
+def _pair(values: np.ndarray) -> set[float]:
+    """Return the distinct values if they are one or two, without sorting them; NaN, which is no class, beside two of more."""
+    if not len(values):
+        return set()
+    low, high = values.min(), values.max()
+    others = () if ((values == low) | (values == high)).all() else (math.nan,)
+    return {float(low) + 0.0, float(high) + 0.0, *others}  # -0 is 0
 
 
 def _given_classes(look: Sample, name: str, kind: Any) -> tuple[Any, ...]:

@@ -41,14 +41,21 @@ class Moments:
 
     def add(self, values: np.ndarray) -> None:
         """Take in float values, counting NaN and Inf as missing."""
-        finite = finite_only(values).astype(np.float64)
+        finite = finite_only(values)
         self.missing += len(values) - len(finite)
-        if not len(finite):
+        self.add_finite(finite)
+
+    def add_finite(self, values: np.ndarray) -> None:
+        """Take in float values of which none is NaN or Inf."""
+        if not len(values):
             return
+        work = values.astype(np.float64)  # in place from here on: memory that is new costs more than the sums
+        low, high = float(work.min()), float(work.max())
         with np.errstate(over="ignore", invalid="ignore"):  # `check_moments` refuses what overflows
-            mean = float(finite.mean())
-            m2 = float(np.square(finite - mean).sum())
-        self.join(Moments(len(finite), 0, mean, m2, float(finite.min()), float(finite.max())))
+            mean = float(work.mean())
+            work -= mean
+            m2 = float(np.square(work, out=work).sum())
+        self.join(Moments(len(work), 0, mean, m2, low, high))
 
     def join(self, other: Moments) -> None:
         """Take in the values that another one has seen."""

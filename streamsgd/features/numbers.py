@@ -89,16 +89,19 @@ class NumberProfile:
     """Of sign(x) log(1 + |x|)."""
     kept: list[np.ndarray] = field(default_factory=list)
     """Finite values, evenly spread over the pieces."""
-    _usual: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _usual: dict[str, float | None] = field(default_factory=dict)
 
     def add(self, values: np.ndarray) -> None:
         """Take in float values, NaN where missing."""
         self._usual.clear()
-        self.raw.add(values)
-        logs = np.empty_like(values)
-        signed_log1p(values, logs)
-        self.logs.add(logs)
         finite = finite_only(values)
+        missing = len(values) - len(finite)
+        self.raw.join(Moments(missing=missing))
+        self.raw.add_finite(finite)
+        logs = np.empty_like(finite)
+        signed_log1p(finite, logs)
+        self.logs.join(Moments(missing=missing))
+        self.logs.add_finite(logs)
         self.kept.append(finite[:: max(1, -(-len(finite) // self.most))].astype(np.float64))
 
     def join(self, other: NumberProfile) -> None:
@@ -113,8 +116,8 @@ class NumberProfile:
         quantiles: np.ndarray = np.quantile(self._values(transform), at)
         return quantiles
 
-    def usual(self, transform: str) -> tuple[float, float]:
-        """Return the median after a transform, and the share of the values that are equal to it."""
+    def usual(self, transform: str) -> float | None:
+        """Return the value that nearly all have after a transform; None where there is none."""
         if transform not in self._usual:
             self._usual[transform] = _usual(self._values(transform))
         return self._usual[transform]
@@ -150,11 +153,16 @@ class NumberProfile:
         return np.sign(values) * np.log1p(np.abs(values)) if transform == "log1p" else values
 
 
-def _usual(values: np.ndarray) -> tuple[float, float]:
+def _usual(values: np.ndarray) -> float | None:
+    """Return the value that at least `USUAL` of some have, which is their median; None where there is none."""
     if not len(values):
-        return 0.0, 0.0
-    median = float(np.partition(values, len(values) // 2)[len(values) // 2])
-    return median, float(np.mean(values == median))
+        return None
+    half = len(values) // 2
+    # Most pairs of a value and the one half of them further on are equal then: a look at them, where a median is a search.
+    if np.count_nonzero(values[:half] == values[half : 2 * half]) < (USUAL - 0.5) * len(values) - 1:
+        return None
+    median = float(np.partition(values, half)[half])
+    return median if np.mean(values == median) >= USUAL else None
 
 
 def number_columns(column: Candidate, name: str, item: int, seen: NumberProfile) -> Iterator[NumberColumn]:
@@ -228,8 +236,8 @@ def _scaling(policy: str, moments: Moments, seen: NumberProfile, transform: str)
         low, middle, high = seen.quantiles([0.25, 0.5, 0.75], transform).tolist()
         # A normal distribution's quartiles are 1.349 deviations apart.
         return middle, 1.349 / (high - low) if high > low else standard_scale(moments)
-    usual, share = seen.usual(transform)
-    return (usual if share >= USUAL else moments.mean), standard_scale(moments)
+    usual = seen.usual(transform)
+    return (moments.mean if usual is None else usual), standard_scale(moments)
 
 
 def number_values(column: NumberColumn, values: Any) -> Any:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from streamsgd.compute.context import usual_threads
 from streamsgd.compute.memory import give_back, parse_limit
-from streamsgd.data.sizes import group_widths, is_wild
+from streamsgd.data.sizes import group_widths, has_fixed_width, is_wild
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
@@ -287,7 +287,8 @@ def row_sizes(columns: list[Any]) -> np.ndarray:
     """Return the bytes of each row's values that have no fixed width and come as they are, int64 (n_rows,)."""
     sizes = np.zeros(len(columns[0]), np.int64)
     for column in columns:
-        sizes += _value_sizes(column)
+        if not has_fixed_width(column.type):
+            sizes += _value_sizes(column)
     return sizes
 
 
