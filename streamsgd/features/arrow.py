@@ -27,22 +27,6 @@ def as_bytes(values: Any) -> Any:
     return _said(values, kind).cast(pa.binary())
 
 
-def coded(column: Any) -> tuple[list[str], np.ndarray]:
-    """Return the values of a column as texts, `(null)` for null, and which of them each row has, int32 (n_rows,).
-
-    A text may come twice, of rows that were read apart.
-    """
-    labels: list[str] = []
-    parts = [np.zeros(0, np.int32)]
-    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        plain = chunk.cast(chunk.type.value_type) if pa.types.is_dictionary(chunk.type) else chunk
-        encoded = as_bytes(plain).dictionary_encode(null_encoding="encode")
-        values = encoded.dictionary.to_pylist()
-        parts.append(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32) + np.int32(len(labels)))
-        labels += ["(null)" if value is None else value.decode(errors="replace") for value in values]
-    return labels, np.concatenate(parts)
-
-
 def _said(values: Any, kind: Any) -> Any:
     if pa.types.is_floating(kind):
         return _said_floats(values.cast(pa.float64()))

@@ -209,7 +209,7 @@ def _numbers(dataset: Dataset, piece: Piece, columns: dict[str, Any], target: Ta
     values, usable = encode_target(target, columns[target.name])
     if condition is not None:
         usable = usable & condition.keep(columns, dataset.source.where(piece))
-    return target_numbers(values[usable], target)
+    return target_numbers(values if usable.all() else values[usable], target)
 
 
 def _look(parts: list[_Moments], units: int, rows_per_unit: float) -> OrderLook | None:

@@ -23,7 +23,7 @@ from streamsgd.data.open import open_data
 from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.errors import DataError, SchemaError
 from streamsgd.messages import counted, verb
-from streamsgd.model.evaluation import NO_DETAILS, Details, Evaluation, check_details, scored_rows
+from streamsgd.model.evaluation import LEAST_ROOM, NO_DETAILS, Details, Evaluation, check_details, scored_rows
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.planning.chunks import Plan, row_groups
@@ -45,10 +45,6 @@ log = logging.getLogger("streamsgd")
 
 RANGE_BYTES = 64 << 20
 """Bytes of rows that are measured together: a task of a cluster takes some tenths of a second."""
-
-
-LEAST_ROOM = 16 << 20
-"""Bytes that the sums by value of a column may always have."""
 
 
 def update_metrics(metrics: Metrics, model: Predictor, block: Block, start: int, stop: int) -> None:

@@ -17,6 +17,7 @@ from streamsgd.model.far_moments import FarMoments
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.packed import Packed, pack, unpack
 from streamsgd.model.ranking import at_precision, at_top
+from streamsgd.stream.groups import CONTINUOUS, MOST_GROUPS, too_many
 
 if TYPE_CHECKING:
     from streamsgd.features.target import Target
@@ -24,17 +25,14 @@ if TYPE_CHECKING:
     from streamsgd.model.predictor import Predictor
     from streamsgd.stream.chunk import LoadedChunk
 
-MOST_GROUPS = 4096
-"""Groups that are told apart in whatever memory."""
+LEAST_ROOM = 16 << 20
+"""Bytes that the sums by value of a column may always have."""
 
 RESULT_BYTES = 12_000
 """Bytes of the result of a group, beside its sums."""
 
 LABEL_COPIES = 4
 """Times that a value is in memory: as a key of the sums of a range and of the whole, of the result, and in its JSON."""
-
-CONTINUOUS = ("float", "double", "halffloat", "decimal", "timestamp", "time")
-"""How types begin in the words of Arrow whose values are hardly ever the same."""
 
 
 class Details(NamedTuple):
@@ -48,7 +46,7 @@ class Details(NamedTuple):
     """Column whose values are measured apart, too."""
     by_type: str = ""
     """Of that column, in the words of Arrow."""
-    room: int = 16 << 20
+    room: int = LEAST_ROOM
     """Bytes that there are for the sums of its values."""
 
 
@@ -170,7 +168,7 @@ class Evaluation:
         self.group_bytes += sums.nbytes - before.nbytes if before else sums.nbytes + RESULT_BYTES + LABEL_COPIES * len(label)
         assert self.details is not None, "there are groups"  # noqa: S101  for the type checker
         if len(self.groups) > MOST_GROUPS or self.group_bytes > self.details.room:
-            raise DataError(_too_many(self.details, len(self.groups), self.group_bytes))
+            raise _too_many(self.details, len(self.groups), self.group_bytes)
 
     def merge(self, other: Evaluation) -> None:
         """Add the rows that `other` has counted."""
@@ -239,19 +237,14 @@ class Room:
         return pack(self.inside.metrics, self.inside.calibration)
 
 
-def _too_many(details: Details, n_values: int, n_bytes: int) -> str:
+def _too_many(details: Details, n_values: int, n_bytes: int) -> DataError:
     """Return why no more values are told apart, and what to do."""
-    column = f"--by {details.by}: the column has more than {n_values - 1:,} values"
-    if details.by_type.startswith(CONTINUOUS):
-        return (
-            f"{column}, as it is a continuous one ({details.by_type}): name a column of few values, such as a category, an "
-            "integer or a date, or --filter a range of it"
-        )
-    if n_values > MOST_GROUPS:
-        return f"{column}, which is the most that are told apart: --filter some of them"
-    return (
-        f"{column}, for whose sums there is no memory: they need {format_bytes(n_bytes / n_values)} each, and may have "
-        f"{format_bytes(details.room)}: give more --memory, of which they get a sixteenth, or --filter some of them"
+    if n_values > MOST_GROUPS or details.by_type.startswith(CONTINUOUS):
+        return too_many(str(details.by), details.by_type, n_values - 1)
+    return DataError(
+        f"--by {details.by}: the column has more than {n_values - 1:,} values, for whose sums there is no memory: they need "
+        f"{format_bytes(n_bytes / n_values)} each, and may have {format_bytes(details.room)}: give more --memory, of which "
+        f"they get a sixteenth, and at least {format_bytes(LEAST_ROOM)}, or --filter some of them"
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from streamsgd.features.arrow import coded
 from streamsgd.features.target import encode_target, encode_weight, is_labelled
+from streamsgd.stream.groups import codes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,15 +75,8 @@ def facts_of(rules: Rules, piece: Piece, columns: dict[str, Any], labels: dict[s
         weight, weight_good = encode_weight(columns[rules.weight])
     held = rules.held.rows(rules.dataset, piece, columns) if rules.held.columns else None
     folds = rules.folds(piece, columns)
-    codes = None if rules.by is None else _codes(columns[rules.by], labels)
+    codes = None if rules.by is None else codes_of(rules.by, columns[rules.by], wanted, labels)
     return RowFacts(wanted, unseen, y, y_good, weight, weight_good, held, folds, codes)
-
-
-def _codes(column: Any, labels: dict[str, int]) -> np.ndarray:
-    texts, codes = coded(column)
-    places = np.array([labels.setdefault(text, len(labels)) for text in texts], np.int32)
-    found: np.ndarray = places[codes]
-    return found
 
 
 def join_facts(parts: Sequence[RowFacts]) -> RowFacts:

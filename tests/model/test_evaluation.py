@@ -1,6 +1,7 @@
 """What evaluation finds beyond the metrics of training: scikit-learn's numbers, in sums that merge, by group as if alone."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +275,24 @@ def test_long_values_of_a_column_count_for_what_they_take(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"--by long: the column has more than \d\d values, .* need 41\d kB each"):
         streamsgd.evaluate(model, table, by="long", memory="200MB", executor="inline")
     assert len(streamsgd.evaluate(model, table, by="long", memory="4GB", executor="inline")["by"]) == n
+
+
+def test_ids_are_refused_before_each_becomes_an_object(tmp_path: Path) -> None:
+    """A hundred thousand values of a piece as Python's strings took more than all else that an evaluation has."""
+    n = 100_000
+    table = pa.table({"x": np.arange(n) / n, "y": np.arange(n) % 2, "id": [f"visitor-{k:09d}" for k in range(n)]})
+    model = streamsgd.train(table.drop(["id"]).slice(0, 1000), "y", executor="inline", epochs=1)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"--by id: the column has more than 4,096 values, which is the most"):
+        streamsgd.evaluate(model, table, by="id", executor="inline")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80 * n, "less than two objects each"
+
+
+def test_values_of_rows_that_the_filter_leaves_out_are_no_groups() -> None:
+    n = 10_000
+    table = pa.table({"x": np.arange(n) / n, "y": np.arange(n) % 2, "id": np.arange(n)})
+    model = streamsgd.train(table.drop(["id"]), "y", executor="inline", epochs=1)
+    found = streamsgd.evaluate(model, table, by="id", filter="id<5", executor="inline")["by"]
+    assert {label: group["rows"] for label, group in found.items()} == dict.fromkeys("01234", 1.0)
