@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[str, ...]] = {
 """NEW is a place where nothing is yet, ID the first column beside the target, MODEL one that was trained on the data."""
 
 
-REFUSALS = ("smallest budget that can", "for which there is memory")
+REFUSALS = ("smallest budget that can", "for which there is memory", "told apart")
 
 
 def peak_of(words: list[str], tree_bytes: Callable[[psutil.Process], int], pause: float = 0.005) -> tuple[int, int, str]:

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from streamsgd.data.types import is_text
 from streamsgd.features.arrow import as_double
-from streamsgd.features.sample import SAMPLE_BYTES, Sample
 from streamsgd.features.target import encode_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamsgd.features.sample import Sample
     from streamsgd.features.target import Target
 
 MOST_PIECES = 16
@@ -28,7 +28,7 @@ def look_rows(look: Sample, target: Target, names: Sequence[str], most: int) -> 
     pieces = pieces[:: -(-len(pieces) // MOST_PIECES)]
     tables, targets = [], [np.zeros(0)]
     for piece in pieces:
-        columns = look.columns(piece, wanted, most=SAMPLE_BYTES)
+        columns = look.columns(piece, wanted, most=look.most_bytes(pieces))
         y, usable = encode_target(target, columns[target.name])
         kept = np.flatnonzero(usable)
         each = min(-(-most // len(pieces)), len(kept))

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from streamsgd.features.column import Limits
-from streamsgd.features.sample import SAMPLE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamsgd.features.roles import Roles
     from streamsgd.features.sample import Sample
-    from streamsgd.planning.chunks import Piece
 
     Profiler = Callable[[Any, Limits], Any]
 
@@ -42,9 +40,11 @@ def profile_columns(look: Sample, roles: Roles) -> dict[str, dict[Profiler, Any]
     n_series = sum(max(1, getattr(schema.field(name).type, "list_size", 1)) for name in _dense(roles))
     values = max(LEAST_VALUES, min(QUANTILE_VALUES, QUANTILE_BYTES // (8 * max(1, n_series) * max(1, len(pieces)))))
     limits = Limits(None if look.sees_all(roles.features) else CATEGORY_ROWS, values)
+    texts = frozenset(name for name, kinds in roles.kinds.items() if kinds and all(kind.dictionaries for kind in kinds))
+    read = partial(look.columns, names=roles.features, texts=texts, most=look.most_bytes(pieces))
     joined: dict[str, dict[Profiler, Any]] = {}
     with ThreadPoolExecutor(look.threads(roles.features)) as pool:
-        for part in pool.map(partial(_profile_piece, look, roles, profilers, limits), pieces):
+        for part in pool.map(lambda piece: _profile(read(piece), profilers, limits), pieces):
             for name, profiles in part.items():
                 for profiler, profile in profiles.items():
                     if profiler in joined.setdefault(name, {}):
@@ -63,13 +63,6 @@ def _dense(roles: Roles) -> list[str]:
 
 def _empty(schema: pa.Schema, roles: Roles) -> dict[str, Any]:
     return {name: pa.chunked_array([], schema.field(name).type) for name in roles.features}
-
-
-def _profile_piece(
-    look: Sample, roles: Roles, profilers: Mapping[str, tuple[Profiler, ...]], limits: Limits, piece: Piece
-) -> dict[str, dict[Profiler, Any]]:
-    texts = frozenset(name for name, kinds in roles.kinds.items() if kinds and all(kind.dictionaries for kind in kinds))
-    return _profile(look.columns(piece, roles.features, texts, SAMPLE_BYTES), profilers, limits)
 
 
 def _profile(

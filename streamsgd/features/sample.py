@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 64 << 20
 """Decoded bytes of a sample of features; data of no more is looked at as a whole."""
 
+TEXT_BYTES = 128 << 20
+"""Bytes of values of no fixed width in all of its pieces together: the distinct ones are kept."""
+
 SAMPLE_ROWS = 1 << 19
 """Rows of a sample ..."""
 
@@ -96,6 +99,11 @@ class Sample:
 
     def _expect(self, pieces: list[Piece]) -> None:
         self.dataset.source.prefetch([group for piece in pieces for group in range(piece.first, piece.last)])
+
+    @staticmethod
+    def most_bytes(pieces: list[Piece]) -> int:
+        """Return the bytes of values of no fixed width that are read of each of these pieces."""
+        return min(SAMPLE_BYTES, TEXT_BYTES // max(1, len(pieces)))
 
     def _sample(self, names: tuple[str, ...]) -> list[Piece]:
         widths, rows = group_widths(self.dataset, names), self.dataset.rows

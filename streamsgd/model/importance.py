@@ -18,7 +18,7 @@ from streamsgd.data.schemas import require_filled
 from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.conform import conform
-from streamsgd.features.sample import SAMPLE_BYTES, Sample
+from streamsgd.features.sample import Sample
 from streamsgd.features.target import encode_target
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluation import scored_rows
@@ -147,8 +147,9 @@ def _sample(model: Model, source: Any, filter_text: str | None, rows: int, readi
         conform(model.encoding, dataset)  # which refuses it by name
     require(dataset, there, nulls=names[:-1] if nulls else ())
     look = Sample(dataset, reading, expression, columns)
-    pieces = [pa.table(look.columns(piece, there, most=SAMPLE_BYTES)) for piece in look.sample(there)]
-    whole = pa.concat_tables(pieces, promote_options="permissive")
+    pieces = look.sample(there)
+    parts = [pa.table(look.columns(piece, there, most=look.most_bytes(pieces))) for piece in pieces]
+    whole = pa.concat_tables(parts, promote_options="permissive")
     y, usable = encode_target(model.target, whole[model.target.name])
     places = np.flatnonzero(usable)
     if not len(places):
