@@ -46,6 +46,11 @@ QUIET: dict[str, Any] = {
 """How a `LocalCluster` of a test starts without a port that another one may have."""
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell makes what it starts in the background ignore Ctrl-C, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def young_garbage() -> Iterator[None]:
     """Keep Python's collector from going through all that earlier modules compiled: of millions of objects nearly none goes."""

@@ -32,11 +32,11 @@ def leave(code: int) -> None:
 
     atexit._run_exitfuncs()  # noqa: SLF001  theirs who registered some
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
+    for stream, fails in ((sys.stdout, 1), (sys.stderr, 0)):  # what nobody can be told is no failure of a run
         try:
             stream.flush()
         except (OSError, ValueError):
-            code = code or 1
+            code = code or fails
     os._exit(code)
 
 
