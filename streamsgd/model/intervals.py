@@ -37,6 +37,7 @@ from streamsgd.kernels.sums.spread import (
 from streamsgd.model.conformal import fits_of, spread_of
 from streamsgd.model.labels import label_array, label_type
 from streamsgd.model.outputs import ScoreColumns
+from streamsgd.model.sketch import odds_against
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block
@@ -132,7 +133,7 @@ class Intervals:
             return {}
         if model.classes:
             ends = np.array([sketch.quantile(self.level, k).value for k in range(len(model.classes))])
-            inside = 1.0 - fits_of(model, scores, means) <= ends
+            inside = odds_against(fits_of(model, scores, means)) <= ends
             offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
             labels = pa.array(label_array(model.classes)[np.nonzero(inside)[1]], label_type(model.classes))
             return {"labels": pa.ListArray.from_arrays(offsets, labels)}
