@@ -84,6 +84,10 @@ class ScoreSketch:
         """Scores in all."""
         return int(self.counts.sum())
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a file, of which `read_sketch` makes it again."""
+        return {"ends": self.keys, "counts": self.counts, "dropped": self.dropped}
+
     @classmethod
     def of(cls, classes: np.ndarray, scores: np.ndarray) -> ScoreSketch:
         """Return the sketch of scores of at least 0, each of a class; NaN counts as infinite."""
@@ -154,7 +158,7 @@ def new_sketch() -> ScoreSketch:
 
 def sketch_arrays(sketch: ScoreSketch | None, spread: Spread | None) -> dict[str, np.ndarray]:
     """Return the arrays of a model file."""
-    found = {} if sketch is None else {"ends": sketch.keys, "counts": sketch.counts, "dropped": sketch.dropped}
+    found = {} if sketch is None else sketch.arrays()
     if spread is not None:
         found |= {"spread": spread.weights, "spread_ends": np.array([spread.least, spread.mean])}
     return {f"{PREFIX}{key}": array for key, array in found.items()}

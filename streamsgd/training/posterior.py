@@ -238,6 +238,8 @@ def _pace(method: Any, h: float, worst: float, n_rows: int, n_chains: int) -> Pa
     if not method.control or method.step or h * worst <= 2.0 * batch * TOO_MUCH_NOISE:
         return Pace(h, batch, steps)
     slower = max(LEAST_STEP, 2.0 * batch * TOO_MUCH_NOISE / worst)
+    if slower * worst >= (2.0 - slower) * batch:  # chains would run away: these walk, and twice as wide there
+        slower = batch / worst
     return Pace(slower, batch, method.steps or min(_steps_of(slower), max(steps, int(rows / batch))))
 
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.calibrate import warn_of_few
 from streamsgd.model.conformal import sketch_rows
-from streamsgd.model.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, said_of
+from streamsgd.model.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, read_sketch, said_of
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.tasks.base import ChunkReport, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
@@ -102,18 +102,13 @@ class Calibrating(OnePass[ScoreSketch]):
     def save(self) -> Saved:
         """Return the pass so far."""
         sketch = self._sums or new_sketch()
-        arrays = {"keys": sketch.keys, "counts": sketch.counts, "dropped": sketch.dropped}
-        return Saved({"chunk": self._chunk}, {"weights": self._weights, **arrays})
+        return Saved({"chunk": self._chunk}, {"weights": self._weights, **sketch.arrays()})
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
         super().restore(saved, before)
-        found = {name: saved.arrays[name] for name in ("keys", "dropped")}
-        for name, array in found.items():
-            if array.dtype != np.int64 or array.ndim != 1:
-                raise ValueError(f"{name} are {array.dtype} {array.shape}, not int64 of one dimension")
-        keys, dropped = (array.copy() for array in found.values())
-        self._sums = ScoreSketch(keys, kept(saved.arrays, "counts", np.zeros(len(keys), np.int64)), dropped)
+        arrays = {name: array.copy() for name, array in saved.arrays.items() if name in new_sketch().arrays()}
+        self._sums = read_sketch(arrays, max(len(self.job.target.classes), DIVIDED + 1), str(self.job.settings.checkpoint))
 
 
 def shorter(sketch: ScoreSketch, spread: Spread | None) -> tuple[ScoreSketch, Spread | None]:
