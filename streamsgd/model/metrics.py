@@ -194,6 +194,8 @@ class Metrics:
             saved = arrays[name]
             if (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ModelError(f"metric array {name!r} must be {own.dtype} {own.shape}, not {saved.dtype} {saved.shape}")
+        if "span" in arrays and not tallies.is_span(*arrays["span"].tolist()):
+            raise ModelError("metric array 'span' is not that of a histogram")
         self._arrays = {name: np.array(arrays[name]) for name in self._arrays}
 
     def swap(self, arrays: Arrays) -> Arrays:
