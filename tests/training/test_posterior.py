@@ -229,6 +229,20 @@ def test_separable_rows_without_a_prior_are_refused() -> None:
     assert streamsgd.sample(table_of(x, x[:, 0] > 0.1), "y", method="laplace", prior="normal:sd=2", **USUAL).draws is not None
 
 
+def test_chunks_that_differ_alike_from_all_rows_are_seen_to() -> None:
+    """Sorted rows that are not shuffled: the first chunks have much in common that the others have not."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(24_000, 2))
+    y = x @ [1.0, -0.5] + rng.normal(size=24_000)
+    found = {}
+    for name, rows in (("as they come", np.arange(24_000)), ("sorted", np.argsort(x[:, 0]))):
+        few = {"method": "sgld-cv:steps=800", "prior": "normal:sd=1", "chunk_rows": 3000, "shuffle": "none"}
+        sampled = streamsgd.sample(table_of(x[rows], y[rows]), "y", **few, **USUAL)
+        found[name] = sampled.metrics["posterior"]["chunks_widen_variance"]
+    assert found["as they come"] < 0.01
+    assert found["sorted"] > 0.2
+
+
 @pytest.mark.parametrize("worst", [1e2, 1e5, 1e7, 1e9])
 def test_a_weight_of_few_rows_slows_chains_and_does_not_stop_them(worst: float) -> None:
     """What single rows move it by is beyond what the rows of all passes make up for: the walk is stable nonetheless."""
