@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.errors import SettingsError
+from streamsgd.errors import ModelError, SettingsError
+from streamsgd.model import store
 from streamsgd.model.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, sketch_arrays
 
 USUAL: dict[str, Any] = {"memory": "1GB", "executor": "inline", "polish": 20, "epochs": 1, "precision": "float64"}
@@ -141,3 +142,19 @@ def test_rows_that_chose_the_weights_do_not_calibrate() -> None:
         streamsgd.train(table, "y", validation=0.2, conformal=True, patience=2, memory="1GB")
     with pytest.raises(SettingsError, match="held out"):
         streamsgd.train(table, "y", conformal=True, memory="1GB")
+
+
+def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    model = streamsgd.train(rows("multiclass", 600, 5), "y", validation=0.3, conformal=True, **USUAL)
+    header, arrays = store.unpack("model", model.to_bytes(), "m")
+    ends = arrays["conformal.ends"]
+    wrong = {
+        "ends": [ends[::-1].copy(), ends + (3 << 32), np.append(ends[:-1], (2 << 32) + 0x7F800001), np.append(0, ends[1:])],
+        "counts": [np.zeros(len(ends), np.int64), arrays["conformal.counts"][1:]],
+        "dropped": [np.zeros(2, np.int64), np.full(3, 24), np.full(3, -1)],
+    }
+    for name, changed in wrong.items():
+        for array in changed:
+            (tmp_path / "m.sgd").write_bytes(store.pack("model", header, {**arrays, f"conformal.{name}": array}))
+            with pytest.raises(ModelError, match=name):
+                streamsgd.load(tmp_path / "m.sgd")
