@@ -60,6 +60,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "chains": 2,
         "draws": 8,
     },
+    "calibrated": {"optimizer": "adam", "validation": 0.3, "conformal": True, "epochs": 1},
     "classes": {"target": "class3", "task": "multiclass", "optimizer": "adam"},
     "words": {"target": "class2", "optimizer": "adagrad", "exclude": fuzz.TARGETS, "bits": 10},
 }

@@ -95,8 +95,7 @@ def _sketch_all(model: Model, data: Evaluator) -> ScoreSketch:
     data.account.start(data.recipe.dataset.n_rows)
     sketch = new_sketch()
     for filled in sequential_stream(data.recipe, data.executor, data.block_bytes).chunks():
-        for start, stop in filled.learned_runs():
-            sketch = sketch.merge(sketch_rows(model, filled.block, start, stop))
+        sketch = sketch.merge(sketch_rows(model, filled.block, filled.learned_runs()))
         data.account.add(filled)
     data.account.settle()
     return sketch

@@ -12,26 +12,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsgd.model.sketch import LEAST_MEAN, LEAST_OFF, ScoreSketch, Spread
+from streamsgd.model.sketch import LEAST_MEAN, ScoreSketch, Spread, new_sketch, odds_against
 from streamsgd.settings.registry import make
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamsgd.kernels.structs.block import Block
     from streamsgd.model.predictor import Predictor
 
 
-def sketch_rows(model: Predictor, block: Block, start: int, stop: int) -> ScoreSketch:
-    """Return the sketch of the scores of rows start to stop, which have their targets."""
+def sketch_rows(model: Predictor, block: Block, runs: Iterable[tuple[int, int]]) -> ScoreSketch:
+    """Return the sketch of the scores of the rows of runs, start to stop each, which have their targets."""
+    parts = [_scores_of(model, block, start, stop) for start, stop in runs]
+    if not parts:
+        return new_sketch()
+    classes, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return ScoreSketch.of(classes, scores)
+
+
+def _scores_of(model: Predictor, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class and the score of rows start to stop."""
     raw, means, _ = model.score_block(block, start, stop)
     y = block.y[start:stop]
     if not model.classes:
         outcome, center = (model.in_target_units(values.astype(np.float64)) for values in (y, means[:, 0]))
-        return ScoreSketch.of(
-            np.zeros(len(y), np.int64), np.abs(outcome - center) / spread_of(model, block, start, stop, means)
-        )
+        return np.zeros(len(y), np.int64), np.abs(outcome - center) / spread_of(model, block, start, stop, means)
     labels = y.astype(np.int64)
-    off = 1.0 - fits_of(model, raw, means)[np.arange(len(y)), labels]
-    return ScoreSketch.of(labels, np.maximum(off, LEAST_OFF))
+    return labels, odds_against(fits_of(model, raw, means)[np.arange(len(y)), labels])
 
 
 def spread_of(model: Predictor, block: Block, start: int, stop: int, means: np.ndarray) -> np.ndarray:

@@ -28,8 +28,11 @@ from streamsgd.kernels.sums.spread import (
     ERROR,
     LOWER,
     MEAN,
+    TILE,
     UPPER,
+    CovarianceLines,
     link,
+    link_beside,
     score_covariances,
     score_variances,
     touches,
@@ -37,6 +40,7 @@ from streamsgd.kernels.sums.spread import (
 from streamsgd.model.conformal import fits_of, spread_of
 from streamsgd.model.labels import label_array, label_type
 from streamsgd.model.outputs import ScoreColumns
+from streamsgd.model.sketch import odds_against
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block
@@ -51,7 +55,10 @@ NAMES = ("mean", "lower", "upper", "standard_error")
 ENTROPIES = ("total_entropy", "aleatoric_entropy")
 
 NEAR = 1e-3
-"""Standard errors of the score, over which the slope of the link is taken."""
+"""Standard errors of the score, over which the slope of the link is taken, ..."""
+
+LEAST_ERROR = 1e-12
+"""... at least of this one."""
 
 
 class Intervals:
@@ -79,7 +86,7 @@ class Intervals:
         self._covariance, self._unknown = np.zeros((0, 0)), np.zeros(0, np.bool_)
         if model.draws is None and model.covariance is not None:
             self._unknown = np.isnan(np.diagonal(model.covariance))
-            self._covariance = np.where(np.isnan(model.covariance), 0.0, model.covariance)
+            self._covariance = _in_tiles(model.covariance)
 
     @cached_property
     def _draws(self) -> DrawnWeights | None:
@@ -132,7 +139,7 @@ class Intervals:
             return {}
         if model.classes:
             ends = np.array([sketch.quantile(self.level, k).value for k in range(len(model.classes))])
-            inside = 1.0 - fits_of(model, scores, means) <= ends
+            inside = odds_against(fits_of(model, scores, means)) <= ends
             offsets = np.append(0, np.cumsum(inside.sum(axis=1))).astype(np.int32)
             labels = pa.array(label_array(model.classes)[np.nonzero(inside)[1]], label_type(model.classes))
             return {"labels": pa.ListArray.from_arrays(offsets, labels)}
@@ -154,11 +161,12 @@ class Intervals:
         if self._draws is not None:
             draw_spread(self.model.loss, part, 0, n, self._draws, out, entropies, _new_room(self._draws, part), scratch)
         elif n_outputs == 1:
-            self._fill_one(part, scores.astype(np.float64), out.transpose(2, 0, 1), scratch)
+            self._fill_one(part, scores.astype(np.float64), out, scratch)
         else:
             self._fill_many(part, scores.astype(np.float64), out.transpose(2, 0, 1), scratch)
         kind = pa.from_numpy_dtype(self._kind)
-        columns = (pa.array(values, kind, from_pandas=True) for values in self._columns(out, entropies))
+        found = self._columns(out, entropies)
+        columns = (pa.array(values, kind, from_pandas=bool(np.isnan(values).any())) for values in found)  # else no copy
         return dict(zip(self._names, columns, strict=True))
 
     def _columns(self, out: np.ndarray, entropies: np.ndarray) -> list[np.ndarray]:
@@ -170,13 +178,22 @@ class Intervals:
 
     def _fill_one(self, block: Block, scores: np.ndarray, out: np.ndarray, scratch: Any) -> None:
         """Fill in what a covariance says of one output."""
-        variances = np.empty(len(scores))
-        score_variances(block, 0, len(scores), self._covariance, variances, np.empty(len(self._covariance)), scratch)
-        errors = np.sqrt(np.maximum(variances, 0.0))[:, None]
-        width, step = NormalDist().inv_cdf(0.5 + self.level / 2.0) * errors, NEAR * np.maximum(errors, 1e-12)
-        out[:, :, MEAN], out[:, :, LOWER], out[:, :, UPPER] = (self._link(scores + k * width) for k in (0, -1, 1))
-        out[:, :, ERROR] = np.abs(self._link(scores + step) - self._link(scores - step)) / (2.0 * step) * errors
-        self._blank(block, out, scratch)
+        found = np.empty(len(scores))
+        score_variances(block, 0, len(scores), _in_lines(self._covariance), found, scratch)
+        errors = np.sqrt(np.maximum(found, 0.0, out=found), out=found)
+        width = NormalDist().inv_cdf(0.5 + self.level / 2.0)
+        for place, away in ((MEAN, 0.0), (LOWER, -width), (UPPER, width)):
+            out[0, place] = self._beside(scores, errors, away)
+        least = np.maximum(errors, LEAST_ERROR)
+        slope = (self._beside(scores, least, NEAR) - self._beside(scores, least, -NEAR)) / (2.0 * NEAR * least)
+        np.multiply(np.abs(slope), errors, out=out[0, ERROR], casting="same_kind")
+        self._blank(block, out.transpose(2, 0, 1), scratch)
+
+    def _beside(self, scores: np.ndarray, errors: np.ndarray, width: float) -> np.ndarray:
+        """Return the predictions of scores (n, 1), each so many of its errors away."""
+        out = np.empty(len(scores))
+        link_beside(self.model.loss, scores[:, 0], errors, width, out)
+        return out
 
     def _fill_many(self, block: Block, scores: np.ndarray, out: np.ndarray, scratch: Any) -> None:
         """Fill in what a covariance says of classes: intervals of probabilities, to first order, within 0 and 1."""
@@ -190,12 +207,6 @@ class Intervals:
         out[:, :, MEAN], out[:, :, ERROR] = means, errors
         out[:, :, LOWER], out[:, :, UPPER] = np.maximum(means - z * errors, 0.0), np.minimum(means + z * errors, 1.0)
         self._blank(block, out, scratch)
-
-    def _link(self, scores: np.ndarray) -> np.ndarray:
-        """Return predictions of scores (n, n_outputs)."""
-        out = np.empty_like(scores)
-        link(self.model.loss, scores, out)
-        return out
 
     def _blank(self, block: Block, out: np.ndarray, scratch: Any) -> None:
         """Say nothing of rows that have a value whose weight is not determined."""
@@ -222,6 +233,20 @@ def _drawn(model: Predictor, level: float) -> DrawnWeights:
     outer, inner = math.floor(place), min(math.floor(place) + 1, n - 1)
     ends = (outer, inner, n - 1 - outer, n - 1 - inner)
     return DrawnWeights(padded.ravel(), n, model.n_outputs, selection_network(n, ends), np.array(ends), place % 1.0)
+
+
+def _in_tiles(covariance: np.ndarray) -> np.ndarray:
+    """Return a covariance with 0 for what is not determined, and for what makes its tiles whole."""
+    n = len(covariance)
+    found = np.zeros((n + -n % TILE,) * 2)
+    np.copyto(found[:n, :n], covariance, where=~np.isnan(covariance))
+    return found
+
+
+def _in_lines(covariance: np.ndarray) -> CovarianceLines:
+    """Return what variances of rows are worked out from."""
+    size, step = len(covariance), _line_length(covariance.dtype)
+    return CovarianceLines(covariance.ravel(), size, np.zeros(size * step), np.zeros(step))
 
 
 def _line_length(kind: Any) -> int:

@@ -183,10 +183,7 @@ class Metrics:
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Replace the accumulators by saved ones, bit for bit.
-
-        Raises ModelError if a name, shape or type is not that of this task.
-        """
+        """Replace the accumulators by saved ones, bit for bit; a ModelError says what is not of this task."""
         if arrays.keys() != self._arrays.keys():
             need, found = ", ".join(sorted(self._arrays)), ", ".join(sorted(arrays))
             raise ModelError(f"metrics of {self.task} need the arrays {need}, but the file has {found}")
@@ -194,6 +191,8 @@ class Metrics:
             saved = arrays[name]
             if (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ModelError(f"metric array {name!r} must be {own.dtype} {own.shape}, not {saved.dtype} {saved.shape}")
+        if "span" in arrays and not tallies.is_span(*arrays["span"].tolist()):
+            raise ModelError("metric array 'span' is not that of a histogram")
         self._arrays = {name: np.array(arrays[name]) for name in self._arrays}
 
     def swap(self, arrays: Arrays) -> Arrays:

@@ -1,8 +1,10 @@
 """Scores counted in bins: how far predictions are off, as a model file keeps it.
 
-Scores are counted by the first `KEPT_BITS` bits of their float32, within 0.05 % of their size. The end of the bin of a rank is
-taken, so what a sketch loses only adds to the level: by less than the share of rows in that bin, which is told. Sketches of any
-rows add up.
+A bin is all scores above the end of the bin before it, up to and with its own end. Ends are float32 numbers, so that up to
+`MOST_BINS` different scores of a class are each a bin and a quantile is that of the sorted scores. Of more, as many of the last
+binary digits are dropped as leave that many bins. Since the bins of few digits are made of those of many, and more scores never
+need fewer dropped, it does not matter in which order and in how many parts scores come: sketches of any rows add up. The end
+of the bin of a rank is taken, so what a sketch loses only adds to the level: by the share of rows in that bin, which is told.
 """
 
 from __future__ import annotations
@@ -18,21 +20,23 @@ from streamsgd.model.validate import ArraySpec, check_arrays, refuse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KEPT_BITS = 20
-"""Sign, exponent and eleven binary digits."""
+MOST_BINS = 1 << 16
+"""Of a class: a megabyte."""
 
-DROPPED = 32 - KEPT_BITS
+CLASS_SHIFT = 32
+"""Bits of a key below the class: those of a float32."""
+
+MOST_DROPPED = 23
+"""Then a bin is a power of two, of which there are 254."""
+
+INFINITE = 0x7F800000
+"""The bits of the float32, and the end of the last bin however many are dropped."""
+
+OLD_BITS = 20
+"""Of bins in older files: sign, exponent and eleven binary digits, of one minus the probability where that is odds now."""
 
 PREFIX = "conformal."
 """Of the arrays in a file."""
-
-LEAST_OFF = 2.0**-14
-"""By which a class may not fit before bins are told apart: so that there are at most `CLASS_BINS` of them."""
-
-CLASS_BINS = 15 << (KEPT_BITS - 9)
-
-OTHER_BINS = 1 << (KEPT_BITS - 1)
-"""Bins of numbers that are not negative."""
 
 LEAST_MEAN = 1e-12
 """Of a count: below it residuals are not divided by its root."""
@@ -64,67 +68,97 @@ class ScoreSketch:
     """How many scores fall into which bins."""
 
     keys: np.ndarray
-    """int64, ascending: class times 2^20 plus the bits of a bin."""
+    """int64, ascending: class times 2^32 plus the bits of the end of a bin."""
     counts: np.ndarray
     """int64, above 0."""
+    dropped: np.ndarray
+    """int64 (classes so far,): binary digits that the bins of a class lack."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return int(self.keys.nbytes + self.counts.nbytes)
+        return int(self.keys.nbytes + self.counts.nbytes + self.dropped.nbytes)
 
     @property
     def rows(self) -> int:
         """Scores in all."""
         return int(self.counts.sum())
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a file, of which `read_sketch` makes it again."""
+        return {"ends": self.keys, "counts": self.counts, "dropped": self.dropped}
+
     @classmethod
     def of(cls, classes: np.ndarray, scores: np.ndarray) -> ScoreSketch:
         """Return the sketch of scores of at least 0, each of a class; NaN counts as infinite."""
-        bits = np.where(np.isnan(scores), np.inf, np.abs(scores)).astype(np.float32).view(np.uint32)
-        keys, counts = np.unique(
-            (classes.astype(np.int64) << KEPT_BITS) + (bits >> DROPPED).astype(np.int64), return_counts=True
-        )
-        return cls(keys, counts.astype(np.int64))
+        known = np.where(np.isnan(scores), np.inf, np.abs(scores))
+        keys = (classes.astype(np.int64) << CLASS_SHIFT) + _bits_above(known)
+        return _fitted(keys, np.ones(len(keys), np.int64), np.zeros(int(classes.max(initial=-1)) + 1, np.int64))
 
     def merge(self, other: ScoreSketch) -> ScoreSketch:
         """Return the sketch of the rows of both."""
-        keys, where = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
-        counts = np.zeros(len(keys), np.int64)
-        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
-        return ScoreSketch(keys, counts)
+        dropped = np.zeros(max(len(self.dropped), len(other.dropped)), np.int64)
+        for one in (self, other):
+            dropped[: len(one.dropped)] = np.maximum(dropped[: len(one.dropped)], one.dropped)
+        return _fitted(np.append(self.keys, other.keys), np.append(self.counts, other.counts), dropped)
 
     def only(self, of_class: int) -> ScoreSketch:
         """Return that of one class alone."""
-        mine = self.keys >> KEPT_BITS == of_class
-        return ScoreSketch(self.keys[mine], self.counts[mine])
+        mine = _of_class(self.keys, of_class)
+        return ScoreSketch(self.keys[mine], self.counts[mine], self.dropped[: of_class + 1])
 
     def of_class(self, of_class: int) -> ScoreSketch:
         """Return one of a single class as that of another."""
-        return ScoreSketch((self.keys & ((1 << KEPT_BITS) - 1)) + (of_class << KEPT_BITS), self.counts)
+        dropped = np.zeros(of_class + 1, np.int64)
+        dropped[of_class] = self.dropped.max(initial=0)
+        return ScoreSketch((self.keys & ((1 << CLASS_SHIFT) - 1)) + (of_class << CLASS_SHIFT), self.counts, dropped)
 
     def quantile(self, level: float, of_class: int = 0) -> Quantile:
         """Return the conformal quantile of a class's scores."""
-        mine = self.keys >> KEPT_BITS == of_class
+        mine = _of_class(self.keys, of_class)
         counts = np.cumsum(self.counts[mine])
         n = int(counts[-1]) if len(counts) else 0
         rank = math.ceil((n + 1) * level)
         if rank > n:
             return Quantile(math.inf, 0.0, n)
         at = int(np.searchsorted(counts, rank))
-        code = (int(self.keys[mine][at]) & ((1 << KEPT_BITS) - 1)) + 1
-        end = np.array([min(code << DROPPED, 0x7F800000)], np.uint32).view(np.float32)
+        end = (self.keys[mine][at : at + 1] & ((1 << CLASS_SHIFT) - 1)).astype(np.uint32).view(np.float32)
         return Quantile(float(end[0]), float(counts[at] - rank) / n, n)
+
+
+def _bits_above(scores: np.ndarray) -> np.ndarray:
+    """Return the bits of the least float32 above 0 that is not below each score, int64."""
+    with np.errstate(over="ignore"):
+        rounded = scores.astype(np.float32)
+    rounded = np.where(rounded < scores, np.nextafter(rounded, np.float32(np.inf)), rounded)
+    return np.maximum(rounded.view(np.uint32), 1).astype(np.int64)
+
+
+def _of_class(keys: np.ndarray, of_class: int) -> slice:
+    """Return where the keys of a class are."""
+    return slice(*np.searchsorted(keys, [of_class << CLASS_SHIFT, (of_class + 1) << CLASS_SHIFT]).tolist())
+
+
+def _fitted(keys: np.ndarray, counts: np.ndarray, dropped: np.ndarray) -> ScoreSketch:
+    """Return the sketch of keys in any order and any bins, with as many digits dropped of each class as it needs, or more."""
+    need = dropped.copy()
+    while True:
+        digits = need[keys >> CLASS_SHIFT]
+        ends, where = np.unique(((keys - 1 >> digits) + 1) << digits, return_inverse=True)
+        many = np.bincount(ends >> CLASS_SHIFT, minlength=len(need)) > MOST_BINS
+        if not many.any():
+            return ScoreSketch(ends, np.bincount(where, counts, len(ends)).astype(np.int64), need)
+        need[many] += 1
 
 
 def new_sketch() -> ScoreSketch:
     """Return one of no rows."""
-    return ScoreSketch(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return ScoreSketch(*(np.zeros(0, np.int64) for _ in range(3)))
 
 
 def sketch_arrays(sketch: ScoreSketch | None, spread: Spread | None) -> dict[str, np.ndarray]:
     """Return the arrays of a model file."""
-    found = {} if sketch is None else {"keys": sketch.keys, "counts": sketch.counts}
+    found = {} if sketch is None else sketch.arrays()
     if spread is not None:
         found |= {"spread": spread.weights, "spread_ends": np.array([spread.least, spread.mean])}
     return {f"{PREFIX}{key}": array for key, array in found.items()}
@@ -169,20 +203,48 @@ def read_sketch(arrays: dict[str, np.ndarray], n_classes: int, name: str) -> Sco
     """
     if not arrays:
         return None
-    size = len(arrays["keys"]) if "keys" in arrays and arrays["keys"].ndim else None
-    check_arrays(arrays, {"keys": ArraySpec(("int64",), (None,)), "counts": ArraySpec(("int64",), (size,))}, name)
-    keys, counts = arrays["keys"], arrays["counts"]
-    if not ((np.diff(keys) > 0).all() and (keys >= 0).all() and (keys < max(n_classes, 1) << KEPT_BITS).all()):
-        refuse(name, f"array '{PREFIX}keys'", "is not ascending within the bins there are")
+    keys = "keys" if "keys" in arrays else "ends"
+    size = len(arrays[keys]) if keys in arrays and arrays[keys].ndim else None
+    specs = {key: ArraySpec(("int64",), (length,)) for key, length in ((keys, None), ("counts", size))}
+    check_arrays(arrays, specs | ({"dropped": ArraySpec(("int64",), (None,))} if keys == "ends" else {}), name)
+    shift, found, counts = OLD_BITS if keys == "keys" else CLASS_SHIFT, arrays[keys], arrays["counts"]
+    if not ((np.diff(found) > 0).all() and (found >= 0).all() and (found < max(n_classes, 1) << shift).all()):
+        refuse(name, f"array '{PREFIX}{keys}'", "is not ascending within the bins there are")
     if not ((counts > 0) & (counts < 1 << 53)).all():
         refuse(name, f"array '{PREFIX}counts'", "are no counts")
-    return ScoreSketch(keys, counts)
+    if keys == "keys":
+        return _of_old_bins(found, counts, n_classes)
+    ends, dropped = found & ((1 << CLASS_SHIFT) - 1), arrays["dropped"]
+    if not ((ends > 0) & (ends <= INFINITE)).all():
+        refuse(name, f"array '{PREFIX}ends'", "are no ends of bins")
+    if not (((dropped >= 0) & (dropped <= MOST_DROPPED)).all() and (found >> CLASS_SHIFT < len(dropped)).all()):
+        refuse(name, f"array '{PREFIX}dropped'", "are no binary digits of each class")
+    return ScoreSketch(found, counts, dropped)
+
+
+def _of_old_bins(keys: np.ndarray, counts: np.ndarray, n_classes: int) -> ScoreSketch:
+    """Return the sketch of an older file, whose keys end in the bits before the end of a bin."""
+    dropped = CLASS_SHIFT - OLD_BITS
+    bits = np.minimum(((keys & ((1 << OLD_BITS) - 1)) + 1) << dropped, INFINITE)
+    ends = bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    if n_classes:
+        ends = odds_against(np.maximum(1.0 - ends, 0.0))
+    again = (keys >> OLD_BITS << CLASS_SHIFT) + _bits_above(ends)
+    return _fitted(again, counts, np.full(max(n_classes, 1), dropped))
+
+
+def odds_against(fits: np.ndarray) -> np.ndarray:
+    """Return the score of outcomes that fit so well, from 0 to 1: odds, as fine next to 1 as next to 0."""
+    with np.errstate(divide="ignore"):
+        found: np.ndarray = (1.0 - fits) / fits
+    return found
 
 
 def said_of(sketch: ScoreSketch, classes: tuple[Any, ...]) -> dict[str, Any]:
     """Return what there is to say of a calibration, as JSON values: rows, and the quantile and rank error at 90 %."""
     found = [sketch.quantile(0.9, k) for k in range(max(len(classes), 1))]
-    values = [one.value if math.isfinite(one.value) else None for one in found]
+    ends = [one.value / (1.0 + one.value) if classes else one.value for one in found]
+    values = [end if math.isfinite(end) else None for end in ends]
     return {
         "rows": sketch.rows,
         "rank_error": max(one.rank_error for one in found),

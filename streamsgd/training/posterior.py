@@ -238,6 +238,8 @@ def _pace(method: Any, h: float, worst: float, n_rows: int, n_chains: int) -> Pa
     if not method.control or method.step or h * worst <= 2.0 * batch * TOO_MUCH_NOISE:
         return Pace(h, batch, steps)
     slower = max(LEAST_STEP, 2.0 * batch * TOO_MUCH_NOISE / worst)
+    if slower * worst >= (2.0 - slower) * batch:  # chains would run away: these walk, and twice as wide there
+        slower = batch / worst
     return Pace(slower, batch, method.steps or min(_steps_of(slower), max(steps, int(rows / batch))))
 
 
@@ -281,14 +283,18 @@ def plain_noise(mode: Mode, sums: FisherSums, noise: float) -> np.ndarray | None
     return relative
 
 
-def drift_inflation(drifts: list[np.ndarray], kick: float, n_rows: int) -> float:
-    """Return by how much chunks that differ from one another widen variances: what is left of their drifts' spread.
+def drift_inflation(drifts: list[np.ndarray], kick: float, n_rows: int, *, whole: bool) -> float:
+    """Return by how much chunks that differ from one another widen variances: the mean square of their drifts.
 
     A chain that stays with a chunk whose whitened curvature is 1 + E settles to the variance 1 / (1 + E), on average over
-    chunks 1 + E^2. Of each chunk so many rows were drawn, whose own noise is taken off.
+    chunks 1 + E^2. Of each chunk so many rows were drawn, whose own noise is taken off. Where only the diagonal of the
+    curvature is known, not the `whole`, drifts are taken from their mean, which hides what the chunks have in common.
     """
     if len(drifts) < 2:
         return 0.0
     found = np.stack(drifts)
-    spread = float(np.square(found - found.mean(axis=0)).sum(axis=0).mean()) / (len(found) - 1)
+    if whole:
+        spread = float(np.square(found).mean())
+    else:
+        spread = float(np.square(found - found.mean(axis=0)).sum(axis=0).mean()) / (len(found) - 1)
     return max(0.0, spread - kick / n_rows)

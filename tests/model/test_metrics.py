@@ -419,5 +419,8 @@ def test_arrays_of_another_job_are_refused():
     arrays = Metrics.for_task("multiclass", 3).arrays()
     with pytest.raises(ModelError, match="need the arrays bins, counts"):
         Metrics.for_task("binary").restore(arrays)
+    for span in ([0, 1 << 62, 0], [5, 4, 0], [0, 1, 64], [0, 1, -1]):  # merging these would take years
+        with pytest.raises(ModelError, match="not that of a histogram"):
+            Metrics.for_task("binary").restore(Metrics.for_task("binary").arrays() | {"span": np.array(span)})
     with pytest.raises(ModelError, match=r"'sums' must be float64 \(9, 2\), not float64 \(8, 2\)"):
         Metrics.for_task("multiclass", 4).restore(arrays)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
+from streamsgd.model.intervals import IntervalColumns
 
 MODELS = Path(__file__).resolve().parents[1] / "data" / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.sgd"))
@@ -38,6 +39,13 @@ def test_it_predicts_what_it_did(name: str) -> None:
     if "standard_errors" in expected:
         for found, of in zip(model.standard_errors(), expected["standard_errors"], strict=True):
             agree(found, of)
+    for level, told in expected.get("intervals", {}).items():
+        found = IntervalColumns(model, float(level)).score(model.encode(table)[0], 0, table.num_rows)
+        for column, values in told.items():
+            if column == "labels":
+                assert found[column].to_pylist() == values
+            else:
+                agree(found[column].to_pylist(), values)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,4 +59,4 @@ def test_saved_again_it_stays_what_it_is(name: str, tmp_path: Path) -> None:
 
 
 def test_there_is_one_for_every_encoding() -> None:
-    assert NAMES == ["bins", "classes", "crosses", "errors", "numbers", "ragged", "text", "times"]
+    assert NAMES == ["bins", "calibrated", "classes", "crosses", "errors", "numbers", "ragged", "residuals", "text", "times"]

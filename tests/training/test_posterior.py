@@ -11,6 +11,8 @@ import pytest
 import streamsgd
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.model.model import Model
+from streamsgd.settings.registry import make
+from streamsgd.training.posterior import choose_walk, inflation_of
 
 USUAL: dict[str, Any] = {"memory": "1GB", "executor": "inline", "polish": 20, "epochs": 1, "precision": "float64"}
 
@@ -225,6 +227,29 @@ def test_separable_rows_without_a_prior_are_refused() -> None:
     x = np.linspace(-1.0, 1.0, 200)[:, None]
     refused(DataError, "separate", table_of(x, x[:, 0] > 0.1))
     assert streamsgd.sample(table_of(x, x[:, 0] > 0.1), "y", method="laplace", prior="normal:sd=2", **USUAL).draws is not None
+
+
+def test_chunks_that_differ_alike_from_all_rows_are_seen_to() -> None:
+    """Sorted rows that are not shuffled: the first chunks have much in common that the others have not."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(24_000, 2))
+    y = x @ [1.0, -0.5] + rng.normal(size=24_000)
+    found = {}
+    for name, rows in (("as they come", np.arange(24_000)), ("sorted", np.argsort(x[:, 0]))):
+        few = {"method": "sgld-cv:steps=800", "prior": "normal:sd=1", "chunk_rows": 3000, "shuffle": "none"}
+        sampled = streamsgd.sample(table_of(x[rows], y[rows]), "y", **few, **USUAL)
+        found[name] = sampled.metrics["posterior"]["chunks_widen_variance"]
+    assert found["as they come"] < 0.01
+    assert found["sorted"] > 0.2
+
+
+@pytest.mark.parametrize("worst", [1e2, 1e5, 1e7, 1e9])
+def test_a_weight_of_few_rows_slows_chains_and_does_not_stop_them(worst: float) -> None:
+    """What single rows move it by is beyond what the rows of all passes make up for: the walk is stable nonetheless."""
+    kicks = np.array([1.0, worst])
+    chosen = {"n_rows": 3_000_000, "noise": 1.0, "temperature": 1.0, "n_chains": 4, "n_draws": 1000, "spread": 1.0}
+    law = choose_walk(make("method", "sgld-cv"), **chosen, kicks=kicks, plain=None).law
+    assert (inflation_of(law, 3_000_000, kicks, None) < (2.1 if worst > 1e5 else 3.0)).all()
 
 
 def test_columns_that_depend_on_others_need_a_prior(line: Any) -> None:

@@ -338,14 +338,25 @@ def probe(loss, block, starts, ends, keys, n_rows, law, center, chain, out, scra
 
 @lean_kernel
 def drift(loss, block, starts, ends, keys, n_rows, law, center, chain, out, scratch):
-    """Fill `out`, float64 (n,), with W times the mean corrected gradient of rows drawn from a block, times N, at one draw."""
+    """Say what rows drawn from a block, in the place of all, make of the curvature W'W = H^-1 in a random direction z.
+
+    Fills `out`, float64 (n,), with W (H_B W'z) - z, H_B being the curvature of the rows, as many of them as all are, and of the
+    prior, from the slopes at m + W'z and m - W'z. It is 0 but for noise where the rows are like all.
+    """
     n, total = chain.mean.shape[0], ends[ends.shape[0] - 1]
-    grad, noise = chain.room[0], chain.room[2]
+    grad, mode, noise = chain.room[0], chain.room[1], chain.room[2]
     normals(keys[1], 0, noise)
     for j in range(n):
-        grad[j], chain.places[0, j] = 0.0, chain.places[1, j]
+        grad[j], mode[j], chain.places[0, j] = -center.pull[j], chain.places[1, j], chain.places[1, j]
     add_coloured(center.whiten, noise, chain.places[0])
+    _add_prior(center, chain.places, 2, grad)
+    for j in range(n):
+        chain.places[1, j] -= chain.places[0, j] - mode[j]
     for r in range(n_rows):
         i = row_at(below(mix(keys[0], r), total), starts, ends)
-        add_slopes(loss, block, i, law.scale * law.batch / n_rows, 2, chain.places, grad, scratch)
+        add_slopes(loss, block, i, 0.5 * law.scale * law.batch / n_rows, 2, chain.places, grad, scratch)
+    for j in range(n):
+        chain.places[1, j] = mode[j]
     whitened(center.whiten, grad, out)
+    for j in range(n):
+        out[j] -= noise[j]

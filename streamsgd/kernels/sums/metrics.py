@@ -100,6 +100,12 @@ def clear_histogram(bins: Any, span: Any) -> None:
     span[LOW], span[HIGH], span[SHIFT] = np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0
 
 
+def is_span(low: int, high: int, shift: int) -> bool:
+    """Whether keys of a span are within the ring, as those of hostile files may not be: a kernel would never end."""
+    empty = (np.iinfo(np.int64).max, np.iinfo(np.int64).min, 0)
+    return (low, high, shift) == empty or (0 <= shift < 63 and 0 <= (high >> shift) - (low >> shift) < N_BINS)
+
+
 @kernel
 def merge_histogram(bins, span, other_bins, other_span):
     if other_span[LOW] > other_span[HIGH]:

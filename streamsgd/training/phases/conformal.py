@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.calibrate import warn_of_few
 from streamsgd.model.conformal import sketch_rows
-from streamsgd.model.sketch import CLASS_BINS, OTHER_BINS, ScoreSketch, Spread, new_sketch, said_of
+from streamsgd.model.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, read_sketch, said_of
 from streamsgd.training.learner import model_of
-from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.tasks.base import ChunkReport, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
@@ -33,6 +33,9 @@ DIVIDED = 1
 
 COPIES = 4
 """Of a sketch at a time."""
+
+SORTED = 16
+"""Copies of one class's bins while two sketches are merged, and of what chunks of a round bring."""
 
 
 @dataclass
@@ -59,9 +62,10 @@ class AddScores:
     def _add(self, job: Job, model: Model, filled: LoadedChunk) -> tuple[ScoreSketch, ChunkReport]:
         began, sketch = time.perf_counter(), new_sketch()
         for block in filled.held_blocks():
-            sketch = sketch.merge(sketch_rows(model, block, 0, len(block.y)))
+            rows = [(0, len(block.y))]
+            sketch = sketch.merge(sketch_rows(model, block, rows))
             if self.spread is not None:
-                divided = sketch_rows(replace(model, spread=self.spread), block, 0, len(block.y))
+                divided = sketch_rows(replace(model, spread=self.spread), block, rows)
                 sketch = sketch.merge(divided.of_class(DIVIDED))
         return sketch, report_on(job, filled, began, int(filled.helds.sum()), None)
 
@@ -98,15 +102,13 @@ class Calibrating(OnePass[ScoreSketch]):
     def save(self) -> Saved:
         """Return the pass so far."""
         sketch = self._sums or new_sketch()
-        return Saved({"chunk": self._chunk}, {"weights": self._weights, "keys": sketch.keys, "counts": sketch.counts})
+        return Saved({"chunk": self._chunk}, {"weights": self._weights, **sketch.arrays()})
 
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
         super().restore(saved, before)
-        keys = saved.arrays["keys"]
-        if keys.dtype != np.int64 or keys.ndim != 1:
-            raise ValueError(f"keys are {keys.dtype} {keys.shape}, not int64 of one dimension")
-        self._sums = ScoreSketch(keys.copy(), kept(saved.arrays, "counts", np.zeros(len(keys), np.int64)))
+        arrays = {name: array.copy() for name, array in saved.arrays.items() if name in new_sketch().arrays()}
+        self._sums = read_sketch(arrays, max(len(self.job.target.classes), DIVIDED + 1), str(self.job.settings.checkpoint))
 
 
 def shorter(sketch: ScoreSketch, spread: Spread | None) -> tuple[ScoreSketch, Spread | None]:
@@ -141,7 +143,7 @@ def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> N
 
 def sketch_bytes(n_weights: int, n_coordinates: int, _settings: Settings) -> int:
     """Return the bytes of sketches, checkpoints included."""
-    return 16 * COPIES * (2 * OTHER_BINS + 2 * CLASS_BINS * (n_weights // n_coordinates)) + 16 * n_weights
+    return 16 * MOST_BINS * (COPIES * max(2, n_weights // n_coordinates) + SORTED) + 16 * n_weights
 
 
 def describe(said: dict[str, Any]) -> list[str]:

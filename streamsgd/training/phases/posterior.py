@@ -185,7 +185,7 @@ class PosteriorSampling:
 
         """
         self._kicks = share.squares / max(share.rows, 1) / self.mode.variance
-        self._drift = drift_inflation(share.drifts, float(self._kicks.mean()), DRIFT_ROWS)
+        self._drift = drift_inflation(share.drifts, float(self._kicks.mean()), DRIFT_ROWS, whole=self.dense)
         chosen = self._choose()
         if not np.isfinite(self._inflation(chosen.law)).all():
             raise SettingsError(
@@ -195,7 +195,7 @@ class PosteriorSampling:
             )
         if self._drift > MUCH:
             log.warning(
-                "rows of a chunk are not like those of all: that widens standard deviations by about %.2g %%; pass --shuffle "
+                "rows of a chunk are not like those of all: that widens standard deviations by %.2g %% or more; pass --shuffle "
                 "external, or more --memory",
                 50.0 * self._drift,
             )

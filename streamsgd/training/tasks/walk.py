@@ -152,7 +152,7 @@ class NoiseLook:
     squares: np.ndarray
     """float64 (n_weights,): sums over rows of what one moves a weight, squared."""
     drifts: list[np.ndarray]
-    """Of each chunk float64 (DIRECTIONS, n_weights): the whitened mean corrected gradient, times the rows of all."""
+    """Of each chunk float64 (DIRECTIONS, n_weights): the whitened curvature in a direction, less that of all rows."""
 
     @property
     def nbytes(self) -> int:
