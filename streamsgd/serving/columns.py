@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamsgd.errors import DataError
 from streamsgd.serving.exact import MOST_DIGITS, TOLD, check_told
 from streamsgd.serving.hashing import NULL, absorb_all, finish, murmur
-from streamsgd.serving.values import as_number, as_text, check_midnight, check_zone, moment_in, part, refusal
+from streamsgd.serving.values import as_number, as_text, check_midnight, check_zone, moment_in, part, refusal, zone_named
 from streamsgd.settings.scalars import USUAL, plain
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
 
     Entries = list[tuple[int, float]]
@@ -108,7 +109,7 @@ class Reader(NamedTuple):
                 return None
         return as_text(value, means)
 
-    def part(self, value: Any, which: str, zone: str) -> int | None:
+    def part(self, value: Any, which: str, zone: dt.tzinfo | None) -> int | None:
         """Return a part of it as a moment."""
         found: int | None = self._checked(lambda given, _: part(given, which, zone), value)
         return found
@@ -221,7 +222,7 @@ def binned(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
 
 def part_of(config: dict[str, Any], reader: Reader) -> Callable[[Any], int]:
     """Return what gives the coordinate of a part of a moment."""
-    first, which, zone = int(config["first"]), config["part"], config["zone"]
+    first, which, zone = int(config["first"]), config["part"], zone_named(config["zone"])
 
     def place(value: Any) -> int:
         found = reader.part(value, which, zone)

@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from streamsgd.errors import DataError
+from streamsgd.errors import DataError, ModelError
 from streamsgd.settings.scalars import plain
 
 EPOCH_DAY = 719_163
@@ -193,7 +193,33 @@ def _shorter(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def part(value: Any, which: str, zone: str) -> int | None:
+def zone_named(name: str) -> dt.tzinfo | None:
+    """Return the time zone that Arrow calls so, by its place or as an offset such as +02:00; None where there is no name.
+
+    Raises
+    ------
+    ModelError
+        There is no such zone, or this machine does not know it.
+
+    """
+    if not name:
+        return None
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  as late as it is needed
+
+    try:
+        offset = re.fullmatch(r"([+-])(\d\d):?(\d\d)", name)
+        if offset is None:
+            return ZoneInfo(name)
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        return dt.timezone(dt.timedelta(minutes=-minutes if offset[1] == "-" else minutes))
+    except (KeyError, ValueError, OSError) as error:
+        raise ModelError(
+            f"takes parts of moments in the time zone {name[:80]!r}, which is not known here; if there is one of that name, "
+            "install the package tzdata"
+        ) from error
+
+
+def part(value: Any, which: str, zone: dt.tzinfo | None) -> int | None:
     """Return the hour, weekday (Monday is 0) or month (January is 0) of a moment; None for null.
 
     Raises
@@ -207,9 +233,7 @@ def part(value: Any, which: str, zone: str) -> int | None:
     if not isinstance(value, dt.date):
         raise TypeError(_is(value))
     if isinstance(value, dt.datetime) and zone:
-        from zoneinfo import ZoneInfo  # noqa: PLC0415  as late as it is needed
-
-        value = value.astimezone(ZoneInfo(zone))
+        value = value.astimezone(zone)
     if which == "hour":
         return int(value.hour) if isinstance(value, dt.datetime) else 0
     found: int = value.weekday() if which == "weekday" else value.month - 1

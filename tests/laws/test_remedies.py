@@ -37,6 +37,7 @@ PRINTED_BY = {
     "model/judge.py": ("evaluate",),
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),
+    "stream/groups.py": ("evaluate",),
     "training/measure.py": ("noise",),
     "training/together/pilot.py": ("pilot",),
     "training/together/many.py": ("tune",),
