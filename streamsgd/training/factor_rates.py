@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
-    from streamsgd.training.learner import Learner
 
 log = logging.getLogger("streamsgd")
 
@@ -44,7 +43,7 @@ def with_rate(parts: Parts, rate: float) -> Parts:
     return parts._replace(model=parts.model._replace(rate=rate))
 
 
-def described(learner: Learner, others: Sequence[Learner]) -> dict[str, Any]:
+def described(learner: Any, others: Sequence[Any]) -> dict[str, Any]:
     """Return what the machines came to, as plain values: rates, the best of them, sums of losses, and over how many rows."""
     all_of_them = [learner, *others]
     sums = [float(one.tally[LOSS]) for one in all_of_them]
@@ -53,7 +52,7 @@ def described(learner: Learner, others: Sequence[Learner]) -> dict[str, Any]:
     return {"rate": best, "rates": rates, "losses": sums, "rows": int(learner.tally[ROWS])}
 
 
-def lead(found: dict[str, Any], others: Sequence[Learner]) -> Learner | None:
+def lead(found: dict[str, Any], others: Sequence[Any]) -> Any:
     """Say which machine leads; return it, or None where it is the first one."""
     rate = found["rate"]
     log.info("after %d rows the machine whose factors have rate %g leads and goes on alone", found["rows"], rate)
