@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, tuple[str, ...]] = {
     "train": ("train", "DATA", "--target", "y", "-o", "NEW.sgd"),
+    "fm": ("train", "DATA", "--target", "y", "--model", "fm", "-o", "NEW.sgd"),
+    "mlp": ("train", "DATA", "--target", "y", "--model", "mlp:hidden=8", "-o", "NEW.sgd"),
     "filter": ("train", "DATA", "--target", "y", "--filter", "y>=0", "-o", "NEW.sgd"),
     "external": ("train", "DATA", "--target", "y", "--shuffle", "external", "-o", "NEW.sgd"),
     "shuffle": ("shuffle", "DATA", "NEW"),

@@ -1,11 +1,12 @@
 """Kill a training run with SIGKILL at random instants, start it again until it ends, compare the bytes.
 
-    python scripts/prove_kills.py --kills 200 [--sample]
+    python scripts/prove_kills.py --kills 200 [--sample] [--model fm]
 
 One run is left alone and timed. Then runs are killed at times drawn uniformly from that duration (start-up,
 reading, learning, writing a checkpoint, saving the model) and started again, each time with another executor,
 number of threads, memory budget and cache of encoded rows, some of which all runs share, until they end; as many runs as
-the kills need. Every model file must be the same bytes; with --sample it has draws from a posterior, and is calibrated.
+the kills need. Every model file must be the same bytes; with --sample it has draws from a posterior, and is calibrated;
+with --model it learns two columns of texts beside the numbers, in one pass, as machines beside linear models do.
 Prints a table and, as the last line, JSON; exits with 1 if a model differs.
 """
 
@@ -53,6 +54,9 @@ SAMPLED: dict[str, Any] = {
 }
 """Settings of --sample, beside those."""
 
+MODELLED: dict[str, Any] = {"epochs": 1, "validate_every": None, "patience": None}
+"""Settings of --model, beside those."""
+
 PLACES = [
     {"executor": "dask", "threads": 2, "memory": "2GB", "cache": "none"},
     {"executor": "inline", "memory": "4GB", "cache": "memory"},
@@ -81,8 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=24_000, help="rows of the data set (default: 24000)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of the instants")
     parser.add_argument("--sample", action="store_true", help="draw from a posterior too, and calibrate")
+    parser.add_argument("--model", help="another model than the linear one, such as fm, fwfm or mlp")
     given = parser.parse_args(arguments)
     SETTINGS.update(SAMPLED if given.sample else {})
+    SETTINGS.update({**MODELLED, "model": given.model} if given.model else {})
     with tempfile.TemporaryDirectory(prefix="prove_kills_") as folder:
         began = time.monotonic()
         outcomes, sha, alone = prove(Path(folder), given.kills, given.rows, given.seed)
@@ -127,6 +133,10 @@ def write_data(folder: Path, rows: int, seed: int) -> Path:
         x = rng.normal(size=(n, 6)).astype(np.float32)
         y = x @ np.arange(1.0, 7.0) + rng.normal(size=n)
         columns = {f"x{j}": pa.array(x[:, j], mask=rng.random(n) < 0.02) for j in range(6)}
+        if "model" in SETTINGS:
+            columns |= {
+                name: pa.array([f"{name}{v}" for v in rng.integers(0, size, n)]) for name, size in (("a", 9), ("b", 300))
+            }
         pq.write_table(pa.table({**columns, "y": y}), folder / f"{k}.parquet", row_group_size=row_group_size)
     return folder
 

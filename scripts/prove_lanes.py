@@ -1,6 +1,6 @@
 """Kill workers and drivers of a run at random instants, and compare the bytes of the models that come out.
 
-    python scripts/prove_lanes.py [--kills 200] [--every 1.5] [--workers 1,2,3,5,8] [--lanes 4] [--rows 48000] [--seed 0]
+    python scripts/prove_lanes.py [--kills 200] [--every 1.5] [--workers 1,2,3,5,8] [--lanes 4] [--rows 48000] [--model fm]
 
 A worker process, chosen at random, gets SIGKILL every few seconds (0.2 to 1.8 times `--every`), unless as many kills as there
 are workers have gone by without a new checkpoint: who is killed before it is up cannot do anything. One kill in ten is the
@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=48_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=120.0, help="after which no new run is begun")
+    parser.add_argument("--model", default="linear", help="such as fm, fwfm or mlp (default: linear)")
     given = parser.parse_args(arguments)
+    SETTINGS["model"] = given.model
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prove_lanes_") as folder:
         outcomes, sha, alone = prove(Path(folder), given)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from streamsgd.errors import BudgetError
+from streamsgd.kernels.models.machines import rows_apart
 from streamsgd.kernels.parts.traits import holds_factors
 from streamsgd.settings.registry import make
 from streamsgd.training.defaults import choose_parts
+from streamsgd.training.factor_rates import at_rate, rates_beside
 from streamsgd.training.memory import model_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.features.encoding import Encoding
-    from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.planning import budget as budgets
     from streamsgd.planning.lanes import Lanes
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
+    from streamsgd.training.look import Look
 
 log = logging.getLogger("streamsgd")
 
@@ -36,9 +38,45 @@ def wants_rival(settings: Settings, parts: Parts, encoding: Encoding, lanes: Lan
     return asked and plain and encoding.is_wide and lanes.number == 1 and epochs == 1 and settings.patience is None
 
 
-def rival_parts(settings: Settings, target: Target, encoding: Encoding, n_rows: int, optimizer: str = "auto") -> Parts:
-    """Return the parts of the linear run, whose optimizer a checkpoint may have said."""
-    return choose_parts(msgspec.structs.replace(linear(settings), optimizer=optimizer), target, encoding, n_rows)
+class Beside(NamedTuple):
+    """Who learns beside a machine."""
+
+    rival: Parts | None = None
+    """The parts of the linear model."""
+    rates: tuple[float, ...] = ()
+    """Of the factors of further machines."""
+
+    def nbytes(self, parts: Parts, encoding: Encoding, settings: Settings) -> int:
+        """Return the bytes of all of them; `parts` are the machine's."""
+        n = encoding.n_coordinates
+        own = 0 if self.rival is None else model_bytes(n, self.rival.optimizer, settings.precision)
+        if not self.rates:
+            return own
+        return own + len(self.rates) * model_bytes(rows_apart(parts.model, n), parts.optimizer, settings.precision)
+
+    def joined(self, job: Job) -> Job:
+        """Return a job with all of them."""
+        if self.rival is None:
+            return job
+        rival = replace(job, settings=linear(job.settings), parts=self.rival)
+        return replace(job, rival=rival, others=tuple(at_rate(job, rate) for rate in self.rates))
+
+
+def choose_beside(settings: Settings, parts: Parts, look: Look, frozen: dict[str, Any] | None) -> Beside:
+    """Return who learns beside a machine, or did in a run that is resumed."""
+    spec = frozen.get("rival") if frozen else "auto"
+    if spec is None:
+        return Beside()
+    # What a checkpoint says of the optimizer: the end of a race brought another one.
+    rival = choose_parts(
+        msgspec.structs.replace(linear(settings), optimizer=spec), look.target, look.encoding, look.dataset.n_rows
+    )
+    return Beside(rival, tuple(frozen["rates"]) if frozen else rates_beside(settings, parts))
+
+
+def beside_of(job: Job) -> Beside:
+    """Return who learns beside the machine of a job."""
+    return Beside(None if job.rival is None else job.rival.parts, tuple(one.parts.model.rate for one in job.others))
 
 
 def linear(settings: Settings) -> Settings:
@@ -46,20 +84,16 @@ def linear(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, model="linear")
 
 
-def with_rival(job: Job, parts: Parts | None) -> Job:
-    """Return a job with the linear run beside it, if it has parts."""
-    return job if parts is None else replace(job, rival=replace(job, settings=linear(job.settings), parts=parts))
-
-
-def bytes_beside(rival: Parts | None, encoding: Encoding, settings: Settings) -> int:
-    """Return the bytes of the linear model, if there is one."""
-    return 0 if rival is None else model_bytes(encoding.n_coordinates, rival.optimizer, settings.precision)
-
-
 def with_room(
-    budget_in: Callable[..., budgets.Budget], rival: Parts | None, encoding: Encoding, settings: Settings, *, must: bool
-) -> tuple[budgets.Budget, Parts | None]:
-    """Return the budget, and the linear model beside a machine if there is room for it, or `must` be.
+    budget_in: Callable[..., budgets.Budget],
+    all_of_them: Beside,
+    parts: Parts,
+    encoding: Encoding,
+    settings: Settings,
+    *,
+    must: bool,
+) -> tuple[budgets.Budget, Beside]:
+    """Return the budget, and who learns beside a machine: as many as there is room for, or all if they `must`.
 
     Raises
     ------
@@ -67,16 +101,20 @@ def with_room(
         There is no room for the machine, or for what must be.
 
     """
-    try:
-        return budget_in(beside=bytes_beside(rival, encoding, settings)), rival
-    except BudgetError as error:
-        if rival is None or must:
-            raise
-        needed = error.least // 10**6 + 1
-        alone = budget_in()
-        log.warning(
-            "--model %s learns without the linear model beside it, for which --memory would have to be %dMB: against=none in "
-            "--model makes this model in any memory",
-            *(settings.model, needed),
-        )
-        return alone, None
+    # Machines of other rates are the first to go: the linear model is the one that a machine must not be worse than.
+    ways = [all_of_them] if must or not all_of_them.rates else [all_of_them, all_of_them._replace(rates=())]
+    for beside in ways:
+        try:
+            return budget_in(beside=beside.nbytes(parts, encoding, settings)), beside
+        except BudgetError as error:
+            refusal = error
+    if all_of_them.rival is None or must:
+        raise refusal
+    needed = refusal.least // 10**6 + 1
+    alone = budget_in()
+    log.warning(
+        "--model %s learns without the linear model beside it, for which --memory would have to be %dMB: against=none in "
+        "--model makes this model in any memory",
+        *(settings.model, needed),
+    )
+    return alone, Beside()

@@ -91,6 +91,8 @@ class Job:
     """Bytes in memory of what thinning leaves, for later passes; 0 where there are none, or it is too much."""
     rival: Job | None = None
     """The same run with the linear model, where a machine learns beside it; see `training.rival`."""
+    others: tuple[Job, ...] = ()
+    """The same machine with factors of other rates, which learns the first rows beside; see `training.factor_rates`."""
 
     @property
     def known_thinner(self) -> Thinner:
@@ -165,8 +167,10 @@ class Job:
 
     @cached_property
     def structure(self) -> Any:
-        """The model as people name it; `parts.model` is what kernels take of it."""
-        return make("model", self.settings.model)
+        """The model as people name it, with the rate of its factors; `parts.model` is what kernels take of it."""
+        named = make("model", self.settings.model)
+        rate = getattr(self.parts.model, "rate", None)
+        return named if getattr(named, "rate", None) == rate else named._replace(rate=rate)
 
     @property
     def width(self) -> int:

@@ -20,6 +20,7 @@ from streamsgd.kernels.structs.step import StepContext
 from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
+from streamsgd.training.factor_rates import described, lead, with_rate
 from streamsgd.training.forgetting import fade, rows_until_fading
 from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, empty_state, new_state, parameters
@@ -31,7 +32,7 @@ from streamsgd.training.rare import plain_loss
 from streamsgd.training.rival import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamsgd.kernels.structs.block import Block
     from streamsgd.stream.chunk import LoadedChunk
@@ -54,6 +55,9 @@ class LearnerState(NamedTuple):
 
 RIVAL = "rival."
 """Before the names of arrays of the linear model beside a machine."""
+
+OTHER = "other{}."
+"""... and of machines of other rates."""
 
 FIRST_MARK = 1024
 """Rows after which progress is told for the first time; then after twice as many, and so on."""
@@ -85,6 +89,10 @@ class Learner:
         # Told no state to begin with, both begin; else both are to be restored.
         self.rival = None if job.rival is None else Learner(job.rival, None if state is None else empty_state(job.rival))
         """The linear model that learns beside a machine."""
+        self.others = [Learner(other, None if state is None else empty_state(other)) for other in job.others]
+        """Machines of other rates, while they learn beside."""
+        self.factor_rates: dict[str, Any] | None = None
+        """What they came to, once one of them has gone on alone."""
         self.entries = 0
         """Entries per row that there is room for."""
         self.race: dict[str, Any] | None = None
@@ -102,7 +110,7 @@ class Learner:
         if self.rival is not None:
             self.rival.fit(filled, None, part)
         job, n = self.job, len(filled.order)
-        heads = filled.heads()
+        heads, heads_of_others = filled.heads(), [filled.heads() for _ in self.others]
         entries = most_entries(filled.block, filled.layout)
         if entries > self.entries:
             self.entries = entries
@@ -115,7 +123,7 @@ class Learner:
             # Also where nobody looks, or the losses would be added up in another order there.
             last = min(n, first + max(1, mark - self.rows), first + filled.at_once)
             last = min(last, first + rows_until_fading(job.settings.forget, self.rows))
-            if self.racing:
+            if self.racing or self.others:
                 last = min(last, first + max(1, RACE_ROWS - self.rows))
             if judge:
                 last = min(last, first + judge.most_rows)
@@ -125,17 +133,25 @@ class Learner:
             found = judge.of(self.weights(), self.state, filled.block, filled.order[first:last], heads) if judge else None
             # Not job.parts: the end of a race is another optimizer's beginning.
             self.learn(filled.block, *filled.turn(first, last, heads), pace)
+            self._learn_others(filled, (first, last), heads_of_others, pace)
             if found is not None:
                 self.state.tally[: len(found)] = found
             epoch += per_row * (last - first)
             first = last
             fade(self.state, self.job.parts.optimizer, job.settings.forget, self.rows)
-            if self.racing and self.rows >= RACE_ROWS:
-                self.end_race()
+            if self.rows >= RACE_ROWS:
+                self.end_races()
             if self.rows >= mark:
                 mark = next_mark(self.rows)
                 if reached:
                     reached(epoch)
+
+    def _learn_others(self, filled: LoadedChunk, span: tuple[int, int], heads: Sequence[np.ndarray], pace: StepContext) -> None:
+        """Let machines of other rates learn rows from one to another, too."""
+        for one, own in zip(self.others, heads, strict=False):  # those of chunks in which they end are more
+            one.scratch = self.scratch
+            one.learn(filled.block, *filled.turn(*span, own), pace)
+            fade(one.state, one.job.parts.optimizer, self.job.settings.forget, one.rows)
 
     def learn(self, block: Block, order: np.ndarray, heads: np.ndarray, pace: StepContext) -> None:
         """Learn the rows that an order names, or end the running batch if it names none."""
@@ -166,8 +182,8 @@ class Learner:
         """Begin a new tally: a sum of a whole run would lose digits."""
         self.totals += self.state.tally
         self.state.tally[:] = 0.0
-        if self.rival is not None:
-            self.rival.clear_tally()
+        for one in self.beside:
+            one.clear_tally()
 
     @property
     def tally(self) -> np.ndarray:
@@ -241,6 +257,11 @@ class Learner:
             state.slots[k] = memory.cells[:, 1 + k]
         state.sums[:RACE], state.clock[STEPS], state.paid[:] = memory.sums, memory.steps[0], memory.paid
 
+    @property
+    def beside(self) -> list[Learner]:
+        """Those who learn beside: the linear model, and machines of other rates."""
+        return self.others if self.rival is None else [self.rival, *self.others]
+
     def packed(self) -> LearnerState:
         """Return what another process needs to go on, or a checkpoint."""
         arrays = {key: np.ascontiguousarray(value) for key, value in self.state._asdict().items()}
@@ -248,14 +269,20 @@ class Learner:
         arrays |= {**packed(self.growth), "totals": self.totals.copy()}
         if self.rival is None:
             return LearnerState(arrays, self.race)
-        beside = self.rival.packed()  # a machine itself has no race of rates
-        return LearnerState(arrays | {f"{RIVAL}{key}": array for key, array in beside.arrays.items()}, {"rival": beside.race})
+        beside = self.rival.packed()
+        for name, one in [(RIVAL, beside), *((OTHER.format(k), other.packed()) for k, other in enumerate(self.others))]:
+            arrays |= {f"{name}{key}": array for key, array in one.arrays.items()}
+        return LearnerState(arrays, {"rival": beside.race, "factors": self.factor_rates})
 
     def restore(self, saved: LearnerState) -> None:
         """Go on from what `packed` gave."""
         if self.rival is not None:
-            arrays = {key.removeprefix(RIVAL): array for key, array in saved.arrays.items() if key.startswith(RIVAL)}
-            self.rival.restore(LearnerState(arrays, (saved.race or {}).get("rival")))
+            race = saved.race or {}
+            self.rival.restore(LearnerState(_behind(RIVAL, saved.arrays), race.get("rival")))
+            if race.get("factors"):
+                self._end_rates(race["factors"])
+            for k, one in enumerate(self.others):
+                one.restore(LearnerState(_behind(OTHER.format(k), saved.arrays), None))
         self.race = saved.race if self.rival is None else None
         if self.race:
             self._go_on_with(self.race["rate"])
@@ -273,6 +300,20 @@ class Learner:
     def racing(self) -> bool:
         """Whether several learners learn."""
         return is_race(self.job.parts.optimizer)
+
+    def end_races(self) -> None:
+        """Go on with the best of those who learn beside each other to find a rate, if there are such."""
+        if self.racing:
+            self.end_race()
+        if self.others:
+            best = lead(found := described(self, self.others), self.others)
+            if best is not None:
+                self.state, self.totals = best.state, best.totals
+            self._end_rates(found)
+
+    def _end_rates(self, found: dict[str, Any]) -> None:
+        self.job = replace(self.job, parts=with_rate(self.job.parts, found["rate"]))
+        self.factor_rates, self.others = found, []
 
     def end_race(self) -> None:
         """Go on with the learner that predicted best; from now on the tally is its own, not that of the mixture."""
@@ -329,8 +370,8 @@ class Learner:
             They have.
 
         """
-        if self.rival is not None:
-            self.rival.check_finite(filled)
+        for one in self.beside:
+            one.check_finite(filled)
         if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
             return
         rate = self.job.parts.optimizer.learning_rate
@@ -338,6 +379,10 @@ class Learner:
             f"the loss left the finite numbers in epoch {filled.chunk.epoch}, chunk {filled.chunk.number} at learning rate "
             f"{rate:g}: lower --learning-rate (try {rate / 10:g}), or raise --batch-size, or pass --scale standard."
         )
+
+
+def _behind(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key.removeprefix(name): array for key, array in arrays.items() if key.startswith(name)}
 
 
 def model_of(job: Job, weights: np.ndarray) -> Model:

@@ -34,7 +34,7 @@ from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average, check_race_ends
 from streamsgd.training.caching import with_cache
-from streamsgd.training.choose_rival import bytes_beside, rival_parts, wants_rival, with_rival, with_room
+from streamsgd.training.choose_rival import Beside, beside_of, choose_beside, wants_rival, with_room
 from streamsgd.training.defaults import (
     check_lanes,
     check_steps,
@@ -214,8 +214,10 @@ def _job(
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
     looked = {"looked": look.peak_bytes, "longest": look.longest_row}
     budget_in = partial(size_budget, settings, dataset, recipe, parts, chunk_rows, lanes=lanes, **looked)
-    rival = _rival(look, settings, frozen) if rivals and wants_rival(settings, parts, encoding, lanes, epochs) else None
-    budget, rival = with_room(budget_in, rival, encoding, settings, must=frozen is not None)
+    beside = Beside()
+    if rivals and wants_rival(settings, parts, encoding, lanes, epochs):
+        beside = choose_beside(settings, parts, look, frozen)
+    budget, beside = with_room(budget_in, beside, parts, encoding, settings, must=frozen is not None)
     plan = _known_plan(look, settings, recipe, budget.chunk_rows)
     if frozen and "external" in frozen:
         order = _order_before(settings, recipe, frozen)
@@ -243,13 +245,7 @@ def _job(
     job = replace(job, penalty=_penalty(look, frozen))
     job = replace(job, recipe=replace(job.recipe, held_class_weights=() if job.undoes_weights else of_classes))
     job = job if frozen else replace(job, decided_by_memory=decided_by_memory(job))
-    return with_rival(job, rival)
-
-
-def _rival(look: Look, settings: Settings, frozen: dict[str, Any] | None) -> Parts | None:
-    """Return the parts of the linear model that learns beside a machine; None where a run that is resumed had none."""
-    spec = frozen.get("rival") if frozen else "auto"
-    return None if spec is None else rival_parts(settings, look.target, look.encoding, look.dataset.n_rows, spec)
+    return beside.joined(job)
 
 
 def _recipe(look: Look, settings: Settings, parts: Parts, share: float, frozen: dict[str, Any] | None) -> Loader:
@@ -339,12 +335,12 @@ def on_disk(job: Job, dataset: Dataset, *, resumed: bool) -> Job:
     recipe = replace(job.recipe, dataset=dataset)
     recipe = replace(recipe, tile_rows=budgets.tile_rows(recipe.row_bytes))
     chunk_rows = job.budget.chunk_rows if resumed else job.settings.chunk_rows
-    rival = None if job.rival is None else job.rival.parts
-    beside = bytes_beside(rival, job.encoding, job.settings)
-    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes, beside=beside)
+    beside = beside_of(job)
+    taken = beside.nbytes(job.parts, job.encoding, job.settings)
+    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes, beside=taken)
     plan = replace(_plan(job.settings, recipe, budget.chunk_rows), sampler=job.plan.sampler)
     moved = replace(job, dataset=dataset, recipe=recipe, budget=budget, plan=plan, original=job.dataset)
-    moved = with_rival(moved, rival)
+    moved = beside.joined(moved)
     return with_cache(moved if resumed else replace(moved, decided_by_memory=decided_by_memory(moved)))
 
 

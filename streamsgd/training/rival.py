@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.structs.state import LEAST, LOSS, MOST, WEIGHT
+from streamsgd.training.factor_rates import described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,27 +28,36 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamsgd")
 
 
+def machine(learner: Any) -> Any:
+    """Return the machine whose rows cost least so far, while several learn: the first one of those that cost the same."""
+    return min([learner, *learner.others], key=lambda one: float(one.own_tally[LOSS]))
+
+
 def kept(learner: Any) -> Any:
     """Return the learner of both whose rows cost less when they were new; that of the machine if they cost the same."""
-    rival = learner.rival
-    return learner if rival is None or not rival.own_tally[LOSS] < learner.own_tally[LOSS] else rival
+    own, rival = machine(learner), learner.rival
+    return own if rival is None or not rival.own_tally[LOSS] < own.own_tally[LOSS] else rival
 
 
 def compared(learner: Any) -> dict[str, Any]:
     """Return what both came to, as plain values for the model's metrics: mean losses, that of the mixture, and its bound.
 
-    The last two are None for losses that are no likelihood, and for squared losses of weighted rows.
+    The last two are None for losses that are no likelihood, and for squared losses of weighted rows. Where machines of several
+    rates learned the first rows, `rates` has what they came to there; mixed they are the machine of the mixture.
     """
     weight = float(learner.own_tally[WEIGHT]) or 1.0
-    sums = [float(one.own_tally[LOSS]) for one in (learner, learner.rival)]
+    sums = [float(one.own_tally[LOSS]) for one in (machine(learner), learner.rival)]
     eta = _temper(learner)
+    found = learner.factor_rates or (described(learner, learner.others) if learner.others else None)
     name = learner.job.settings.model.partition(":")[0]
+    mixed = sums if eta is None or not found else [sums[0] + mixture(found["losses"], eta) - min(found["losses"]), sums[1]]
     return {
         "kept": "linear" if kept(learner) is learner.rival else name,
         name: sums[0] / weight,
         "linear": sums[1] / weight,
-        "mixture": None if eta is None else mixture(sums, eta) / weight,
+        "mixture": None if eta is None else mixture(mixed, eta) / weight,
         "at_most_above_linear": None if eta is None else math.log(2.0) / eta / weight,
+        **({"rates": found} if found else {}),
     }
 
 
@@ -78,8 +88,8 @@ def say_kept(metrics: Mapping[str, Any]) -> None:
 
 def in_words(found: dict[str, Any]) -> str:
     """Return a line of what both came to."""
-    name = next(key for key in found if key not in ("kept", "linear", "mixture", "at_most_above_linear"))
-    line = (
-        f"{name} {found[name]:.6g} beside linear {found['linear']:.6g}, loss of rows when they were new: kept {found['kept']}"
-    )
+    name = next(key for key in found if key not in ("kept", "linear", "mixture", "at_most_above_linear", "rates"))
+    rate = f" with rate={found['rates']['rate']:g}" if "rates" in found else ""
+    both = f"{name}{rate} {found[name]:.6g} beside linear {found['linear']:.6g}"
+    line = f"{both}, loss of rows when they were new: kept {found['kept']}"
     return line if found["mixture"] is None else f"{line}; mixed they come to {found['mixture']:.6g}"

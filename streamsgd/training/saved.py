@@ -114,6 +114,7 @@ class CheckpointHeader(msgspec.Struct):
     rare: ThinnerHeader | None = None
     pilot: dict[str, Any] | None = None
     rival: str | None = None
+    rates: Annotated[list[Annotated[float, Meta(gt=0.0)]], Meta(max_length=16)] = []
     penalty: str = ""
 
 
@@ -174,6 +175,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "chunk_rows": found.chunk_rows,
         "optimizer": found.optimizer,
         "rival": found.rival,
+        "rates": found.rates,
         "poisoned": found.poisoned,
         "order": found.order,
         "external": found.external,

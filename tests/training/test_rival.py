@@ -14,6 +14,9 @@ import streamsgd
 from streamsgd.errors import BudgetError
 from streamsgd.model.model import Model
 from streamsgd.settings.make import make_settings
+from streamsgd.training import learner
+from streamsgd.training.callbacks import OnEvent, Stop
+from streamsgd.training.events import Event
 from streamsgd.training.rival import mixture
 from streamsgd.training.run import train_model
 
@@ -47,10 +50,13 @@ def train(data: Path, target: str, model: str, **more: Any) -> Model:
     return train_model(str(data), make_settings({**BASE, "target": target, "exclude": others, "model": model, **more}))[0]
 
 
-@pytest.mark.parametrize(("target", "kept"), [("pairs", "fm"), ("sums", "linear"), ("price", "fm")])
-def test_each_is_what_it_is_alone_and_the_better_one_is_kept(data: Path, target: str, kept: str) -> None:
-    both, linear, machine = (train(data, target, model) for model in ("fm", "linear", "fm:against=none"))
+@pytest.mark.parametrize(
+    ("target", "model", "kept"), [("pairs", "fm", "fm"), ("sums", "fm:rate=0.14", "linear"), ("price", "fm", "fm")]
+)
+def test_each_is_what_it_is_alone_and_the_better_one_is_kept(data: Path, target: str, model: str, kept: str) -> None:
+    both, linear = (train(data, target, name) for name in (model, "linear"))
     beside = both.metrics["epochs"]["beside"]
+    machine = train(data, target, f"fm:rate={beside['rates']['rate'] if 'rates' in beside else 0.14},against=none")
     assert beside["kept"] == kept
     assert beside["linear"] == linear.metrics["progressive_loss"]
     assert beside["fm"] == machine.metrics["progressive_loss"]
@@ -65,8 +71,75 @@ def test_each_is_what_it_is_alone_and_the_better_one_is_kept(data: Path, target:
     ).all()
 
 
-@pytest.mark.parametrize("target", ["pairs", "sums"])
-def test_stops_and_threads_leave_no_trace(data: Path, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("race_rows", [1500, 1 << 17])
+@pytest.mark.parametrize("model", ["fm", "fwfm"])
+def test_the_rate_of_factors_that_leads_goes_on_with_the_bits_that_it_has_alone(
+    data: Path, model: str, race_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {rate: train(data, "pairs", f"{model}:rate={rate},against=none") for rate in (0.035, 0.07, 0.14)}
+    monkeypatch.setattr(learner, "RACE_ROWS", race_rows)
+    both = train(data, "pairs", model)
+    beside = both.metrics["epochs"]["beside"]
+    rates, rows = beside["rates"], min(race_rows, N)
+    assert rates["rows"] == rows
+    assert sorted(rates["rates"]) == sorted(alone)
+    assert rates["losses"][rates["rates"].index(rates["rate"])] == min(rates["losses"])
+    if rows == N:
+        sums = [float(alone[rate].metrics["progressive_loss"]) * N for rate in rates["rates"]]
+        assert rates["losses"] == pytest.approx(sums, rel=1e-12)
+    best = alone[rates["rate"]]
+    assert np.array_equal(both.weights, best.weights)
+    assert both.metrics["progressive_loss"] == best.metrics["progressive_loss"]
+    assert f"rate={rates['rate']}" in both.provenance["parts"]["model"] or rates["rate"] == 0.07
+
+
+@pytest.mark.parametrize("target", ["pairs", "sums", "price"])
+def test_the_mixture_of_machines_and_the_linear_model_costs_at_most_what_is_told_above_the_linear_one(
+    data: Path, target: str
+) -> None:
+    beside = train(data, target, "fm").metrics["epochs"]["beside"]
+    assert beside["mixture"] <= beside["linear"] + beside["at_most_above_linear"]
+    assert beside["mixture"] <= beside["fm"] + np.log(6.0) / np.log(2.0) * beside["at_most_above_linear"]
+
+
+class AfterRows(OnEvent):
+    """Stops once so many rows are learned."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def on_event(self, event: Event) -> None:
+        if event.rows >= self.rows:
+            raise Stop
+
+
+def test_a_run_that_is_stopped_keeps_the_rate_that_leads(data: Path) -> None:
+    given = {**BASE, "target": "pairs", "exclude": ["sums", "price"]}
+    both, alone = (
+        streamsgd.train(str(data), **given, model=model, callbacks=[AfterRows(1600)])
+        for model in ("fm", "fm:rate=0.14,against=none")
+    )
+    beside = both.metrics["epochs"]["beside"]
+    assert beside["rates"]["rate"] == 0.14
+    assert 1600 <= beside["rates"]["rows"] < N
+    assert beside["kept"] == "fm"
+    assert np.array_equal(both.weights, alone.weights)
+
+
+def test_a_rate_that_is_named_is_the_only_one(data: Path) -> None:
+    given = {**BASE, "target": "sums", "exclude": ["pairs", "price"]}
+    job = streamsgd.plan(str(data), **given, model="fm:rate=0.07")
+    assert job.rival is not None
+    assert not job.others
+    assert len(streamsgd.plan(str(data), **given, model="fm").others) == 2
+
+
+@pytest.mark.parametrize(("target", "race_rows"), [("sums", 1 << 17), ("pairs", 1500)])
+def test_stops_and_threads_leave_no_trace(
+    data: Path, tmp_path: Path, target: str, race_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "RACE_ROWS", race_rows)
+
     def run(**more: Any) -> bytes:
         return train(data, target, "fm", **more).to_bytes()
 

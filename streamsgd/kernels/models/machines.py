@@ -48,8 +48,8 @@ class FM(NamedTuple):
 
     score = w0 + sum w_i x_i + sum_{i<j} <v_i, v_j> x_i x_j, the intercept being in no pair. `rate` is that of the factors where
     rows are learned one by one, `start` the standard deviation that factors begin with, `draw` which of a seed's starts it is;
-    linear=none leaves out intercept and weights. In one pass at the defaults the linear model learns beside it, and the better
-    one is kept; against=none learns it alone.
+    linear=none leaves out intercept and weights. In one pass at the defaults the linear model learns beside it, and machines of
+    half and twice the rate where none is named, and the best one is kept; against=none learns it alone.
     """
 
     k: AtLeastOne = 8

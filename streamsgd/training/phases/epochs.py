@@ -196,8 +196,8 @@ class Epochs:
         self.learner.end_batch(self.epoch + 1.0)
         self.learner.clear_tally()
         for one in filter(None, (self.learner, self.learner.rival)):
-            if one.racing and not self._all_new:  # of rows seen before the losses say nothing
-                one.end_race()
+            if not self._all_new:  # of rows seen before the losses say nothing
+                one.end_races()
         self._note_pass()
         self.epoch, self.chunk = self.epoch + 1, 0
 
@@ -272,7 +272,7 @@ class Epochs:
         """Go to where a checkpoint was saved."""
         header = saved.header
         self.learner.restore(LearnerState(saved.arrays, header["race"]))
-        for one in filter(None, (self.learner, self.learner.rival)):
+        for one in (self.learner, *self.learner.beside):
             check_bounds(one.state, one.batch_rows, one.growth)
         self._passes = kept(saved.arrays, "passes", self._passes)
         self.epoch, self.chunk = header["cursor"]
