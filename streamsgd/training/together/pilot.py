@@ -257,6 +257,9 @@ def _result(
     rates = list(dict.fromkeys(one.branch.learning_rate for one in made))
     seeds = sorted({one.branch.seed for one in made})
     rows = steps * sizes[-1]
+    seconds = pilot_time.step_seconds(
+        {size: [one.report for one in made if one.report and one.branch.batch_size == size] for size in sizes}
+    )
     of = {one.branch: (loss, one) for one, loss in zip(made, losses, strict=True)}
     table, at_steps, curves = list[dict[str, Any]](), list[np.ndarray](), list[list[float]]()
     for size in sizes:
@@ -264,7 +267,7 @@ def _result(
         for rate in rates:
             for n, comparison in ((steps, "steps"), (max(steps, rows // size), "rows")):
                 ran = [of[Branch(size, rate, n, seed)] for seed in seeds]
-                found.append(_line_of(size, rate, n, comparison, ran))
+                found.append(_line_of(size, rate, n, comparison, ran) | {"seconds_per_step": seconds[size]})
         table += found
         best = min((line for line in found if line["comparison"] == "steps"), key=lambda line: line["loss"])
         at_steps.append(np.array(best["losses"]))
@@ -276,8 +279,8 @@ def _result(
             "branches left the finite numbers at every rate: pass smaller ones, e.g. --learning-rate 0.001,0.01"
         )
     fit = fit_losses(x, grid)
-    size, seconds = recommended(fit, x), np.array([_seconds(table, size) for size in sizes])
-    alpha, beta = pilot_time.relative_line(x, seconds)
+    size, each = recommended(fit, x), np.array([seconds[size] for size in sizes])
+    alpha, beta = pilot_time.relative_line(x, each)
     same = pilot_time.same_loss(before, x, lengths, np.array(curves))
     least = None if same is None else pilot_time.least_time(alpha, beta, same.critical)
     return {
@@ -299,7 +302,6 @@ def _result(
 
 def _line_of(size: int, rate: float | None, steps: int, comparison: str, ran: Sequence[tuple[float, Made]]) -> dict[str, Any]:
     losses = [loss for loss, _one in ran]
-    reports = [one.report for _loss, one in ran if one.report is not None]
     error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 and np.isfinite(losses).all() else None
     return {
         "batch_size": size,
@@ -309,7 +311,6 @@ def _line_of(size: int, rate: float | None, steps: int, comparison: str, ran: Se
         "loss": float(np.mean(losses)),
         "se": error,
         "losses": losses,
-        "seconds_per_step": pilot_time.step_seconds(reports, size),
     }
 
 
@@ -320,9 +321,3 @@ def _rests(table: Sequence[dict[str, Any]], size: int, before: float) -> bool:
         for comparison in ("steps", "rows")
     )
     return bool(at_steps >= before or at_steps - at_rows < GAINED * (before - at_steps))
-
-
-def _seconds(table: Sequence[dict[str, Any]], size: int) -> float:
-    """Return the seconds of a step: of the longest runs, whose beginning counts least."""
-    lines = [line for line in table if line["batch_size"] == size and line["seconds_per_step"] is not None]
-    return float(max(lines, key=lambda line: line["steps"])["seconds_per_step"])

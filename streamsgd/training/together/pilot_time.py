@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from streamsgd.training.events import Report
 
@@ -84,11 +84,24 @@ def relative_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return (p, q) if q >= 0.0 else (float(design[:, 0].sum() / np.square(design[:, 0]).sum()), 0.0)
 
 
-def step_seconds(reports: Sequence[Report], size: int) -> float | None:
-    """Return the processor's seconds of a step, learning and reading its rows, of the run that was disturbed least."""
-    learning = [one.learn_seconds / one.steps for one in reports if one.steps]
-    reading = [(one.spent.decode + one.spent.encode) / one.rows_met for one in reports if one.rows_met]
-    return min(learning) + size * min(reading) if learning and reading else None
+def step_seconds(reports: Mapping[int, Sequence[Report]]) -> dict[int, float]:
+    """Return the processor's seconds of a step of each size, learning and reading its rows, given the reports of its runs."""
+    read = [one for some in reports.values() for one in some if one.rows_met > one.spent.cached_rows]
+    reading = min(((one.spent.decode + one.spent.encode) / (one.rows_met - one.spent.cached_rows) for one in read), default=0.0)
+    return {size: _learning(some) + size * reading if some else math.nan for size, some in reports.items()}
+
+
+def _learning(reports: Sequence[Report]) -> float:
+    """Return the seconds of a step by what the longest run takes more than the shortest, of those that were disturbed least.
+
+    What a chunk costs once is not of its steps.
+    """
+    least = dict[int, float]()
+    for one in reports:
+        least[one.steps] = min(one.learn_seconds, least.get(one.steps, math.inf))
+    first, last = min(least), max(least)
+    more = (least[last] - least[first]) / (last - first) if last > first else 0.0
+    return more if more > 0.0 else least[last] / max(1, last)
 
 
 def least_time(alpha: float, beta: float, critical_size: float | None) -> float:
