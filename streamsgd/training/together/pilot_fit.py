@@ -2,8 +2,9 @@
 
 L(B) = a + c/B by weighted least squares: near a minimum the excess of SGD at a constant rate is in proportion to 1/B. Three
 seeds of one size say little of its variance, so these are pooled over all sizes, in proportion to B^-p: p is 2 where a minimum
-has been reached and 1 on the way there (0.6 to 1.6 on ten real tables), and is found with the rest. Branches of a seed meet the
-same rows, but the correlation of their losses is hardly above 0 (0.05 in scripts/bench_pilot.py).
+has been reached and 1 on the way there (0.6 to 1.6 on ten real tables), and is found with the rest. As three seeds know it
+badly, the interval of c is the wider one of that p and of 1.5. Branches of a seed meet the same rows, but the correlation of
+their losses is hardly above 0 (0.05 in scripts/bench_pilot.py).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from streamsgd.training.gradient_noise import T95
 TOLERANCE = 0.005
 """Gain of a doubling, of |a|, below which it is not worth it."""
 
-LEAST_FALL, MOST_FALL = 1.0, 2.0
-"""Powers of 1/B by which variances fall, at least and at most."""
+LEAST_FALL, MIDDLE_FALL, MOST_FALL = 1.0, 1.5, 2.0
+"""Powers of 1/B by which variances fall, at least and at most, and what lies between."""
 
 Z95 = 1.96
 """Quantile of the normal distribution at 0.975, beyond the degrees of freedom of which that of Student's t is known."""
@@ -56,8 +57,7 @@ def fit_losses(sizes: np.ndarray, losses: np.ndarray) -> Fit:
     if seeds == 1:
         return Fit(a, c, None, None, 0.0, None, fall)
     pooled = float(np.mean(variances * weights))
-    away_of_sizes = 1.0 / sizes - np.average(1.0 / sizes, weights=weights)
-    se = math.sqrt(pooled / seeds / float((weights * away_of_sizes**2).sum()))
+    se = max(_slope_error(sizes, variances, weights, power) for power in (fall, MIDDLE_FALL)) / math.sqrt(seeds)
     t = T95[freedom - 1] if freedom <= len(T95) else Z95
     lack = None
     if n > 2 and pooled > 0.0:
@@ -65,6 +65,13 @@ def fit_losses(sizes: np.ndarray, losses: np.ndarray) -> Fit:
         ratio = float(seeds * (weights * away**2).sum() / (n - 2) / pooled)
         lack = {"F": ratio, "df1": n - 2, "df2": freedom, "p": f_tail(ratio, n - 2, freedom)}
     return Fit(a, c, se, (c - t * se, c + t * se), math.sqrt(float(variances.mean())), lack, fall)
+
+
+def _slope_error(sizes: np.ndarray, variances: np.ndarray, weights: np.ndarray, power: float) -> float:
+    """Return the error of c of one seed, by variances that are pooled as falling with a power of 1/B."""
+    away, shape = 1.0 / sizes - np.average(1.0 / sizes, weights=weights), (sizes / sizes[0]) ** -power
+    of_sizes = float(np.mean(variances / shape)) * shape
+    return float(np.sqrt((weights**2 * away**2 * of_sizes).sum()) / (weights * away**2).sum())
 
 
 def fall_of(sizes: np.ndarray, variances: np.ndarray) -> float:
