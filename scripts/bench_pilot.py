@@ -8,10 +8,11 @@ losses, `size` the recommended size over that by the exact ones, and `covered` t
 interval holds the exact c. `cost` is the time of five branches of one seed over as many rows in one decode, over that of
 one run alone.
 
-`sweep`: the columns of numbers of real tables, at the defaults of `streamsgd pilot` but for the steps. The size that a pilot of
-three seeds recommends against that by the same rule of a sweep of 30 other seeds; and the time to the loss that the recommended
-size has after these steps, over the least of all sizes: the steps to that loss, by the mean curve of the sweep, times the
-measured seconds of a step.
+`sweep`: the columns of numbers of real tables, at the defaults of `streamsgd pilot`. The size that a pilot of three seeds
+recommends against that by the same rule of a sweep of 30 other seeds. `time`: the time to the same loss, to which all sizes
+come, of the size tried that is nearest to the pilot's `least_time`, over the least of all: steps by the mean curves of the
+sweep, times its seconds of a step. `own`: the time of the recommended size to the loss that it has after these steps, over the
+least of all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import runpy
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +32,9 @@ import pyarrow.parquet as pq
 import streamsgd
 from streamsgd.settings.make import make_settings
 from streamsgd.training.prepare import prepare
+from streamsgd.training.together import pilot_time
 from streamsgd.training.together.pilot import Branch, Made, losses_of, run_pilot, run_seed
-from streamsgd.training.together.pilot_fit import fit_losses, recommended, step_times, straight_line
+from streamsgd.training.together.pilot_fit import fit_losses, recommended, straight_line
 
 SIZES = np.array([4, 16, 64, 256])
 STEPS, RATE, N = 60, 0.1, 2048
@@ -75,21 +77,23 @@ def accuracy(seeds: int) -> dict[str, Any]:
     """Compare pilots with the recursion."""
     x, y = problem()
     table = pa.table({"a": x[:, 0], "b": x[:, 1], "y": y})
-    found, _made = run_pilot(table, {**SETTINGS, "steps": STEPS}, SIZES.tolist(), seeds=seeds)
-    lines = [line for line in found["branches"] if line["comparison"] == "steps"]
-    losses, truth = np.array([line["losses"] for line in lines]).T, np.array([exact(x, y, int(b)) for b in SIZES])
-    sizes, fit = SIZES.astype(float), found["fit"]
-    a, c = straight_line(sizes, truth, (sizes / sizes[0]) ** 2)
+    settings = make_settings({**SETTINGS, "steps": STEPS, "batch_size": int(SIZES[-1])})
+    each = [run_seed(table, settings, [Branch(b, None, STEPS, seed) for b in SIZES.tolist()])[0] for seed in range(seeds)]
+    made = [one for some in each for one in some]
+    losses = np.array(losses_of(prepare(table, settings), [one.model for one in made])).reshape(seeds, -1)
+    truth, sizes = np.array([exact(x, y, int(b)) for b in SIZES]), SIZES.astype(float)
+    fit = fit_losses(sizes, losses)
+    a, c = straight_line(sizes, truth, (sizes / sizes[0]) ** fit.fall)
     errors = losses.std(axis=0, ddof=1) / np.sqrt(seeds)
     groups = [fit_losses(sizes, losses[k : k + 3]) for k in range(0, seeds - 2, 3)]
     held = [one.interval[0] <= c <= one.interval[1] for one in groups if one.interval is not None]
     by_truth = recommended(fit_losses(sizes, truth[None, :])._replace(a=a, c=c), sizes)
     return {
         "seeds": seeds,
-        "a": fit["a"] / a,
-        "c": fit["c"] / c,
+        "a": fit.a / a,
+        "c": fit.c / c,
         "away": float(np.max(np.abs(losses.mean(axis=0) - truth) / errors)),
-        "size": recommended(fit_losses(sizes, losses)._replace(loss_se=0.0), sizes) / by_truth,
+        "size": recommended(fit._replace(loss_se=0.0), sizes) / by_truth,
         "covered": float(np.mean(held)),
         "pilots": len(held),
     }
@@ -119,77 +123,118 @@ def cost(rows: int) -> float:
 
 # --- sweeps of real tables
 
-LENGTHS = 2.0 ** np.arange(-2, 3)
-"""Of the steps after which sizes are compared: where the mean curves are known."""
+FURTHER = (2, 4)
+"""Times the steps after which sizes are compared: how long one may take to the loss of another."""
 
-AT = 2
-"""Which of them is 1."""
+
+class Swept(NamedTuple):
+    """What a sweep found."""
+
+    sizes: np.ndarray
+    lengths: list[int]
+    losses: np.ndarray
+    """On held-out rows, (n_seeds, n_sizes, n_lengths)."""
+    before: float
+    seconds: np.ndarray
+    """Of a step, (n_sizes,), as fitted."""
+
+    def at(self, steps: int) -> np.ndarray:
+        """Return the losses after so many steps, (n_seeds, n_sizes)."""
+        found: np.ndarray = self.losses[:, :, self.lengths.index(steps)]
+        return found
 
 
 def sweep(table: pa.Table, target: str, tried: list[int], steps: int, seeds: int) -> dict[str, Any]:
-    """Compare the recommendation of a pilot with that of a sweep, and its time to a loss with the least."""
-    given = {"target": target, "memory": "2GB", "executor": "inline", "validation": 0.1}
-    found, _made = run_pilot(table, {**given, "steps": steps}, tried)
-    losses, seconds = swept(table, {**given, "batch_size": tried[-1], "steps": steps}, tried, seeds)
-    sizes = np.array(tried, float)
-    by_sweep, by_pilot = recommended(fit_losses(sizes, losses[:, :, AT]), sizes), int(found["recommended"])
-    alpha, beta = step_times(sizes, seconds)
-    times = times_to(losses.mean(axis=0), sizes, by_pilot, steps) * (alpha + beta * sizes)
-    chosen = float(np.exp(np.interp(np.log(by_pilot), np.log(sizes), np.log(times))))
+    """Compare what a pilot recommends with what a sweep of other seeds does."""
+    given = {"target": target, "memory": "2GB", "executor": "inline", "validation": 0.1, **({"steps": steps} if steps else {})}
+    found, _made = run_pilot(table, given, tried)
+    steps = found["steps"]
+    swept = sweep_of(table, {**given, "batch_size": tried[-1], "steps": steps}, tried, seeds)
+    by_sweep, by_pilot = recommended(fit_losses(swept.sizes, swept.at(steps)), swept.sizes), int(found["recommended"])
+    times, chosen = times_to_one_loss(swept, steps), nearest(swept.sizes, found["least_time"])
     return {
         "rows": len(table),
+        "steps": steps,
         "pilot": by_pilot,
         "sweep": by_sweep,
         "ratio": by_pilot / by_sweep,
-        "time": chosen / float(times.min()),
-        "fastest": tried[int(np.argmin(times))],
         "least_time": found["least_time"],
-        "a": found["fit"]["a"],
+        "fastest": None if times is None else tried[int(np.argmin(times))],
+        "time": 1.0 if times is None else float(times[chosen] / times.min()),
+        "own_time": own_time(swept, steps, by_pilot),
+        "critical_size": found["critical_size"],
+        "at_rest": found["at_rest"],
         "c": found["fit"]["c"],
+        "interval": found["fit"]["interval"],
         "loss_se": found["fit"]["loss_se"],
+        "a": found["fit"]["a"],
+        "before": swept.before,
     }
 
 
-def swept(table: pa.Table, given: dict[str, Any], tried: list[int], seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return losses on held-out rows, (n_seeds, n_sizes, n_lengths), and the median seconds of a step, (n_sizes,)."""
-    settings, made = make_settings(given), list[Made]()
+def sweep_of(table: pa.Table, given: dict[str, Any], tried: list[int], seeds: int) -> Swept:
+    """Learn at all sizes, for all seeds and lengths."""
+    steps, settings, made, start = given["steps"], make_settings(given), list[Made](), None
+    lengths = [*pilot_time.on_the_way(steps), steps, *(k * steps for k in FURTHER)]
     for seed in range(100, 100 + seeds):
-        lengths = [int(length * given["steps"]) for length in LENGTHS]
-        made += run_seed(table, settings, [Branch(size, None, n, seed) for size in tried for n in lengths])[0]
-    losses = np.array(losses_of(prepare(table, settings), [one.model for one in made]))
-    shape = seeds, len(tried), len(LENGTHS)
-    times = np.array([one.report.fit_seconds / one.branch.steps if one.report else np.nan for one in made]).reshape(shape)
-    return losses.reshape(shape), np.nanmedian(times[:, :, -1], axis=0)
+        long = [max(1, steps * tried[-1] // size) for size in tried]  # whose time is measured, as in a pilot
+        branches = [Branch(size, None, n, seed) for size, last in zip(tried, long, strict=True) for n in (*lengths, last)]
+        now, start = run_seed(table, settings, branches)
+        made += now
+    losses = np.array(losses_of(prepare(table, settings), [*(one.model for one in made), start]))
+    sizes, of_all = np.array(tried, float), losses[:-1].reshape(seeds, len(tried), -1)[:, :, :-1]
+    reports = {size: [one.report for one in made if one.report and one.branch.batch_size == size] for size in tried}
+    each = pilot_time.step_seconds(reports)
+    alpha, beta = pilot_time.relative_line(sizes, np.array(list(each.values())))
+    return Swept(sizes, lengths, of_all, float(losses[-1]), alpha + beta * sizes)
 
 
-def times_to(curves: np.ndarray, sizes: np.ndarray, size: int, steps: int) -> np.ndarray:
-    """Return the steps of each size to the loss that `size` has after `steps`, given mean losses (n_sizes, n_lengths).
+def times_to_one_loss(swept: Swept, steps: int) -> np.ndarray | None:
+    """Return the seconds of each size to the loss that all come to; None where one gained nothing."""
+    until = swept.lengths.index(steps) + 1
+    same = pilot_time.same_loss(swept.before, swept.sizes, swept.lengths[:until], swept.losses.mean(axis=0)[:, :until])
+    return None if same is None else same.steps * swept.seconds
 
-    Infinite where a size comes to rest above it.
-    """
-    goal, at = float(np.interp(np.log(size), np.log(sizes), curves[:, AT])), np.log(LENGTHS * steps)
-    found = np.full(len(curves), np.inf)
-    for k, curve in enumerate(np.minimum.accumulate(curves, axis=1)):
-        if curve[-1] <= goal:
-            j = int(np.argmax(curve <= goal))
-            below = (curve[j - 1] - goal) / (curve[j - 1] - curve[j]) if j else 1.0
-            found[k] = np.exp(at[j - 1] + below * (at[j] - at[j - 1]) if j else at[0])
-    return found
+
+def own_time(swept: Swept, steps: int, size: int) -> float:
+    """Return the time of a size to the loss that it has after these steps, over the least of all; 1 where nothing is gained."""
+    k, curves = nearest(swept.sizes, size), swept.losses.mean(axis=0)
+    goal = float(curves[k, swept.lengths.index(steps)])
+    if goal >= swept.before:
+        return 1.0
+    taken = np.array([
+        pilot_time.steps_to(goal, swept.before, swept.lengths, curve) if pilot_time.falling(curve)[-1] <= goal else np.inf
+        for curve in curves
+    ])  # fmt: skip
+    times = taken * swept.seconds
+    return float(times[k] / times.min())
+
+
+def nearest(sizes: np.ndarray, size: float | None) -> int:
+    """Return the number of the size tried that is nearest."""
+    return 0 if size is None else int(np.argmin(np.abs(np.log(sizes) - np.log(size))))
 
 
 def sweeps(wanted: list[str], rows: int, tried: list[int], steps: int, seeds: int) -> dict[str, Any]:
     """Sweep tables by name, or how names begin."""
     found: dict[str, Any] = {}
     trust = runpy.run_path(str(Path(__file__).with_name("bench_trust.py")))
-    print(f"{'table':24}{'rows':>8}{'pilot':>7}{'sweep':>7}{'time':>7}{'fastest':>9}{'c':>11}{'error of a loss':>17}{'a':>10}")
+    heads = {"rows": 7, "steps": 6, "c": 25, "pilot": 7, "sweep": 7, "least time": 12, "fastest": 9, "time": 6, "own": 6}
+    print(f"{'table':22}" + "".join(name.rjust(width) for name, width in heads.items()))
     for name, make, target in trust["problems"]():
         if name.startswith("made") or not any(name.startswith(some) for some in wanted) or (table := make()) is None:
             continue
         table = table.slice(0, rows)
-        held = [size for size in tried if size <= 0.8 * len(table)]
-        one = found[name] = sweep(table, target, held, steps, seeds)
-        print(f"{name:24}{one['rows']:8,}{one['pilot']:7}{one['sweep']:7}{one['time']:7.2f}{one['fastest']:9}"
-              f"{one['c']:11.4g}{one['loss_se']:17.4g}{one['a']:10.4g}", flush=True)  # fmt: skip
+        one = found[name] = sweep(table, target, [size for size in tried if size <= 0.8 * len(table)], steps, seeds)
+        c = "{:.3g} ({:.3g} to {:.3g})".format(one["c"], *one["interval"])
+        least = "-" if one["least_time"] is None else f"{one['least_time']:.0f}"
+        print(f"{name:22}{one['rows']:7,}{one['steps']:6}{c:>25}{one['pilot']:7}{one['sweep']:7}{least:>12}"
+              f"{one['fastest'] or '-':>9}{one['time']:6.2f}{one['own_time']:6.2f}", flush=True)  # fmt: skip
+    if len(found) > 1:
+        twice = sum(0.5 <= one["ratio"] <= 2.0 for one in found.values())
+        soon = sum(one["time"] <= 1.15 for one in found.values())
+        print(f"of {len(found)} tables: {twice} are recommended a size within a factor of 2 of the sweep's")
+        print(f"on {soon} the size of least time is within 15 % of the fastest")
     return found
 
 
@@ -201,7 +246,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000, help="of the table whose cost is measured")
     parser.add_argument("--only", default="", help="tables to sweep, names or how they begin, by comma")
     parser.add_argument("--sweep-rows", type=int, default=20_000, help="at most so many of each table (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=128, help="of sweeps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=0, help="of sweeps; those of the pilot if 0 (default: %(default)s)")
     parser.add_argument("--sweep-sizes", default="16,64,256,1024")
     parser.add_argument("--sweep-seeds", type=int, default=30)
     parser.add_argument("--small", action="store_true", help="60 seeds, and no cost")

@@ -24,6 +24,9 @@ from streamsgd.cli.pages import Sectioned
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, metavar="N", help="Seeds of each, from --seed on.  [default: 3]"
 )
+@click.option(
+    "--report", "report_to", metavar="FILE", help="Write a report there, one HTML file: the line, and time by batch size."
+)
 @output_flags
 @settings_flags(PILOTED)
 def pilot(
@@ -32,6 +35,7 @@ def pilot(
     batch_size: str,
     learning_rate: str,
     seeds: int,
+    report_to: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -47,11 +51,19 @@ def pilot(
         from streamsgd.show.pilot import pilot_text  # noqa: PLC0415
         from streamsgd.training.together.pilot import run_pilot  # noqa: PLC0415
 
+        page = None
+        if report_to is not None:
+            from streamsgd.show.pilot_report import PilotReport  # noqa: PLC0415
+
+            page = PilotReport(report_to)
         began = time.monotonic()
         sizes, rates = numbers("--batch-size", batch_size, int), numbers("--learning-rate", learning_rate, float)
         found, _made = run_pilot(one_or_list(data), given, sizes, rates=rates, seeds=seeds, footers=reporter.footers)
         for line in pilot_text(found):
             reporter.line(line)
+        if page:
+            page.write(found, given["target"])
+            reporter.line(f"wrote {report_to}")
         result = {
             "command": "pilot",
             **found,

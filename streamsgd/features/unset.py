@@ -6,7 +6,7 @@ from streamsgd.settings.fields import Settings
 
 UNSET = (
     *("optimizer", "learning_rate", "schedule", "batch_size", "rate_scaling", "clip_norm", "clip_value", "steps", "average"),
-    *("standard_errors", "noise", "method", "rare", "phases", "start", "combine"),
+    *("standard_errors", "method", "rare", "phases", "start", "combine"),
 )
 """Settings of which none is set where the look chooses bins, names, crosses and shrinkage."""
 

@@ -39,6 +39,7 @@ OTHERS = (
     "restarts",
     "rows",
     "repeats",
+    "seeds",
 )
 """Flags that are no settings, and arguments of the same names in Python."""
 

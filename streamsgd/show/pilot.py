@@ -35,7 +35,10 @@ def pilot_text(found: dict[str, Any]) -> list[str]:
             "the smallest size had come to rest: at this rate the batch decides the loss, and no further steps lower it"
         )
     if found["least_time"] is not None:
-        lines.append(f"least time to a given loss: about {found['least_time']:,.0f} rows per step on this machine")
+        lines.append(
+            f"least time to a loss of {found['same_loss']['loss']:.6g}, to which all sizes come: about "
+            f"{found['least_time']:,.0f} rows per step on this machine"
+        )
     return lines
 
 

@@ -182,9 +182,14 @@ def page_template() -> Any:
 def write_page(out: str | os.PathLike[str], model: Model, sections: list[Section]) -> None:
     """Write a page about a model: to a path or URL, with these sections."""
     lines = model_text(model_summary(model, 0))
+    write_sections(out, f"{model.target.task} model of {model.target.name}", lines[1 if model.provenance else 0], sections)
+
+
+def write_sections(out: str | os.PathLike[str], title: str, subtitle: str, sections: list[Section]) -> None:
+    """Write a page: to a path or URL, with these sections."""
     page = page_template().render(
-        title=f"{model.target.task} model of {model.target.name}",
-        subtitle=redact(lines[1] if model.provenance else lines[0]),
+        title=title,
+        subtitle=redact(subtitle),
         sections=[section for section in sections if not section.is_empty],
         version=__version__,
     )

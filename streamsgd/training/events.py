@@ -23,6 +23,8 @@ class Report:
     steps: int = 0
     seconds: float = 0.0
     fit_seconds: float = 0.0
+    learn_seconds: float = 0.0
+    """Of a processor, in steps alone: without scores of held-out rows, and without waiting for other runs."""
     wait_seconds: float = 0.0
     compile_seconds: float = 0.0
     spent: Timings = field(default_factory=Timings)
@@ -31,6 +33,8 @@ class Report:
     """Mean loss of the best constant prediction, to compare the progressive loss with; None where it is not known."""
     losses: dict[str, float | None] = field(default_factory=dict)
     """`progressive_loss` of rows when they were new, and `training_loss` of the last pass over rows that were known."""
+    rows_met: int = 0
+    """Rows of the chunks that came by: whose reading `spent` is for."""
     bytes: int = 0
     """Decoded bytes of the columns of the rows that came by."""
     order: dict[str, Any] | None = None

@@ -50,6 +50,8 @@ class Totals:
         for chunk in reports:
             report.wait_seconds += chunk.waited
             report.fit_seconds += chunk.fit_seconds
+            report.learn_seconds += chunk.learn_seconds
+            report.rows_met += chunk.chunk.rows
             report.spent.add(chunk.spent)
             report.bytes += chunk.chunk.rows * self._row_bytes
             if counts and chunk.thinned and not chunk.chunk.epoch:

@@ -36,6 +36,7 @@ TABLE = pa.table({"x": [0.0, 1.0] * 50, "y": [0, 1] * 50})
         ("pass --polish 50. Lower --learning-rate, or", "pass polish=50. Lower learning_rate=, or"),
         ("as --strict asks; --no-values hides", "as strict=True asks; values=False hides"),
         ("--from a.sgd: that model", "start='a.sgd': that model"),
+        ("--seeds 0: pass 1 or more", "seeds=0: pass 1 or more"),
         ("workers of Dask: --memory-limit 4GB", "workers of Dask: --memory-limit 4GB"),
     ],
 )

@@ -305,6 +305,18 @@ def test_it_leaves_the_weights_as_they_are(optimizer: str, wide: bool) -> None:
     assert (found["metric"] is not None) == (wide or optimizer != "race")  # that goes on as normalized
 
 
+def test_nothing_that_is_chosen_depends_on_it() -> None:
+    """With nothing set: crosses, bins, and the finish of small data are those of the run without."""
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 8, size=(4000, 2))
+    y = 1.0 * (x[:, 0] == x[:, 1]) + 0.1 * rng.normal(size=4000)
+    table = pa.table({"a": [f"a{v}" for v in x[:, 0]], "b": [f"b{v}" for v in x[:, 1]], "c": rng.normal(size=4000), "y": y})
+    plain, noisy = (streamsgd.train(table, "y", memory="1GB", executor="inline", noise=noise) for noise in (False, True))
+    assert plain.encoding == noisy.encoding
+    assert plain.weights.tobytes() == noisy.weights.tobytes()
+    assert "noise" in noisy.metrics
+
+
 def test_it_is_the_scatter_within_chunks_at_the_weights_of_their_start() -> None:
     """At a rate of next to nothing those are zeros; of chunks of 60 rows all are measured."""
     table = pa.table({**COLUMNS, "y": TARGETS["squared"]})

@@ -49,6 +49,8 @@ class ChunkReport:
     waited: float = 0.0
     """Seconds that the task waited for the chunk."""
     fit_seconds: float = 0.0
+    learn_seconds: float = 0.0
+    """Of a processor, in which a learner made its steps: what runs that share a decode wait for each other is not in it."""
     rows: int = 0
     """That the task took in."""
     thinned: int = 0

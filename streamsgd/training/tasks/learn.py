@@ -134,10 +134,12 @@ def learn_chunk(learner: Learner, filled: LoadedChunk, reached: Callable[[float]
         Loss or weights are no longer finite.
 
     """
-    began, before = time.perf_counter(), learner.rows
+    began, busy, before = time.perf_counter(), time.thread_time(), learner.rows
     learner.fit(filled, reached)
     end_lane(learner, filled)
+    busy = time.thread_time() - busy
     report = report_on(learner.job, filled, began, learner.rows - before, learner.model)
+    report.learn_seconds = busy
     learner.check_finite(filled)
     return report
 

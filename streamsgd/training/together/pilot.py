@@ -27,8 +27,9 @@ from streamsgd.training.prepare import prepare, prepare_many
 from streamsgd.training.run import reader_for
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.losses import MeasureLosses
+from streamsgd.training.together import pilot_time
 from streamsgd.training.together.learn import check_alone, check_together, group_key, learn_together, sharing, together_bytes
-from streamsgd.training.together.pilot_fit import as_dict, critical, fit_losses, least_time, recommended, step_times
+from streamsgd.training.together.pilot_fit import as_dict, fit_losses, recommended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1 << 20
 """That the largest batch learns if nobody says for how many steps; fewer where the data has fewer."""
+
+LEAST_STEPS = 16
+"""That are made if nobody says, in several epochs where the data is small: after a few steps most of a run is still to come."""
 
 GAINED = 0.05
 """Of the gain so far: with less in all further steps a run is at rest."""
@@ -148,19 +152,22 @@ def run_pilot(
         raise SettingsError(
             f"--batch-size {sizes[-1]} is more than the {n_rows:,} rows to learn from: leave the largest sizes out"
         )
-    steps = given.get("steps") or max(1, min(n_rows, MOST_ROWS) // sizes[-1])
+    steps = given.get("steps") or max(LEAST_STEPS, min(n_rows, MOST_ROWS) // sizes[-1])
+    way = pilot_time.on_the_way(steps)
+    if together_bytes([first] * (len(sizes) * len(tried) * (len(way) + 2))) > first.budget.limit:
+        way = []  # which leaves the time to a loss unknown, and nothing else
     made, before = list[Made](), None
     for seed in range(settings.seed, settings.seed + seeds):
         branches = [
             Branch(size, rate, n, seed)
             for size in sizes
             for rate in tried
-            for n in dict.fromkeys((steps, max(steps, steps * sizes[-1] // size)))
+            for n in dict.fromkeys((*way, steps, max(steps, steps * sizes[-1] // size)))
         ]
         now, model = run_seed(data, settings, branches)
         made, before = made + now, before or model
     losses = losses_of(first, [*(one.model for one in made), before])
-    return _result(sizes, steps, made, losses[:-1], losses[-1]), made
+    return _result(sizes, [*way, steps], made, losses[:-1], losses[-1]), made
 
 
 def check_sizes(sizes: Sequence[int], seeds: int) -> None:
@@ -242,41 +249,50 @@ def losses_of(job: Job, models: Sequence[Model | None], chunks: int | None = Non
     return [np.inf if model is None else next(means) for model in models]
 
 
-def _result(sizes: Sequence[int], steps: int, made: Sequence[Made], losses: Sequence[float], before: float) -> dict[str, Any]:
-    """Return what branches say."""
+def _result(
+    sizes: Sequence[int], lengths: Sequence[int], made: Sequence[Made], losses: Sequence[float], before: float
+) -> dict[str, Any]:
+    """Return what branches say, of which the last length is compared."""
+    steps = lengths[-1]
     rates = list(dict.fromkeys(one.branch.learning_rate for one in made))
     seeds = sorted({one.branch.seed for one in made})
     rows = steps * sizes[-1]
+    seconds = pilot_time.step_seconds(
+        {size: [one.report for one in made if one.report and one.branch.batch_size == size] for size in sizes}
+    )
     of = {one.branch: (loss, one) for one, loss in zip(made, losses, strict=True)}
-    table, at_steps = list[dict[str, Any]](), list[np.ndarray]()
+    table, at_steps, curves = list[dict[str, Any]](), list[np.ndarray](), list[list[float]]()
     for size in sizes:
         found = []
         for rate in rates:
             for n, comparison in ((steps, "steps"), (max(steps, rows // size), "rows")):
                 ran = [of[Branch(size, rate, n, seed)] for seed in seeds]
-                found.append(_line_of(size, rate, n, comparison, ran))
+                found.append(_line_of(size, rate, n, comparison, ran) | {"seconds_per_step": seconds[size]})
         table += found
         best = min((line for line in found if line["comparison"] == "steps"), key=lambda line: line["loss"])
         at_steps.append(np.array(best["losses"]))
+        rate = best["learning_rate"]
+        curves.append([float(np.mean([of[Branch(size, rate, n, seed)][0] for seed in seeds])) for n in lengths])
     grid, x = np.column_stack(at_steps), np.array(sizes, float)
     if not np.isfinite(grid).all():
         raise DivergedError(
             "branches left the finite numbers at every rate: pass smaller ones, e.g. --learning-rate 0.001,0.01"
         )
     fit = fit_losses(x, grid)
-    size, rests = recommended(fit, x), _rests(table, sizes[0], before)
-    bc = None if rests else critical(fit, before)
-    seconds = np.array([_seconds(table, size) for size in sizes])
-    alpha, beta = step_times(x, seconds)
+    size, each = recommended(fit, x), np.array([seconds[size] for size in sizes])
+    alpha, beta = pilot_time.relative_line(x, each)
+    same = pilot_time.same_loss(before, x, lengths, np.array(curves))
+    least = None if same is None else pilot_time.least_time(alpha, beta, same.critical)
     return {
         "recommended": size,
         "fit": as_dict(fit),
         "doubling_gain": fit.c / (2.0 * size),
         "loss_before": before,
-        "critical_size": bc,
-        "at_rest": rests,
+        "critical_size": None if same is None else same.critical,
+        "at_rest": _rests(table, sizes[0], before),
         "seconds_per_step": {"alpha": alpha, "beta": beta},
-        "least_time": least_time(alpha, beta, bc),
+        "least_time": None if least is None else float(np.clip(least, sizes[0], sizes[-1])),
+        "same_loss": pilot_time.as_dict(same, alpha + beta * x),
         "steps": steps,
         "rows": rows,
         "seeds": seeds,
@@ -286,9 +302,7 @@ def _result(sizes: Sequence[int], steps: int, made: Sequence[Made], losses: Sequ
 
 def _line_of(size: int, rate: float | None, steps: int, comparison: str, ran: Sequence[tuple[float, Made]]) -> dict[str, Any]:
     losses = [loss for loss, _one in ran]
-    reports = [one.report for _loss, one in ran if one.report is not None]
     error = float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 and np.isfinite(losses).all() else None
-    spent = [(one.fit_seconds + one.spent.decode + one.spent.encode) / max(1, one.steps) for one in reports]
     return {
         "batch_size": size,
         "learning_rate": rate,
@@ -297,7 +311,6 @@ def _line_of(size: int, rate: float | None, steps: int, comparison: str, ran: Se
         "loss": float(np.mean(losses)),
         "se": error,
         "losses": losses,
-        "seconds_per_step": float(np.median(spent)) if spent else None,
     }
 
 
@@ -308,9 +321,3 @@ def _rests(table: Sequence[dict[str, Any]], size: int, before: float) -> bool:
         for comparison in ("steps", "rows")
     )
     return bool(at_steps >= before or at_steps - at_rows < GAINED * (before - at_steps))
-
-
-def _seconds(table: Sequence[dict[str, Any]], size: int) -> float:
-    """Return the seconds of a step: of the longest runs, whose beginning counts least."""
-    lines = [line for line in table if line["batch_size"] == size and line["seconds_per_step"] is not None]
-    return float(max(lines, key=lambda line: line["steps"])["seconds_per_step"])
