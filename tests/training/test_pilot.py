@@ -16,7 +16,7 @@ import streamsgd
 from streamsgd.errors import BudgetError, DivergedError, SettingsError
 from streamsgd.training.together.pilot import run_pilot
 from streamsgd.training.together.pilot_fit import f_tail, fit_losses, recommended
-from streamsgd.training.together.pilot_time import falling, least_time, on_the_way, relative_line, same_loss
+from streamsgd.training.together.pilot_time import between_neighbours, falling, least_time, on_the_way, relative_line, same_loss
 
 SETTINGS: dict[str, Any] = {"target": "y", "optimizer": "adam", "exclude": ["h"], "memory": "2GB", "executor": "inline"}
 
@@ -145,6 +145,10 @@ def test_the_time_of_steps_and_the_size_of_least_time() -> None:
     assert least_time(2e-3, 1e-6, 500.0) == pytest.approx(1000.0)
     assert least_time(0.0, 1e-6, 500.0) == 0.0
     assert least_time(2e-3, 0.0, 500.0) == np.inf
+    seconds = np.array([3.0, 2.0, 2.5])
+    assert between_neighbours(70.0, sizes, seconds) == 70.0
+    assert between_neighbours(2.0, sizes, seconds) == 32.0, "the middle of the one before and the fastest"
+    assert between_neighbours(np.inf, sizes, seconds) == 128.0
 
 
 def test_the_steps_to_the_same_loss_are_those_of_the_curves() -> None:

@@ -282,7 +282,10 @@ def _result(
     size, each = recommended(fit, x), np.array([seconds[size] for size in sizes])
     alpha, beta = pilot_time.relative_line(x, each)
     same = pilot_time.same_loss(before, x, lengths, np.array(curves))
-    least = None if same is None else pilot_time.least_time(alpha, beta, same.critical)
+    least = None
+    if same is not None:
+        by_law = pilot_time.least_time(alpha, beta, same.critical)
+        least = pilot_time.between_neighbours(by_law, x, same.steps * (alpha + beta * x))
     return {
         "recommended": size,
         "fit": as_dict(fit),
@@ -291,7 +294,7 @@ def _result(
         "critical_size": None if same is None else same.critical,
         "at_rest": _rests(table, sizes[0], before),
         "seconds_per_step": {"alpha": alpha, "beta": beta},
-        "least_time": None if least is None else float(np.clip(least, sizes[0], sizes[-1])),
+        "least_time": least,
         "same_loss": pilot_time.as_dict(same, alpha + beta * x),
         "steps": steps,
         "rows": rows,

@@ -111,6 +111,16 @@ def least_time(alpha: float, beta: float, critical_size: float | None) -> float:
     return math.inf if critical_size is None or beta <= 0.0 else math.sqrt(alpha * critical_size / beta)
 
 
+def between_neighbours(least: float, sizes: np.ndarray, seconds: np.ndarray) -> float:
+    """Return the batch of least time, not nearer to another of the sizes than to the one that was fastest as measured.
+
+    Steps of very small batches are more than the law says, which would take one of them.
+    """
+    k, middles = int(np.argmin(seconds)), np.sqrt(sizes[:-1] * sizes[1:])
+    low, high = (middles[k - 1] if k else sizes[0]), (middles[k] if k < len(middles) else sizes[-1])
+    return float(np.clip(least, low, high))
+
+
 def as_dict(same: SameLoss | None, seconds: np.ndarray) -> dict[str, Any] | None:
     """Return it as JSON values, with the seconds to that loss."""
     if same is None:
