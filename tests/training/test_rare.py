@@ -15,7 +15,10 @@ from scipy.special import expit
 import streamsgd
 from streamsgd.compute.executors import Inline
 from streamsgd.errors import SettingsError
+from streamsgd.features.bins_pay import tries_bins
+from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.layout import Layout
+from streamsgd.features.shrink import tries_ridges
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.objective import add_chunk, new_curvature
@@ -26,6 +29,8 @@ from streamsgd.kernels.sums.thin import (
     KEPT,
     LOCAL,
     N_SUMS,
+    PILOT_POSITIVE,
+    PILOT_WEIGHT,
     POSITIVE,
     ROWS,
     TARGETED,
@@ -38,7 +43,8 @@ from streamsgd.settings.make import make_settings
 from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
-from streamsgd.training.phases.rare import missed, variance_ratio
+from streamsgd.training.phases.finish import is_free
+from streamsgd.training.phases.rare import missed, variance_ratio, wanted_of
 from streamsgd.training.population import shift_to
 from streamsgd.training.prepare import prepare
 from streamsgd.training.tasks.pilot import FEWEST_POSITIVES, PILOT_POSITIVES, Seen, cut_of, next_rows
@@ -403,6 +409,15 @@ def test_tables_that_come_one_by_one_are_not_thinned() -> None:
         streamsgd.Trainer("y", rare="targeted")
 
 
+@pytest.mark.parametrize(("rule", "alike"), [("targeted", False), ("auto", True)])
+def test_thinning_says_nothing_of_columns(rule: str, *, alike: bool) -> None:
+    """Crosses, bins and names are looked for as without it, or a run that thins is a worse model; what weighs rows is not."""
+    plain, thinned = (make_settings({"target": "y", "rare": rare}) for rare in ("none", rule))
+    assert tries_crosses(thinned) == tries_crosses(plain) is True
+    assert tries_bins(thinned) == tries_bins(plain) is True
+    assert (tries_ridges(thinned), is_free(thinned)) == ((True, True) if alike else (False, False))
+
+
 # --- what is told
 
 
@@ -421,6 +436,34 @@ def test_predictions_are_as_many_as_positives_also_of_few_rows(rule: str) -> Non
         told.append(plain[-1] - missed(truth[rows], pilot[rows], each, pilot.sum()))
     assert np.std(told) < np.std(plain) / 3.0
     assert abs(np.mean(told) - truth.sum()) < 4.0 * np.std(told) / np.sqrt(40)
+
+
+@pytest.mark.parametrize("gap", [1.0, 12.0])
+def test_a_pilot_that_met_more_positives_by_chance_moves_nothing(gap: float) -> None:
+    """Of classes that are nearly apart, and of those that are not: a model of all rows needs no other intercept.
+
+    Where they are apart a few positives more moved it by several log-odds.
+    """
+    rng = np.random.default_rng(5)
+    slope, (n, first) = 2.0 * gap, (200_000, 20_000)
+    y = rng.random(n) < 0.01
+    score = slope * (rng.normal(size=n) / gap + y - 0.5) + np.log(0.01 / 0.99) * 2.0 / gap
+    if gap < 2.0:
+        score = rng.normal(-4.5, 1.0, n)
+        y = rng.random(n) < expit(score)
+    p = expit(score)
+    away = []
+    for seed in range(40):
+        order = np.random.default_rng([seed, 3]).permutation(n)
+        pilot, rest = order[:first], order[first:]
+        sums = np.zeros(N_SUMS)
+        sums[[WEIGHT, POSITIVE, PILOT_WEIGHT, PILOT_POSITIVE]] = n - first, y[rest].sum(), first, y[pilot].sum()
+        apart = float((p * p).sum() / p.sum())
+        away.append(wanted_of(sums, apart) - (p[rest].sum() + (y.sum() - p.sum()) * (n - first) / n))
+    by_chance = np.sqrt(y.mean() * first * (1.0 - first / n))
+    told = np.std(away)
+    assert abs(np.mean(away)) < 4.0 * told / np.sqrt(40) + 1e-9
+    assert told < (0.2 if gap > 2.0 else 1.0) * by_chance
 
 
 def test_the_intercept_is_moved_to_as_many_predictions_as_positives() -> None:

@@ -191,10 +191,10 @@ class RareView:
 
 
 def wanted_of(sums: np.ndarray, apart: float) -> float:
-    """Return how many positives are to be predicted of the rows behind the pilot's, for predictions of all to be as many as positives.
+    """Return how many positives to predict of the rows behind the pilot's, so that of all rows as many are predicted as there are.
 
-    Of the pilot's rows only the positives are known. If classes are nearly apart, the model predicts nearly those; if they are
-    not, their share of all rows. So by chance more positives in the pilot are more predictions, by the slope of p on y.
+    Of the pilot's rows only their positives are known. Of classes that are nearly apart a model predicts nearly those, of
+    others their share of all rows: a pilot that met more by chance has more predictions by the slope of p on y.
 
     Parameters
     ----------
