@@ -8,8 +8,10 @@ UNSET = (
     *("optimizer", "learning_rate", "schedule", "batch_size", "rate_scaling", "clip_norm", "clip_value", "steps", "average"),
     *("standard_errors", "noise", "method", "phases", "start", "combine"),
 )
-"""Settings of which none is set where the look chooses bins, names, crosses and shrinkage. Not `rare`: which rows are learned says
-nothing of columns, and a run that thins is to be as good a model as one that does not."""
+"""Settings of which none is set where the look chooses bins, names, crosses and shrinkage.
+
+Not `rare`: which rows are learned says nothing of columns, and a run that thins is to be as good a model as one that does not.
+"""
 
 
 def leaves_open(settings: Settings) -> bool:

@@ -191,7 +191,7 @@ class RareView:
 
 
 def wanted_of(sums: np.ndarray, apart: float) -> float:
-    """Return how many positives to predict of the rows behind the pilot's, so that of all rows as many are predicted as there are.
+    """Return how many positives to predict of the rows behind the pilot's, for all rows to have as many as there are.
 
     Of the pilot's rows only their positives are known. Of classes that are nearly apart a model predicts nearly those, of
     others their share of all rows: a pilot that met more by chance has more predictions by the slope of p on y.
