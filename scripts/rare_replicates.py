@@ -12,6 +12,7 @@ from streamsgd.features.layout import Layout
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.offset import BASE
 from streamsgd.kernels.sums.thin import LOCAL, N_SUMS, TARGETED, UNIFORM, Rule, thin
+from streamsgd.training.tasks.pilot import FEWEST_POSITIVES
 
 COLUMNS, SLOPE, INTERCEPT = 5, 0.8, -7.8
 TRUTH = np.append(np.full(COLUMNS, SLOPE), INTERCEPT)
@@ -106,7 +107,7 @@ def replicates(n: int, n_rows: int, square: float, cases: list[str]) -> tuple[di
         x = rng.normal(size=(n_rows, COLUMNS))
         y = (rng.random(n_rows) < expit(x @ TRUTH[:-1] + TRUTH[-1] + square * (x[:, 0] ** 2 - 1.0))).astype(float)
         found["all rows"].append(fitted(x, y))
-        first = n_rows // 10
+        first = max(n_rows // 10, int(np.searchsorted(np.cumsum(y), FEWEST_POSITIVES)) + 1)
         pilot = newton(x[:first], y[:first])
         for case in cases:
             fit, share = thinned(x, y, rule_of(case, x, y), TRUTH if CASES[case][3] else pilot, 1000 * k + 1)

@@ -13,7 +13,7 @@ import numpy as np
 from streamsgd.features.bins_pay import ERRORS, FOLD, PAYS, encoded, targets_of
 from streamsgd.features.look_rows import look_rows
 from streamsgd.features.quick_fit import FAMILIES, Rows, fit
-from streamsgd.features.unset import leaves_open
+from streamsgd.features.unset import leaves_open, may_thin
 
 if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
@@ -59,7 +59,7 @@ class Shrinkage(NamedTuple):
 
 def tries_ridges(settings: Settings) -> bool:
     """Whether the settings leave it to the look how weights are shrunk."""
-    unset = leaves_open(settings) and settings.penalty == "none"
+    unset = leaves_open(settings) and not may_thin(settings) and settings.penalty == "none"
     return unset and settings.epochs != 1 and settings.model == "linear" and settings.loss == "auto"
 
 

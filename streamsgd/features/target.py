@@ -209,12 +209,14 @@ def reweighed(
     classes: tuple[float, ...],
     held_classes: tuple[float, ...],
 ) -> np.ndarray | None:
-    """Return row weights times those of classes, of rows to learn from and of rows held out; None where all are 1.
+    """Return row weights times those of classes, of rows to learn from and of rows held out; None where no row brings one.
 
     What is no class, and is left out, gets any.
     """
     if y is None or not (classes or held_classes):
         return weight
+    if set(classes + held_classes) == {1.0}:
+        return np.ones(len(y)) if weight is None else weight
     ones = (1.0,) * max(len(classes), len(held_classes))
     index = np.clip(y, 0, len(ones) - 1).astype(np.int64)
     factor = np.where(held, np.array(held_classes or ones)[index], np.array(classes or ones)[index])

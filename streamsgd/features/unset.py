@@ -6,15 +6,26 @@ from streamsgd.settings.fields import Settings
 
 UNSET = (
     *("optimizer", "learning_rate", "schedule", "batch_size", "rate_scaling", "clip_norm", "clip_value", "steps", "average"),
-    *("standard_errors", "method", "rare", "phases", "start", "combine"),
+    *("standard_errors", "method", "phases", "start", "combine"),
 )
-"""Settings of which none is set where the look chooses bins, names, crosses and shrinkage."""
+"""Settings of which none is set where the look chooses bins, names, crosses and shrinkage.
+
+Not `rare`: which rows are learned says nothing of columns, and a run that thins is to be as good a model as one that does not.
+"""
 
 
 def leaves_open(settings: Settings) -> bool:
     """Whether nothing is set about how to learn."""
     default = Settings(target="")
     return not settings.polish and all(getattr(settings, name) == getattr(default, name) for name in UNSET)
+
+
+def may_thin(settings: Settings) -> bool:
+    """Whether rows are left out whatever the table: then nothing may weigh against rows, nor judge weights by all of them.
+
+    Not for `auto`, which leaves tables alone that are small enough for such things.
+    """
+    return settings.rare not in ("none", "auto")
 
 
 def knows_all_values(settings: Settings) -> bool:

@@ -204,8 +204,8 @@ def _job(
     epochs, share = choose_passes(settings, parts, encoding, dataset.n_rows)
     check_race_ends(settings, parts, dataset.n_rows, epochs)
     recipe = _recipe(look, settings, parts, share, frozen)
-    # Blocks of thinned rows change weights, so that each row must bring its own.
-    recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner else of_classes)
+    # Where blocks of thinned rows change weights, each row must bring its own.
+    recipe = replace(recipe, class_weights=(1.0, 1.0) if thinner and thinner.weighs else of_classes)
     lanes = choose_lanes(settings, dataset.n_rows * recipe.row_bytes, _why_alone(settings, parts))
     check_lanes(lanes, settings, parts, encoding)
     _check_steps(settings, parts, lanes, dataset.n_rows)

@@ -57,6 +57,12 @@ class Thinner(NamedTuple):
         return Rule(KINDS[type(part)], float(c), 1.0, str(getattr(part, "weights", "")) == "ipw", share)
 
     @property
+    def weighs(self) -> bool:
+        """Whether rows that are kept have other weights than before."""
+        rule = self.rule
+        return rule.weighs or rule.kind == LOCAL
+
+    @property
     def expected_rows(self) -> int:
         """About how many rows of a pass are kept, of those after the pilot's."""
         part = self.part

@@ -15,9 +15,13 @@ from scipy.special import expit
 import streamsgd
 from streamsgd.compute.executors import Inline
 from streamsgd.errors import SettingsError
+from streamsgd.features.bins_pay import tries_bins
+from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.layout import Layout
+from streamsgd.features.shrink import tries_ridges
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.structs.block import new_scratch
+from streamsgd.kernels.sums.objective import add_chunk, new_curvature
 from streamsgd.kernels.sums.offset import BASE, OffsetLogistic
 from streamsgd.kernels.sums.thin import (
     EXPECTED,
@@ -25,6 +29,8 @@ from streamsgd.kernels.sums.thin import (
     KEPT,
     LOCAL,
     N_SUMS,
+    PILOT_POSITIVE,
+    PILOT_WEIGHT,
     POSITIVE,
     ROWS,
     TARGETED,
@@ -37,7 +43,8 @@ from streamsgd.settings.make import make_settings
 from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
-from streamsgd.training.phases.rare import missed, variance_ratio
+from streamsgd.training.phases.finish import is_free
+from streamsgd.training.phases.rare import missed, variance_ratio, wanted_of
 from streamsgd.training.population import shift_to
 from streamsgd.training.prepare import prepare
 from streamsgd.training.tasks.pilot import FEWEST_POSITIVES, PILOT_POSITIVES, Seen, cut_of, next_rows
@@ -183,6 +190,33 @@ def test_samples_stay_within_their_room() -> None:
     assert n / 4 < len(joined.order) <= n
     assert joined.share == 0.25
     assert (joined.weights / joined.share).sum() == pytest.approx(3 * n, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weighs"),
+    [("targeted", False), ("uniform", False), ("targeted:weights=ipw", True), ("local-case-control:c=2", True)],
+)
+def test_rows_bring_weights_of_their_own_only_where_thinning_changes_them(data: str, rule: str, *, weighs: bool) -> None:
+    """They were looked up for every row that was read, which cost a quarter of a plain pass."""
+    job = streamsgd.plan(data, "y", **QUICK, **NUMBERS, rare=rule)
+    assert bool(job.recipe.class_weights) == weighs
+
+
+def test_dense_rows_and_lists_of_entries_add_up_to_the_same_objective() -> None:
+    """Thinned rows that are dense are added up side by side."""
+    x, y = draw(1000)
+    y, offset = y.astype(float), np.random.default_rng(0).uniform(0, 5, len(y))
+    weights, found = np.append(SLOPES, -2.0), []
+    for layout in (Layout(3), Layout(3, n_coordinates=4, mixed=True)):
+        block = layout.allocate(len(y), "float64")
+        block.rows.values[:, :3], block.y[:], block.weight[:] = x, np.where(y > 0, 1.0, -1.0) * (BASE + offset), 1.0 + y
+        gradient, curvature = np.zeros(4), new_curvature(4, np.arange(4, dtype=np.int32), 1, 1)
+        tiles, all_rows = np.zeros((1, 3)), (np.zeros(1, np.int64), np.array([len(y)]))
+        add_chunk(OffsetLogistic(), block, *all_rows, weights, gradient, curvature, tiles, new_scratch(1, np.float64, 4))
+        found.append(np.concatenate([tiles[0], gradient, curvature.diagonal, curvature.block[np.tril_indices(4)]]))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+    score = x @ SLOPES - 2.0 + offset
+    assert found[0][0] == pytest.approx(((1.0 + y) * (np.logaddexp(0.0, score) - y * score)).sum(), rel=1e-9)
 
 
 # --- the pilot
@@ -375,6 +409,15 @@ def test_tables_that_come_one_by_one_are_not_thinned() -> None:
         streamsgd.Trainer("y", rare="targeted")
 
 
+@pytest.mark.parametrize(("rule", "alike"), [("targeted", False), ("auto", True)])
+def test_thinning_says_nothing_of_columns(rule: str, *, alike: bool) -> None:
+    """Crosses, bins and names are looked for as without it, or a run that thins is a worse model; what weighs rows is not."""
+    plain, thinned = (make_settings({"target": "y", "rare": rare}) for rare in ("none", rule))
+    assert tries_crosses(thinned) == tries_crosses(plain) is True
+    assert tries_bins(thinned) == tries_bins(plain) is True
+    assert (tries_ridges(thinned), is_free(thinned)) == ((True, True) if alike else (False, False))
+
+
 # --- what is told
 
 
@@ -393,6 +436,34 @@ def test_predictions_are_as_many_as_positives_also_of_few_rows(rule: str) -> Non
         told.append(plain[-1] - missed(truth[rows], pilot[rows], each, pilot.sum()))
     assert np.std(told) < np.std(plain) / 3.0
     assert abs(np.mean(told) - truth.sum()) < 4.0 * np.std(told) / np.sqrt(40)
+
+
+@pytest.mark.parametrize("gap", [1.0, 12.0])
+def test_a_pilot_that_met_more_positives_by_chance_moves_nothing(gap: float) -> None:
+    """Of classes that are nearly apart, and of those that are not: a model of all rows needs no other intercept.
+
+    Where they are apart a few positives more moved it by several log-odds.
+    """
+    rng = np.random.default_rng(5)
+    slope, (n, first) = 2.0 * gap, (200_000, 20_000)
+    y = rng.random(n) < 0.01
+    score = slope * (rng.normal(size=n) / gap + y - 0.5) + np.log(0.01 / 0.99) * 2.0 / gap
+    if gap < 2.0:
+        score = rng.normal(-4.5, 1.0, n)
+        y = rng.random(n) < expit(score)
+    p = expit(score)
+    away = []
+    for seed in range(40):
+        order = np.random.default_rng([seed, 3]).permutation(n)
+        pilot, rest = order[:first], order[first:]
+        sums = np.zeros(N_SUMS)
+        sums[[WEIGHT, POSITIVE, PILOT_WEIGHT, PILOT_POSITIVE]] = n - first, y[rest].sum(), first, y[pilot].sum()
+        apart = float((p * p).sum() / p.sum())
+        away.append(wanted_of(sums, apart) - (p[rest].sum() + (y.sum() - p.sum()) * (n - first) / n))
+    by_chance = np.sqrt(y.mean() * first * (1.0 - first / n))
+    told = np.std(away)
+    assert abs(np.mean(away)) < 4.0 * told / np.sqrt(40) + 1e-9
+    assert told < (0.2 if gap > 2.0 else 1.0) * by_chance
 
 
 def test_the_intercept_is_moved_to_as_many_predictions_as_positives() -> None:

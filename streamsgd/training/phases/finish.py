@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.features.unset import leaves_open
+from streamsgd.features.unset import leaves_open, may_thin
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.messages import counted, verb
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
@@ -164,7 +164,7 @@ def is_free(settings: Settings) -> bool:
     Rows that somebody holds out are to leave no trace in the weights, and choosing among weights would be one.
     """
     free = settings.polish is None and leaves_open(settings) and settings.epochs != 1 and not settings.keep_memory
-    free = free and settings.validation == "auto"
+    free = free and settings.validation == "auto" and not may_thin(settings)
     return free and settings.patience is None and not settings.conformal and settings.recalibrate == "none"
 
 

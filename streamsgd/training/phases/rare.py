@@ -180,14 +180,33 @@ class RareView:
         scores, lengths = self.sample.scores(weights.ravel())
         if len(scores) < FEWEST_ROWS or not 0.0 < self.sums[POSITIVE] < self.sums[WEIGHT]:
             return weights, {}
-        positive, weight = self.sums[POSITIVE] + self.sums[PILOT_POSITIVE], self.sums[WEIGHT] + self.sums[PILOT_WEIGHT]
-        each, wanted = self.sample.weights / self.sample.share, float(self.sums[WEIGHT] * positive / weight)
+        p, each = probabilities(scores), self.sample.weights / self.sample.share
         foreseen = probabilities(self.sample.scores(self.thinning.pilot)[0])
-        shift = shift_to(scores, each, wanted + missed(probabilities(scores), foreseen, each, float(self.sums[FORESEEN])))
+        wanted = wanted_of(self.sums, float((each * p * p).sum() / max(float((each * p).sum()), LEAST)))
+        shift = shift_to(scores, each, wanted + missed(p, foreseen, each, float(self.sums[FORESEEN])))
         settled = weights.copy()
         settled[-1] += shift
         ratio = variance_ratio(self.thinning.rule, scores + shift, lengths, each)
         return settled, {"intercept_moved": shift, "variance_ratio": ratio, "sampled": len(scores)}
+
+
+def wanted_of(sums: np.ndarray, apart: float) -> float:
+    """Return how many positives to predict of the rows behind the pilot's, for all rows to have as many as there are.
+
+    Of the pilot's rows only their positives are known. Of classes that are nearly apart a model predicts nearly those, of
+    others their share of all rows: a pilot that met more by chance has more predictions by the slope of p on y.
+
+    Parameters
+    ----------
+    sums
+        As of `kernels.sums.thin`.
+    apart
+        That slope: the mean of p over positives less that over negatives (Tjur 2009, American Statistician 63).
+
+    """
+    positive, weight = sums[POSITIVE] + sums[PILOT_POSITIVE], sums[WEIGHT] + sums[PILOT_WEIGHT]
+    usual = positive / weight
+    return float(usual * sums[WEIGHT] - apart * (sums[PILOT_POSITIVE] - usual * sums[PILOT_WEIGHT]))
 
 
 def missed(p: np.ndarray, foreseen: np.ndarray, each: np.ndarray, total: float) -> float:

@@ -213,7 +213,8 @@ def piloted(job: Job, weights: np.ndarray, sample: Sample) -> Thinning:
 
 def next_rows(order: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """Return the rows of the block that tiles give in this order, int64, and advance their heads."""
-    by_tile = np.argsort(order, kind="stable")
+    few = len(heads) <= np.iinfo(np.uint16).max  # of 16 bits a stable sort is one by digits, a fifth of the time
+    by_tile = np.argsort(order.astype(np.uint16) if few else order, kind="stable")
     counts = np.bincount(order, minlength=len(heads))
     rows = np.empty(len(order), np.int64)
     rows[by_tile] = np.repeat(heads - (np.cumsum(counts) - counts), counts) + np.arange(len(order))
