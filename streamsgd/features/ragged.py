@@ -24,6 +24,7 @@ from streamsgd.features.texts import prepare_texts
 from streamsgd.features.values import chao, count_entries, count_values, why_values
 from streamsgd.kernels.encode.text import count_tokens, hash_tokens
 from streamsgd.kernels.structs.rows import TAIL
+from streamsgd.planning.sums import dot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -285,7 +286,7 @@ def _with_words(column: Candidate, seen: ValueProfile) -> RaggedColumn:
         sizes.append(counts)
     return msgspec.structs.replace(
         config,
-        mean_entries=float(np.concatenate([np.zeros(0, np.int64), *sizes]) @ times) / max(1, int(times.sum())),
+        mean_entries=dot(np.concatenate([np.zeros(0, np.int64), *sizes]), times) / max(1, int(times.sum())),
         distinct=chao(_how_often(words)),
     )
 

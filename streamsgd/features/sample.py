@@ -24,6 +24,7 @@ from streamsgd.features.sentinels import nulled
 from streamsgd.messages import counted
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours
+from streamsgd.planning.sums import dot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,7 +108,7 @@ class Sample:
 
     def _sample(self, names: tuple[str, ...]) -> list[Piece]:
         widths, rows = group_widths(self.dataset, names), self.dataset.rows
-        width = float(widths @ rows) / max(1, self.dataset.n_rows)
+        width = dot(widths, rows) / max(1, self.dataset.n_rows)
         most = max(1, min(SAMPLE_ROWS, round(SAMPLE_BYTES / max(1.0, width))))
         if self.dataset.n_rows <= most and self.dataset.n_row_groups <= MOST_GROUPS:
             return self._pieces(-(-most // SAMPLE_GROUPS))

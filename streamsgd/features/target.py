@@ -14,6 +14,7 @@ from streamsgd.data.types import is_text
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import as_double
 from streamsgd.messages import few
+from streamsgd.planning.sums import dot
 
 
 def target_sums(n_classes: int, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -31,15 +32,15 @@ def target_sums(n_classes: int, y: np.ndarray, weight: np.ndarray | None) -> np.
     """
     total = float(len(y)) if weight is None else float(weight.sum())
     if n_classes == 2:
-        second = float(y.sum() if weight is None else y @ weight)
+        second = float(y.sum() if weight is None else dot(y, weight))
         return np.array([total - second, second])
     if n_classes:
         return np.bincount(y.astype(np.int64), weight, minlength=n_classes).astype(np.float64)
     if total <= 0.0:
         return np.zeros(3)
-    mean = float(y.sum() if weight is None else y @ weight) / total
+    mean = float(y.sum() if weight is None else dot(y, weight)) / total
     away = y - mean
-    return np.array([total, mean, float(away @ (away if weight is None else away * weight))])
+    return np.array([total, mean, dot(away, away if weight is None else away * weight)])
 
 
 def join_target_sums(a: np.ndarray, b: np.ndarray, n_classes: int) -> np.ndarray:

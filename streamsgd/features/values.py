@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from streamsgd.data.types import is_text
 from streamsgd.features.arrow import as_bytes, as_dictionary
+from streamsgd.planning.sums import dot
 
 if TYPE_CHECKING:
     from streamsgd.features.column import Limits
@@ -171,7 +172,7 @@ def _count(column: Any) -> ValueProfile:
         values = as_bytes(chunk.dictionary.take(pa.array(some)))
         if is_text(chunk.dictionary.type):
             spaces = pc.fill_null(pc.count_substring(values, " "), 0) if len(values) else pa.array([], pa.int32())
-            seen.words += float((np.asarray(spaces) + 1) @ used[some])
+            seen.words += dot(np.asarray(spaces) + 1, used[some])
         filled = values.is_valid()
         seen.add(values.filter(filled), used[some][np.asarray(filled)])  # a dictionary may hold a null
     return seen

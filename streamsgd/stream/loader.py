@@ -32,6 +32,7 @@ from streamsgd.features.target import (
 )
 from streamsgd.kernels.encode.shuffle import place
 from streamsgd.messages import counted
+from streamsgd.planning.sums import dot
 from streamsgd.stream.cache import digest_of
 from streamsgd.stream.chunk import LoadedPiece, join_pieces
 from streamsgd.stream.controls import RowFacts, facts_of, flat, join_facts
@@ -377,5 +378,5 @@ class Loader:
         """Return how many rows of a piece have their values counted: however it is read, the same."""
         some = slice(piece.first, piece.last)
         rows = self.dataset.rows[some]
-        width = float(rows @ group_widths(self.dataset, self.encoder.sources, some)) / max(1, int(rows.sum()))
+        width = dot(rows, group_widths(self.dataset, self.encoder.sources, some)) / max(1, int(rows.sum()))
         return min(COUNTED_ROWS, piece.rows, max(1, int(COUNTED_BYTES / max(1.0, width))))

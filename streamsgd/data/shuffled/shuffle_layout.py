@@ -20,6 +20,7 @@ from streamsgd.errors import BudgetError, StreamSGDError
 from streamsgd.messages import format_bytes
 from streamsgd.planning.budget import INTERPRETER, RESERVE
 from streamsgd.planning.chunks import Piece
+from streamsgd.planning.sums import dot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,7 @@ def layout_of(dataset: Dataset, columns: Sequence[str], seed: int, *, as_data: b
     schema = exact_schema(dataset, pa.schema(fields), stored=stored)
     schema = passing_on(schema, dataset.aside) if as_data else schema
     widths = group_widths(dataset, columns) + 8.0
-    told, rows = int(float(dataset.rows @ widths)), dataset.n_rows
+    told, rows = int(dot(dataset.rows, widths)), dataset.n_rows
     total = max(told, int(_decoded(dataset, columns)))
     long = total > LONGER * max(told, BUCKET_BYTES)
     told = total if long else told

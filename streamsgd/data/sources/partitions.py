@@ -18,6 +18,7 @@ from streamsgd.data.source import SPARE_BYTES, WHOLE_BYTES, BaseSource, Feed, Gr
 from streamsgd.data.sources.tables import as_table
 from streamsgd.data.stores.files import FileRef
 from streamsgd.errors import DataError, SettingsError
+from streamsgd.planning.sums import dot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,7 +143,7 @@ class DaskPartitions(BaseSource):
         """Return what a partition takes and what it is computed from, those that are kept, and what a task is sent whole."""
         largest = int(self.groups.bytes.max(initial=0))
         rows = self.groups.rows
-        held = int(-(-(rows @ group_widths(Dataset(self), columns)) // max(1, int(rows.sum()))))
+        held = int(-(-dot(rows, group_widths(Dataset(self), columns)) // max(1, int(rows.sum()))))
         return ReadCost(3 * largest + SPARE_BYTES, KEPT_BYTES + 2 * largest, held)
 
     def prefetch(self, groups: Sequence[int]) -> None:

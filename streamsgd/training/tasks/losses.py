@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsgd.planning.sums import dot
 from streamsgd.training.tasks.base import ChunkReport, report_on
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class MeasureLosses:
             weight = np.asarray(block.weight[first:last], np.float64)
             for k, model in enumerate(self.models):
                 _scores, _means, losses = model.score_block(block, first, last)
-                sums[k] += float(np.dot(weight, losses))
+                sums[k] += dot(weight, losses)
             sums[-1] += float(weight.sum())
         return Losses(sums), report_on(job, filled, began, 0, None)
 

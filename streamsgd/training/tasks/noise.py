@@ -13,6 +13,7 @@ from streamsgd.features.layout import most_entries
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.noise import Scatter, new_scatter, scatter_rows
 from streamsgd.planning.chunks import SLICED_SIDE_BY_SIDE
+from streamsgd.planning.sums import dot
 from streamsgd.training.tasks.base import ChunkReport, report_on
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class NoiseSums:
             moved = group.moved(by)
             groups[k] = groups[k].plus(moved) if k in groups else moved
         spread = self.spread + other.spread
-        shift = 2.0 * float(by @ theirs.sums) + theirs.rows * float(by @ by)
+        shift = 2.0 * dot(by, theirs.sums) + theirs.rows * dot(by, by)
         spread[[OF_UNITS, OF_CHUNKS]] += shift
         return NoiseSums(self.reference, groups, spread)
 
@@ -145,10 +146,10 @@ class MeasureNoise:
                 group = Group(now.tally, now.sums, now.squares)
                 groups[k] = groups[k].plus(group) if k in groups else group
                 sums, rows = sums + group.sums, rows + group.rows
-            spread[[UNITS, OF_UNITS]] += 1.0, float(sums @ sums) / rows
+            spread[[UNITS, OF_UNITS]] += 1.0, dot(sums, sums) / rows
             of_chunk += sums
         if groups:
-            spread[[CHUNKS, OF_CHUNKS]] = 1.0, float(of_chunk @ of_chunk) / sum(group.rows for group in groups.values())
+            spread[[CHUNKS, OF_CHUNKS]] = 1.0, dot(of_chunk, of_chunk) / sum(group.rows for group in groups.values())
         share = NoiseSums(scatter.reference, groups, spread)
         return share, report_on(job, filled, began, int(filled.counts.sum()), None)
 

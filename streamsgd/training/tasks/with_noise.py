@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsgd.planning.sums import dot
 from streamsgd.training.gradient_noise import moments
 from streamsgd.training.tasks.noise import GROUPS, Group, add_scatter, scatter_of
 
@@ -179,7 +180,7 @@ def variances_of(parts: list[Scatter]) -> tuple[float, float] | None:
     if k < 2 or n <= k:
         return None
     total = total_of(parts)
-    of_means = sum(float(part.sums @ part.sums) / part.tally[0] for part in parts)
+    of_means = sum(dot(part.sums, part.sums) / part.tally[0] for part in parts)
     within = max(0.0, float(total.squares.sum()) - of_means) / (n - k)
-    apart = max(0.0, of_means - float(total.sums @ total.sums) / n) / (k - 1)
-    return within, (apart - within) * (k - 1) / (n - float(sizes @ sizes) / n)
+    apart = max(0.0, of_means - dot(total.sums, total.sums) / n) / (k - 1)
+    return within, (apart - within) * (k - 1) / (n - dot(sizes, sizes) / n)
