@@ -12,7 +12,7 @@ from msgspec import Meta
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model.validate import check_arrays, check_values, converted, read_encoding, read_target, refuse, spec_like
 from streamsgd.settings.registry import PARTS
-from streamsgd.training.rare import Thinner
+from streamsgd.training.rare import KINDS, Thinner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,7 +187,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
 
 
 def _thinner(said: ThinnerHeader, name: str) -> Thinner:
-    if said.spec.partition(":")[0] not in PARTS["rare"]:
+    if PARTS["rare"].get(said.spec.partition(":")[0]) not in KINDS:
         refuse(name, "rare.spec", f"is {said.spec[:80]!r}, none of streamsgd's")
     return Thinner(said.spec, said.negatives, said.positives)
 
