@@ -97,6 +97,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("phases.polish.best_constant", "x"),
     ("phases.polish.anew", 2),
     ("rare", {"spec": "uniform:c=2", "negatives": 9.0, "positives": 1e300}),
+    ("rare", {"spec": "none", "negatives": 9.0, "positives": 9.0}),
 ]
 
 
