@@ -33,14 +33,21 @@ if TYPE_CHECKING:
     from streamsgd.stream.loader import Loader
 
 
+MOST_SEQUENTIAL = 1 << 18
+"""Rows of a block in the order of the data: what is kept of each beside it (ids, scores, values of `--by`) is none of
+its bytes, and more rows at a time are no faster."""
+
+
 def sequential_plan(recipe: Loader, block_bytes: int) -> Plan:
     """Return the plan of the whole data set in its own order, in blocks of about so many bytes."""
     recipe.tile_rows = tile_rows(recipe.row_bytes)
+    # Of a large row group two slices: more cost more, for who reads one decodes what is before it.
+    most = max(MOST_SEQUENTIAL, int(recipe.dataset.rows.max(initial=0)) // 2)
     return make_plan(
         recipe.dataset.rows,
         recipe.dataset.file,
         row_bytes=recipe.row_bytes,
-        chunk_rows=max(1, block_bytes // recipe.row_bytes),
+        chunk_rows=max(1, min(most, block_bytes // recipe.row_bytes)),
         tile_rows=recipe.tile_rows,
         sampler=Sequential(),  # type: ignore[call-arg]
         seed=0,

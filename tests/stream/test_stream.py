@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.compute.executors import Dask, Inline
+from streamsgd.data.open import open_data
 from streamsgd.data.stores.files import Files
 from streamsgd.errors import DataError
+from streamsgd.features.encoding import Encoding
+from streamsgd.features.numbers import NumberColumn
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.chunk import LoadedChunk
 from streamsgd.stream.loader import Loader
-from streamsgd.stream.stream import Stream
+from streamsgd.stream.stream import Stream, sequential_plan
 from streamsgd.training.job import Job
 from streamsgd.training.prepare import prepare
 from streamsgd.training.run import train_model
@@ -330,3 +333,15 @@ def test_reads_that_fail_transiently_are_made_again(tmp_path: Path, monkeypatch:
     fresh = job_of(tmp_path / "data", chunk_rows=chunk_rows)
     assert blocks(fresh, Inline()) == expected
     assert Flaky.failures > 3
+
+
+@pytest.mark.parametrize(("group_rows", "most"), [(100_000, 1 << 18), (700_000, 350_000)])
+def test_blocks_in_the_order_of_the_data_have_no_more_rows_than_what_is_beside_them_has_room_for(
+    group_rows: int, most: int, tmp_path: Path
+) -> None:
+    """Of narrow rows 64 MB are millions, and their ids and scores took more than the block."""
+    pq.write_table(pa.table({"x": np.zeros(700_000, np.float32)}), tmp_path / "d.parquet", row_group_size=group_rows)
+    dataset, _, _ = open_data(tmp_path / "d.parquet", "")
+    recipe = Loader(dataset, Encoding((NumberColumn("x", "float"),)), None)
+    assert sequential_plan(recipe, 64 << 20).chunk_rows == most
+    assert sequential_plan(recipe, 1000 * recipe.row_bytes).chunk_rows == 1000
