@@ -52,6 +52,12 @@ class DistilledChunks:
             self.nbytes += nbytes
             self._chunks[number] = filled.compact()
 
+    def clear(self) -> None:
+        """Let go of all chunks."""
+        with self._lock:
+            self._chunks.clear()
+            self.nbytes = 0
+
 
 def bytes_of(filled: LoadedChunk) -> int:
     """Return the bytes of a copy of the rows of a chunk."""

@@ -254,6 +254,11 @@ class Stream:
         self._free.append((filled.block, filled.room))
         self._start()
 
+    def close(self) -> None:
+        """Let go of all blocks; nothing can be read any more."""
+        self._free.clear()
+        self._unmade = 0
+
     def _start(self) -> None:
         while (self._free or self._unmade) and (chunk := next(self._waiting, None)) is not None:
             job = _Read(self.recipe, self._order, chunk, *self._room())

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from streamsgd.training.totals import Totals
 from streamsgd.training.validation import make_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamsgd.compute.executors import Executor
     from streamsgd.model.memory import Memory
@@ -74,7 +75,7 @@ class Engine:
     ) -> None:
         self.job, self.backend, self.checkpoints = job, backend, checkpoints
         self.callbacks = callbacks or Callbacks()
-        self.phases: Sequence[Phase] = [kind.make(job, self._reach) for kind in kinds]
+        self.phases: Sequence[Phase] = [kind.make(job, weakly(self._reach)) for kind in kinds]
         self._total_rows = job.plan.n_rows * sum(kind.learns(job) for kind in kinds)
         self.totals = Totals(job, all_new=all_new)
         self.validator: Validator = make_validator(job, executor, backend.client)
@@ -291,3 +292,17 @@ class Engine:
         report.pilot = self.job.pilot
         report.workers, report.order = dict(self.backend.workers), self.job.order
         report.epochs, report.seconds = outcome.epochs, time.monotonic() - self._began
+
+
+def weakly(method: Callable[[float], None]) -> Callable[[float], None]:
+    """Return a function that calls a method while its object is there.
+
+    A phase that held its engine would be a circle: all that a run has read would stay until the collector comes by.
+    """
+    known = WeakMethod(method)
+
+    def call(epoch: float) -> None:
+        if (found := known()) is not None:
+            found(epoch)
+
+    return call

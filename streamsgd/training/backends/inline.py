@@ -45,4 +45,5 @@ class InlineBackend:
         return total.total(), reports
 
     def close(self) -> None:
-        """Do nothing."""
+        """Let go of the block."""
+        del self._block, self._room

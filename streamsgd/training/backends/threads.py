@@ -88,7 +88,7 @@ class ThreadsBackend:
             self._reader.done_with(filled)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and let go of all blocks: whoever still holds this backend does not hold them."""
         self._threads.shutdown()
         self._reader.close()
 
@@ -153,15 +153,22 @@ class _Reader:
 
     def _seek(self, place: Place, passes: int) -> Generator[LoadedChunk]:
         """Begin to read at a place; what was read ahead of another is dropped."""
-        self.close()
+        self._stop()
         epoch, number = max(place[0], 0), place[1]
         most = None
         if place[0] == IN_ORDER and self.job.distilled:  # what comes behind may be here
             most = self._distilled.missing_from(number, self._n_chunks(IN_ORDER))
         return self._stream.chunks(epoch, number, epoch + passes, kept=True, plan=self.job.plan_at(place[0]), most=most)
 
-    def close(self) -> None:
-        """Stop reading."""
+    def _stop(self) -> None:
         if self._coming is not None:
             self._coming.close()
         self._coming = None
+
+    def close(self) -> None:
+        """Stop reading, and let go of all blocks."""
+        self._stop()
+        self._kept.clear()
+        self._out.clear()
+        self._distilled.clear()
+        self._stream.close()
