@@ -7,13 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from streamsgd.compute.pages import filled_once
 from streamsgd.kernels.structs.block import Block
 from streamsgd.kernels.structs.rows import OWN, Dense, Mixed
-
-MOST_SMALL = 256 << 20
-"""Bytes of a block up to which its pages are small. Learning has a page of every tile at hand, some 500 then, which a processor
-finds in its own tables of pages."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,7 @@ class Layout:
 
     def allocate(self, n_rows: int, precision: str) -> Block:
         """Return a block of so many rows with weights of 1; the rest of it is not initialised."""
-        n_bytes = n_rows * self.numbers_per_row * np.dtype(precision).itemsize
-        values = (np.empty if n_bytes > MOST_SMALL else filled_once)((n_rows, self.numbers_per_row), np.dtype(precision))
+        values = np.empty((n_rows, self.numbers_per_row), np.dtype(precision))
         values[:, self.width : self.width + OWN] = 0.0, 1.0
         return self.wrap(values, np.zeros((n_rows, self.n_tails, 2), np.int64))
 
