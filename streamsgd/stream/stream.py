@@ -96,7 +96,11 @@ class _Read:
         """Raise the first error in the order of the plan, or return the chunk."""
         for loaded in self.loaded:
             if isinstance(loaded, Exception):
-                raise loaded
+                self.loaded = []  # an error that is kept where it was raised would keep the block with it
+                try:
+                    raise loaded
+                finally:
+                    del loaded
         self._check_account()
         self._check_tails()
         return ordered(self.plan, self.chunk, (self.block, self.room), self.loaded, self.recipe.layout, waited=waited)

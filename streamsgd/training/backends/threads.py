@@ -112,10 +112,12 @@ class _Reader:
         """Yield the chunks of a round, each to be handed to `done_with`."""
         whole = self._n_chunks(work.epoch)
         self._keeps = 0 < work.again <= (self._n_blocks if work.again == whole else self._n_blocks - READ_AHEAD)
-        for place in [place for place in self._kept if not (self._keeps and work.again == whole) and place not in work.places]:
+        keeps_all = self._keeps and work.again == whole
+        # Of another epoch no chunk comes again, also where an epoch is as long as a step.
+        for place in [place for place in self._kept if place not in work.places and not (keeps_all and place[0] == work.epoch)]:
             self._stream.give_back(self._kept.pop(place))
         # What stays here is not read again, so nothing is read ahead of the next pass.
-        passes = 1 if self._keeps and work.again == whole else work.passes
+        passes = 1 if keeps_all else work.passes
         for place in work.places:
             if place[0] == IN_ORDER and (small := self._distilled.get(place[1])) is not None:
                 yield small
