@@ -1,9 +1,9 @@
 """Memory that is filled once and kept, in small pages that are asked for ahead of writing.
 
 Where memory was never touched every page costs a call of the system, and on a virtual machine perhaps one of its host. NumPy
-asks for large pages, of 2 MB: measured 0.1 s of processor a gigabyte where they are at hand, but 2.3 in a guest whose free memory
-went back to its host, where small pages took 0.5, and 0.33 asked for together. What is read from end to end has no use for large
-ones. It is for memory that grows: what is made once is warm the next time.
+asks for large pages, of 2 MB: measured 0.1 s of processor a gigabyte where they are at hand, but 2.3 in a guest whose free
+memory went back to its host, where small pages took 0.5, and 0.33 asked for together. What is read from end to end has no use
+for large ones. It is for memory that grows: what is made once is warm the next time.
 """
 
 from __future__ import annotations
