@@ -43,7 +43,8 @@ def test_threads_learn_as_one_chunk_after_another_does(
     run: str, n_chunks: int, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever chunks stay in memory between rounds, and whatever is read ahead, weights have the bits of the plain backend."""
-    usual = {"loss": "logistic", "memory": "1GB", "validation": 0.1, "executor": "threads", "chunk_rows": -(-N_ROWS // n_chunks)}
+    usual: dict[str, Any] = {"loss": "logistic", "memory": "1GB", "validation": 0.1, "executor": "threads"}
+    usual["chunk_rows"] = -(-N_ROWS // n_chunks)
     model = streamsgd.train(data, "y", **{**usual, **RUNS[run]})
     monkeypatch.setattr("streamsgd.training.backends.choose.ThreadsBackend", lambda job, _executor: InlineBackend(job))
     plain = streamsgd.train(data, "y", **{**usual, **RUNS[run]})
