@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,7 +93,9 @@ class Plan:
     _epochs: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_epochs", lru_cache(maxsize=2)(self._plan_epoch))
+        # Not a method of it, which would hold it until the collector of circles comes by.
+        plan_epoch = partial(_plan_epoch, self.rows, self.chunk_rows, self.sampler, self.seed)
+        object.__setattr__(self, "_epochs", lru_cache(maxsize=2)(plan_epoch))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_epochs"}
@@ -146,16 +148,6 @@ class Plan:
         seeds = np.random.SeedSequence([self.seed, epoch, number, stream])
         return np.uint64(seeds.generate_state(1, np.uint64)[0])
 
-    def _plan_epoch(self, epoch: int) -> _Epoch:
-        order = self.sampler.order(len(self.rows), np.random.SeedSequence([self.seed, epoch]))
-        large = self.sliced[order] & self.sampler.side_by_side
-        whole = _cut(order[~large], self.rows, self.chunk_rows)
-        bounds = _fill(whole[:, 2] - whole[:, 1], self.chunk_rows)
-        slices, ends = _slice(order[large], self.rows, self.chunk_rows)
-        bounds += pairwise([len(whole), *(len(whole) + end for end in ends)])
-        unit, start, stop = np.concatenate([whole, slices]).T
-        return _Epoch(unit, start, stop, np.cumsum(stop - start) - (stop - start), bounds)
-
 
 class _Epoch(NamedTuple):
     """The order of one epoch: rows `start` to `stop` of units, and which of these make each chunk."""
@@ -166,6 +158,17 @@ class _Epoch(NamedTuple):
     before: np.ndarray
     """Rows of the epoch before each."""
     bounds: list[tuple[int, int]]
+
+
+def _plan_epoch(rows: np.ndarray, chunk_rows: int, sampler: Any, seed: int, epoch: int) -> _Epoch:
+    order = sampler.order(len(rows), np.random.SeedSequence([seed, epoch]))
+    large = (rows > chunk_rows)[order] & sampler.side_by_side
+    whole = _cut(order[~large], rows, chunk_rows)
+    bounds = _fill(whole[:, 2] - whole[:, 1], chunk_rows)
+    slices, ends = _slice(order[large], rows, chunk_rows)
+    bounds += pairwise([len(whole), *(len(whole) + end for end in ends)])
+    unit, start, stop = np.concatenate([whole, slices]).T
+    return _Epoch(unit, start, stop, np.cumsum(stop - start) - (stop - start), bounds)
 
 
 def make_plan(

@@ -23,6 +23,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "encoded rows kept on disk": {"epochs": 3, "cache": "disk"},
     "stopped by patience": {"epochs": 5, "patience": 1},
     "calling thread": {"executor": "inline", "epochs": 2},
+    "tasks of Dask": {"executor": "dask", "epochs": 2},
+    "external shuffle": {"shuffle": "external", "epochs": 2},
     "polished": {"polish": 4},
     "svrg": {"optimizer": "svrg", "epochs": 4},
     "lanes apart": {"lanes": 2, "epochs": 2, "optimizer": "adam"},
@@ -50,8 +52,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], Any]]]:
-    """Give weak references to the memory of all blocks and encoded rows made meanwhile; circles are not collected."""
+def nothing_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Check that blocks and encoded rows made meanwhile are gone at the end, and that nothing of ours was in a circle."""
     made: list[Callable[[], Any]] = []
 
     def seen(array: np.ndarray) -> None:
@@ -75,22 +77,36 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], Any]]
     gc.collect()
     gc.disable()
     try:
-        yield made
+        yield
+        assert made
+        assert [array for array in made if array() is not None] == []
+        assert in_circles() == []
     finally:
         gc.enable()
 
 
+def in_circles() -> list[str]:
+    """Return what of ours only the collector frees."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return [type(one).__qualname__ for one in gc.garbage if type(one).__module__.startswith("streamsgd")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_holds_nothing_when_it_has_ended(run: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the engine nor a phase, a backend, a cache or a model keeps a block."""
-    with watched(monkeypatch) as made:
+    """Neither the engine nor a phase, a backend, a cache or a model keeps a block, or the engine itself."""
+    with nothing_held(monkeypatch):
         model = streamsgd.train(data, "y", **{"loss": "logistic", "memory": "1GB", "chunk_rows": 1_000, **RUNS[run]})
-        assert made
-        assert [array for array in made if array() is not None] == []
     assert model.provenance["rows_learned"]
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "explain", "noise", "pilot", "tune", "train_many", "partial_fit"])
+@pytest.mark.parametrize(
+    "verb", ["predict", "evaluate", "explain", "noise", "pilot", "tune", "train_many", "folds", "sample", "partial_fit"]
+)
 def test_no_verb_holds_rows_when_it_has_ended(verb: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a run: what scores, measures, compares or learns on lets go of what it read."""
     model = streamsgd.train(data, "y", loss="logistic", memory="1GB", epochs=1)
@@ -104,12 +120,12 @@ def test_no_verb_holds_rows_when_it_has_ended(verb: str, data: Path, tmp_path: P
         "pilot": lambda: streamsgd.pilot(data, "y", batch_size=(16, 64), seeds=2, optimizer="sgd", **usual),
         "tune": lambda: streamsgd.tune(data, "y", {"learning_rate": [0.1, 1.0]}, optimizer="sgd", **usual),
         "train_many": lambda: streamsgd.train_many(data, "y", [{"penalty": "none"}, {"penalty": "l2:l2=0.01"}], **usual),
+        "folds": lambda: streamsgd.cross_validate(data, "y", folds=3, **usual),
+        "sample": lambda: streamsgd.sample(data, "y", prior="normal:sd=1", draws=8, chains=2, **usual),
         "partial_fit": lambda: streamsgd.Trainer("y", loss="logistic", memory="1GB").partial_fit(table),
     }
-    with watched(monkeypatch) as made:
+    with nothing_held(monkeypatch):
         verbs[verb]()
-        assert made
-        assert [array for array in made if array() is not None] == []
 
 
 def test_a_run_that_fails_holds_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +136,5 @@ def test_a_run_that_fails_holds_nothing(data: Path, monkeypatch: pytest.MonkeyPa
     table = pq.read_table(data)
     y = table["y"].to_pylist()
     pq.write_table(table.set_column(4, "y", pa.array([*y[:-1], None])), broken / "d.parquet", 500)
-    with watched(monkeypatch) as made:
-        with pytest.raises(DataError, match="row"):
-            streamsgd.train(broken, "y", loss="logistic", memory="1GB", epochs=2, chunk_rows=1_000)
-        assert made
-        assert [array for array in made if array() is not None] == []
+    with nothing_held(monkeypatch), pytest.raises(DataError, match="row"):
+        streamsgd.train(broken, "y", loss="logistic", memory="1GB", epochs=2, chunk_rows=1_000)

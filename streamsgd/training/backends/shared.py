@@ -123,14 +123,13 @@ class SharedStream:
             It returns what is to be raised in which of them; what it raises itself is raised in all.
 
         """
-        self._between = between
         with (
             ThreadPoolExecutor(len(runs), "streamsgd-run") as runners,
             ThreadPoolExecutor(self._n_threads, "streamsgd-work") as workers,
         ):
             running = [runners.submit(self._run, number, run) for number, run in enumerate(runs)]
             try:
-                while self._serve(workers):
+                while self._serve(workers, between):
                     pass
             except BaseException as error:
                 self._fail(error)
@@ -145,13 +144,13 @@ class SharedStream:
                 self._going.discard(number)
                 self._changed.notify_all()
 
-    def _serve(self, workers: ThreadPoolExecutor) -> bool:
+    def _serve(self, workers: ThreadPoolExecutor, between: Callable[[list[int]], dict[int, BaseException]]) -> bool:
         """Wait until all that go on have asked, and run the earliest round asked for; return whether any goes on."""
         with self._changed:
             self._changed.wait_for(lambda: self._going <= self._asked.keys())
             if not self._going:
                 return False
-            if ended := self._between(sorted(self._going)):
+            if ended := between(sorted(self._going)):
                 self._give(ended)
                 return True
             first = min(self._asked.values(), key=lambda work: (work.epoch, work.first))
