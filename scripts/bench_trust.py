@@ -26,6 +26,7 @@ from scipy.stats import beta
 
 import streamsgd
 from streamsgd.features.target import encode_target
+from streamsgd.kernels.structs.rows import OWN
 from streamsgd.training.judged.paired_test import Evidence, evidence, quantile
 from streamsgd.training.judged.steps import Judge
 
@@ -91,11 +92,15 @@ class Rows(NamedTuple):
 
 
 def rows_of(model: Any, table: pa.Table) -> Rows:
-    """Encode a table."""
+    """Encode a table: numbers, and a column of 0 and 1 for each bin or category."""
     block, _pools = model.encode(table)
     y, _usable = encode_target(model.target, table[model.target.name])
-    width = model.encoding.width
-    return Rows(np.asarray(block.rows.values[:, :width], np.float64), y.astype(np.float64), model.target.task == "binary")
+    rows, width = block.rows, model.encoding.width
+    x = np.zeros((len(y), model.encoding.n_coordinates - 1))
+    x[:, :width] = rows.values[:, :width]
+    for place, by in enumerate(getattr(rows, "by", ())):
+        np.add.at(x, (np.arange(len(y)), rows.ids[:, width + OWN + place]), 1.0 if by < 0 else rows.values[:, by])
+    return Rows(x, y.astype(np.float64), model.target.task == "binary")
 
 
 # --- tables of numbers
@@ -206,10 +211,14 @@ def unpaired(n: int) -> dict[str, Any]:
 def measure(name: str, table: pa.Table, target: str, optimizer: str, seeds: int) -> dict[str, Any]:
     """Train with both, and audit."""
     auto = streamsgd.train(table, target, **WHERE)
-    with Audit() as told:
-        models = [streamsgd.train(table, target, optimizer=optimizer, seed=seed, **WHERE) for seed in range(seeds)]
-    rows = rows_of(auto, table)
-    losses = [float(rows.losses(model.weights[:, 0].astype(np.float64)).mean()) for model in (auto, models[0])]
+    models, told, n_wrong = [], list[Decision](), 0
+    for seed in range(seeds):
+        with Audit() as decisions:
+            models.append(streamsgd.train(table, target, optimizer=optimizer, seed=seed, **WHERE))
+        n_wrong += wrong(rows_of(models[-1], table), decisions)
+        told += decisions
+    rows = rows_of(models[0], table)
+    losses = [float(rows_of(model, table).losses(model.weights[:, 0].astype(np.float64)).mean()) for model in (auto, models[0])]
     visits = [model.provenance["rows_learned"] for model in (auto, models[0])]
     return {
         "name": name,
@@ -220,7 +229,7 @@ def measure(name: str, table: pa.Table, target: str, optimizer: str, seeds: int)
         "no_worse": losses[1] <= losses[0],
         "visits": visits[1] / visits[0],
         "decisions": len(told),
-        "wrong": wrong(rows, told),
+        "wrong": n_wrong,
         "judged_by": float(np.median([decision.rows for decision in told])),
     }
 
