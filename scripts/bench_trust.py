@@ -26,7 +26,6 @@ from scipy.stats import beta
 
 import streamsgd
 from streamsgd.features.target import encode_target
-from streamsgd.kernels.structs.rows import OWN
 from streamsgd.training.judged.paired_test import Evidence, evidence, quantile
 from streamsgd.training.judged.steps import Judge
 
@@ -42,7 +41,8 @@ AWAY = (0.2, 0.3)
 """From the minimum, in standard deviations of the noise, of steps that both tests judge."""
 FIRST = 16
 """Rows of the first look of the comparison with independent samples."""
-WHERE: dict[str, Any] = {"executor": "inline", "memory": "2GB"}
+WHERE: dict[str, Any] = {"executor": "inline", "memory": "2GB", "transform": "tails", "cross": "none"}
+"""Numbers are learned as numbers, so that a table has a weight for each column."""
 
 
 class Decision(NamedTuple):
@@ -92,15 +92,11 @@ class Rows(NamedTuple):
 
 
 def rows_of(model: Any, table: pa.Table) -> Rows:
-    """Encode a table: numbers, and a column of 0 and 1 for each bin or category."""
+    """Encode a table."""
     block, _pools = model.encode(table)
     y, _usable = encode_target(model.target, table[model.target.name])
-    rows, width = block.rows, model.encoding.width
-    x = np.zeros((len(y), model.encoding.n_coordinates - 1))
-    x[:, :width] = rows.values[:, :width]
-    for place, by in enumerate(getattr(rows, "by", ())):
-        np.add.at(x, (np.arange(len(y)), rows.ids[:, width + OWN + place]), 1.0 if by < 0 else rows.values[:, by])
-    return Rows(x, y.astype(np.float64), model.target.task == "binary")
+    width = model.encoding.width
+    return Rows(np.asarray(block.rows.values[:, :width], np.float64), y.astype(np.float64), model.target.task == "binary")
 
 
 # --- tables of numbers
