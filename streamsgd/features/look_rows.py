@@ -28,7 +28,7 @@ def look_rows(look: Sample, target: Target, names: Sequence[str], most: int) -> 
     pieces = pieces[:: -(-len(pieces) // MOST_PIECES)]
     tables, targets = [], [np.zeros(0)]
     for piece in pieces:
-        columns = look.columns(piece, wanted, most=look.most_bytes(pieces))
+        columns = look.columns(piece, wanted, most=look.most_bytes(piece, pieces))
         y, usable = encode_target(target, columns[target.name])
         kept = np.flatnonzero(usable)
         each = min(-(-most // len(pieces)), len(kept))

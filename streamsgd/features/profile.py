@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from streamsgd.features.roles import Roles
     from streamsgd.features.sample import Sample
+    from streamsgd.planning.chunks import Piece
 
     Profiler = Callable[[Any, Limits], Any]
 
@@ -41,7 +41,10 @@ def profile_columns(look: Sample, roles: Roles) -> dict[str, dict[Profiler, Any]
     values = max(LEAST_VALUES, min(QUANTILE_VALUES, QUANTILE_BYTES // (8 * max(1, n_series) * max(1, len(pieces)))))
     limits = Limits(None if look.sees_all(roles.features) else CATEGORY_ROWS, values)
     texts = frozenset(name for name, kinds in roles.kinds.items() if kinds and all(kind.dictionaries for kind in kinds))
-    read = partial(look.columns, names=roles.features, texts=texts, most=look.most_bytes(pieces))
+
+    def read(piece: Piece) -> dict[str, Any]:
+        return look.columns(piece, roles.features, texts, look.most_bytes(piece, pieces))
+
     joined: dict[str, dict[Profiler, Any]] = {}
     with ThreadPoolExecutor(look.threads(roles.features)) as pool:
         for part in pool.map(lambda piece: _profile(read(piece), profilers, limits), pieces):

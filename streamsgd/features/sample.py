@@ -102,9 +102,9 @@ class Sample:
         self.dataset.source.prefetch([group for piece in pieces for group in range(piece.first, piece.last)])
 
     @staticmethod
-    def most_bytes(pieces: list[Piece]) -> int:
-        """Return the bytes of values of no fixed width that are read of each of these pieces."""
-        return min(SAMPLE_BYTES, TEXT_BYTES // max(1, len(pieces)))
+    def most_bytes(piece: Piece, pieces: list[Piece]) -> int:
+        """Return the bytes of values of no fixed width that are read of one of these pieces: its share by rows."""
+        return min(SAMPLE_BYTES, TEXT_BYTES * piece.rows // max(1, sum(each.rows for each in pieces)))
 
     def _sample(self, names: tuple[str, ...]) -> list[Piece]:
         widths, rows = group_widths(self.dataset, names), self.dataset.rows

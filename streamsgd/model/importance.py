@@ -148,7 +148,7 @@ def _sample(model: Model, source: Any, filter_text: str | None, rows: int, readi
     require(dataset, there, nulls=names[:-1] if nulls else ())
     look = Sample(dataset, reading, expression, columns)
     pieces = look.sample(there)
-    parts = [pa.table(look.columns(piece, there, most=look.most_bytes(pieces))) for piece in pieces]
+    parts = [pa.table(look.columns(piece, there, most=look.most_bytes(piece, pieces))) for piece in pieces]
     whole = pa.concat_tables(parts, promote_options="permissive")
     y, usable = encode_target(model.target, whole[model.target.name])
     places = np.flatnonzero(usable)

@@ -11,6 +11,18 @@ BLOCK = 4096
 
 
 def dot(a: Any, b: Any) -> float:
-    """Return the sum of the products of two vectors, block by block."""
+    """Return the sum of the products of two vectors, block by block.
+
+    Raises
+    ------
+    ValueError
+        One is longer than the other.
+
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return float(sum(float(a[k : k + BLOCK] @ b[k : k + BLOCK]) for k in range(0, len(a), BLOCK)))
+    if a.shape != b.shape:
+        raise ValueError(f"products of vectors of {a.shape} and {b.shape}")
+    total = 0.0
+    for k in range(0, len(a), BLOCK):  # not `sum`, which makes up for rounding from Python 3.12 on: its bits are others
+        total += float(a[k : k + BLOCK] @ b[k : k + BLOCK])
+    return total

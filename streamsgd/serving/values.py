@@ -207,7 +207,7 @@ def zone_named(name: str) -> dt.tzinfo | None:
     from zoneinfo import ZoneInfo  # noqa: PLC0415  as late as it is needed
 
     try:
-        offset = re.fullmatch(r"([+-])(\d\d):?(\d\d)", name)
+        offset = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", name)
         if offset is None:
             return ZoneInfo(name)
         minutes = int(offset[2]) * 60 + int(offset[3])

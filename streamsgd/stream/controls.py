@@ -75,7 +75,10 @@ def facts_of(rules: Rules, piece: Piece, columns: dict[str, Any], labels: dict[s
         weight, weight_good = encode_weight(columns[rules.weight])
     held = rules.held.rows(rules.dataset, piece, columns) if rules.held.columns else None
     folds = rules.folds(piece, columns)
-    codes = None if rules.by is None else codes_of(rules.by, columns[rules.by], wanted, labels)
+    codes = None
+    if rules.by is not None:
+        judged = wanted & (True if y_good is None else y_good) & (True if weight_good is None else weight_good)
+        codes = codes_of(rules.by, columns[rules.by], judged, labels)
     return RowFacts(wanted, unseen, y, y_good, weight, weight_good, held, folds, codes)
 
 

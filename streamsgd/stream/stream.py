@@ -42,7 +42,7 @@ def sequential_plan(recipe: Loader, block_bytes: int) -> Plan:
     """Return the plan of the whole data set in its own order, in blocks of about so many bytes."""
     recipe.tile_rows = tile_rows(recipe.row_bytes)
     # Of a large row group two slices: more cost more, for who reads one decodes what is before it.
-    most = max(MOST_SEQUENTIAL, int(recipe.dataset.rows.max(initial=0)) // 2)
+    most = max(MOST_SEQUENTIAL, -(-int(recipe.dataset.rows.max(initial=0)) // 2))
     return make_plan(
         recipe.dataset.rows,
         recipe.dataset.file,

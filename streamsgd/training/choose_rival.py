@@ -105,9 +105,17 @@ def with_room(
     ways = [all_of_them] if must or not all_of_them.rates else [all_of_them, all_of_them._replace(rates=())]
     for beside in ways:
         try:
-            return budget_in(beside=beside.nbytes(parts, encoding, settings)), beside
+            budget = budget_in(beside=beside.nbytes(parts, encoding, settings))
         except BudgetError as error:
             refusal = error
+            continue
+        if beside.rates != all_of_them.rates:
+            log.warning(
+                "--model %s tries no other rates of its factors, for which --memory would have to be %dMB: rate=%g in --model "
+                "makes this model in any memory",
+                *(settings.model, refusal.least // 10**6 + 1, parts.model.rate),
+            )
+        return budget, beside
     if all_of_them.rival is None or must:
         raise refusal
     needed = refusal.least // 10**6 + 1

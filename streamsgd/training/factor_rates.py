@@ -9,6 +9,7 @@ has as much as the others. So the linear model has the other half, however many 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ def described(learner: Any, others: Sequence[Any]) -> dict[str, Any]:
     all_of_them = [learner, *others]
     sums = [float(one.tally[LOSS]) for one in all_of_them]
     rates = [float(one.job.parts.model.rate) for one in all_of_them]
-    best = rates[sums.index(min(sums))]
+    # One whose loss left the finite numbers is no leader, not even over the others.
+    best = rates[min(range(len(sums)), key=lambda k: (not math.isfinite(sums[k]), sums[k]))]
     return {"rate": best, "rates": rates, "losses": sums, "rows": int(learner.tally[ROWS])}
 
 

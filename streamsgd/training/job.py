@@ -169,8 +169,8 @@ class Job:
     def structure(self) -> Any:
         """The model as people name it, with the rate of its factors; `parts.model` is what kernels take of it."""
         named = make("model", self.settings.model)
-        rate = getattr(self.parts.model, "rate", None)
-        return named if getattr(named, "rate", None) == rate else named._replace(rate=rate)
+        rates = [getattr(model, "rate", None) for model in (named, self.parts.model)]
+        return named if None in rates or rates[0] == rates[1] else named._replace(rate=rates[1])
 
     @property
     def width(self) -> int:

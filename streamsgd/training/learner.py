@@ -312,6 +312,9 @@ class Learner:
             self._end_rates(found)
 
     def _end_rates(self, found: dict[str, Any]) -> None:
+        raced = [float(one.job.parts.model.rate) for one in (self, *self.others)]
+        if found["rate"] not in raced or list(found["rates"]) != raced:  # of a checkpoint
+            raise ValueError(f"rates of factors {found['rates']}, of which {found['rate']} leads, where {raced} race")
         self.job = replace(self.job, parts=with_rate(self.job.parts, found["rate"]))
         self.factor_rates, self.others = found, []
 

@@ -15,7 +15,7 @@ from streamsgd.data.open import open_data
 from streamsgd.errors import BudgetError
 from streamsgd.features import values
 from streamsgd.features.frequent import LONGEST_NAME, LONGEST_TEXT, _shortened, frequent_values, frequent_words
-from streamsgd.features.sample import Sample, row_sizes
+from streamsgd.features.sample import SAMPLE_BYTES, TEXT_BYTES, Sample, row_sizes
 from streamsgd.features.values import ValueProfile
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.make import make_settings
@@ -112,3 +112,13 @@ def test_what_is_kept_of_long_values_until_they_are_counted_changes_no_count(tex
     assert frequent_values([kept]) == frequent_values([column])
     assert frequent_words([kept], fold=True) == frequent_words([column], fold=True)
     assert kept.nbytes <= max(column.nbytes, LONGEST_TEXT * 6 + 8 * len(column))
+
+
+def test_pieces_have_shares_by_their_rows() -> None:
+    """One long piece among short ones is read as a whole where all of them together are short."""
+    pieces = [Piece(0, 0, 1, 0, 200_000, 0), *(Piece(0, k, k + 1, 0, 1_000, 0) for k in range(1, 16))]
+    each = [Sample.most_bytes(piece, pieces) for piece in pieces]
+    assert each[0] == SAMPLE_BYTES
+    assert sum(each) <= TEXT_BYTES
+    equal = [Sample.most_bytes(piece, pieces[1:]) for piece in pieces[1:]]
+    assert equal == [TEXT_BYTES // 15] * 15

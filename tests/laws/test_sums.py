@@ -47,3 +47,19 @@ def test_a_model_is_the_same_bytes_on_any_number_of_threads_of_blas() -> None:
             )
             models.add(model.to_bytes())
     assert len(sums) == len(models) == 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(4096, 5000), (4096, 4095), (8192, 4096), (3, 4)])
+def test_vectors_of_other_lengths_have_no_product(n: int, m: int) -> None:
+    with pytest.raises(ValueError, match="products of vectors"):
+        dot(np.ones(n), np.ones(m))
+
+
+def test_partial_sums_are_added_up_one_after_another() -> None:
+    """As Python's `sum` did before 3.12, which makes up for rounding: bits are those of any Python."""
+    a = np.repeat([1e16, 1.0, -1e16], 4096)
+    assert dot(a, np.ones(len(a))) == (1e16 * 4096 + 4096.0) - 1e16 * 4096
+    total = 0.0
+    for part in np.random.default_rng(0).normal(size=(50, 4096)):
+        total += float(part @ np.ones(4096))
+    assert dot(np.random.default_rng(0).normal(size=(50, 4096)).ravel(), np.ones(50 * 4096)) == total

@@ -235,6 +235,20 @@ def test_many_values_fit_where_one_histogram_each_would_not(tmp_path: Path) -> N
     assert table[at + 21].startswith("... and 480 more values; metrics.by of the JSON")
 
 
+def test_rows_that_are_left_out_have_no_value(tmp_path: Path) -> None:
+    """10,000 users, of 100 of whom the target is known: `--by` tells apart those that are judged."""
+    rng = np.random.default_rng(0)
+    user = np.arange(20_000) % 10_000
+    x = rng.normal(size=len(user))
+    y = pa.array(x + rng.normal(size=len(user)) > 0, mask=user >= 100)
+    table = pa.table({"x": x, "user": user, "y": y})
+    pq.write_table(table, tmp_path / "d.parquet")
+    model = streamsgd.train(table, "y", features=["x"], executor="inline", bad_rows="skip")
+    found = streamsgd.evaluate(model, tmp_path / "d.parquet", by="user", bad_rows="skip")["by"]
+    assert sorted(map(int, found)) == list(range(100))
+    assert {group["rows"] for group in found.values()} == {2}
+
+
 def test_too_many_values_say_what_each_costs(trained: tuple[str, streamsgd.Model, pa.Table], tmp_path: Path) -> None:
     _, model, table = trained
     n = len(table) // 2

@@ -11,6 +11,7 @@ import pytest
 import streamsgd
 from streamsgd import serving
 from streamsgd.errors import ModelError
+from streamsgd.serving.values import zone_named
 
 
 @pytest.mark.parametrize("zone", ["+02:00", "-0330", "UTC", "Europe/Berlin", "Asia/Kolkata"])
@@ -34,3 +35,9 @@ def test_a_zone_that_is_none_is_refused_when_a_model_is_loaded(zone: str, tmp_pa
     (tmp_path / "m.json").write_text(text.replace('"zone": "UTC"', f'"zone": {json.dumps(zone)}'))
     with pytest.raises(ModelError, match=r"m\.json: takes parts of moments in the time zone .* not known here"):
         serving.load(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("zone", ["+00:75", "-12:60", "+24:00"])
+def test_an_offset_of_no_time_is_no_zone(zone: str) -> None:
+    with pytest.raises(ModelError, match="not known here"):
+        zone_named(zone)

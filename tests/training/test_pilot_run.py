@@ -157,6 +157,17 @@ def test_bad_input_says_what_to_do(size: str, settings: dict[str, Any], words: s
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_all_sizes_make_the_steps_that_are_told(epochs: int) -> None:
+    """Passes that are asked for have so many steps of the largest size, which all sizes make then."""
+    found = streamsgd.pilot(rows_of(3000), "y", **{**SETTINGS, "epochs": epochs}, batch_size=(16, 512), seeds=1)
+    steps = {line["batch_size"]: line["steps"] for line in found["branches"] if line["comparison"] == "steps"}
+    assert set(steps) == {16, 512}
+    assert set(steps.values()) == {epochs * 2700 // 512}
+    with pytest.raises(SettingsError, match="leave .*epochs out"):
+        streamsgd.pilot(rows_of(3000), "y", **{**SETTINGS, "epochs": epochs}, batch_size=(16, 512), steps=40)
+
+
 def test_only_train_goes_on_from_a_pilot() -> None:
     with pytest.raises(SettingsError, match="is for train"):
         prepare(rows_of(500), make_settings({"target": "y", "batch_size": "pilot"}))

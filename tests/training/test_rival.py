@@ -180,6 +180,12 @@ def test_where_memory_does_not_hold_both_the_machine_learns_alone(data: Path, ca
     alone = streamsgd.plan(str(data), **{**given, "memory": f"{refused.value.least // 10**6 + 1}MB"})
     assert alone.rival is None
     assert "learns without the linear model beside it" in caplog.text
+    caplog.clear()
+    linear = streamsgd.plan(str(data), **{**given, "memory": f"{both.budget.needed * 5 // 6 // 10**6}MB"})
+    assert linear.rival is not None
+    assert not linear.others
+    assert "tries no other rates of its factors" in caplog.text
+    assert f"rate={both.parts.model.rate:g} in --model makes this model in any memory" in caplog.text
 
 
 # --- law: the mixture's loss is what mixing row by row comes to

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
-from streamsgd.kernels.compile.verbs import add, adds, dot, dots, slope, slopes, value
+from streamsgd.kernels.compile.verbs import add, dot, slope, slopes, value
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.rows import OWN, take
 
@@ -170,17 +170,6 @@ def _bend_dense_one(values, i, c, curvature):
                 block[a, b] += part * x[b]
 
 
-def _add_many(loss, block, first, n, weights, grad, curvature, sums, scratch):
-    rows, scores, gradient = block.rows, scratch.numbers[0], scratch.numbers[1]
-    for i in range(first, first + n):
-        dots(rows, i, weights, scores)
-        _judge_row(loss, block.y[i], block.weight[i], scores, gradient, sums)
-        adds(rows, i, gradient, grad)
-        if curvature.diagonal.shape[0] > 0:
-            safe_curvatures(loss, block.y[i], block.weight[i], scores, gradient, curvature.room)
-            _bend_dense_many(rows.values, i, scores.shape[0], curvature)
-
-
 @lean
 def _judge_row(loss, y, weight, scores, gradient, sums):
     cost = weight * value(loss, y, scores)
@@ -190,23 +179,6 @@ def _judge_row(loss, y, weight, scores, gradient, sums):
     sums[LOSS] += cost
     sums[SIZE] += abs(cost)
     sums[WEIGHT] += weight
-
-
-@lean
-def _bend_dense_many(values, i, n_outputs, curvature):
-    diagonal, members, room = curvature.diagonal, curvature.members, curvature.room
-    n_columns = values.shape[1] - OWN
-    for j in range(n_columns + 1):
-        x = 1.0 if j == n_columns else np.float64(values[i, j])
-        for k in range(n_outputs):
-            diagonal[j * n_outputs + k] += room[3 + k, k] * x * x
-    if members.shape[0] > 0 and i % curvature.every[0] == 0:
-        x = room[2]
-        for a in range(members.shape[0]):
-            x[a] = values[i, members[a]] if members[a] < n_columns else 1.0
-        for a in range(members.shape[0]):
-            for b in range(a + 1):
-                _add_pair(a, b, x[a] * x[b], n_outputs, curvature)
 
 
 @lean
@@ -281,7 +253,7 @@ def _adder(rows, loss):
     # lists, so only thinned rows, whose passes are there to be cheap, take the short way.
     if not (hasattr(rows, "dot") and getattr(loss, "offset", False)):
         return _add_entries_many if several else _add_entries_one
-    return _add_many if several else _add_one
+    return _add_one
 
 
 @dispatch(add_rows)

@@ -46,4 +46,5 @@ class InlineBackend:
 
     def close(self) -> None:
         """Let go of the block."""
-        del self._block, self._room
+        self.__dict__.pop("_block", None)
+        self.__dict__.pop("_room", None)

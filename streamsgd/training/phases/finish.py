@@ -177,7 +177,7 @@ def is_wanted(settings: Settings, parts: Parts) -> bool:
 def is_small(job: Job) -> bool:
     """Whether a job is dense, of few weights, small, and judged by rows held out."""
     n, width = job.data.n_rows, job.encoding.n_coordinates
-    small = job.n_weights <= MOST_WEIGHTS and n * width <= MOST_VALUES
+    small = job.thinner is None and job.n_weights <= MOST_WEIGHTS and n * width <= MOST_VALUES
     return small and not job.encoding.is_wide and job.epochs > 1 and bool(job.recipe.held)
 
 

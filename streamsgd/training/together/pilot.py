@@ -6,6 +6,7 @@ makes it alone, byte for byte. Two comparisons are made: after the same number o
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,7 +153,7 @@ def run_pilot(
         raise SettingsError(
             f"--batch-size {sizes[-1]} is more than the {n_rows:,} rows to learn from: leave the largest sizes out"
         )
-    steps = given.get("steps") or max(LEAST_STEPS, min(n_rows, MOST_ROWS) // sizes[-1])
+    steps = steps_of(settings, given.get("steps"), n_rows, sizes[-1])
     way = pilot_time.on_the_way(steps)
     if together_bytes([first] * (len(sizes) * len(tried) * (len(way) + 2))) > first.budget.limit:
         way = []  # which leaves the time to a loss unknown, and nothing else
@@ -168,6 +169,27 @@ def run_pilot(
         made, before = made + now, before or model
     losses = losses_of(first, [*(one.model for one in made), before])
     return _result(sizes, [*way, steps], made, losses[:-1], losses[-1]), made
+
+
+def steps_of(settings: Settings, given: int | None, n_rows: int, largest: int) -> int:
+    """Return the steps after which all sizes are compared: as given, else as many as rows and passes allow.
+
+    Raises
+    ------
+    SettingsError
+        The passes that were asked for have fewer.
+
+    """
+    steps = given or max(LEAST_STEPS, min(n_rows, MOST_ROWS) // largest)
+    if settings.epochs == "auto":
+        return steps
+    most = settings.epochs * n_rows // largest
+    if given and given > most:
+        raise SettingsError(
+            f"--steps {given:,} of --batch-size {largest:,} are more than --epochs {settings.epochs} of {n_rows:,} rows: "
+            "leave --epochs out"
+        )
+    return min(steps, max(1, most))
 
 
 def check_sizes(sizes: Sequence[int], seeds: int) -> None:
@@ -323,4 +345,6 @@ def _rests(table: Sequence[dict[str, Any]], size: int, before: float) -> bool:
         min(line["loss"] for line in table if line["batch_size"] == size and line["comparison"] == comparison)
         for comparison in ("steps", "rows")
     )
+    if not math.isfinite(at_rows):  # longer runs went astray, of which no rest follows
+        return False
     return bool(at_steps >= before or at_steps - at_rows < GAINED * (before - at_steps))

@@ -77,6 +77,7 @@ def falling(values: np.ndarray) -> np.ndarray:
 
 def relative_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Return p and q of y = p + q x, neither below 0, by least squares of relative errors."""
+    y = np.maximum(y, np.finfo(np.float64).tiny ** 0.25)  # clocks of coarse ticks count nothing
     design = np.column_stack([np.ones_like(x), x]) / y[:, None]
     p, q = np.linalg.lstsq(design, np.ones(len(x)), rcond=None)[0].tolist()
     if p < 0.0:
