@@ -377,11 +377,11 @@ def noise(
     target
         Column to predict; it need not vary. With `at` that of the model.
     at
-        A model or the path of one, at whose weights to measure; without one all weights are zero.
+        A model or the path of one, at whose weights to measure; without one at zeros, or where `model` begins if not linear.
     on_progress, client
         As in training.
     settings
-        Fields of `settings.Settings`; with `at`, `loss` and `column_kind` are those of the model that are not streamsgd's.
+        Fields of `settings.Settings`; with `at`, `loss`, `model` and `column_kind` are those that are not streamsgd's.
 
     Returns
     -------

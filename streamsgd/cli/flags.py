@@ -44,13 +44,17 @@ INSPECTED = (
 
 MEASURED = (
     *INSPECTED,
-    *("weight", "loss", "optimizer", "shuffle", "values", "missing_columns", "infinite", "bad_rows"),
+    *("weight", "model", "loss", "optimizer", "shuffle", "values", "missing_columns", "infinite", "bad_rows"),
     *("time_limit", "lanes", "workers", "scheduler", "straggler", "executor", "cpu"),
 )
 """Settings that evaluate (and predict), inspect, and noise take."""
 
 PILOTED = (
-    *(name for name in MEASURED if name not in ("batch_size", "time_limit", "lanes", "workers", "scheduler", "straggler")),
+    *(
+        name
+        for name in MEASURED
+        if name not in ("model", "batch_size", "time_limit", "lanes", "workers", "scheduler", "straggler")
+    ),
     *("penalty", "schedule", "rate_scaling", "steps", "clip_norm", "clip_value", "validation"),
 )
 """Settings that pilot takes, beside those that it varies."""

@@ -62,7 +62,11 @@ def inspect(data: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool,
     examples=("flights/ --target late --at late.sgd",),
 )
 @DATA
-@click.option("--at", metavar="MODEL", help="Model at whose weights to measure; without one all weights are zero.")
+@click.option(
+    "--at",
+    metavar="MODEL",
+    help="Model at whose weights to measure; without one all weights are zero, or those that a network or machine starts from.",
+)
 @output_flags
 @settings_flags(MEASURED)
 def noise(

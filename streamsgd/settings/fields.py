@@ -153,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(
             description="Measure while learning how the gradients of rows scatter, on a few rows of every chunk; the weights "
-            "are the same."
+            "are the same. Of networks by all parameters, with no unit left out."
         ),
     ] = False
     method: Annotated[

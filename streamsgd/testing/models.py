@@ -12,6 +12,7 @@ from streamsgd.kernels.models.machines import by_columns, compiled, is_linear, r
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
+from streamsgd.kernels.sums.noise import new_scatter, scatter_modelled
 from streamsgd.kernels.sums.score import score_modelled
 from streamsgd.settings.registry import make
 from streamsgd.testing.laws import DENSE, MIXED, TARGETS, _block, _call, close, has, parts_with, pickles, true
@@ -47,8 +48,8 @@ def check_model(model: Any) -> None:
     ------
     AssertionError
         A verb is missing; a size is no whole number, or none; a score, a derivative or a start is not finite, or a start is
-        another one the second time; a derivative is not the difference of scores; `derive` writes beyond its room; a kernel
-        gives other numbers than Python; it does not survive pickling.
+        another one the second time; a derivative is not the difference of scores; `derive` writes beyond its room; a kernel,
+        of learning, scoring or measuring noise, gives other numbers than Python; it does not survive pickling.
 
     """
     pickles(model)
@@ -112,7 +113,7 @@ def _moved(weights: np.ndarray, j: int, by: float) -> np.ndarray:
 
 
 def _check_kernels(model: Any, form: Any, layout: Any) -> None:
-    """Let a kernel make one step with all rows, and score them; then do the same in Python."""
+    """Let kernels make one step with all rows, score them, and measure their gradients; then do the same in Python."""
     parts = parts_with(model=form, optimizer=make("optimizer", "sgd", learning_rate=0.1))
     block, n = _block(layout, TARGETS["regression"]), layout.n_coordinates
     start = np.zeros((rows_of(form, n), form.width()))
@@ -126,7 +127,7 @@ def _check_kernels(model: Any, form: Any, layout: Any) -> None:
     before = np.ascontiguousarray(start.ravel())
     scores, means, losses = np.zeros((n_rows, 1)), np.zeros((n_rows, 1)), np.zeros(n_rows)
     _call(score_modelled, model, parts.loss, form, block, 0, n_rows, before, scores, means, losses, scratch)
-    gradient, expected = np.zeros(start.size), np.zeros(n_rows)
+    gradients, expected = np.zeros((n_rows, start.size)), np.zeros(n_rows)
     for i in range(n_rows):
         index, x = np.zeros(2 * layout.entries, np.int64), np.zeros(layout.entries)
         count = listed_by(form, block.rows, i, index, x)
@@ -136,7 +137,15 @@ def _check_kernels(model: Any, form: Any, layout: Any) -> None:
         slope = block.weight[i] * parts.loss.slope(block.y[i], expected[i])
         for e in range(count):
             at = index[e] * form.width()
-            gradient[at : at + form.width()] += slope * out[e * form.width() : (e + 1) * form.width()]
-        gradient[n * form.width() : n * form.width() + form.beyond()] += slope * out[count * form.width() :]
+            gradients[i, at : at + form.width()] += slope * out[e * form.width() : (e + 1) * form.width()]
+        gradients[i, n * form.width() : n * form.width() + form.beyond()] += slope * out[count * form.width() :]
     close(scores[:, 0], expected, 1e-12, f"{model!r}: the kernel's scores")
-    close(state.weights - before, -0.1 * gradient / n_rows, 1e-9, f"{model!r}: the kernel's step")
+    close(state.weights - before, -0.1 * gradients.sum(axis=0) / n_rows, 1e-9, f"{model!r}: the kernel's step")
+    scatter, every = new_scatter(start.size, 0), np.arange(n_rows)
+    _call(scatter_modelled, model, parts.loss, form, block, every, before, np.zeros(0), scatter, scratch)
+    away = gradients - scatter.reference
+    close(scatter.reference, gradients[0], 1e-9, f"{model!r}: the gradient of a row, whose noise is measured,")
+    close(scatter.sums, away.sum(axis=0), 1e-9, f"{model!r}: sums of gradients of rows, whose noise is measured,")
+    close(
+        scatter.squares, np.square(away).sum(axis=0), 1e-9, f"{model!r}: squares of gradients of rows, whose noise is measured,"
+    )

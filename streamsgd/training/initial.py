@@ -85,6 +85,17 @@ def new_state(job: Job) -> State:
     return alone(job, weights.ravel())
 
 
+def unlearned(job: Job) -> np.ndarray:
+    """Return the parameters of a job that has seen no row, float64 of its shape: zeros, or what a model begins with around 0.
+
+    Of zeros alone the gradients of a network say nothing: no hidden unit adds to a score.
+    """
+    weights = np.zeros(job.shape)
+    if not is_linear(job.parts.model):
+        job.parts.model.begin(weights, job.encoding.n_coordinates, job.settings.seed)
+    return weights
+
+
 def start_of_model(job: Job, kind: np.dtype[Any]) -> np.ndarray:
     """Return what a model that is not linear begins with, flat: factors that are memories are born later."""
     n, apart = job.encoding.n_coordinates, holds_factors(job.parts.optimizer)

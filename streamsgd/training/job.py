@@ -187,6 +187,11 @@ class Job:
         """Weights of the learner, intercepts included; where factors are memories of an optimizer, of the linear part."""
         if holds_factors(self.parts.optimizer):
             return rows_apart(self.parts.model, self.encoding.n_coordinates)
+        return self.n_parameters
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of the model, wherever the learner keeps them."""
         rows, width = self.shape
         return rows * width
 

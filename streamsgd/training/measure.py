@@ -14,11 +14,12 @@ from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
 from streamsgd.model.read import load
 from streamsgd.model.score_map import need_sum
-from streamsgd.model.structure import need_linear
 from streamsgd.settings.make import make_settings
+from streamsgd.settings.registry import PARTS, make, spec_of
 from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callbacks, OnEvent
 from streamsgd.training.engine import Engine
+from streamsgd.training.initial import unlearned
 from streamsgd.training.phases.noise import MEASURED_NOISE, measuring_at
 from streamsgd.training.prepare import prepare
 from streamsgd.training.run import reader_for
@@ -45,7 +46,7 @@ DECIDED = frozenset(
 )
 """Settings that a model has decided."""
 
-OF_FILE = frozenset(["loss", "column_kind"])
+OF_FILE = frozenset(["loss", "column_kind", "model"])
 """Settings that say where parts of a model file are."""
 
 
@@ -67,7 +68,8 @@ def measure_noise(
     given
         Settings that were given; at a model, `loss` and `column_kind` are where those of its file are.
     at
-        A model, or the path of one, at whose weights to measure; at zero weights if None.
+        A model, or the path of one, at whose weights to measure; at zero weights if None, of a model that is not linear at
+        those that it begins with.
     emit, footers
         Called with progress events, and footers read.
     client
@@ -90,7 +92,7 @@ def measure_noise(
     executor = EXECUTORS[reader_for(settings, job) if client is None else "threads"](job.budget.threads)
     try:
         with choose_backend(job, executor, client) as backend:
-            kind = measuring_at(None if model is None else model.weights)
+            kind = measuring_at(unlearned(job) if model is None else model.weights)
             engine = Engine(job, [kind], backend, executor, callbacks=Callbacks([OnEvent(emit)] if emit else []))
             outcome = engine.run()
             engine.finish(outcome)
@@ -100,9 +102,8 @@ def measure_noise(
 
 
 def _model(at: Model | str | os.PathLike[str], given: Mapping[str, Any]) -> Model:
-    own = {"loss": given.get("loss"), "column_kind": given.get("column_kind") or ()}
+    own = {"loss": given.get("loss"), "column_kind": given.get("column_kind") or (), "model": given.get("model")}
     model = at if isinstance(at, Model) else load(at, **own)
-    need_linear(model.structure, "gradients whose noise can be measured", "measure it at a linear model")
     need_sum(model, "gradient of its weights")
     return model
 
@@ -143,14 +144,26 @@ def settings_at(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{flag} {_plain(given[name])}: the model was trained with {_plain(decided.get(name))}, and is measured as "
                 f"it is; leave {flag} out, or --at"
             )
+    structure = "linear" if model.is_linear else spec_of("model", model.structure)
+    if given.get("model") and spec_of("model", make("model", given["model"])) != structure and _is_ours(model):
+        raise SettingsError(
+            f"--model {given['model']}: the model was trained with {structure}, and is measured as it is; leave --model out, "
+            "or --at"
+        )
     kept = {name: value for name, value in given.items() if name not in DECIDED | OF_FILE and value is not None}
     return {
         **trained,
         **kept,
         "target": model.target.name,
+        "model": structure,
         "features": tuple(model.encoding.sources),
         "precision": str(model.weights.dtype),
     }
+
+
+def _is_ours(model: Model) -> bool:
+    """Whether its file says by itself what makes scores; else it was said where that is."""
+    return type(model.structure) in PARTS["model"].values()
 
 
 def _plain(value: Any) -> Any:

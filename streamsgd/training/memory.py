@@ -113,7 +113,7 @@ def _budget(
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
-    further = sum(kind.memory(weights, n, settings) for kind in wanted(settings, parts))
+    further = sum(kind.memory(rows * width, n, settings) for kind in wanted(settings, parts))
     further += 2 * 8 * weights if settings.average != "none" else 0
     further += growth_bytes(settings, recipe.encoding, weights) + judged_bytes(parts, weights)
     at_once = recipe.at_once if limit == given else max(recipe.at_once, whole_bytes(limit))

@@ -106,7 +106,6 @@ UNLESS_LINEAR = {
     "polish": "L-BFGS would end in a minimum that is no better than others",
     "standard_errors": "they are of weights that are determined, and factors are not",
     "method": "draws are of weights that are determined, and factors are not",
-    "noise": "it knows the gradients of sums of weights",
     "keep_memory": "a run that goes on knows the memories of sums of weights",
 }
 """Settings that are for linear models, and why."""

@@ -131,6 +131,7 @@ PHASES = {
     "rare, by weights": {"rare": "uniform:c=0.5,weights=ipw", "optimizer": "normalized"},
     "noise": {"noise": True, "validation": 0.1},
     "noise, row by row": {"noise": True, "optimizer": "normalized"},
+    "noise, of a machine": {"noise": True, "model": "fm:k=2,against=none"},
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},
     "polish": {"polish": 4, "validation": 0.1},
     "finish": {"optimizer": "auto"},
@@ -163,8 +164,9 @@ def test_every_phase_is_restored_at_any_round_and_runs_anywhere(data: Path, case
     backend.close()
 
 
-def test_the_pass_that_measures_noise_is_restored_at_any_round_and_runs_anywhere(data: Path) -> None:
-    job = job_of(data, phases=["streamsgd.training.phases.noise:MEASURED_NOISE"], validation=0.1)
+@pytest.mark.parametrize("model", ["linear", "mlp:hidden=3", "fm:k=2,against=none"])
+def test_the_pass_that_measures_noise_is_restored_at_any_round_and_runs_anywhere(data: Path, model: str) -> None:
+    job = job_of(data, phases=["streamsgd.training.phases.noise:MEASURED_NOISE"], validation=0.1, model=model)
     backend = ThreadsBackend(job, Threads(2))
     check_phase(job, "measured_noise", backend)
     backend.close()

@@ -270,7 +270,6 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
         ({"polish": 5}, "--polish is for linear models.*leave it out"),
         ({"standard_errors": True}, "--standard-errors is for linear models"),
         ({"method": "sgld-cv"}, r"sample \(--method\) is for linear models"),
-        ({"noise": True}, "--noise is for linear models"),
         ({"keep_memory": True}, "--keep-memory is for linear models"),
         ({"rare": "auto"}, "--rare thins rows for linear models"),
         ({"class_weight": ["balanced"]}, "pass --keep-weights"),
@@ -299,11 +298,6 @@ def test_a_machine_that_memory_does_not_hold_is_refused_before_it_starts(data: P
 def test_what_a_model_does_not_support_is_refused_by_name(data: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         train(data, **{"model": "fm", **settings})
-
-
-def test_noise_is_not_measured_of_machines(data: Path) -> None:
-    with pytest.raises(SettingsError, match="measured of linear models"):
-        streamsgd.noise(str(data), "y", model="fm", exclude=["kind"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
-from streamsgd.kernels.compile.verbs import add, adds, dot, dots, slope, slopes, stretch, value
+from streamsgd.kernels.compile.verbs import (
+    add,
+    adds,
+    beyond,
+    derive,
+    dot,
+    dots,
+    listed,
+    output,
+    slope,
+    slopes,
+    stretch,
+    value,
+    width,
+)
 from streamsgd.kernels.encode.hashing import absorb, finish
 from streamsgd.kernels.structs.rows import take
 
@@ -164,23 +178,69 @@ def scatter_rows(loss, block, members, weights, scale, scatter, scratch):
         As of `new_scratch`, in float64.
 
     """
-    reference, sums, squares, tally = scatter.reference, scatter.sums, scatter.squares, scatter.tally
-    gradient = scatter.gradient
     for t in range(members.shape[0]):
         i = members[t]
-        cost = fill(loss, block, i, weights, scale, scatter, scratch)
-        if scatter.known[0] == 0:
-            scatter.known[0] = 1
-            for p in range(gradient.shape[0]):
-                reference[p] = gradient[p]
+        _add_row(fill(loss, block, i, weights, scale, scatter, scratch), block.weight[i], scatter)
+
+
+@lean
+def _add_row(cost, h, scatter):
+    """Add the row whose gradient stands in `scatter`; the first one becomes the reference."""
+    reference, sums, squares, tally = scatter.reference, scatter.sums, scatter.squares, scatter.tally
+    gradient = scatter.gradient
+    if scatter.known[0] == 0:
+        scatter.known[0] = 1
         for p in range(gradient.shape[0]):
-            away = gradient[p] - reference[p]
-            sums[p] += away
-            squares[p] += away * away
-        tally[ROWS] += 1.0
-        tally[WEIGHT] += block.weight[i]
-        tally[LOSS] += cost
-        tally[SQUARE] += cost * cost
+            reference[p] = gradient[p]
+    for p in range(gradient.shape[0]):
+        away = gradient[p] - reference[p]
+        sums[p] += away
+        squares[p] += away * away
+    tally[ROWS] += 1.0
+    tally[WEIGHT] += h
+    tally[LOSS] += cost
+    tally[SQUARE] += cost * cost
+
+
+@lean_kernel
+def scatter_modelled(loss, model, block, members, weights, scale, scatter, scratch):
+    """Do what `scatter_rows` does with a model that is not linear, of one score per row.
+
+    The gradient of a row is its slope times what the model derives, over all parameters: those of a value that a row has twice
+    get both parts, and what belongs to no coordinate stands behind those that do.
+    """
+    for t in range(members.shape[0]):
+        i = members[t]
+        _add_row(_fill_modelled(loss, model, block, i, weights, scale, scatter, scratch), block.weight[i], scatter)
+
+
+@lean
+def _fill_modelled(loss, model, block, i, weights, scale, scatter, scratch):
+    index, x, kept, out, gradient = scratch.index[0], scratch.x[0], scratch.kept, scratch.out, scatter.gradient
+    count, across, further = listed(model, block.rows, i, index, x), width(model), beyond(model)
+    y, h, projected = np.float64(block.y[i]), np.float64(block.weight[i]), gradient.shape[0] < weights.shape[0]
+    score = output(model, index, x, count, weights, kept)
+    g = h * slope(loss, y, score)
+    derive(model, index, x, count, weights, kept, out)
+    gradient[:] = 0.0
+    first = (np.int64(index[count - 1]) + 1) * across
+    for e in range(count + 1):
+        at, size = (np.int64(index[e]) * across, across) if e < count else (first, further)
+        part = out[e * across : e * across + size]
+        if projected:
+            for f in range(size):
+                put(gradient, at + f, g * part[f] * (scale[at + f] if scale.shape[0] > 0 else 1.0), projected)
+            continue
+        # Parts of arrays, whose indices are counted from 0: loops become vectors.
+        to = gradient[at : at + size]
+        if scale.shape[0] > 0:
+            by = scale[at : at + size]
+            for f in range(size):
+                to[f] += g * part[f] * by[f]
+        else:
+            for f in range(size):
+                to[f] += g * part[f]
+    return h * value(loss, y, score)
 
 
 @lean_kernel

@@ -155,7 +155,7 @@ class PhaseKind(NamedTuple):
     check: Callable[[Settings, Parts, Encoding], None]
     """Raises SettingsError where it cannot be."""
     memory: Callable[[int, int, Settings], int]
-    """Bytes, checkpoints included, for so many weights and coordinates."""
+    """Bytes, checkpoints included, for so many weights of the model and coordinates."""
     passes: Callable[[Job], int]
     """Over the data, at most."""
     make: Callable[[Job, Callable[[float], None]], Phase]

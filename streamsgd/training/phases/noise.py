@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.errors import DataError, SettingsError
-from streamsgd.kernels.models.machines import is_linear
+from streamsgd.errors import DataError
 from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
@@ -19,15 +18,12 @@ from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
-from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, n_places
+from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsgd.features.encoding import Encoding
-    from streamsgd.kernels.structs.block import Parts
     from streamsgd.model.model import Model
-    from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
 
 COPIES = 5
@@ -42,7 +38,7 @@ class MeasuredNoise(OnePass[NoiseSums]):
     job
         As prepared.
     weights
-        (n_coordinates, n_outputs), at which; those that earlier phases came to if None, or zeros.
+        (n_coordinates, n_outputs), at which; those that earlier phases came to if None.
     alone
         Whether no phase comes before, so that rows are counted here.
 
@@ -108,7 +104,7 @@ class MeasuredNoise(OnePass[NoiseSums]):
             "metric": self._in_metric(sums),
             "loss": float(total.tally[LOSS]) / float(total.tally[WEIGHT]) if total.tally[WEIGHT] else None,
             "rows": rows,
-            "weights": job.n_weights,
+            "weights": job.n_parameters,
             "places": len(sums.reference),
             "groups": len(sums.groups),
             "units": int(sums.spread[0]),
@@ -121,7 +117,7 @@ class MeasuredNoise(OnePass[NoiseSums]):
         if rule_of(optimizer) != "batch":
             return None
         plain = getattr(optimizer, "rate_scaling", "") == "linear"
-        if not plain and len(sums.reference) < self.job.n_weights:
+        if not plain and len(sums.reference) < self.job.n_parameters:
             return None
         found = ratio_at(sums) if plain else ratio_at(sums, step_metric(sums, usual_batch(self.job)))
         return {"optimizer": spec_of("optimizer", optimizer).partition(":")[0], **found.to_dict()}
@@ -147,7 +143,7 @@ class MeasuredNoise(OnePass[NoiseSums]):
         """Take back what a checkpoint kept."""
         super().restore(saved, before)
         if "numbers" in saved.arrays:
-            self._sums = from_arrays(saved.arrays, n_places(self.job.encoding, self.job.n_weights))
+            self._sums = from_arrays(saved.arrays, places_of(self.job))
 
 
 def _are(rows: int) -> str:
@@ -198,23 +194,10 @@ def in_words(found: dict[str, Any]) -> str:
     return f"noise scale {found['noise_scale']:.4g} rows{between}"
 
 
-def check_linear(settings: Settings, parts: Parts, _encoding: Encoding) -> None:
-    """Refuse a model whose gradients nobody adds up here.
-
-    Raises
-    ------
-    SettingsError
-        Scores are no sums of weights.
-
-    """
-    if not is_linear(parts.model):
-        raise SettingsError(f"the noise of gradients is measured of linear models: leave --model {settings.model} out")
-
-
 MEASURED_NOISE = PhaseKind(
     "measured_noise",
     wanted=lambda _settings, _parts: True,
-    check=check_linear,
+    check=lambda _settings, _parts, _encoding: None,
     memory=lambda weights, _coordinates, _settings: noise_bytes(weights),
     passes=lambda _job: 1,
     make=MeasuredNoise,
@@ -223,6 +206,6 @@ MEASURED_NOISE = PhaseKind(
 """Named in `--phases` it ends a run; `measure` runs it alone."""
 
 
-def measuring_at(weights: np.ndarray | None) -> PhaseKind:
-    """Return the phase that measures at these weights, or at zeros."""
+def measuring_at(weights: np.ndarray) -> PhaseKind:
+    """Return the phase that measures at these weights."""
     return MEASURED_NOISE._replace(make=partial(MeasuredNoise, weights=weights, alone=True), learns=lambda _job: 1)

@@ -8,17 +8,18 @@ import numpy as np
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.compile.verbs import prepare
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_race, reduces
 from streamsgd.kernels.structs.state import SEEN, STEPS
 from streamsgd.kernels.sums.noise import step_lengths
 from streamsgd.planning.samplers import replaces
 from streamsgd.planning.variance import design_effect
-from streamsgd.settings.registry import spec_of
+from streamsgd.settings.registry import make, spec_of
 from streamsgd.training.gradient_noise import Ratio, ratio_of
 from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
 from streamsgd.training.phases.noise import in_words, usual_batch, worth
-from streamsgd.training.tasks.noise import GROUPS, PLACES
+from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, PLACES
 from streamsgd.training.tasks.with_noise import (
     BETWEEN,
     MEASURED_P,
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 COPIES = 4
 """Of the weights in float64: those to measure at, the lengths of steps, what is made of them, and room for a row."""
 
+SUMS = 10
+"""Of gradients of a model that is not linear, as they are added up: of a unit and of all units, as these become the next sum,
+and of a row."""
+
 
 class NoisyEpochs(AroundEpochs):
     """Epochs, and what was measured in them.
@@ -77,7 +82,7 @@ class NoisyEpochs(AroundEpochs):
     def _is_due(self, work: Round) -> bool:
         """Whether to measure chunks: of millions of weights, which take long to copy, once in as many rows."""
         plan = self.job.plan
-        every = max(1, self.job.n_weights * plan.n_chunks(0) // plan.n_rows)
+        every = max(1, self.job.n_parameters * plan.n_chunks(0) // plan.n_rows)
         first = work.epoch * plan.n_chunks(0) + work.first
         return -first % every < work.width
 
@@ -177,9 +182,10 @@ def _stage(number: int, row: np.ndarray) -> dict[str, float]:
     }
 
 
-def noisy_bytes(n_weights: int) -> int:
+def noisy_bytes(n_weights: int, settings: Settings) -> int:
     """Return the bytes that measuring takes, checkpoints included."""
-    return 8 * (COPIES * n_weights + 8 * max(PLACES, GROUPS))
+    of_rows = 0 if is_linear(make("model", settings.model)) else SUMS * min(n_weights, MOST_DENSE)
+    return 8 * (COPIES * n_weights + 8 * max(PLACES, GROUPS) + of_rows)
 
 
 def check_noisy(_settings: Settings, parts: Parts, _encoding: Encoding) -> None:
@@ -210,7 +216,7 @@ NOISE = PhaseKind(
     "noise",
     wanted=lambda settings, _parts: settings.noise,
     check=check_noisy,
-    memory=lambda weights, _coordinates, _settings: noisy_bytes(weights),
+    memory=lambda weights, _coordinates, settings: noisy_bytes(weights, settings),
     passes=lambda job: job.epochs,
     make=NoisyEpochs,
     learns=lambda job: job.epochs,

@@ -98,4 +98,4 @@ class OnePass(Generic[S]):
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept, but for the sums."""
         self._before, self._chunk = before, saved.header["chunk"]
-        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_weights))
+        self._weights = kept(saved.arrays, "weights", np.zeros(self.job.n_parameters))

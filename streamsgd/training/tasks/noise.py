@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.features.layout import most_entries
+from streamsgd.kernels.models.machines import LINEAR, is_linear
 from streamsgd.kernels.structs.block import new_scratch
-from streamsgd.kernels.sums.noise import Scatter, new_scatter, scatter_rows
+from streamsgd.kernels.sums.noise import Scatter, new_scatter, scatter_modelled, scatter_rows
 from streamsgd.planning.chunks import SLICED_SIDE_BY_SIDE
 from streamsgd.planning.sums import dot
 from streamsgd.training.tasks.base import ChunkReport, report_on
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from streamsgd.features.encoding import Encoding
-    from streamsgd.kernels.structs.block import Scratch
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
 
@@ -31,7 +31,8 @@ PLACES = 1024
 """Signed sums to which gradients are projected ..."""
 
 MOST_DENSE = 1 << 14
-"""... of more weights than this where rows meet them all; of more than `PLACES` where they meet a few of many."""
+"""... of more weights than this where rows meet them all; of more than `PLACES` where they meet a few of many. Gradients of
+models that are not linear are projected to so many: each takes longer than adding them up."""
 
 AT_ONCE = 1 << 16
 """Rows that are listed at a time."""
@@ -39,8 +40,10 @@ AT_ONCE = 1 << 16
 NOTHING = np.zeros(0)
 
 
-def n_places(encoding: Encoding, n_weights: int) -> int:
+def n_places(encoding: Encoding, n_weights: int, model: Any = LINEAR) -> int:
     """Return the length of a row's gradient as it is added up."""
+    if not is_linear(model):
+        return min(n_weights, MOST_DENSE)
     return n_weights if n_weights <= (PLACES if encoding.is_wide else MOST_DENSE) else PLACES
 
 
@@ -157,23 +160,33 @@ class MeasureNoise:
 def scatter_of(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> Scatter:
     """Return how the gradients of some rows of a block scatter, each coordinate multiplied by its scale, if there is one."""
     scatter = _scatter_for(job, filled)
-    scatter_rows(job.parts.loss, filled.block, some, weights, scale, scatter, _scratch(job, filled))
+    _scatter(job, filled, some, (weights, scale), scatter)
     return scatter
 
 
 def add_scatter(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray, like: Scatter) -> Scatter:
     """Return how the gradients of some rows scatter about the reference of another one, of which the first row becomes it."""
     now = like._replace(sums=np.zeros_like(like.sums), squares=np.zeros_like(like.sums), tally=np.zeros(4))
-    scatter_rows(job.parts.loss, filled.block, some, weights, NOTHING, now, _scratch(job, filled))
+    _scatter(job, filled, some, (weights, NOTHING), now)
     return now
 
 
-def _scratch(job: Job, filled: LoadedChunk) -> Scratch:
-    return new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout))
+def _scatter(job: Job, filled: LoadedChunk, some: np.ndarray, at: tuple[np.ndarray, np.ndarray], scatter: Scatter) -> None:
+    """Add how the gradients of some rows scatter, at weights and with a scale."""
+    loss, model = job.parts.loss, job.parts.model
+    scratch = new_scratch(job.n_outputs, np.float64, most_entries(filled.block, filled.layout), model)
+    rest = filled.block, some, *at, scatter, scratch
+    scatter_rows(loss, *rest) if is_linear(model) else scatter_modelled(loss, model, *rest)
 
 
 def _scatter_for(job: Job, filled: LoadedChunk) -> Scatter:
-    return new_scatter(n_places(job.encoding, job.n_weights), 0 if filled.layout.mixed else job.n_weights)
+    lists = filled.layout.mixed or not is_linear(job.parts.model)
+    return new_scatter(places_of(job), 0 if lists else job.n_parameters)
+
+
+def places_of(job: Job) -> int:
+    """Return the length of the gradients of a job's rows as they are added up."""
+    return n_places(job.encoding, job.n_parameters, job.parts.model)
 
 
 def _by_unit(job: Job, filled: LoadedChunk) -> Iterator[list[tuple[int, int]]]:

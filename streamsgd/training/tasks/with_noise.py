@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamsgd.kernels.models.machines import is_linear
 from streamsgd.planning.sums import dot
 from streamsgd.training.gradient_noise import moments
 from streamsgd.training.tasks.noise import GROUPS, Group, add_scatter, scatter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from streamsgd.kernels.sums.noise import Scatter
     from streamsgd.stream.chunk import LoadedChunk
@@ -125,19 +126,27 @@ class WithNoise:
             return found
         numbers = np.zeros(WIDTH)
         numbers[[N, ROWS]] = len(some), rows
-        parts = scatter_by_unit(job, filled, some, self.weights)
-        numbers[[TRACE, NORM]] = np.array(moments(total_of(parts), parts[0].reference)) * rows
-        if (spread := variances_of(parts)) is not None:
+        units = Units()
+        for part in scatter_by_unit(job, filled, some, self.weights):
+            units.add(part)
+        numbers[[TRACE, NORM]] = np.array(moments(units.total, units.reference)) * rows
+        if (spread := units.variances()) is not None:
             numbers[[WITHIN, BETWEEN, OF_UNITS]] = rows * spread[0], rows * spread[1], rows
         if len(self.lengths):
-            scatter = scatter_of(job, filled, some, self.weights, self.lengths)
-            group = Group(scatter.tally, scatter.sums, scatter.squares)
-            numbers[[TRACE_P, TRACE_P + 1]] = np.array(moments(group, scatter.reference)) * rows
+            numbers[[TRACE_P, TRACE_P + 1]] = np.array(self._in_metric(job, filled, some, units)) * rows
             numbers[MEASURED_P] = rows
         done = (chunk.epoch + plan.rows_before(chunk.epoch, chunk.number) / plan.n_rows) / max(job.epochs, 1)
         found.groups[(chunk.epoch * plan.n_chunks(0) + chunk.number) % GROUPS] = numbers
         found.stages[min(STAGES - 1, int(done * STAGES))] = numbers
         return found
+
+    def _in_metric(self, job: Job, filled: LoadedChunk, some: np.ndarray, units: Units) -> tuple[float, float]:
+        """Return the trace and the squared length in the metric of the step."""
+        if len(units.reference) == len(self.lengths) and not is_linear(job.parts.model):
+            # Nothing is projected: no need to work gradients out again, which take a network long.
+            return moments(units.total, units.reference, self.lengths * self.lengths)
+        scatter = scatter_of(job, filled, some, self.weights, self.lengths)
+        return moments(Group(scatter.tally, scatter.sums, scatter.squares), scatter.reference)
 
 
 def sample_of(filled: LoadedChunk, key: np.uint64) -> np.ndarray:
@@ -154,33 +163,42 @@ def sample_of(filled: LoadedChunk, key: np.uint64) -> np.ndarray:
     return found
 
 
-def scatter_by_unit(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray) -> list[Scatter]:
-    """Return how the gradients of ascending rows scatter about one reference, unit by unit."""
+def scatter_by_unit(job: Job, filled: LoadedChunk, some: np.ndarray, weights: np.ndarray) -> Iterator[Scatter]:
+    """Yield how the gradients of ascending rows scatter about one reference, unit by unit."""
     firsts = [piece.rows_before for piece in filled.chunk.pieces]
     whole = scatter_of(job, filled, some[:0], weights, np.zeros(0))
     parts = np.split(some, np.searchsorted(some, firsts[1:]))
-    return [add_scatter(job, filled, mine, weights, whole) for mine in parts if len(mine)]
+    yield from (add_scatter(job, filled, mine, weights, whole) for mine in parts if len(mine))
 
 
-def total_of(parts: list[Scatter]) -> Group:
-    """Return the sums over all of them."""
-    total = Group(parts[0].tally, parts[0].sums, parts[0].squares)
-    for part in parts[1:]:
-        total = total.plus(Group(part.tally, part.sums, part.squares))
-    return total
+class Units:
+    """Sums over the units of a chunk; those of each are let go."""
 
+    def __init__(self) -> None:
+        self.reference = np.zeros(0)
+        self.total = Group(*[np.zeros(0)] * 3)
+        self._sizes: list[float] = []
+        self._of_means = 0.0
+        """Over units: the squared length of their sums, by their rows."""
 
-def variances_of(parts: list[Scatter]) -> tuple[float, float] | None:
-    """Return the variances of gradients within units and of the units' own means, unbiased; None where they are not told apart.
+    def add(self, part: Scatter) -> None:
+        """Add a unit."""
+        group = Group(part.tally, part.sums, part.squares)
+        self.total = self.total.plus(group) if self._sizes else group
+        self.reference = part.reference
+        self._sizes.append(group.rows)
+        self._of_means += dot(part.sums, part.sums) / group.rows
 
-    One-way analysis of variance with random effects, of groups of any size.
-    """
-    sizes = np.array([part.tally[0] for part in parts])
-    k, n = len(parts), float(sizes.sum())
-    if k < 2 or n <= k:
-        return None
-    total = total_of(parts)
-    of_means = sum(dot(part.sums, part.sums) / part.tally[0] for part in parts)
-    within = max(0.0, float(total.squares.sum()) - of_means) / (n - k)
-    apart = max(0.0, of_means - dot(total.sums, total.sums) / n) / (k - 1)
-    return within, (apart - within) * (k - 1) / (n - dot(sizes, sizes) / n)
+    def variances(self) -> tuple[float, float] | None:
+        """Return the variances of gradients within units and of the units' own means, unbiased; None where they cannot be told.
+
+        One-way analysis of variance with random effects, of groups of any size.
+        """
+        sizes = np.array(self._sizes)
+        k, n = len(sizes), float(sizes.sum())
+        if k < 2 or n <= k:
+            return None
+        total = self.total
+        within = max(0.0, float(total.squares.sum()) - self._of_means) / (n - k)
+        apart = max(0.0, self._of_means - dot(total.sums, total.sums) / n) / (k - 1)
+        return within, (apart - within) * (k - 1) / (n - dot(sizes, sizes) / n)
