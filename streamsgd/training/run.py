@@ -271,7 +271,7 @@ def _run(
             rows = model.provenance["rows_learned"]
             say_clipped(outcome, rows)
             say_kept(outcome.metrics)
-            check_useful(model.metrics, rows, job.parts.loss, strict=settings.strict)
+            check_useful(model.metrics, rows, job.parts, strict=settings.strict)
     finally:
         executor.close()
         if job.recipe.cache is not None:

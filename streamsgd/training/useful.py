@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, DivergedError
+from streamsgd.kernels.parts.traits import judges
 from streamsgd.model.baseline import constant_loss_of_rows
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
 
 log = logging.getLogger("streamsgd")
@@ -63,13 +65,14 @@ def check_weighed(targets: np.ndarray, classes: Sequence[Any], settings: Setting
         )
 
 
-def check_useful(metrics: Mapping[str, Any], rows: int, loss: Any, *, strict: bool) -> None:
+def check_useful(metrics: Mapping[str, Any], rows: int, parts: Parts, *, strict: bool) -> None:
     """Say, or where that is `strict` raise, that a run ended above the best constant prediction: by 1 %, more of few rows.
 
     What is no better on held-out rows, by less, is said in any case, and no error.
 
     Judged by held-out rows and the best constant of these, else by the last pass and that of its rows; not where a later
-    phase (`--polish`) went on from there.
+    phase (`--polish`) went on from there, nor by the rows on which an optimizer judges its steps: few of them are many steps,
+    so that the first ones, far away, weigh as much as all that come after.
 
     Raises
     ------
@@ -79,11 +82,11 @@ def check_useful(metrics: Mapping[str, Any], rows: int, loss: Any, *, strict: bo
     """
     held = metrics.get("held_out") or {}
     if held.get("loss") is not None:
-        what, found, best, rows = "held-out", held["loss"], constant_loss_of_rows(loss, held), held["rows"]
+        what, found, best, rows = "held-out", held["loss"], constant_loss_of_rows(parts.loss, held), held["rows"]
     else:
         what = "training" if metrics.get("training_loss") is not None else "progressive"
         found, best = metrics[f"{what}_loss"], metrics.get("best_constant_loss")
-    if best is None or found is None or "polish" in metrics:
+    if best is None or found is None or "polish" in metrics or (what != "held-out" and judges(parts.optimizer)):
         return
     if found <= best + abs(best) * (0.01 + 10.0 / max(rows, 1)):
         if what == "held-out" and rows >= LEAST_JUDGES and found >= best:

@@ -139,6 +139,21 @@ def test_a_model_worse_than_none_is_said(caplog: pytest.LogCaptureFixture, tmp_p
     assert not caplog.records
 
 
+def test_rows_on_which_steps_are_judged_are_no_sign_of_a_bad_model(caplog: pytest.LogCaptureFixture) -> None:
+    """The steps end at least squares; their mean loss is that of the way there, on which ten far rows were met."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8_000, 2))
+    y = x @ [1.0, 0.5] + 0.3 * rng.normal(size=len(x))
+    x[rng.choice(np.arange(4_000, len(x)), 10, replace=False), 0] = 300.0
+    rows = pa.table({"a": x[:, 0], "b": x[:, 1], "y": y})
+    model = streamsgd.train(rows, "y", optimizer="trust-region", transform="none", executor="inline", validation="none")
+    design = np.column_stack([x, np.ones(len(x))])
+    least = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert np.mean(np.square(model.predict(rows) - y)) == pytest.approx(np.mean(np.square(least - y)), rel=1e-3)
+    assert model.metrics["training_loss"] > 2.0 * model.metrics["best_constant_loss"]
+    assert "worse than none" not in caplog.text
+
+
 def test_a_model_no_better_than_a_constant_on_rows_held_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(2)
     noise = pa.table({**{f"x{j}": rng.normal(size=12_000) for j in range(20)}, "y": rng.integers(0, 2, 12_000)})

@@ -128,7 +128,7 @@ def run_folds(
         found = CrossValidated(
             _learned(last, "the model of all rows"), judged, spreads([m.metrics["held_out"] for m in judged])
         )
-        check_useful(found.model.metrics, last.rows, runs.jobs[-1].parts.loss, strict=whole.strict)
+        check_useful(found.model.metrics, last.rows, runs.jobs[-1].parts, strict=whole.strict)
         if out is not None:
             found.model.save(out)
         runs.clear()

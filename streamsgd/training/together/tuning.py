@@ -211,7 +211,7 @@ def _best(each: Sequence[dict[str, Any]], ended: Sequence[Ended], jobs: Sequence
     model = ended[best].model
     assert model is not None, "the best one is kept"  # noqa: S101  for the type checker
     job = jobs[best]
-    check_useful(model.metrics, ended[best].rows, job.parts.loss, strict=job.settings.strict)
+    check_useful(model.metrics, ended[best].rows, job.parts, strict=job.settings.strict)
     table = [_line(number, own, jobs[number].settings, ended[number], best) for number, own in enumerate(each)]
     return Tuned(model, best, dict(each[best]), ended[best].loss, table)
 
