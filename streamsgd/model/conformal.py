@@ -12,23 +12,43 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsgd.model.sketch import LEAST_MEAN, ScoreSketch, Spread, new_sketch, odds_against
+from streamsgd.model.sketch import LEAST_MEAN, MOST_BINS, ScoreSketch, Spread, new_sketch, odds_against
 from streamsgd.settings.registry import make
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from streamsgd.kernels.structs.block import Block
     from streamsgd.model.predictor import Predictor
 
+ROWS_AT_A_TIME = MOST_BINS
+"""Whose scores are sorted together."""
+
 
 def sketch_rows(model: Predictor, block: Block, runs: Iterable[tuple[int, int]]) -> ScoreSketch:
     """Return the sketch of the scores of the rows of runs, start to stop each, which have their targets."""
-    parts = [_scores_of(model, block, start, stop) for start, stop in runs]
-    if not parts:
-        return new_sketch()
-    classes, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return ScoreSketch.of(classes, scores)
+    sketch = new_sketch()
+    for some in _at_a_time(runs):
+        parts = [_scores_of(model, block, start, stop) for start, stop in some]
+        classes, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        sketch = sketch.merge(ScoreSketch.of(classes, scores))
+    return sketch
+
+
+def _at_a_time(runs: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield the same rows in runs of `ROWS_AT_A_TIME` together: what is made of scores must not grow with a block."""
+    some, left = [], ROWS_AT_A_TIME
+    for first, stop in runs:
+        start = first
+        while start < stop:
+            end = min(stop, start + left)
+            some.append((start, end))
+            start, left = end, left - (end - start)
+            if not left:
+                yield some
+                some, left = [], ROWS_AT_A_TIME
+    if some:
+        yield some
 
 
 def _scores_of(model: Predictor, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,10 @@ import numpy as np
 from streamsgd.model.validate import ArraySpec, check_arrays, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    _Bins = tuple[np.ndarray, np.ndarray]
+    """Keys, ascending, and how many scores each has."""
 
 MOST_BINS = 1 << 16
 """Of a class: a megabyte."""
@@ -92,15 +95,15 @@ class ScoreSketch:
     def of(cls, classes: np.ndarray, scores: np.ndarray) -> ScoreSketch:
         """Return the sketch of scores of at least 0, each of a class; NaN counts as infinite."""
         known = np.where(np.isnan(scores), np.inf, np.abs(scores))
-        keys = (classes.astype(np.int64) << CLASS_SHIFT) + _bits_above(known)
-        return _fitted(keys, np.ones(len(keys), np.int64), np.zeros(int(classes.max(initial=-1)) + 1, np.int64))
+        keys = np.sort((classes.astype(np.int64) << CLASS_SHIFT) + _bits_above(known))
+        return _fitted([(keys, np.ones(len(keys), np.int64))], np.zeros(int(classes.max(initial=-1)) + 1, np.int64))
 
     def merge(self, other: ScoreSketch) -> ScoreSketch:
         """Return the sketch of the rows of both."""
         dropped = np.zeros(max(len(self.dropped), len(other.dropped)), np.int64)
         for one in (self, other):
             dropped[: len(one.dropped)] = np.maximum(dropped[: len(one.dropped)], one.dropped)
-        return _fitted(np.append(self.keys, other.keys), np.append(self.counts, other.counts), dropped)
+        return _fitted([(self.keys, self.counts), (other.keys, other.counts)], dropped)
 
     def only(self, of_class: int) -> ScoreSketch:
         """Return that of one class alone."""
@@ -139,16 +142,58 @@ def _of_class(keys: np.ndarray, of_class: int) -> slice:
     return slice(*np.searchsorted(keys, [of_class << CLASS_SHIFT, (of_class + 1) << CLASS_SHIFT]).tolist())
 
 
-def _fitted(keys: np.ndarray, counts: np.ndarray, dropped: np.ndarray) -> ScoreSketch:
-    """Return the sketch of keys in any order and any bins, with as many digits dropped of each class as it needs, or more."""
-    need = dropped.copy()
-    while True:
+def _fitted(parts: Sequence[_Bins], dropped: np.ndarray) -> ScoreSketch:
+    """Return the sketch of all parts, with as many digits dropped of each class as it needs, or more if `dropped` says so.
+
+    Class by class, so that what is made on the way is no larger for many classes: `SORTED` of the phase counts it once.
+    """
+    need, found = dropped.copy(), []
+    starts = [np.searchsorted(keys, np.arange(len(need) + 1) << CLASS_SHIFT) for keys, _ in parts]
+    for first, stop in _groups(np.sum(np.diff(starts), axis=0).tolist()):
+        keys, counts = _together(
+            [(keys[at[first] : at[stop]], n[at[first] : at[stop]]) for (keys, n), at in zip(parts, starts, strict=True)]
+        )
+        if len(keys) > MOST_BINS:
+            need[first] = max(need[first], _least_dropped(keys))
         digits = need[keys >> CLASS_SHIFT]
-        ends, where = np.unique(((keys - 1 >> digits) + 1) << digits, return_inverse=True)
-        many = np.bincount(ends >> CLASS_SHIFT, minlength=len(need)) > MOST_BINS
-        if not many.any():
-            return ScoreSketch(ends, np.bincount(where, counts, len(ends)).astype(np.int64), need)
-        need[many] += 1
+        found.append(_added_up(((keys - 1 >> digits) + 1) << digits, counts))
+    ends, sums = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return ScoreSketch(ends, sums, need)
+
+
+def _groups(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield classes, first to stop, which are fitted at a time: one, or some that have no more keys than one may keep."""
+    first, held = 0, 0
+    for k, size in enumerate(sizes):
+        if k > first and held + size > MOST_BINS:
+            yield first, k
+            first, held = k, 0
+        held += size
+    yield first, len(sizes)
+
+
+def _together(parts: Sequence[_Bins]) -> _Bins:
+    """Return the different keys of all parts, ascending, and how many scores each has."""
+    keys, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    if len(parts) > 1:
+        order = np.argsort(keys, kind="stable")  # which finds that there are two runs, and merges them
+        keys, counts = keys[order], counts[order]
+    return _added_up(keys, counts)
+
+
+def _added_up(keys: np.ndarray, counts: np.ndarray) -> _Bins:
+    """Return the different ones of ascending keys, and the sums of their counts."""
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    return keys[first], np.add.reduceat(counts, first)
+
+
+def _least_dropped(keys: np.ndarray) -> int:
+    """Return how many digits to drop so that more than `MOST_BINS` keys, which differ and ascend, become no more than that.
+
+    Neighbours stay apart if they differ above the digits that are dropped, which that many pairs less one may.
+    """
+    apart, most = (keys[1:] - 1) ^ (keys[:-1] - 1), len(keys) - 1 - MOST_BINS
+    return int(np.partition(apart, most)[most]).bit_length()
 
 
 def new_sketch() -> ScoreSketch:
@@ -224,13 +269,14 @@ def read_sketch(arrays: dict[str, np.ndarray], n_classes: int, name: str) -> Sco
 
 def _of_old_bins(keys: np.ndarray, counts: np.ndarray, n_classes: int) -> ScoreSketch:
     """Return the sketch of an older file, whose keys end in the bits before the end of a bin."""
-    dropped = CLASS_SHIFT - OLD_BITS
-    bits = np.minimum(((keys & ((1 << OLD_BITS) - 1)) + 1) << dropped, INFINITE)
+    digits = CLASS_SHIFT - OLD_BITS
+    bits = np.minimum(((keys & ((1 << OLD_BITS) - 1)) + 1) << digits, INFINITE)
     ends = bits.astype(np.uint32).view(np.float32).astype(np.float64)
     if n_classes:
         ends = odds_against(np.maximum(1.0 - ends, 0.0))
     again = (keys >> OLD_BITS << CLASS_SHIFT) + _bits_above(ends)
-    return _fitted(again, counts, np.full(max(n_classes, 1), dropped))
+    # Odds of such ends are no ends of so few digits: rounded up once more, they would hold labels that they did not.
+    return _fitted([(again, counts)], np.full(max(n_classes, 1), 0 if n_classes else digits))
 
 
 def odds_against(fits: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ COPIES = 4
 """Of a sketch at a time."""
 
 SORTED = 16
-"""Copies of one class's bins while two sketches are merged, and of what chunks of a round bring."""
+"""Copies of one class's bins: half while two sketches are merged, class by class, and half of what chunks of a round bring."""
 
 
 @dataclass
