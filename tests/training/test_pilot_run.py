@@ -164,7 +164,7 @@ def test_all_sizes_make_the_steps_that_are_told(epochs: int) -> None:
     steps = {line["batch_size"]: line["steps"] for line in found["branches"] if line["comparison"] == "steps"}
     assert set(steps) == {16, 512}
     assert set(steps.values()) == {epochs * 2700 // 512}
-    with pytest.raises(SettingsError, match=r"leave .*epochs out"):
+    with pytest.raises(SettingsError, match="leave epochs out"):
         streamsgd.pilot(rows_of(3000), "y", **{**SETTINGS, "epochs": epochs}, batch_size=(16, 512), steps=40)
 
 

@@ -186,8 +186,7 @@ def steps_of(settings: Settings, given: int | None, n_rows: int, largest: int) -
     most = settings.epochs * n_rows // largest
     if given and given > most:
         raise SettingsError(
-            f"--steps {given:,} of --batch-size {largest:,} are more than --epochs {settings.epochs} of {n_rows:,} rows: "
-            "leave --epochs out"
+            f"steps={given} of {largest:,} rows are more than epochs={settings.epochs} of {n_rows:,} rows: leave epochs out"
         )
     return min(steps, max(1, most))
 
