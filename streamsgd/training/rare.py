@@ -132,6 +132,8 @@ def choose_thinner(settings: Settings, look: Sample, target: Target, parts: Part
         return None
     if problem:
         raise SettingsError(f"--rare {settings.rare}: {problem}")
+    if settings.rare == "auto" and look.dataset.n_rows < LARGE:
+        return None  # nothing is counted, which takes a pass
     negatives, positives = class_counts(look, target).tolist()
     if settings.rare == "auto":
         few = positives < RARE_SHARE * (positives + negatives) and positives >= LEAST_POSITIVES

@@ -67,7 +67,7 @@ def test_a_pilot_that_tells_classes_apart_is_not_moved_by_the_positives_that_cam
 
 
 def test_as_many_rows_are_kept_as_the_plan_says_also_by_a_pilot_that_knows_its_rows_by_heart() -> None:
-    """Of ids that come by a few times a pilot knows its own rows too well: by these a quarter of the rows were kept."""
+    """Of ids that come by a few times a pilot knows its own rows too well: by these a third more were kept."""
     n = 60_000
     rng = np.random.default_rng(1)
     x, y = draw(n, intercept=-4.9)
