@@ -1,6 +1,7 @@
 """What does it cost to learn from few of the rows, where positives are rare? Variances, bias, probabilities, time, real data.
 
-    python scripts/bench_rare.py [--parts variance,bias,wrong,calibration,time,real] [--replicates 400] [--small] [--folder DIR]
+    python scripts/bench_rare.py [--parts variance,bias,wrong,calibration,time,real] [--replicates 400]
+        [--small] [--folder DIR] [--into PAGE]
 
 variance     replicates of 100,000 rows, 0.2 % of them positive: the trace of the variance of the weights over that of the fit
              to all rows, and the mean error in standard errors. Rows are thinned by the kernel of `--rare`, fitted by Newton's
@@ -14,8 +15,9 @@ calibration  `streamsgd.train` on 0.1 % positives by every remedy: mean predicti
              beside that of the fit to all rows, on rows held out, with the standard error of the difference by bootstrap.
 time         `streamsgd.train` on 5 million rows of 28 columns, 0.2 % positive: one plain pass, one thinned pass, and a thinned
              pass with 20 of polishing and standard errors; `--long` adds a plain pass with 20 of polishing.
-real         held-out log loss and average precision with and without thinning, on network attacks of KDD 1999, bank calls, and
-             a click log of 0.2 % clicks; differences in their standard errors.
+real         held-out log loss and average precision with and without thinning, on network attacks of KDD 1999, bank calls,
+             flights and a click log of 0.2 % clicks; differences in their standard errors, of `--seeds` seeds. `--into
+             docs/rare.md` puts what was measured into the table of that page.
 
 `--folder` keeps the data of `time` and `real` for the next run. The last line is JSON.
 """
@@ -176,7 +178,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--small", action="store_true", help="Sizes of seconds, whose numbers say little.")
     parser.add_argument("--long", action="store_true", help="Also time a plain pass with 20 of polishing.")
-    parser.add_argument("--only", default="", help="Data sets of `real`, by comma, or how their names begin.")
+    parser.add_argument("--only", default="", help="Data sets of `real`, by semicolon, or how their names begin.")
+    parser.add_argument("--seeds", type=int, default=3, help="Of `real`.")
+    parser.add_argument("--into", type=Path, help="A page whose table is to have what `real` measured.")
     parser.add_argument("--data", type=Path, default=SHARED, help="Folder of the raw files of `real`.")
     parser.add_argument("--folder", type=Path, help="Where data are, or will be.")
     options = parser.parse_args()
@@ -192,7 +196,9 @@ def main() -> int:
         "wrong": lambda: wrong(max(2, n // 2), rows, population),
         "calibration": lambda: calibration(folder, *calibrated),
         "time": lambda: timing(folder, timed, repeat, long=options.long),
-        "real": lambda: real(options.data, folder, options.only.split(","), small=options.small),
+        "real": lambda: real(
+            options.data, folder, options.only.split(";"), small=options.small, seeds=options.seeds, into=options.into
+        ),
     }
     try:
         print(json.dumps({part: jobs[part]() for part in options.parts.split(",")}))

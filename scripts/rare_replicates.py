@@ -12,7 +12,8 @@ from streamsgd.features.layout import Layout
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.offset import BASE
 from streamsgd.kernels.sums.thin import LOCAL, N_SUMS, TARGETED, UNIFORM, Rule, thin
-from streamsgd.training.tasks.pilot import FEWEST_POSITIVES
+from streamsgd.training.rare import FEWEST_POSITIVES
+from streamsgd.training.tasks.pilot import MEASURED_ROWS, shift_of_pilot
 
 COLUMNS, SLOPE, INTERCEPT = 5, 0.8, -7.8
 TRUTH = np.append(np.full(COLUMNS, SLOPE), INTERCEPT)
@@ -96,6 +97,13 @@ def rule_of(case: str, x: np.ndarray, y: np.ndarray) -> Rule:
     return Rule(kind, c * y.mean() / (1.0 - y.mean()) if kind == UNIFORM else c, size, weighs, y.mean())
 
 
+def moved(pilot: np.ndarray, rule: Rule, x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
+    """Return a pilot with the intercept that a run gives it, by the first of these rows, which it has not learned."""
+    x, y = x[:MEASURED_ROWS], y[:MEASURED_ROWS]
+    scores, lengths = x @ pilot[:-1] + pilot[-1], np.sqrt(1.0 + (x * x).sum(axis=1))
+    return np.append(pilot[:-1], pilot[-1] + shift_of_pilot(rule, share, scores, lengths, y > 0.5))
+
+
 def replicates(n: int, n_rows: int, square: float, cases: list[str]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Return fits of every case and to all rows, (n, 2, 6), as of `fitted`; and the shares of rows that were kept."""
     found: dict[str, list[np.ndarray]] = {case: [] for case in ["all rows", *cases]}
@@ -110,7 +118,9 @@ def replicates(n: int, n_rows: int, square: float, cases: list[str]) -> tuple[di
         first = max(n_rows // 10, int(np.searchsorted(np.cumsum(y), FEWEST_POSITIVES)) + 1)
         pilot = newton(x[:first], y[:first])
         for case in cases:
-            fit, share = thinned(x, y, rule_of(case, x, y), TRUTH if CASES[case][3] else pilot, 1000 * k + 1)
+            rule = rule_of(case, x, y)
+            by = TRUTH if CASES[case][3] else moved(pilot, rule, x[first:], y[first:], y.mean())
+            fit, share = thinned(x, y, rule, by, 1000 * k + 1)
             found[case].append(fit)
             shares[case] += share / n
     return {case: np.array(fits) for case, fits in found.items()}, shares

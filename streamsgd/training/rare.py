@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 LEAST_POSITIVES = 1000
 """Of fewer nobody learns a pilot, and all rows are no burden."""
 
+PILOT_POSITIVES = 500
+"""Positives after which a pilot is good enough, ..."""
+
+PILOT_SHARE = 0.1
+"""... or this share of the data, ..."""
+
+FEWEST_POSITIVES = 100
+"""... but never after fewer than these."""
+
 RARE_SHARE = 0.02
 """Share of positives below which `auto` thins, ..."""
 
@@ -53,8 +62,12 @@ class Thinner(NamedTuple):
         """The rule, but for the mean length of rows, which a pilot finds."""
         part = self.part
         c = part.c * self.positives / max(self.negatives, 1.0) if isinstance(part, Uniform) else part.c
-        share = self.positives / max(self.positives + self.negatives, 1.0)
-        return Rule(KINDS[type(part)], float(c), 1.0, str(getattr(part, "weights", "")) == "ipw", share)
+        return Rule(KINDS[type(part)], float(c), 1.0, str(getattr(part, "weights", "")) == "ipw", self.share)
+
+    @property
+    def share(self) -> float:
+        """Of positives."""
+        return self.positives / max(self.positives + self.negatives, 1.0)
 
     @property
     def weighs(self) -> bool:
@@ -63,8 +76,14 @@ class Thinner(NamedTuple):
         return rule.weighs or rule.kind == LOCAL
 
     @property
+    def pilot_rows(self) -> int:
+        """About how many rows the pilot learns."""
+        rows, share = self.positives + self.negatives, max(self.share, 1e-300)
+        return round(min(PILOT_POSITIVES / share, max(PILOT_SHARE * rows, FEWEST_POSITIVES / share)))
+
+    @property
     def expected_rows(self) -> int:
-        """About how many rows of a pass are kept, of those after the pilot's."""
+        """About how many rows of a pass are kept, as if the pilot's were thinned too."""
         part = self.part
         drawn = 2.0 * part.c * self.positives if isinstance(part, LocalCaseControl) else (1.0 + part.c) * self.positives
         return round(min(drawn, self.positives + self.negatives))
@@ -72,10 +91,12 @@ class Thinner(NamedTuple):
     @property
     def line(self) -> str:
         """What it will do, in words."""
-        kept, rows = self.expected_rows, round(self.positives + self.negatives)
+        rows, pilot = round(self.positives + self.negatives), self.pilot_rows
+        share = self.expected_rows / max(rows, 1)
+        about = "up to" if isinstance(self.part, LocalCaseControl) else "about"  # a pilot that is right is rarely wrong
         return (
-            f"rare: {self.positives:,.0f} of {rows:,} rows are positive; of those after a pilot's about "
-            f"{kept / max(rows, 1):.1%} will be learned, by {self.spec}"
+            f"rare: {self.positives:,.0f} of {rows:,} rows are positive; a pilot learns about {pilot:,}, and of those after it "
+            f"{about} {share * (rows - pilot):,.0f} will be learned ({share:.1%}), by {self.spec}"
         )
 
     def header(self) -> dict[str, Any]:
@@ -111,6 +132,8 @@ def choose_thinner(settings: Settings, look: Sample, target: Target, parts: Part
         return None
     if problem:
         raise SettingsError(f"--rare {settings.rare}: {problem}")
+    if settings.rare == "auto" and look.dataset.n_rows < LARGE:
+        return None  # nothing is counted, which takes a pass
     negatives, positives = class_counts(look, target).tolist()
     if settings.rare == "auto":
         few = positives < RARE_SHARE * (positives + negatives) and positives >= LEAST_POSITIVES

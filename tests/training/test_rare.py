@@ -44,10 +44,11 @@ from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
 from streamsgd.training.phases.finish import is_free
-from streamsgd.training.phases.rare import missed, variance_ratio, wanted_of
-from streamsgd.training.population import shift_to
+from streamsgd.training.phases.rare import variance_ratio, wanted_of
+from streamsgd.training.population import Known, missed, shift_to
 from streamsgd.training.prepare import prepare
-from streamsgd.training.tasks.pilot import FEWEST_POSITIVES, PILOT_POSITIVES, Seen, cut_of, next_rows
+from streamsgd.training.rare import FEWEST_POSITIVES, PILOT_POSITIVES
+from streamsgd.training.tasks.pilot import Seen, cut_of, next_rows
 from streamsgd.training.tasks.thinned import SAMPLE_ROWS, Sample, Thinning, no_sample, thin_chunk
 
 SLOPES = np.array([0.8, -0.8, 0.8])
@@ -169,7 +170,7 @@ def test_the_sample_stands_for_the_population() -> None:
         total = total.plus(found.sample)
     scores, lengths = total.scores(pilot)
     np.testing.assert_allclose(lengths.mean(), np.sqrt((x[:100] ** 2).sum(axis=1) + 1).mean(), rtol=0.3)
-    each, p = total.weights / total.share, expit(scores)
+    each, p = total.each, expit(scores)
     for values, truth in ((p, expit(x @ SLOPES - 4.0).sum()), (np.ones(len(p)), len(y))):
         error = np.sqrt(((each * values) ** 2 * (1 - 1 / each)).sum())
         assert abs(each @ values - truth) < 4 * error
@@ -189,7 +190,7 @@ def test_samples_stay_within_their_room() -> None:
     joined = some().plus(some()).plus(some())
     assert n / 4 < len(joined.order) <= n
     assert joined.share == 0.25
-    assert (joined.weights / joined.share).sum() == pytest.approx(3 * n, rel=0.02)
+    assert joined.each.sum() == pytest.approx(3 * n, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +369,9 @@ INIT = DistilledChunks.__init__
 
 def test_auto_thins_what_is_large_and_rare_only(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**QUICK, **NUMBERS, "chunk_rows": 30_000}
-    small = streamsgd.plan(data, "y", **settings, rare="auto")
-    assert small.thinner is None
+    with monkeypatch.context() as patch:
+        patch.setattr("streamsgd.training.rare.class_counts", None)  # which takes a pass
+        assert streamsgd.plan(data, "y", **settings, rare="auto").thinner is None
     monkeypatch.setattr("streamsgd.training.rare.LARGE", 100_000)
     large = streamsgd.plan(data, "y", **settings, rare="auto")
     assert large.known_thinner.spec == "targeted:c=20.0,weights=offset"
@@ -433,7 +435,8 @@ def test_predictions_are_as_many_as_positives_also_of_few_rows(rule: str) -> Non
         rows = np.random.default_rng([seed, 9]).random(len(y)) < often
         each = 1.0 / often[rows]
         plain.append(each @ truth[rows])
-        told.append(plain[-1] - missed(truth[rows], pilot[rows], each, pilot.sum()))
+        known = Known(y[rows] > 0, pilot[rows], y.sum(), pilot.sum())
+        told.append(plain[-1] - missed(truth[rows], each, known)[0])
     assert np.std(told) < np.std(plain) / 3.0
     assert abs(np.mean(told) - truth.sum()) < 4.0 * np.std(told) / np.sqrt(40)
 
@@ -476,5 +479,5 @@ def test_the_intercept_is_moved_to_as_many_predictions_as_positives() -> None:
 def test_local_case_control_follows_its_law(c: float, ratio: float) -> None:
     """1 + 1/c where positives are rare (Fithian and Hastie 2014)."""
     scores = np.random.default_rng(0).normal(-9, 0.5, 10_000)
-    found = variance_ratio(Rule(LOCAL, c, 1.0, weighs=False), scores, np.ones(10_000), np.ones(10_000))
+    found = variance_ratio(Rule(LOCAL, c, 1.0, weighs=False), scores, np.ones(10_000), np.ones(10_000), expit(scores))
     assert found == pytest.approx(ratio, rel=0.01)

@@ -237,7 +237,7 @@ def list_rows(block, members, rule, index, x, ends, weights, scratch):
     ends
         int64 (n,), filled: where the entries of each row end.
     weights
-        float64 (n,), filled: how much of the population each row is.
+        float64 (n,), filled: how much of the population each row is; below 0 of positives.
     scratch
         As of `new_scratch`.
 
@@ -252,5 +252,6 @@ def list_rows(block, members, rule, index, x, ends, weights, scratch):
             index[at + e], x[at + e] = scratch.index[0, e], scratch.x[0, e]
         at += count
         ends[k] = at
-        weights[k] = np.float64(block.weight[i]) * inverse(rule, np.float64(block.y[i]))
+        stands = np.float64(block.weight[i]) * inverse(rule, np.float64(block.y[i]))
+        weights[k] = -stands if block.y[i] > 0.5 else stands
     return members.shape[0]

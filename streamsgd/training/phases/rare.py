@@ -12,20 +12,18 @@ from streamsgd.kernels.sums.thin import (
     FORESEEN,
     KEPT,
     LOCAL,
-    MIXED,
     N_SUMS,
     PILOT_POSITIVE,
     PILOT_WEIGHT,
     POSITIVE,
     ROWS,
-    TARGETED,
     WEIGHT,
     Rule,
 )
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
-from streamsgd.training.population import probabilities, shift_to
+from streamsgd.training.population import LEAST, Known, chances_of_negatives, missed, probabilities, shift_to
 from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.pilot import LearnPilot, Piloted, Seen
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
 
 COPIES = 6
 """Of a sample at the same time: of the run, of a round, while two are joined, and in a checkpoint."""
-
-LEAST = 1e-300
-"""What sums are taken for that underflow."""
 
 FEWEST_ROWS = 100
 """Of a sample by which the intercept is set."""
@@ -175,19 +170,32 @@ class RareView:
     def settle(self, weights: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the weights with an intercept by which predictions are as many as positives, and what there is to say.
 
-        Sums over rows that were kept stand for sums over all; of targets, and of what the pilot predicts, they are known.
+        Sums over rows that were kept stand for sums over all; of targets, and of what the pilot predicts, they are known. What
+        is within their error moves nothing.
         """
-        scores, lengths = self.sample.scores(weights.ravel())
-        if len(scores) < FEWEST_ROWS or not 0.0 < self.sums[POSITIVE] < self.sums[WEIGHT]:
+        sample, sums = self.sample, self.sums
+        scores, lengths = sample.scores(weights.ravel())
+        if len(scores) < FEWEST_ROWS or not 0.0 < sums[POSITIVE] < sums[WEIGHT]:
             return weights, {}
-        p, each = probabilities(scores), self.sample.weights / self.sample.share
-        foreseen = probabilities(self.sample.scores(self.thinning.pilot)[0])
-        wanted = wanted_of(self.sums, float((each * p * p).sum() / max(float((each * p).sum()), LEAST)))
-        shift = shift_to(scores, each, wanted + missed(p, foreseen, each, float(self.sums[FORESEEN])))
+        p, each, foreseen = probabilities(scores), sample.each, probabilities(sample.scores(self.thinning.pilot)[0])
+        total = float((each * p).sum())
+        wanted = wanted_of(sums, float((each * p * p).sum() / max(total, LEAST)))
+        above, error = missed(p, each, Known(sample.positive, foreseen, float(sums[POSITIVE]), float(sums[FORESEEN])))
+        off = beyond(total - above - wanted, error)
+        shift = shift_to(scores, each, total - off) if off else 0.0
         settled = weights.copy()
         settled[-1] += shift
-        ratio = variance_ratio(self.thinning.rule, scores + shift, lengths, each)
+        ratio = variance_ratio(self.thinning.rule, scores + shift, lengths, each, foreseen)
         return settled, {"intercept_moved": shift, "variance_ratio": ratio, "sampled": len(scores)}
+
+
+def beyond(found: float, error: float) -> float:
+    """Return the part of a difference that is more than chance, of which this is the standard error.
+
+    Found (1 - error^2 / found^2), and nothing of what is within its error (the positive part of James and Stein 1961). Where
+    classes are nearly apart, predictions are off by a handful of rows, and so is the sum over those that were drawn.
+    """
+    return found * max(0.0, 1.0 - (error / found) ** 2) if found else 0.0
 
 
 def wanted_of(sums: np.ndarray, apart: float) -> float:
@@ -209,34 +217,24 @@ def wanted_of(sums: np.ndarray, apart: float) -> float:
     return float(usual * sums[WEIGHT] - apart * (sums[PILOT_POSITIVE] - usual * sums[PILOT_WEIGHT]))
 
 
-def missed(p: np.ndarray, foreseen: np.ndarray, each: np.ndarray, total: float) -> float:
-    """Return by how much a sum of p over rows that were drawn is probably above that over all, as one that is known of all is.
-
-    The regression estimator for rows drawn each for itself (Cochran 1977, Sampling Techniques, chapter 7): b (sum of each f -
-    total), b = sum of v p f / sum of v f^2 with v = each (each - 1), the variance that a row brings.
-
-    Parameters
-    ----------
-    p, foreseen
-        float64 (n,): what is added up, and f, what is like it.
-    each
-        float64 (n,): how many rows of the population each of them is.
-    total
-        The sum of f over the population.
-
-    """
-    varies = np.maximum(each * (each - 1.0), 0.0) * foreseen
-    like = float((varies * p).sum()) / max(float((varies * foreseen).sum()), LEAST)
-    return like * (float((each * foreseen).sum()) - total)
-
-
-def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights: np.ndarray) -> float:
+def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights: np.ndarray, foreseen: np.ndarray) -> float:
     """Return about how much larger the variances of weights are than of a fit to all rows, if the model is right.
 
     The information of a row is p (1 - p), and what is left of it once it was kept with r_1 or r_0, by its class,
     r_1 r_0 / (r_1 p + r_0 (1 - p)) of that; rows count by the square of their length. With weights instead of offsets
     variances, not information, add up: p (1 - p) ((1 - p) / r_1 + p / r_0). Of local case-control both classes are as likely
     among the rows that were kept, and those with a chance c |y - p| above 1 weigh so much.
+
+    Parameters
+    ----------
+    rule
+        By which rows were thinned.
+    scores, lengths, weights
+        float64 (n,), of some rows: log-odds of the model, lengths of entries, and how many rows each stands for.
+    foreseen
+        float64 (n,): the pilot's probabilities, by which all positives and some negatives were kept; of local case-control
+        it is taken to be right.
+
     """
     p = probabilities(scores)
     by = weights * lengths**2
@@ -246,8 +244,7 @@ def variance_ratio(rule: Rule, scores: np.ndarray, lengths: np.ndarray, weights:
         noise = by * (p * one * np.maximum(1.0, one) + (1.0 - p) * zero * np.maximum(1.0, zero)) / 4.0
         left = float(information.sum()) * rule.c / 2.0
         return float(information.sum() * noise.sum() / max(left * left, LEAST))
-    mixed = p + MIXED * (rule.mean - p) if rule.mean > 0.0 else p
-    zero = np.minimum(1.0, rule.c * mixed * lengths / rule.size if rule.kind == TARGETED else rule.c)
+    zero = chances_of_negatives(rule, foreseen, lengths)
     if rule.weighs:
         return float((information * ((1.0 - p) + p / np.maximum(zero, LEAST))).sum() / max(float(information.sum()), LEAST))
     return float(information.sum() / max(float((information * zero / (p + zero * (1.0 - p))).sum()), LEAST))

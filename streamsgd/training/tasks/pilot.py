@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT
-from streamsgd.training.population import shift_to
+from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT, TARGETED
+from streamsgd.training.population import chances_of_negatives, probabilities, shift_of, shift_to
+from streamsgd.training.rare import FEWEST_POSITIVES, PILOT_POSITIVES, PILOT_SHARE
 from streamsgd.training.tasks.base import report_on
 from streamsgd.training.tasks.learn import Learned, end_lane, restored
 from streamsgd.training.tasks.thinned import (
@@ -24,27 +25,22 @@ from streamsgd.training.tasks.thinned import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from streamsgd.kernels.sums.thin import Rule
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
     from streamsgd.training.learner import Learner, LearnerState
     from streamsgd.training.tasks.base import ChunkReport
 
-PILOT_POSITIVES = 500
-"""Positives after which the pilot is good enough, ..."""
-
-PILOT_SHARE = 0.1
-"""... or this share of the data, ..."""
-
-FEWEST_POSITIVES = 100
-"""... but never after fewer than these."""
-
 SPAN = 1 << 16
 """Rows that are looked at together."""
 
-MEASURED_ROWS = 4096
-"""Rows by which mean length and mean prediction are measured."""
+MEASURED_ROWS = 1 << 15
+"""Rows by which mean length and predictions are measured, at most, ..."""
+
+FEWEST_MEASURED = 4096
+"""... and at least, if the chunk has twice as many."""
 
 
 class Seen(NamedTuple):
@@ -130,16 +126,16 @@ def learn_pilot(
     """Learn a chunk, the pilot's part of it as it is and the rest thinned; then score its held-out rows."""
     began, job, n = time.perf_counter(), learner.job, len(filled.order)
     cut, seen = cut_of(job, filled, seen)
-    sample, share = _first_rows(job, filled), cut / max(n, 1)
+    share = cut / max(n, 1)
     learner.fit(filled.head(cut), reached, part=(0.0, share))
     thinning, found, rest = None, ThinSums(), 0
     starts: np.ndarray = np.zeros(0, np.int64)
     taken: np.ndarray = starts
     own = _weighed(filled, cut)
-    if cut < n or _is_ready(job, seen):
-        thinning = piloted(job, learner.weights(), sample)
+    if cut < n:
         starts, taken = filled.starts, np.bincount(filled.order[:cut], minlength=len(filled.starts))
         filled.drop(cut)
+        thinning = piloted(job, learner.weights(), _first_rows(job, filled))
         found = thin_chunk(job, filled, thinning, samples=not filled.chunk.epoch)
         rest = len(filled.order)
         learner.fit(filled, reached, part=(share, 1.0))
@@ -154,7 +150,10 @@ def learn_pilot(
 
 
 def cut_of(job: Job, filled: LoadedChunk, seen: Seen) -> tuple[int, Seen]:
-    """Return how many rows of the chunk's order are the pilot's, and what it has seen then."""
+    """Return how many rows of the chunk's order are the pilot's, and what it has seen then.
+
+    All of them where too few would be left to tell what it predicts of rows that it has not learned: then the next chunk does.
+    """
     heads, at = filled.heads(), 0
     while at < len(filled.order):
         order = filled.order[at : at + SPAN]
@@ -165,14 +164,29 @@ def cut_of(job: Job, filled: LoadedChunk, seen: Seen) -> tuple[int, Seen]:
         at, seen = at + cut, Seen(seen.rows + cut, int(positives[cut - 1]))
         if cut < len(order) or _is_ready(job, seen):
             break
+    n = len(filled.order)
+    if n - at < min(FEWEST_MEASURED, (n + 1) // 2):
+        more = _positives(filled, n) - _positives(filled, at)
+        at, seen = n, Seen(seen.rows + n - at, seen.positives + more)
     return at, seen
+
+
+def _first(filled: LoadedChunk, n: int) -> Iterator[np.ndarray]:
+    """Yield the first n rows of the order, int64, some tens of thousands at a time."""
+    heads = filled.heads()
+    for at in range(0, n, SPAN):
+        yield next_rows(filled.order[at : min(at + SPAN, n)], heads)
+
+
+def _positives(filled: LoadedChunk, n: int) -> int:
+    """Return how many of the first n rows of the order are positive."""
+    return sum(int((filled.block.y[rows] > 0.5).sum()) for rows in _first(filled, n))
 
 
 def _weighed(filled: LoadedChunk, n: int) -> tuple[float, float]:
     """Return the weight of the first n rows of the order, and that of the positives among them."""
-    heads, total, positive = filled.heads(), 0.0, 0.0
-    for at in range(0, n, SPAN):
-        rows = next_rows(filled.order[at : min(at + SPAN, n)], heads)
+    total, positive = 0.0, 0.0
+    for rows in _first(filled, n):
         weight = filled.block.weight[rows].astype(np.float64)
         total, positive = total + float(weight.sum()), positive + float(weight[filled.block.y[rows] > 0.5].sum())
     return total, positive
@@ -193,22 +207,56 @@ def sample_share(job: Job) -> float:
 
 
 def _first_rows(job: Job, filled: LoadedChunk) -> Sample:
-    """Return the first rows of the chunk's order, all of them."""
+    """Return the first rows of the chunk's order, all of them, or as many as there is room for."""
     rows = next_rows(filled.order[:MEASURED_ROWS], filled.heads())
     numbers = np.arange(len(rows)) / max(len(rows), 1)
     return listed(job, filled, rows, job.known_thinner.rule, share=1.0, numbers=numbers)
 
 
 def piloted(job: Job, weights: np.ndarray, sample: Sample) -> Thinning:
-    """Return how to thin by these weights, with an intercept that predicts as many positives as there are.
+    """Return how to thin by these weights, with an intercept that keeps as many rows as the rule says.
 
-    So as many negatives are kept as the rule says, however far the pilot has come.
+    Parameters
+    ----------
+    job, weights
+        Whose pilot has come to these weights.
+    sample
+        Rows that it has not learned, all of them: of those that it has, it knows the positives too well, and little is left for
+        others.
+
     """
     scores, lengths = sample.scores(weights)
-    thinner, pilot = job.known_thinner, weights.copy()
-    share = thinner.positives / (thinner.positives + thinner.negatives)
-    pilot[-1] += shift_to(scores, np.ones(len(scores)), share * len(scores))
-    return Thinning(thinner.rule._replace(size=float(lengths.mean())), pilot, sample_share(job))
+    pilot, rule = weights.copy(), job.known_thinner.rule._replace(size=float(lengths.mean()))
+    pilot[-1] += shift_of_pilot(rule, job.known_thinner.share, scores, lengths, sample.positive)
+    return Thinning(rule, pilot, sample_share(job))
+
+
+def shift_of_pilot(rule: Rule, share: float, scores: np.ndarray, lengths: np.ndarray, positive: np.ndarray) -> float:
+    """Return by how much to move the intercept: to c negatives for a positive, else to as many predictions as positives.
+
+    By chance some rows have more positives than their share, which a pilot that tells them apart predicts: the slope of p on y
+    says how much of that. Negatives alone have no such chance.
+
+    Parameters
+    ----------
+    rule
+        How rows are to be thinned.
+    share
+        Of positives, in all rows.
+    scores, lengths, positive
+        float64, float64 and bool (n,), of rows that the pilot has not learned.
+
+    """
+    n = len(scores)
+    if rule.kind == TARGETED:
+        negatives, sizes = scores[~positive], lengths[~positive]
+        if not len(negatives):
+            return 0.0
+        wanted = min(rule.c * share / (1.0 - share), 1.0) * len(negatives)
+        return shift_of(negatives, lambda p: float(chances_of_negatives(rule, p, sizes).sum()), wanted)
+    p = probabilities(scores + shift_to(scores, np.ones(n), share * n))
+    apart = float(p[positive].mean() - p[~positive].mean()) if 0 < positive.sum() < n else 0.0
+    return shift_to(scores, np.ones(n), share * n + max(apart, 0.0) * (float(positive.sum()) - share * n))
 
 
 def next_rows(order: np.ndarray, heads: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ class Sample(NamedTuple):
     order: np.ndarray
     """float64 (n,): the random numbers."""
     weights: np.ndarray
-    """float64 (n,): how much of the population each row is, were all that were kept in the sample."""
+    """float64 (n,): how much of the population each row is, were all that were kept in the sample; below 0 of positives."""
     lengths: np.ndarray
     """int64 (n,): entries of each row."""
     coordinates: np.ndarray
@@ -68,6 +68,18 @@ class Sample(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         return sum(array.nbytes for array in self[1:])
+
+    @property
+    def each(self) -> np.ndarray:
+        """How many rows of the population each row stands for, float64 (n,)."""
+        found: np.ndarray = np.abs(self.weights) / self.share
+        return found
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Whether the target of each row is 1, bool (n,)."""
+        found: np.ndarray = self.weights < 0.0
+        return found
 
     def plus(self, other: Sample) -> Sample:
         """Return a sample of the rows of both, which holds as many as there is room for."""
