@@ -139,7 +139,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[int, Meta(ge=0)] | None,
         Meta(
             description="Most passes of L-BFGS after the epochs, to the minimum of loss and penalty; 0 or none is none. "
-            "Default: auto, up to 20 over small tables of numbers alone, as long as rows held out are the better for it.",
+            "Default: auto, up to 20 over small tables of numbers alone, as long as rows held out are the better for it, and "
+            "up to 28 over small tables of lists of entries, from a large ridge to a small one.",
         ),
     ] = None
     standard_errors: Annotated[

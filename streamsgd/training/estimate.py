@@ -71,7 +71,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "lanes": job.lanes._asdict(),
         "held_out": held_in_words(job),
         "chosen": job.chosen,
-        "polish": sum(kind.passes(job) for kind in kinds if kind.name in ("polish", "finish")),
+        "polish": sum(kind.passes(job) for kind in kinds if kind.name in ("polish", "finish", "shrink")),
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
         "method": settings.method,

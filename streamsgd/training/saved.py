@@ -34,6 +34,7 @@ COUNTS = frozenset(
     [
         *("lost", "chunk", "rows", "passes", "first_epoch", "pairs", "newest", "trials", "stale", "misses", "judged_rows"),
         *("snapshots", "refused", "_bent", "recorded", "batch", "burn_in", "every", "sides", "steps", "thin", "pass"),
+        *("place", "since"),
     ]
 )
 """Fields of phases that hold whole numbers, wherever they are ..."""
@@ -41,7 +42,7 @@ COUNTS = frozenset(
 NUMBERS = frozenset(
     [
         *("rate", "mixture", "at_most_above_best", "best_constant", "value", "stride", "largest", "least", "off", "drift"),
-        *("friction", "scale", "step", "share", "sampled", "best_loss"),
+        *("friction", "scale", "step", "share", "sampled", "best_loss", "latest", "shrunk", "ridge"),
     ]
 )
 """... any numbers, or nothing ..."""
@@ -52,7 +53,7 @@ SERIES = frozenset(["rates", "losses", "history"])
 FLAGS = frozenset(["found", "anew"])
 """... what is so or not ..."""
 
-TEXTS = frozenset(["stopped"])
+TEXTS = frozenset(["stopped", "stage", "choice"])
 """... and texts."""
 
 

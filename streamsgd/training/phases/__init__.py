@@ -16,6 +16,7 @@ from streamsgd.training.phases.posterior import POSTERIOR
 from streamsgd.training.phases.rare import RARE
 from streamsgd.training.phases.recalibration import RECALIBRATION
 from streamsgd.training.phases.residual_scale import RESIDUAL_SCALE
+from streamsgd.training.phases.shrinking import SHRINK
 from streamsgd.training.phases.standard_errors import STANDARD_ERRORS
 from streamsgd.training.phases.svrg import SVRG
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
 
 PHASES: tuple[PhaseKind, ...] = (
-    EPOCHS, RARE, NOISE, SVRG, POLISH, FINISH, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
+    EPOCHS, RARE, NOISE, SVRG, POLISH, FINISH, SHRINK, STANDARD_ERRORS, POSTERIOR, RESIDUAL_SCALE, CONFORMAL,
     RECALIBRATION,
 )  # fmt: skip
 

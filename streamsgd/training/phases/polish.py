@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
+    from streamsgd.training.phases.lbfgs import Hessian
     from streamsgd.training.tasks.base import ChunkReport
 
 log = logging.getLogger("streamsgd")
@@ -190,6 +191,11 @@ class Polishing:
         return self.descent
 
     @property
+    def n_free(self) -> int:
+        """Weights that the descent moves."""
+        return self.job.n_weights
+
+    @property
     def _at_end(self) -> bool:
         """Whether the pass has seen every chunk."""
         return len(self._losses) == self.plan.n_chunks(0)
@@ -214,7 +220,7 @@ class Polishing:
             self._start(new_state(self.job).weights.astype(np.float64).ravel())
         else:
             hessian = hessian_of(self._curvature, n, self.job.n_outputs)
-            accepted = descent.tell(total / n, size / n, self._gradient, hessian)
+            accepted = self._tell(total / n, size / n, hessian)
             self._bent = self.passes if accepted and hessian is not None else self._bent
             if not descent.begun:
                 raise DivergedError(
@@ -224,6 +230,10 @@ class Polishing:
         self._gradient[:], self._sums[:], self._losses, self._curvature = 0.0, 0.0, [], None
         self.stopped = descent.stopped or ("passes" if self.passes >= self.most else "")
         return accepted
+
+    def _tell(self, value: float, rounding: float, hessian: Hessian | None) -> bool:
+        """Tell the descent what the pass found; return whether its weights are the best so far."""
+        return self._descent.tell(value, rounding, self._gradient, hessian)
 
     def _is_far(self, loss: float) -> bool:
         if not (np.isfinite(loss) and np.isfinite(self._gradient).all()):
@@ -285,7 +295,7 @@ class Polishing:
         """Take back what a checkpoint kept."""
         header, done, descent = saved.header, under("pass", saved.arrays), under("descent", saved.arrays)
         self._before, self._best_constant = before, header["best_constant"]
-        self._start(kept(descent, "weights", np.zeros(self.job.n_weights)))
+        self._start(kept(descent, "weights", np.zeros(self.n_free)))
         for name in KEPT:
             setattr(self, name, header[name])
         self._gradient[:], self._sums[:], self._losses = done["gradient"], done["sums"], list(header["losses"])
@@ -297,9 +307,9 @@ class Polishing:
             self._curvature = again
 
 
-def polish_bytes(n_weights: int) -> int:
-    """Return the bytes that polishing so many weights takes, checkpoints included."""
-    block = min(n_weights, BLOCK) ** 2
+def polish_bytes(n_weights: int, most: int = BLOCK) -> int:
+    """Return the bytes that polishing so many weights takes, checkpoints included; at most so many are in the block."""
+    block = min(n_weights, most) ** 2
     return 8 * (COPIES * (n_weights * VECTORS + block * MATRICES) + SHARES * (2 * n_weights + block))
 
 

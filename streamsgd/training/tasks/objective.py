@@ -47,6 +47,8 @@ class ObjectiveRequest(NamedTuple):
     """int32: the coordinates of the block of second derivatives; None if the chunk is to choose them."""
     every: int
     """Of how many rows one is in the block."""
+    most: int = BLOCK
+    """Weights in the block, if the chunk is to choose them."""
 
     @property
     def nbytes(self) -> int:
@@ -138,7 +140,7 @@ def _curvature_for(job: Job, filled: LoadedChunk, wanted: ObjectiveRequest, entr
     if wanted.members is not None:
         return new_curvature(n_weights, wanted.members, n_outputs, wanted.every)
     n_coordinates = n_weights // n_outputs
-    most = 0 if wanted.zeros or n_outputs > MOST_OUTPUTS else BLOCK // n_outputs
+    most = 0 if wanted.zeros or n_outputs > MOST_OUTPUTS else wanted.most // n_outputs
     members = np.arange(min(most, n_coordinates), dtype=np.int32)
     if 0 < most < n_coordinates:
         alone = new_curvature(n_weights, members[:0], n_outputs, 1)
