@@ -27,6 +27,7 @@ from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.phases import wanted
 from streamsgd.training.phases.finish import is_free, is_small
+from streamsgd.training.phases.shrinking import is_small as is_shrunk
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
 from streamsgd.training.strata import wants_strata
@@ -61,7 +62,7 @@ ALONE: dict[str, Any] = {
 
 def unpolished(job: Job) -> Job:
     """Return a job that nobody polishes without being told: what one run alone passes over, others do not read."""
-    if not (is_free(job.settings) and is_small(job)):
+    if not (is_free(job.settings) and (is_small(job) or is_shrunk(job))):
         return job
     return replace(job, settings=msgspec.structs.replace(job.settings, polish=0))
 
