@@ -98,7 +98,9 @@ def rule_of(case: str, x: np.ndarray, y: np.ndarray) -> Rule:
 
 
 def moved(pilot: np.ndarray, rule: Rule, x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
-    """Return a pilot with the intercept that a run gives it, by the first of these rows, which it has not learned."""
+    """Return a pilot with the intercept that a run gives it, by the first of these rows, which it has not learned, if any."""
+    if not len(x):
+        return pilot
     x, y = x[:MEASURED_ROWS], y[:MEASURED_ROWS]
     scores, lengths = x @ pilot[:-1] + pilot[-1], np.sqrt(1.0 + (x * x).sum(axis=1))
     return np.append(pilot[:-1], pilot[-1] + shift_of_pilot(rule, share, scores, lengths, y > 0.5))
