@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("n_chunks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("n_chunks", [1, 2, 4])
 @pytest.mark.parametrize("run", RUNS)
 def test_threads_learn_as_one_chunk_after_another_does(
     run: str, n_chunks: int, data: Path, monkeypatch: pytest.MonkeyPatch
