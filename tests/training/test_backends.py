@@ -135,6 +135,7 @@ PHASES = {
     "svrg": {"optimizer": "svrg", "epochs": 6, "penalty": "l2:l2=0.01"},
     "polish": {"polish": 4, "validation": 0.1},
     "finish": {"optimizer": "auto"},
+    "shrink": {"optimizer": "auto", "transform": ["bins"]},
     "standard_errors": {"polish": 3, "standard_errors": True, "penalty": "l2:l2=0.01"},
     "posterior": {"method": "sgld-cv:steps=60,batch=4,burn_in=8,thin=2", "prior": "normal:sd=1", "validation": 0.1},
     "calibration": {"validation": 0.3, "conformal": True},
