@@ -117,7 +117,7 @@ CASES: dict[str, dict[str, Any]] = {
     "row by row": {},
     "betting": {"optimizer": "coin"},
     "clipped": {"optimizer": "adam", "batch_size": 77, "clip_norm": 0.1, "clip_value": 0.01},
-    "in order, two words": {"shuffle": "none", "ngrams": 2},
+    "in order, two words": {"shuffle": "none", "ngrams": 2, "polish": 0},
     "batches that span chunks": {"optimizer": "sgd", "learning_rate": 0.01, "batch_size": 77, "schedule": "constant"},
     "a penalty paid late": {
         "optimizer": "sgd",
