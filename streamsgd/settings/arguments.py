@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamsgd.errors import SettingsError
+from streamsgd.settings.scalars import number_in
 
 
 def _is_model(value: Any) -> bool:
@@ -136,6 +137,9 @@ def fitted(name: str, value: Any, fit: Fit) -> Any:
     plain = _listed(value) if fit.several else _plain(value)
     if fit.kind is str and isinstance(plain, int | float) and not isinstance(plain, bool) and fit is not PATH:
         plain = str(plain)
+    if fit.kind in (int, float) and isinstance(plain, str):
+        number = number_in(plain)
+        plain = plain if number is None else number
     try:
         return msgspec.convert(plain, fit.kind, strict=False)
     except (msgspec.ValidationError, OverflowError):

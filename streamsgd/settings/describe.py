@@ -32,6 +32,11 @@ class Setting:
     is_list: bool = False
 
     @property
+    def is_number(self) -> bool:
+        """Whether a number is among what it takes."""
+        return not self.is_list and any(word in self.metavar.split("|") for word in ("INTEGER", "NUMBER"))
+
+    @property
     def flag(self) -> str:
         """Its flag on the command line; `from` is a word of Python's, which no field can be called."""
         return "--from" if self.name == "start" else f"--{self.name.replace('_', '-')}"

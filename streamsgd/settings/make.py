@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from streamsgd.settings.describe import describe
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.needs import check_needs
 from streamsgd.settings.policies import POLICIES, check_policies, sentinels_of, split_kind
+from streamsgd.settings.scalars import number_in
 from streamsgd.settings.scope import RUN_ONLY, SAMPLING
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
         if "missing required field" in str(error):
             raise SettingsError("no target: say which column to predict with --target") from None
         place = re.search(r"at `\$\.(\w+)", str(error))
-        raise SettingsError(_refusal(place[1], given, origins or {}) if place else str(error)) from None
+        raise SettingsError(_refusal(place[1], values, origins or {}) if place else str(error)) from None
+    for name in given:
+        value = getattr(settings, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(_refusal(name, values, origins or {}))
     _check_words(settings, origins or {})
     if settings.cpu == "portable" and not is_portable(os.environ):
         raise SettingsError(
@@ -93,22 +98,19 @@ def _plain(value: Any, setting: Setting) -> Any:
             "call model.evaluate(table)"
         )
     if isinstance(value, str):
-        return _of_text(value, setting.name)
+        return _of_text(value, setting)
     if setting.metavar == "TEXT" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
 
 
-def _of_text(value: str, name: str) -> Any:
-    """Return what a text says of a setting that may be a number."""
-    if value in WORDS.get(name, {}):
-        return WORDS[name][value]
-    if name == "validation":  # a share, or a condition
-        with suppress(ValueError):
-            return float(value)
-    if name == "batch_size" and value.strip("+-").isdigit():
-        return int(value)  # of a text or a number, msgspec would take a text
-    return value
+def _of_text(value: str, setting: Setting) -> Any:
+    """Return what a text says of a setting that may be a number, or else a word or a condition."""
+    words = WORDS.get(setting.name, {})
+    if value in words:
+        return words[value]
+    number = number_in(value) if setting.is_number else None
+    return value if number is None else number
 
 
 def _check_pairs(settings: Settings) -> None:

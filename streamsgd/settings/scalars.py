@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
 USUAL = frozenset((type(None), int, float, bool, str, bytes, dt.date, dt.datetime, dt.time, dt.timedelta, list, tuple, dict))
 """Types whose values are what they are."""
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""Numbers as people write them: `.1`, `1.`, `+2` and `05`, which JSON has not, are numbers too."""
+
+MOST_EXACT = 2.0**53
+"""Floats up to which every whole number is one."""
+
+
+def number_in(text: str) -> int | float | None:
+    """Return the number that a text says, whole if its value is, such as that of `1e6`; None if it says none."""
+    text = text.strip()
+    if not NUMBER.fullmatch(text):
+        return None
+    digits = text.lstrip("+-")
+    if digits.isdigit():
+        return int(text) if len(digits) <= MOST_DIGITS else None
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= MOST_EXACT else value
+
+
+MOST_DIGITS = 4000
+"""Of a whole number: Python takes no more out of a text."""
 
 
 def plain(value: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamsgd.errors import SettingsError
-from streamsgd.settings.describe import describe
+from streamsgd.settings.describe import Setting, describe
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.gather import gather, split_list
 from streamsgd.settings.make import identity, make_settings
@@ -145,3 +146,53 @@ def test_what_may_change_between_runs_is_no_part_of_the_identity() -> None:
 def test_names_of_before_still_work() -> None:
     assert make("optimizer", "nag:learning_rate=2") == make("optimizer", "normalized:learning_rate=2")
     assert "nag" not in PARTS["optimizer"]
+
+
+def spellings(value: float) -> list[str]:
+    """How people write a number."""
+    plain = f"{value:g}"
+    return [
+        plain,
+        f" {plain} ",
+        f"+{plain}",
+        f"0{plain}",
+        plain.removeprefix("0"),
+        f"{value:e}",
+        f"{plain}." if "." not in plain else f"{plain}0",
+    ]
+
+
+BESIDE = {"min_improvement": {"patience": 2}, **{key: {"method": "sgld-cv"} for key in ("temperature", "chains", "draws")}}
+"""What settings are given with."""
+
+WITHIN = {"bits": 9, "io_timeout": 20.5}
+"""Values of those that take neither 5 nor 0.5."""
+
+
+@pytest.mark.parametrize("setting", [setting for setting in describe() if setting.is_number], ids=lambda setting: setting.name)
+def test_numbers_are_taken_as_people_write_them(setting: Setting) -> None:
+    value: float = WITHIN.get(setting.name, 0.5 if "NUMBER" in setting.metavar else 5)
+    others = {"target": "y", **BESIDE.get(setting.name, {})}
+    expected = getattr(make_settings({**others, setting.name: value}), setting.name)
+    for text in spellings(value):
+        found = getattr(make_settings({**others, setting.name: text}), setting.name)
+        assert found == expected, text
+        assert type(found) is type(expected), text
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "0x10", "1_000", "1,5", "--5", "", ".", "e5", "٣", "9" * 5000])
+@pytest.mark.parametrize("name", ["learning_rate", "chunk_rows"])
+def test_what_is_no_number_is_refused_by_the_name_of_the_flag(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')}: .* is not a"):
+        make_settings({"target": "y", name: text})
+
+
+@pytest.mark.parametrize(
+    "setting", [setting for setting in describe() if "NUMBER" in setting.metavar], ids=lambda setting: setting.name
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "inf"])
+def test_what_is_not_finite_is_no_number(setting: Setting, value: Any) -> None:
+    if "TEXT" in setting.metavar:  # where text may be a condition
+        value = float(value)
+    with pytest.raises(SettingsError, match=setting.flag):
+        make_settings({"target": "y", **BESIDE.get(setting.name, {}), setting.name: value})
