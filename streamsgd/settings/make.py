@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from streamsgd.settings.scalars import number_in
 from streamsgd.settings.scope import RUN_ONLY, SAMPLING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from streamsgd.settings.describe import Setting
 
@@ -82,7 +83,8 @@ WORDS: dict[str, dict[str, Any]] = {"validation": {"none": 0.0}, "polish": {"non
 def _plain(value: Any, setting: Setting) -> Any:
     """Return a value as plain Python: scalars of NumPy, Arrow and pandas, paths, and numbers where text is wanted."""
     if setting.is_list:
-        return [_text(item, setting.name) for item in _items(value)]
+        items = _pairs(value, setting) if isinstance(value, Mapping) else _items(value)
+        return [_text(item, setting.name) for item in items]
     plain = getattr(value, "as_py", None) or (getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else None)
     value = value if plain is None else plain()
     if isinstance(value, os.PathLike):
@@ -118,6 +120,24 @@ def _check_pairs(settings: Settings) -> None:
     check_needs(settings)
     if settings.workers is not None and settings.scheduler is not None:
         raise SettingsError("--workers starts worker processes here, --scheduler has some elsewhere: pass one of them")
+
+
+KEYED = ("class_weight", "missing", "scale", "transform", "sentinels", "column_kind")
+"""Lists of NAME=VALUE, for which a dict says the same."""
+
+
+def _pairs(value: Mapping[Any, Any], setting: Setting) -> list[str]:
+    """Return a dict as a list of NAME=VALUE.
+
+    Raises
+    ------
+    SettingsError
+        The setting takes no such list: of the names alone it would make something else.
+
+    """
+    if setting.name not in KEYED:
+        raise SettingsError(f"{setting.flag}: a dict is not {setting.takes}")
+    return [f"{_text(key, setting.name)}={_text(item, '')}" for key, each in value.items() for item in _items(each)]
 
 
 def _items(value: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -196,3 +197,25 @@ def test_what_is_not_finite_is_no_number(setting: Setting, value: Any) -> None:
         value = float(value)
     with pytest.raises(SettingsError, match=setting.flag):
         make_settings({"target": "y", **BESIDE.get(setting.name, {}), setting.name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "same"),
+    [
+        ("class_weight", {0: 1, 1: 5.5}, ("0=1", "1=5.5")),
+        ("class_weight", {True: 2, np.str_("no"): np.float32(3)}, ("True=2", "no=3.0")),
+        ("missing", {"a": "zero", "b*": "median"}, ("a=zero", "b*=median")),
+        ("scale", {"a": "none"}, ("a=none",)),
+        ("transform", {"a": "log1p"}, ("a=log1p",)),
+        ("sentinels", {"a": [-1, 9999], "b": "none"}, ("a=-1", "a=9999", "b=none")),
+        ("column_kind", {"a": "tests.own_kinds:Geo"}, ("a=tests.own_kinds:Geo",)),
+    ],
+)
+def test_a_dict_says_what_a_list_of_names_and_values_does(name: str, given: Any, same: tuple[str, ...]) -> None:
+    assert getattr(make_settings({"target": "y", name: given}), name) == same
+
+
+@pytest.mark.parametrize("name", ["features", "exclude", "id", "categorical", "text", "cross", "classes", "phases"])
+def test_a_dict_is_refused_where_its_names_alone_would_be_taken(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{name}: a dict is not a list"):
+        make_settings({"target": "y", name: {"a": 1}})
