@@ -1,7 +1,7 @@
 """The untuned default against what others reach on the same rows: converged, an expert's day, and boosted trees.
 
-    python scripts/bench_defaults.py [--data DIR] [--only adult;bank] [--rows 20000] [--cases ours,one,converged,expert,trees]
-        [--into docs/defaults.md]
+    python scripts/bench_defaults.py [--data DIR] [--only adult;bank] [--rows 20000] [--into docs/defaults.md]
+        [--cases ours,one,converged,expert,trees,tuned]
 
 Of every table a fifth of up to `--rows` rows is held out, the same for all. `ours` sets the target and nothing else, `one pass`
 also `--epochs 1`. `converged` is scikit-learn's LogisticRegression (C = 1) or Ridge, of one-hot strings, counted words and
@@ -32,6 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+import streamsgd
 from streamsgd.features.arrow import as_double
 from streamsgd.settings.make import make_settings
 from streamsgd.training.run import train_model
@@ -156,6 +157,15 @@ def ours(learned: pa.Table, judged: pa.Table, target: str, given: dict[str, Any]
     error = float(losses.std()) * math.sqrt(1.0 / len(losses) + 1.0 / rows)
     found = {"loss": summed(losses, squares=is_number), "off": (told / unit - float(losses.mean())) / error, "seconds": seconds}
     return found | {"told_by": "held out" if held else "progressive"}
+
+
+def tuned(learned: pa.Table, judged: pa.Table, target: str) -> tuple[float, str]:
+    """Return the loss of the best model of all, and which one that is; of more than two classes nothing."""
+    y, is_number = outcomes(judged, target)
+    if not is_number and len(pc.unique(learned[target])) > 2:
+        return math.nan, ""
+    found = streamsgd.tune(learned, target, grid={"model": ["linear", "fm", "fwfm"]})
+    return summed(_losses(found.model, judged, y, is_number=is_number), squares=is_number), found.settings["model"]
 
 
 def _losses(model: Any, judged: pa.Table, y: np.ndarray, *, is_number: bool) -> np.ndarray:
@@ -341,12 +351,14 @@ def measure(problem: Problem, data: Path, rows: int, cases: list[str]) -> dict[s
         found["expert"], found["chosen"] = expert(learned, judged, problem.target)
     if "trees" in cases:
         found["trees"] = trees(learned, judged, problem.target)
+    if "tuned" in cases:
+        found["tuned"], found["model"] = tuned(learned, judged, problem.target)
     return found
 
 
 HEAD = (
-    "| table | rows | default | off by | one pass | off by | converged | expert | expert chose | LightGBM | default above "
-    "expert |"
+    "| table | rows | default | off by | one pass | off by | converged | expert | expert chose | LightGBM | tuned | model | "
+    "default above expert | tuned above expert |"
 )
 
 
@@ -359,10 +371,18 @@ def line(name: str, found: dict[str, Any]) -> str:
     others = (
         f"{found.get('converged', math.nan):.4g} | {best:.4g} | {found.get('chosen', '')} | {found.get('trees', math.nan):.4g}"
     )
-    return f"| {name} | {found['rows']:,} | {losses} | {others} | {100.0 * (mine['loss'] / best - 1.0):+.1f} % |"
+    tried = found.get("tuned", math.nan)
+    above = f"{above_expert(mine['loss'], best)} | {above_expert(tried, best)}"
+    return f"| {name} | {found['rows']:,} | {losses} | {others} | {tried:.4g} | {found.get('model', '')} | {above} |"
 
 
-COLUMNS = {"ours": (2, 3), "one": (4, 5), "converged": (6,), "expert": (7, 8), "trees": (9,)}
+def above_expert(loss: float, experts: float) -> str:
+    """Return how far a loss is above the expert's, in words; nothing where one of them is not known."""
+    ratio = loss / experts
+    return "" if math.isnan(ratio) else f"{100.0 * (ratio - 1.0):+.1f} %"
+
+
+COLUMNS = {"ours": (2, 3), "one": (4, 5), "converged": (6,), "expert": (7, 8), "trees": (9,), "tuned": (10, 11)}
 """Cells of a row that a case fills."""
 
 
@@ -378,10 +398,8 @@ def written(text: str, lines: dict[str, str], cases: list[str]) -> str:
         old, new = ([cell.strip() for cell in row.strip("|").split("|")] for row in (rows[place], line_))
         kept = {k for case, places in COLUMNS.items() if case not in cases for k in places}
         cells = [old[k] if k in kept else new[k] for k in range(len(new))]
-        if cells[2] and cells[7]:
-            cells[-1] = f"{100.0 * (float(cells[2]) / float(cells[7]) - 1.0):+.1f} %"
-        else:
-            cells[-1] = ""
+        mine, experts, tried = (float(cells[k] or "nan") for k in (2, 7, 10))
+        cells[-2:] = above_expert(mine, experts), above_expert(tried, experts)
         rows[place] = f"| {' | '.join(cells)} |"
     return before + head + "\n".join(rows) + "\n\n" + "\n".join(others) + "\n"
 
@@ -392,7 +410,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the raw files (default: %(default)s)")
     parser.add_argument("--only", default="", help="names of tables, or how they begin, by semicolon")
     parser.add_argument("--rows", type=int, default=20_000, help="of a table, at most (default: %(default)s)")
-    parser.add_argument("--cases", default="ours,one,converged,expert,trees", help="(default: %(default)s)")
+    parser.add_argument("--cases", default="ours,one,converged,expert,trees,tuned", help="(default: %(default)s)")
     parser.add_argument("--into", type=Path, help="a page whose table is to have what is measured, such as docs/defaults.md")
     given = parser.parse_args()
     results, cases = {}, given.cases.split(",")
