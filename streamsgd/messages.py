@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from contextlib import contextmanager
@@ -64,10 +65,11 @@ def parse_bytes(text: str | int) -> int:
         The text is not a size.
 
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(text).lower())
-    if not match or match[2] not in _UNITS:
+    match = re.fullmatch(r"\s*([0-9]+\.?[0-9]*(?:e[+-]?[0-9]{1,2})?|\.[0-9]+)\s*([a-z]*)\s*", str(text).lower())
+    n_bytes = float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else math.inf
+    if not math.isfinite(n_bytes):
         raise SettingsError(f"{text!r} is not a size; write it like 4GB, 512MiB or 1000000")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return int(n_bytes)
 
 
 def parse_memory(text: str | int) -> int:

@@ -77,7 +77,8 @@ def unknown_column(name: str, columns: Iterable[str]) -> str:
     """Return what to say of a name that is no column's: the one that was meant, or the constant."""
     if constant := _CONSTANTS.get(name.lower()):
         return f"is not a column (did you mean {constant!r}?)"
-    close = get_close_matches(name, list(columns), 1, 0.5)
+    known = {column.lower(): column for column in columns}
+    close = [known[word] for word in get_close_matches(name.lower(), list(known), 1, 0.5)]
     if not close and name.lower() in _NULLS:
         return "is not a column (write `is None` for missing values)"
     return "is not a column" + (f" (did you mean {close[0]!r}?)" if close else "")

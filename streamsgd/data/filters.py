@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from streamsgd.data.comparisons import LITERALS, check_range, compare, in_common, is_in, is_number
 from streamsgd.data.filter_faults import ALLOWED, in_quotes, syntax_fault, unknown_column
+from streamsgd.data.filter_literals import as_decimal, is_literal, is_whole, value_of
 from streamsgd.data.stores.filesystems import first_line
 from streamsgd.errors import DataError, SettingsError
 
@@ -99,13 +100,11 @@ def parse_filter(text: str, schema: Any, word: str = "filter") -> Any:
     tree, parser = _parse(text, schema, word)
     try:
         expression = parser.condition(tree)
-        kind = parser.type(expression)
+        parser.type(expression)  # what cannot be compared is found by Arrow
     except RecursionError:
         raise SettingsError(f"{word} {text[:60]!r}...: is nested too deeply; simplify it") from None
     except ARROW_ERRORS as error:
         raise SettingsError(f"{word} {text!r}: {first_line(error)}") from error
-    if not pa.types.is_boolean(kind):
-        raise SettingsError(f"{word} {text!r}: is {kind} and not a condition; compare it with something")
     return expression
 
 
@@ -162,7 +161,16 @@ class _Parser:
     def condition(self, node: ast.expr) -> Any:
         """Return what stands where a condition is wanted: a column without a type is null there."""
         value = self.build(node)
-        return value.cast(pa.bool_()) if isinstance(node, ast.Name) and pa.types.is_null(self.type(value)) else value
+        if isinstance(node, ast.Compare | ast.BoolOp) or isinstance(getattr(node, "op", None), ast.Not):
+            return value
+        kind = self.type(value)
+        if pa.types.is_null(kind):
+            return value.cast(pa.bool_())
+        return (
+            value
+            if pa.types.is_boolean(kind)
+            else self.refuse(node, f"is {kind} and not a condition; compare it with something")
+        )
 
     def refuse(self, node: ast.expr, why: str) -> NoReturn:
         piece = ast.get_source_segment(self.plain, node) or ""
@@ -190,7 +198,7 @@ def _name(parser: _Parser, node: ast.Name) -> Any:
 
 
 def _constant(parser: _Parser, node: ast.expr) -> Any:
-    value = _value(node)
+    value = value_of(node)
     if value is None:
         parser.refuse(node, "can only be used as `is None` or `is not None`")
     if type(value) not in LITERALS:
@@ -212,7 +220,7 @@ def _balanced(join: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
 
 
 def _unary(parser: _Parser, node: ast.UnaryOp) -> Any:
-    if _is_literal(node):
+    if is_literal(node):
         return _constant(parser, node)
     if isinstance(node.op, ast.Not):
         return ~replace(parser, negated=True).condition(node.operand)
@@ -229,7 +237,7 @@ def _arithmetic(parser: _Parser, node: ast.BinOp) -> Any:
         parser.refuse(node, "is not allowed" + hint)
     left, right = _operands(parser, node, rule)
     if isinstance(node.op, ast.Mod):
-        if not _is_literal(node.right) or _value(node.right) == 0:
+        if not is_literal(node.right) or value_of(node.right) == 0:
             parser.refuse(node.right, "after % must be a number other than 0")
         return _modulo(left, right, pa.types.is_integer(parser.type(left - right)))
     return rule(left, right)
@@ -241,7 +249,7 @@ def _operands(parser: _Parser, node: ast.BinOp, rule: Callable[[Any, Any], Any])
     values = [_number(parser, side) for side in sides]
     if not any(pa.types.is_decimal(parser.type(value)) for value in values):
         return values
-    values = [_as_decimal(side) if _is_whole(side) else value for side, value in zip(sides, values, strict=True)]
+    values = [as_decimal(side) if is_whole(side) else value for side, value in zip(sides, values, strict=True)]
     try:
         parser.type(rule(*values))
     except ARROW_ERRORS:
@@ -250,15 +258,6 @@ def _operands(parser: _Parser, node: ast.BinOp, rule: Callable[[Any, Any], Any])
             f"needs more than the {MOST_DIGITS} digits of decimals: divide a column by 1, which calculates in floating point",
         )
     return values
-
-
-def _is_whole(node: ast.expr) -> bool:
-    return _is_literal(node) and type(_value(node)) is int
-
-
-def _as_decimal(node: ast.expr) -> Any:
-    value = Decimal(_value(node))
-    return pc.scalar(pa.scalar(value, pa.decimal128(len(value.as_tuple().digits), 0)))
 
 
 def _zero(kind: Any) -> Any:
@@ -275,7 +274,7 @@ def _number(parser: _Parser, node: ast.expr) -> Any:
         return value.cast(pa.decimal256(kind.precision, kind.scale))
     if not is_number(kind):
         parser.refuse(node, f"is {kind}, with which one cannot calculate")
-    if _is_literal(node) or kind == pa.uint64():
+    if is_literal(node) or kind == pa.uint64():
         return value
     return value.cast(pa.float64() if pa.types.is_floating(kind) else pa.int64())
 
@@ -315,9 +314,9 @@ def _compare_two(parser: _Parser, left: ast.expr, op: ast.cmpop, right: ast.expr
             parser.refuse(right, "after `is` must be None; write == for values")
         value = parser.build(left)
         return value.is_null() if isinstance(op, ast.Is) else value.is_valid()
-    if _is_literal(right) and not _is_literal(left):
+    if is_literal(right) and not is_literal(left):
         return _compare_literal(parser, left, _COMPARISONS[type(op)], right)
-    if _is_literal(left) and not _is_literal(right):
+    if is_literal(left) and not is_literal(right):
         return _compare_literal(parser, right, _MIRRORED[type(op)], left)
     values = [parser.build(left), parser.build(right)]
     kinds = [parser.type(value) for value in values]
@@ -336,7 +335,7 @@ def _compare_literal(parser: _Parser, side: ast.expr, operator: Any, literal: as
 
 def _checked(parser: _Parser, node: ast.expr) -> Any:
     """Return the value of a literal that can be compared."""
-    value = _value(node)
+    value = value_of(node)
     if value is None:
         parser.refuse(node, "cannot be compared; write `is None` or `is not None`")
     return value if type(value) in LITERALS else parser.refuse(node, "is not allowed")
@@ -347,7 +346,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _is_in(parser: _Parser, left: ast.expr, right: ast.expr, *, negated: bool) -> Any:
-    if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not all(map(_is_literal, right.elts)):
+    if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not all(map(is_literal, right.elts)):
         parser.refuse(right, "after `in` must be a list of values")
     value = parser.build(left)
     refuses = [partial(parser.refuse, item) for item in right.elts]
@@ -385,15 +384,3 @@ _RULES: dict[type[ast.expr], Callable[[_Parser, Any], Any]] = {
     ast.BinOp: _arithmetic,
     ast.Compare: _compare,
 }
-
-
-def _is_literal(node: ast.expr) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        return isinstance(node.operand, ast.Constant) and type(node.operand.value) in (int, float)
-    return isinstance(node, ast.Constant)
-
-
-def _value(node: Any) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    return -node.operand.value if isinstance(node.op, ast.USub) else node.operand.value

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import streamsgd
 from streamsgd.cli.main import main
-from streamsgd.errors import BudgetError
+from streamsgd.errors import BudgetError, SettingsError
 from streamsgd.messages import parse_bytes
 from streamsgd.planning.budget import make_budget, tile_rows
 from streamsgd.settings.make import make_settings
@@ -37,6 +37,22 @@ def smallest(text: str) -> int:
     found = re.search(r"The smallest budget that can is --memory (\d+MB)", text)
     assert found, text
     return parse_bytes(found[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("1e9", 10**9), ("1.5E9", 1_500_000_000), (".5GB", 5 * 10**8), ("1.gb", 10**9), (" 2 MiB ", 2**21), ("1e3kB", 10**6)],
+)
+def test_sizes_are_taken_as_people_write_them(text: str, n_bytes: int) -> None:
+    assert parse_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "e9", "1e", "1e400", "9" * 400 + "GB", "-1GB", "1,5GB", "1 e9", "inf", "٣GB"]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="is not a size"):
+        parse_bytes(text)
 
 
 @given(NEEDS, THREADS)
