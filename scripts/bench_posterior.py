@@ -40,8 +40,8 @@ from streamsgd.kernels.structs.rows import Dense
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamsgd.model.draws import Draws
     from streamsgd.model.model import Model
+    from streamsgd.model.posterior.draws import Draws
 
 ROOT = Path(__file__).resolve().parents[1]
 USUAL: dict[str, Any] = {"memory": "1GB", "polish": 20, "epochs": 1, "precision": "float64"}
@@ -379,7 +379,7 @@ def coverage(*, small: bool, log: Path | None, **_options: Any) -> dict[str, Any
 
 def covered(k: int, name: str) -> list[bool]:
     """Say of each point whether the interval of replicate k holds its true mean."""
-    from streamsgd.model.intervals import Intervals
+    from streamsgd.model.posterior.intervals import Intervals
 
     rng, size = np.random.default_rng([13, k]), len(POINTS)
     n, how = (2000, {}) if name == "polish" else (64_000, AVERAGED)

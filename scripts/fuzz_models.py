@@ -34,7 +34,7 @@ from safetensors.numpy import save as pack_arrays
 from streamsgd import serving
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model import store
-from streamsgd.model.export import export_model
+from streamsgd.model.exporting.export import export_model
 from streamsgd.model.model import Model
 from streamsgd.model.read import from_file
 from streamsgd.settings.make import identity, make_settings

@@ -19,10 +19,10 @@ from streamsgd.version import __version__ as __version__
 if TYPE_CHECKING:
     from streamsgd.api import evaluate, export, inspect, noise, plan, predict, shuffle, train
     from streamsgd.errors import StreamSGDError
-    from streamsgd.model.calibrate import calibrate
     from streamsgd.model.compare import compare, explain
-    from streamsgd.model.importance import importance
+    from streamsgd.model.explaining.importance import importance
     from streamsgd.model.model import Model
+    from streamsgd.model.probability.calibrate import calibrate
     from streamsgd.model.read import load
     from streamsgd.partial import Trainer
     from streamsgd.show.report import report
@@ -38,13 +38,13 @@ _HOMES = {
     "train": "api",
     "plan": "api",
     "inspect": "api",
-    "calibrate": "model.calibrate",
+    "calibrate": "model.probability.calibrate",
     "compare": "model.compare",
     "cross_validate": "training.together.crossvalidation",
     "evaluate": "api",
     "explain": "model.compare",
     "export": "api",
-    "importance": "model.importance",
+    "importance": "model.explaining.importance",
     "noise": "api",
     "pilot": "training.together.pilot",
     "predict": "api",

@@ -16,7 +16,7 @@ from streamsgd.inspection.summary import Inspection, inspect_data
 from streamsgd.model.compare import loaded
 from streamsgd.model.evaluate import evaluate_source
 from streamsgd.model.evaluation import NO_DETAILS, Details, check_details
-from streamsgd.model.export import export_model
+from streamsgd.model.exporting.export import export_model
 from streamsgd.model.judge import Judge, judge_source
 from streamsgd.model.model import Model
 from streamsgd.model.options import ScoringOptions
@@ -316,7 +316,7 @@ def predict(
 
 @speaks_python
 def export(model: Model | str | os.PathLike[str], out: str | os.PathLike[str], *, to: str) -> None:
-    """Write what scoring needs of a model for other programs; see `model.export.export_model`.
+    """Write what scoring needs of a model for other programs; see `model.exporting.export.export_model`.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def save_model(model: Model, path: str, **options: Any) -> None:
 
 
 def _written(model: Model, write: Any, options: dict[str, Any]) -> Any:
-    from streamsgd.model.export import export_model  # noqa: PLC0415  what loading a logged model need not pay
+    from streamsgd.model.exporting.export import export_model  # noqa: PLC0415  what loading a logged model need not pay
 
     pyfunc = library("mlflow.pyfunc", "MLflow")
     with tempfile.TemporaryDirectory() as folder:

@@ -54,7 +54,7 @@ def export(model: str, *, to: str, out: str, as_json: bool, quiet: bool, verbose
     """Write what scoring needs of MODEL for other programs, and for streamsgd.serving."""
     with open_reporter(as_json, quiet, verbose):
         from streamsgd.data.stores.output import check_no_model  # noqa: PLC0415
-        from streamsgd.model.export import export_model  # noqa: PLC0415
+        from streamsgd.model.exporting.export import export_model  # noqa: PLC0415
         from streamsgd.model.read import load  # noqa: PLC0415
 
         check_no_model("--out", out, model)

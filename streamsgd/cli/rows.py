@@ -151,7 +151,7 @@ def importance(
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
-        from streamsgd.model.importance import importance as run  # noqa: PLC0415
+        from streamsgd.model.explaining.importance import importance as run  # noqa: PLC0415
         from streamsgd.show.importance import importance_text  # noqa: PLC0415
 
         asked: dict[str, Any] = {name: value for name, value in (("rows", rows), ("repeats", repeats)) if value is not None}

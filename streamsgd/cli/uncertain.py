@@ -72,7 +72,7 @@ def calibrate(
     """
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
-        from streamsgd.model.calibrate import calibrate as run  # noqa: PLC0415
+        from streamsgd.model.probability.calibrate import calibrate as run  # noqa: PLC0415
         from streamsgd.stream.stats import Account  # noqa: PLC0415
 
         account = Account(on_chunk=lambda now: reporter.scored(now.rows, now.total_rows))

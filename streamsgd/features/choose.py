@@ -18,18 +18,18 @@ from streamsgd.features.custom import CustomColumns, custom_columns
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.hashing import Hashed
 from streamsgd.features.kinds import KINDS
+from streamsgd.features.look.sentinels import Sentinel
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.profile import profile_columns
 from streamsgd.features.ragged import RaggedColumn
-from streamsgd.features.sentinels import Sentinel
 from streamsgd.messages import counted
 from streamsgd.settings.policies import check_policies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamsgd.features.advice import Advice
     from streamsgd.features.column import ColumnKind
+    from streamsgd.features.look.advice import Advice
     from streamsgd.features.roles import Roles
     from streamsgd.features.sample import Sample
     from streamsgd.settings.fields import Settings

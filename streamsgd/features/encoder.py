@@ -9,7 +9,7 @@ import numpy as np
 from streamsgd.errors import DataError
 from streamsgd.features.arrow import beyond_float32
 from streamsgd.features.column import Destination, Scattered
-from streamsgd.features.sentinels import nulled
+from streamsgd.features.look.sentinels import nulled
 from streamsgd.messages import counted
 from streamsgd.settings.policies import policy_of
 

@@ -17,9 +17,9 @@ from streamsgd.features.custom import CustomColumns, with_kind
 from streamsgd.features.hashing import Hashed
 from streamsgd.features.kinds import BY_NAME, CATEGORIES, LISTS, NUMBERS
 from streamsgd.features.layout import Layout
+from streamsgd.features.look.sentinels import Sentinel
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.ragged import RaggedColumn
-from streamsgd.features.sentinels import Sentinel
 from streamsgd.kernels.structs.rows import OWN, TAIL
 from streamsgd.messages import counted
 

@@ -20,7 +20,7 @@ from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_text
 from streamsgd.errors import DataError, UnreadableError
 from streamsgd.features.arrow import as_double, entry_counts
-from streamsgd.features.sentinels import nulled
+from streamsgd.features.look.sentinels import nulled
 from streamsgd.messages import counted
 from streamsgd.planning.budget import INTERPRETER
 from streamsgd.planning.chunks import Piece, merge_neighbours

@@ -22,10 +22,10 @@ from streamsgd.data.stores.filesystems import first_line, set_io_timeout
 from streamsgd.data.timings import Timings
 from streamsgd.data.types import is_number, kind_of
 from streamsgd.errors import DataError, StreamSGDError, UnreadableError
-from streamsgd.features.advice import Advice
 from streamsgd.features.arrow import as_float
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
+from streamsgd.features.look.advice import Advice
 from streamsgd.features.names import expand
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles

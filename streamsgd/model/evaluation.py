@@ -12,10 +12,10 @@ import numpy as np
 
 from streamsgd.errors import DataError, SettingsError
 from streamsgd.messages import format_bytes
-from streamsgd.model.calibration import Calibration
 from streamsgd.model.far_moments import FarMoments
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.packed import Packed, pack, unpack
+from streamsgd.model.probability.calibration import Calibration
 from streamsgd.model.ranking import at_precision, at_top
 from streamsgd.stream.groups import CONTINUOUS, MOST_GROUPS, too_many
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.model.draws import draws_arrays, read_draws, split_draws
 from streamsgd.model.memory import memory_arrays, read_memory, split_memory
-from streamsgd.model.sketch import read_sketch, read_spread, sketch_arrays, split_sketch
+from streamsgd.model.posterior.draws import draws_arrays, read_draws, split_draws
+from streamsgd.model.probability.sketch import read_sketch, read_spread, sketch_arrays, split_sketch
 
 if TYPE_CHECKING:
     import numpy as np

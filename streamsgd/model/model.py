@@ -31,7 +31,7 @@ from streamsgd.model.interpret import HashedUse, Value
 from streamsgd.model.labels import label_array
 from streamsgd.model.learning import LearnsOn
 from streamsgd.model.one_row import OneRow
-from streamsgd.model.score_map import mapped
+from streamsgd.model.probability.score_map import mapped
 from streamsgd.model.score_stream import score_source
 from streamsgd.model.structure import need_linear, said
 from streamsgd.model.validate import loss_name
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
-    from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
-    from streamsgd.model.score_map import ScoreMap
-    from streamsgd.model.sketch import ScoreSketch, Spread
+    from streamsgd.model.posterior.draws import Draws
+    from streamsgd.model.probability.score_map import ScoreMap
+    from streamsgd.model.probability.sketch import ScoreSketch, Spread
 
 
 BATCH_ROWS = 1 << 16

@@ -12,8 +12,8 @@ import numpy as np
 from streamsgd.kernels.sums.metrics import EMPTY, TIE
 
 if TYPE_CHECKING:
-    from streamsgd.model.calibration import Calibration
     from streamsgd.model.metrics import Metrics
+    from streamsgd.model.probability.calibration import Calibration
     from streamsgd.model.ranking import Arrays
 
 

@@ -26,13 +26,13 @@ from streamsgd.data.stores.filesystems import first_line, local_or_remote_output
 from streamsgd.data.stores.output import first_read
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.features.names import expand
-from streamsgd.model.contributions import Contributions
-from streamsgd.model.intervals import IntervalColumns
+from streamsgd.model.explaining.contributions import Contributions
 from streamsgd.model.manifest import Outputs, enlist
 from streamsgd.model.manifest import prune as prune_outputs
 from streamsgd.model.marks import MARK, STAMP, mark_of, marks_of
 from streamsgd.model.options import NO_OPTIONS, ScoringOptions
 from streamsgd.model.outputs import beside, own_names, score_columns
+from streamsgd.model.posterior.intervals import IntervalColumns
 from streamsgd.model.score_stream import open_for, say_none_left, scoring_loader
 from streamsgd.stream.joint import joint_loader
 from streamsgd.stream.stats import Account

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from streamsgd.features.encoding import Encoding
     from streamsgd.features.target import Target
     from streamsgd.kernels.structs.block import Block
-    from streamsgd.model.draws import Draws
-    from streamsgd.model.score_map import ScoreMap
-    from streamsgd.model.sketch import ScoreSketch, Spread
+    from streamsgd.model.posterior.draws import Draws
+    from streamsgd.model.probability.score_map import ScoreMap
+    from streamsgd.model.probability.sketch import ScoreSketch, Spread
 
 
 class Predictor(Protocol):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from streamsgd.model.score_map import ScoreMap
+    from streamsgd.model.probability.score_map import ScoreMap
 
 
 @speaks_python

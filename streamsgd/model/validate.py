@@ -17,7 +17,7 @@ from streamsgd.errors import ModelError, SettingsError
 from streamsgd.features.encoding import Encoding
 from streamsgd.features.faults import encoding_faults, target_faults
 from streamsgd.features.target import Target
-from streamsgd.model.score_map import ScoreMap
+from streamsgd.model.probability.score_map import ScoreMap
 from streamsgd.settings.fields import Settings
 from streamsgd.settings.registry import PARTS, make
 

@@ -25,7 +25,7 @@ def softmax(scores: list[float]) -> list[float]:
 
 
 def score_map(said: dict[str, Any] | None) -> Callable[[float], float] | None:
-    """Return what makes log-odds of a score, as `model.score_map` has it; None where scores are."""
+    """Return what makes log-odds of a score, as `model.probability.score_map` has it; None where scores are."""
     if said is None:
         return None
     scores, odds = said.get("scores", ()), said.get("log_odds", ())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from streamsgd.show.tables import MOST_ROWS, number, table
 
 if TYPE_CHECKING:
-    from streamsgd.model.importance import Importance
+    from streamsgd.model.explaining.importance import Importance
 
 
 def importance_text(found: Importance) -> list[str]:

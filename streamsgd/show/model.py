@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.messages import counted
-from streamsgd.model.uncertainty import weights_of
+from streamsgd.model.posterior.uncertainty import weights_of
 from streamsgd.show.posterior import posterior_lines
 from streamsgd.show.structure import structure_lines, structure_summary
 from streamsgd.show.tables import MOST_ROWS, number, short, table

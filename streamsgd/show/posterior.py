@@ -8,7 +8,7 @@ from streamsgd.show.tables import MOST_ROWS, number, short, table
 
 
 def posterior_lines(summary: dict[str, Any]) -> list[str]:
-    """Return a table of the weights of `model.uncertainty.weights_of`, those the furthest from 0 in their own units first."""
+    """Return a table of the weights of `model.posterior.uncertainty`, those the furthest from 0 in their own units first."""
     weights = summary["weights"]
     intercepts = [weight for weight in weights if weight["column"] is None]
     others = [weight for weight in weights if weight["column"] is not None]

@@ -13,8 +13,8 @@ from streamsgd.errors import SettingsError
 from streamsgd.messages import extra, format_bytes
 from streamsgd.model import store
 from streamsgd.model.compare import loaded
-from streamsgd.model.effects import numeric_effects
 from streamsgd.model.evaluate import Evaluator
+from streamsgd.model.explaining.effects import numeric_effects
 from streamsgd.model.options import ScoringOptions
 from streamsgd.model.sampled import sample_scores
 from streamsgd.model.score_stream import scoring_block_bytes

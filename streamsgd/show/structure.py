@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.model.pairs import TOP, compiled_of, strongest_pairs
+from streamsgd.model.explaining.pairs import TOP, compiled_of, strongest_pairs
 from streamsgd.model.structure import said
 from streamsgd.show.tables import number, short, table
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def structure_summary(model: Model, top: int | None = None) -> dict[str, Any]:
     """Return what a model is, as plain JSON values, but for its parameters: no one of them says anything alone.
 
-    Of a machine the `top` strongest pairs of columns and of values are there; see `model.pairs`.
+    Of a machine the `top` strongest pairs of columns and of values are there; see `model.explaining.pairs`.
     """
     use = model.hashed_use()
     machine = bool(getattr(compiled_of(model), "factored", False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from streamsgd.features.advice import warns
+from streamsgd.features.look.advice import warns
 from streamsgd.training.holding import held_in_words
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from streamsgd.data.dataset import Dataset, require
 from streamsgd.data.open import open_data
 from streamsgd.data.schemas import require_filled
 from streamsgd.data.stores.filesystems import set_io_timeout
-from streamsgd.features.advice import Advice, of_unknown
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
 from streamsgd.features.conform import conform, with_types
+from streamsgd.features.look.advice import Advice, of_unknown
 from streamsgd.features.roles import choose_as, not_of_model
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles

@@ -12,8 +12,8 @@ from streamsgd.data.sources.dask_tables import lazily
 from streamsgd.data.stores.filesystems import set_io_timeout
 from streamsgd.errors import SettingsError
 from streamsgd.model.model import Model
+from streamsgd.model.probability.score_map import need_sum
 from streamsgd.model.read import load
-from streamsgd.model.score_map import need_sum
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import PARTS, make, spec_of
 from streamsgd.training.backends.choose import choose_backend

@@ -15,12 +15,12 @@ from streamsgd.data.shuffled.shuffle_layout import layout_of
 from streamsgd.data.sizes import whole_bytes
 from streamsgd.data.types import is_number
 from streamsgd.errors import BudgetError, SchemaError, SettingsError
-from streamsgd.features.bins_pay import tries_bins
-from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.encoding import Encoding
+from streamsgd.features.look.bins_pay import tries_bins
+from streamsgd.features.look.crosses_pay import tries_crosses
+from streamsgd.features.look.shrink import tries_ridges
 from streamsgd.features.names import expand
 from streamsgd.features.numbers import NumberColumn
-from streamsgd.features.shrink import tries_ridges
 from streamsgd.features.unset import leaves_open
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import is_race, is_sequential, judges, reduces

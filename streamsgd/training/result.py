@@ -12,7 +12,7 @@ from streamsgd.data.shuffled.stamps import stamps_of
 from streamsgd.kernels.compile.jit import cpu_target
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.state import LOSS, ROWS, WEIGHT
-from streamsgd.model.recalibrate import recalibrated
+from streamsgd.model.probability.recalibrate import recalibrated
 from streamsgd.redact import redact
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of

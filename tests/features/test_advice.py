@@ -14,8 +14,8 @@ import pytest
 import streamsgd
 from streamsgd import serving
 from streamsgd.errors import SettingsError, Stopped
-from streamsgd.features.ids import compare
-from streamsgd.features.sentinels import find_spikes, without
+from streamsgd.features.look.ids import compare
+from streamsgd.features.look.sentinels import find_spikes, without
 from streamsgd.settings.make import make_settings
 from streamsgd.training.look import look_at
 

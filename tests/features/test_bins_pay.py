@@ -13,10 +13,10 @@ import pytest
 import streamsgd
 from streamsgd.data.open import open_data
 from streamsgd.errors import Stopped
-from streamsgd.features.advice import Advice
 from streamsgd.features.choose import choose_encoding
 from streamsgd.features.choose_target import choose_target
-from streamsgd.features.quick_fit import Rows, fit_class, fit_squares
+from streamsgd.features.look.advice import Advice
+from streamsgd.features.look.quick_fit import Rows, fit_class, fit_squares
 from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.settings.make import make_settings

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import streamsgd
-from streamsgd.features.advice import GROWING
+from streamsgd.features.look.advice import GROWING
 from streamsgd.settings.make import make_settings
 from streamsgd.training.look import look_at
 

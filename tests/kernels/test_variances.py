@@ -8,7 +8,7 @@ import pytest
 from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import OWN, Dense, Mixed
 from streamsgd.kernels.sums.spread import score_variances
-from streamsgd.model.intervals import _in_lines, _in_tiles
+from streamsgd.model.posterior.intervals import _in_lines, _in_tiles
 
 N_ROWS = 21
 

@@ -27,13 +27,13 @@ PRINTED_BY = {
     "features/target.py": ("train", "evaluate"),
     "model/predict.py": ("predict",),
     "model/evaluate.py": ("evaluate",),
-    "model/export.py": ("export",),
-    "model/onnx.py": ("export",),
+    "model/exporting/export.py": ("export",),
+    "model/exporting/onnx.py": ("export",),
     "api.py": ("evaluate",),
     "model/confusion.py": ("evaluate",),
     "model/evaluation.py": ("evaluate",),
-    "model/intervals.py": ("predict",),
-    "model/importance.py": ("importance",),
+    "model/posterior/intervals.py": ("predict",),
+    "model/explaining/importance.py": ("importance",),
     "model/judge.py": ("evaluate",),
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),
@@ -54,8 +54,8 @@ OTHERS = {
     ("data/normalise.py", "--exclude"),
     ("data/schemas.py", "--missing-columns"),
     ("training/backends/choose.py", "--memory-limit"),  # of Dask workers, which it says
-    ("model/intervals.py", "--polish"),  # these two say "train it with ..."
-    ("model/intervals.py", "--standard-errors"),
+    ("model/posterior/intervals.py", "--polish"),  # these two say "train it with ..."
+    ("model/posterior/intervals.py", "--standard-errors"),
     ("training/phases/noisy.py", "--at"),  # of `streamsgd noise`, which these two say
     ("training/judged/refusals.py", "--at"),
     ("kernels/parts/optimizers.py", "--coin"),  # of Vowpal Wabbit

@@ -13,7 +13,7 @@ import pytest
 import streamsgd
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.model import store
-from streamsgd.model.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, sketch_arrays
+from streamsgd.model.probability.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, sketch_arrays
 
 USUAL: dict[str, Any] = {"memory": "1GB", "executor": "inline", "polish": 20, "epochs": 1, "precision": "float64"}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamsgd.model.diagnostics import effective_size, r_hat
+from streamsgd.model.posterior.diagnostics import effective_size, r_hat
 
 
 def chains(rho: float, n_chains: int, n: int, shift: float = 0.0) -> np.ndarray:

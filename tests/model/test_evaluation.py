@@ -17,9 +17,9 @@ from sklearn.calibration import calibration_curve
 import streamsgd
 from streamsgd.cli.main import cli
 from streamsgd.errors import DataError, SettingsError, StreamSGDError
-from streamsgd.model.calibration import Calibration
 from streamsgd.model.metrics import Metrics
 from streamsgd.model.packed import pack, unpack
+from streamsgd.model.probability.calibration import Calibration
 from streamsgd.model.ranking import at_precision, at_top, score_of
 
 RARE: dict[str, Any] = {"loc": -5.0, "scale": 1.5}

@@ -10,7 +10,7 @@ import pytest
 
 import streamsgd
 from streamsgd.cli.main import main
-from streamsgd.model.effects import numeric_effects
+from streamsgd.model.explaining.effects import numeric_effects
 from streamsgd.model.model import Model
 
 SETTINGS: dict[str, Any] = {"executor": "inline", "epochs": 1, "memory": "1GB", "id": ["key"]}

@@ -15,9 +15,9 @@ from streamsgd.cli.main import main
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.kernels.models.machines import FM, compiled, rows_of
 from streamsgd.kernels.models.pairs import FwFM
-from streamsgd.model.contributions import Contributions
+from streamsgd.model.explaining.contributions import Contributions
+from streamsgd.model.explaining.pairs import strongest_pairs
 from streamsgd.model.model import Model
-from streamsgd.model.pairs import strongest_pairs
 from streamsgd.show.model import model_summary, model_text
 
 N = 900

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 import streamsgd
-from streamsgd.model import sketch as module
-from streamsgd.model.conformal import ROWS_AT_A_TIME, sketch_rows
-from streamsgd.model.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, read_sketch
+from streamsgd.model.probability import sketch as module
+from streamsgd.model.probability.conformal import ROWS_AT_A_TIME, sketch_rows
+from streamsgd.model.probability.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, read_sketch
 from streamsgd.settings.fields import Settings
 from streamsgd.training.phases.conformal import COPIES, sketch_bytes
 
@@ -125,14 +125,14 @@ def test_calibration_sorts_few_scores_at_a_time(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_runs_of_rows_are_taken_whole_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamsgd.model.conformal.ROWS_AT_A_TIME", 10)
+    monkeypatch.setattr("streamsgd.model.probability.conformal.ROWS_AT_A_TIME", 10)
     taken: list[tuple[int, int]] = []
 
     def scores_of(_model: Any, _block: Any, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         taken.append((start, stop))
         return np.zeros(stop - start, np.int64), np.arange(start, stop, dtype=np.float64)
 
-    monkeypatch.setattr("streamsgd.model.conformal._scores_of", scores_of)
+    monkeypatch.setattr("streamsgd.model.probability.conformal._scores_of", scores_of)
     nothing: Any = None
     found = sketch_rows(nothing, nothing, [(0, 3), (5, 5), (7, 30), (40, 44), (50, 53)])
     assert taken == [(0, 3), (7, 14), (14, 24), (24, 30), (40, 44), (50, 53)]

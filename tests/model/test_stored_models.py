@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.model.intervals import IntervalColumns
+from streamsgd.model.posterior.intervals import IntervalColumns
 
 MODELS = Path(__file__).resolve().parents[1] / "data" / "models"
 NAMES = sorted(path.stem for path in MODELS.glob("*.sgd"))

@@ -13,7 +13,7 @@ import pytest
 from streamsgd import serving
 from streamsgd.errors import ModelError
 from streamsgd.model import store
-from streamsgd.model.effects import numeric_effects
+from streamsgd.model.explaining.effects import numeric_effects
 from streamsgd.model.read import from_file, load
 from streamsgd.model.validate import ArraySpec, check_arrays, spec_like
 

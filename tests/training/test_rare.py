@@ -15,10 +15,10 @@ from scipy.special import expit
 import streamsgd
 from streamsgd.compute.executors import Inline
 from streamsgd.errors import SettingsError
-from streamsgd.features.bins_pay import tries_bins
-from streamsgd.features.crosses_pay import tries_crosses
 from streamsgd.features.layout import Layout
-from streamsgd.features.shrink import tries_ridges
+from streamsgd.features.look.bins_pay import tries_bins
+from streamsgd.features.look.crosses_pay import tries_crosses
+from streamsgd.features.look.shrink import tries_ridges
 from streamsgd.kernels.parts.losses import Logistic
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.objective import add_chunk, new_curvature

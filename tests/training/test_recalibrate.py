@@ -18,11 +18,11 @@ import streamsgd
 from streamsgd import serving
 from streamsgd.errors import DataError, ModelError, SettingsError
 from streamsgd.kernels.sums.calibration import PER_UNIT
-from streamsgd.model.calibration import Calibration
-from streamsgd.model.export import export_model
+from streamsgd.model.exporting.export import export_model
+from streamsgd.model.probability.calibration import Calibration
+from streamsgd.model.probability.recalibrate import fit_map
+from streamsgd.model.probability.score_map import ScoreMap
 from streamsgd.model.read import from_file
-from streamsgd.model.recalibrate import fit_map
-from streamsgd.model.score_map import ScoreMap
 
 N = 20_000
 QUICK: dict[str, Any] = {"executor": "inline", "memory": "2GB", "optimizer": "adam", "epochs": 2, "chunk_rows": 4000}

@@ -20,7 +20,7 @@ import streamsgd
 from streamsgd import serving
 from streamsgd.errors import BudgetError, ModelError, SettingsError
 from streamsgd.kernels.structs.state import cells_of
-from streamsgd.model.contributions import Contributions
+from streamsgd.model.explaining.contributions import Contributions
 from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.show.model import model_summary, model_text

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from streamsgd.features.encoding import Encoding
     from streamsgd.kernels.structs.block import Parts
-    from streamsgd.model.draws import Draws
     from streamsgd.model.memory import Memory
     from streamsgd.model.model import Model
-    from streamsgd.model.score_map import ScoreMap
-    from streamsgd.model.sketch import ScoreSketch, Spread
+    from streamsgd.model.posterior.draws import Draws
+    from streamsgd.model.probability.score_map import ScoreMap
+    from streamsgd.model.probability.sketch import ScoreSketch, Spread
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
     from streamsgd.training.tasks.base import ChunkReport, Round

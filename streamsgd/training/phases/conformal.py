@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.errors import DataError, SettingsError
-from streamsgd.model.calibrate import warn_of_few
-from streamsgd.model.conformal import sketch_rows
-from streamsgd.model.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, read_sketch, said_of
+from streamsgd.model.probability.calibrate import warn_of_few
+from streamsgd.model.probability.conformal import sketch_rows
+from streamsgd.model.probability.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, read_sketch, said_of
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass

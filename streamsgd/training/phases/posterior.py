@@ -19,7 +19,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.kernels.algebra.whiten import gram
 from streamsgd.kernels.learn.langevin import Law, draw_normal
 from streamsgd.kernels.structs.rows import TAIL
-from streamsgd.model.draws import Draws
+from streamsgd.model.posterior.draws import Draws
 from streamsgd.planning.tree import FAN
 from streamsgd.settings.registry import make
 from streamsgd.training.job import IN_ORDER

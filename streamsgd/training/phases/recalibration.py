@@ -11,8 +11,8 @@ import numpy as np
 
 from streamsgd.errors import SettingsError
 from streamsgd.kernels.sums.calibration import N_LEVELS, N_SUMS
-from streamsgd.model.calibration import Calibration
-from streamsgd.model.recalibrate import fit_map
+from streamsgd.model.probability.calibration import Calibration
+from streamsgd.model.probability.recalibrate import fit_map
 from streamsgd.training.class_weights import of_population
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept

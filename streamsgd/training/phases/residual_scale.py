@@ -17,7 +17,7 @@ from streamsgd.kernels.algebra.whiten import invert_factor
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.sandwich import lay_chunk, new_sandwich
-from streamsgd.model.sketch import Spread
+from streamsgd.model.probability.sketch import Spread
 from streamsgd.settings.registry import make
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept

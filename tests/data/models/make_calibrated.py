@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import streamsgd
-from streamsgd.model.intervals import IntervalColumns
+from streamsgd.model.posterior.intervals import IntervalColumns
 
 HERE = Path(__file__).resolve().parent
 

@@ -12,13 +12,13 @@ from streamsgd.data.stores.filesystems import IO_TIMEOUT, set_io_timeout
 from streamsgd.data.stores.output import check_no_input, reserved
 from streamsgd.errors import DataError
 from streamsgd.messages import counted, verb
-from streamsgd.model.conformal import sketch_rows
 from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.model import Model
 from streamsgd.model.options import ScoringOptions
+from streamsgd.model.probability.conformal import sketch_rows
+from streamsgd.model.probability.sketch import new_sketch, said_of
 from streamsgd.model.read import load
 from streamsgd.model.score_stream import scoring_block_bytes
-from streamsgd.model.sketch import new_sketch, said_of
 from streamsgd.settings.words import speaks_python
 from streamsgd.stream.stream import sequential_stream
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from streamsgd.model.sketch import ScoreSketch
+    from streamsgd.model.probability.sketch import ScoreSketch
     from streamsgd.stream.stats import Account
 
 log = logging.getLogger("streamsgd")

@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamsgd.data.types import arrow_type
 from streamsgd.errors import StreamSGDError
 from streamsgd.features.categories import CategoryColumn
-from streamsgd.model.contributions import Contributions
+from streamsgd.model.explaining.contributions import Contributions
 
 if TYPE_CHECKING:
     from streamsgd.features.numbers import NumberColumn

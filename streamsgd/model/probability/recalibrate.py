@@ -1,7 +1,7 @@
 """Fits of the log-odds of rows to their scores: Platt's line and isotonic regression, from sums by level of the score.
 
-There are 64 levels in a unit (`model.calibration`), and the mean of a level is known from its mean probability, so that what is
-lost is of the order of a square of 1/64.
+There are 64 levels in a unit (`model.probability.calibration`), and the mean of a level is known from its mean probability, so
+that what is lost is of the order of a square of 1/64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from streamsgd.errors import DataError
 from streamsgd.kernels.sums.calibration import FARTHEST, N_LEVELS, OBSERVED, PER_UNIT, PREDICTED, WEIGHT
-from streamsgd.model.score_map import ScoreMap
+from streamsgd.model.probability.score_map import ScoreMap
 from streamsgd.settings.registry import make
 
 if TYPE_CHECKING:

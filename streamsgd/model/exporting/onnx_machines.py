@@ -22,7 +22,7 @@ def machine_score(graph: Any, entries: Sequence[str], places: Sequence[int]) -> 
     Parameters
     ----------
     graph
-        That entries stand in, a `model.onnx.Graph`.
+        That entries stand in, a `model.exporting.onnx.Graph`.
     entries
         The intercept's parameters, (1, width), then those of every entry times its factor, (n_rows, width).
     places

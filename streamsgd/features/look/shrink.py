@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamsgd.features.bins_pay import ERRORS, FOLD, PAYS, encoded, targets_of
-from streamsgd.features.look_rows import look_rows
-from streamsgd.features.quick_fit import FAMILIES, Rows, fit
+from streamsgd.features.look.bins_pay import ERRORS, FOLD, PAYS, encoded, targets_of
+from streamsgd.features.look.look_rows import look_rows
+from streamsgd.features.look.quick_fit import FAMILIES, Rows, fit
 from streamsgd.features.unset import leaves_open, may_thin
 
 if TYPE_CHECKING:

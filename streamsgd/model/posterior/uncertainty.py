@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from streamsgd.features.encoder import Encoder
-from streamsgd.model.draws import Draws
+from streamsgd.model.posterior.draws import Draws
 
 if TYPE_CHECKING:
     from streamsgd.model.model import Model

@@ -12,7 +12,7 @@ from streamsgd.data.stores.output import reserved
 from streamsgd.errors import SettingsError
 from streamsgd.messages import nearest
 from streamsgd.model import store
-from streamsgd.model.onnx import onnx_bytes
+from streamsgd.model.exporting.onnx import onnx_bytes
 from streamsgd.model.served import check_ours, kept
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def export_model(model: Model, out: str | os.PathLike[str], to: str) -> None:
         json: one object with `loss`, `encoding`, `target`, `settings` and `weights`: the shape, the rows that are not zero
         (`used`) and their `values`; of what is not linear `model` as well, its name and fields. numpy: an .npz of `weights`,
         (n_coordinates, n_outputs), and `header`, the rest as JSON.
-        onnx: a graph, of what ONNX can say; see `model.onnx`.
+        onnx: a graph, of what ONNX can say; see `model.exporting.onnx`.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsgd.model.sketch import LEAST_MEAN, MOST_BINS, ScoreSketch, Spread, new_sketch, odds_against
+from streamsgd.model.probability.sketch import LEAST_MEAN, MOST_BINS, ScoreSketch, Spread, new_sketch, odds_against
 from streamsgd.settings.registry import make
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.data.types import fits
-from streamsgd.features.bins_pay import BinsPay
 from streamsgd.features.categories import MOST_EXACT
 from streamsgd.features.crosses import Cross
-from streamsgd.features.crosses_pay import find_crosses
-from streamsgd.features.ids import IdGain, find_ids
 from streamsgd.features.kinds import CATEGORIES, NUMBERS
+from streamsgd.features.look.bins_pay import BinsPay
+from streamsgd.features.look.crosses_pay import find_crosses
+from streamsgd.features.look.ids import IdGain, find_ids
+from streamsgd.features.look.sentinels import Spike, asked_for, find_spikes
+from streamsgd.features.look.shrink import choose_ridge
 from streamsgd.features.numbers import NumberColumn
 from streamsgd.features.profile import profile_columns
-from streamsgd.features.sentinels import Spike, asked_for, find_spikes
-from streamsgd.features.shrink import choose_ridge
 from streamsgd.features.unset import knows_all_values
 
 if TYPE_CHECKING:

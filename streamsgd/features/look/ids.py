@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamsgd.features.arrow import as_double
-from streamsgd.features.bins_pay import ERRORS, FOLD, PAYS, targets_of
-from streamsgd.features.look_rows import look_rows
+from streamsgd.features.look.bins_pay import ERRORS, FOLD, PAYS, targets_of
+from streamsgd.features.look.look_rows import look_rows
 from streamsgd.features.numbers import N_BINS, Numbers
 from streamsgd.features.unset import leaves_open
 from streamsgd.settings.policies import policy_of

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.features.bins_pay import FOLD, encoded, targets_of
 from streamsgd.features.categories import CategoryColumn, CategoryEncoder
 from streamsgd.features.hashing import Hashed
-from streamsgd.features.look_rows import look_rows
+from streamsgd.features.look.bins_pay import FOLD, encoded, targets_of
+from streamsgd.features.look.look_rows import look_rows
+from streamsgd.features.look.quick_fit import FAMILIES, Rows, fit
 from streamsgd.features.numbers import NumberColumn
-from streamsgd.features.quick_fit import FAMILIES, Rows, fit
 from streamsgd.features.unset import leaves_open
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamsgd.model.diagnostics import effective_size, r_hat
 from streamsgd.model.format import folded, unfolded
+from streamsgd.model.posterior.diagnostics import effective_size, r_hat
 from streamsgd.model.validate import ArraySpec, check_arrays, refuse
 
 if TYPE_CHECKING:

@@ -37,10 +37,10 @@ from streamsgd.kernels.sums.spread import (
     score_variances,
     touches,
 )
-from streamsgd.model.conformal import fits_of, spread_of
 from streamsgd.model.labels import label_array, label_type
 from streamsgd.model.outputs import ScoreColumns
-from streamsgd.model.sketch import odds_against
+from streamsgd.model.probability.conformal import fits_of, spread_of
+from streamsgd.model.probability.sketch import odds_against
 
 if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Block

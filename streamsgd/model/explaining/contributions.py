@@ -12,7 +12,7 @@ from streamsgd.kernels.structs.block import Block, new_scratch
 from streamsgd.kernels.structs.rows import OWN, Mixed
 from streamsgd.kernels.sums.score import score
 from streamsgd.model.labels import decided
-from streamsgd.model.score_map import need_sum
+from streamsgd.model.probability.score_map import need_sum
 from streamsgd.model.structure import need_linear
 
 if TYPE_CHECKING:

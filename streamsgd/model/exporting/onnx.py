@@ -12,8 +12,8 @@ import numpy as np
 
 from streamsgd.errors import ModelError, SettingsError
 from streamsgd.messages import extra
-from streamsgd.model.onnx_machines import machine_score
-from streamsgd.model.score_map import need_sum
+from streamsgd.model.exporting.onnx_machines import machine_score
+from streamsgd.model.probability.score_map import need_sum
 from streamsgd.settings.policies import policy_of
 
 if TYPE_CHECKING:

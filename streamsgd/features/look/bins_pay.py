@@ -15,8 +15,8 @@ import numpy as np
 
 from streamsgd.features.arrow import as_float
 from streamsgd.features.categories import CategoryColumn
+from streamsgd.features.look.quick_fit import Rows, fit_class, fit_squares
 from streamsgd.features.numbers import NumberColumn, number_values
-from streamsgd.features.quick_fit import Rows, fit_class, fit_squares
 from streamsgd.features.target import encode_target
 from streamsgd.features.unset import leaves_open
 

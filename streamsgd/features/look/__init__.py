@@ -1,0 +1,1 @@
+"""What the first look finds out beyond types, by quick comparisons on its rows."""

@@ -1,0 +1,1 @@
+"""Probabilities that hold: calibration, maps of scores, intervals and sets that hold a given share."""
