@@ -26,7 +26,8 @@ from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.phases import wanted
-from streamsgd.training.phases.finish import is_free, is_small
+from streamsgd.training.phases.finish import is_small
+from streamsgd.training.phases.held_judge import is_free
 from streamsgd.training.phases.shrinking import is_small as is_shrunk
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
