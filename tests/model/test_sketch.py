@@ -12,7 +12,6 @@ import streamsgd
 from streamsgd.model import sketch as module
 from streamsgd.model.conformal import ROWS_AT_A_TIME, sketch_rows
 from streamsgd.model.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, read_sketch
-from streamsgd.settings.fields import Settings
 from streamsgd.training.phases.conformal import COPIES, sketch_bytes
 
 
@@ -92,7 +91,7 @@ def test_many_classes_take_what_the_phase_declares(n_classes: int) -> None:
     rng = np.random.default_rng(3)
     classes = np.repeat(np.arange(n_classes), MOST_BINS - 500)
     one, other = (ScoreSketch.of(classes, rng.lognormal(size=len(classes))) for _ in range(2))
-    declared = sketch_bytes(n_classes * 5, 5, Settings(target="y"))
+    declared = sketch_bytes(n_classes * 5, 5)
     assert one.nbytes + other.nbytes > 0.99 * 2 * 16 * MOST_BINS * n_classes  # of what is declared, half of the copies
     assert COPIES == 4
     assert one.nbytes + other.nbytes + traced(lambda: one.merge(other)) < declared

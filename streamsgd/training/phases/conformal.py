@@ -141,7 +141,7 @@ def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> N
         )
 
 
-def sketch_bytes(n_weights: int, n_coordinates: int, _settings: Settings) -> int:
+def sketch_bytes(n_weights: int, n_coordinates: int) -> int:
     """Return the bytes of sketches, checkpoints included."""
     return 16 * MOST_BINS * (COPIES * max(2, n_weights // n_coordinates) + SORTED) + 16 * n_weights
 
@@ -155,8 +155,8 @@ CONFORMAL = PhaseKind(
     "calibration",
     wanted=lambda settings, _parts: settings.conformal,
     check=check_conformal,
-    memory=sketch_bytes,
-    passes=lambda _job: 1,
+    memory=lambda outline: sketch_bytes(outline.n_parameters, outline.n_coordinates),
+    passes=lambda _outline: 1,
     make=Calibrating,
     describe=describe,
 )

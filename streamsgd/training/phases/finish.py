@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.training.job import Job
+    from streamsgd.training.outline import Outline
 
 MOST_PASSES = 20
 """Over the data, each about as long as an epoch or less."""
@@ -51,7 +52,7 @@ class Finishing(Unasked):
     kept_arrays: ClassVar = {"chosen": "chosen", "held": "judges"}
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job, reached, most=MOST_PASSES, idle=not is_small(job))
+        super().__init__(job, reached, most=MOST_PASSES, idle=not is_small(job.outline))
         self.before: float | None = None
         self.best: float | None = None
         self.least: float | None = None
@@ -90,11 +91,10 @@ class Finishing(Unasked):
         return {**super().metrics(), **of_kept}
 
 
-def is_small(job: Job) -> bool:
+def is_small(outline: Outline) -> bool:
     """Whether a job is dense, of few weights, small, and judged by rows held out."""
-    n, width = job.data.n_rows, job.encoding.n_coordinates
-    small = job.n_weights <= MOST_WEIGHTS and n * width <= MOST_VALUES
-    return small and not job.encoding.is_wide and is_judged(job)
+    small = outline.n_weights <= MOST_WEIGHTS and outline.n_rows * outline.n_coordinates <= MOST_VALUES
+    return small and not outline.encoding.is_wide and is_judged(outline)
 
 
 def in_words(metrics: dict[str, Any]) -> str:
@@ -113,8 +113,8 @@ FINISH = PhaseKind(
     "finish",
     wanted=is_wanted,
     check=lambda _settings, _parts, _encoding: None,
-    memory=lambda weights, _coordinates, _settings: polish_bytes(weights) + 16 * weights if weights <= MOST_WEIGHTS else 0,
-    passes=lambda job: MOST_PASSES if is_small(job) else 0,
+    memory=lambda outline: polish_bytes(outline.n_weights) + 16 * outline.n_weights,
+    passes=lambda outline: MOST_PASSES if is_small(outline) else 0,
     make=Finishing,
     describe=lambda metrics: [in_words(metrics)],
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streamsgd.kernels.structs.block import Parts
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
+    from streamsgd.training.outline import Outline
     from streamsgd.training.tasks.base import ChunkReport
     from streamsgd.training.tasks.objective import ObjectiveSums
 
@@ -149,6 +150,6 @@ def is_wanted(settings: Settings, parts: Parts) -> bool:
     return is_free(settings) and calm and is_objective(parts)
 
 
-def is_judged(job: Job) -> bool:
+def is_judged(outline: Outline) -> bool:
     """Whether a job has passes of all rows that rows held out can judge."""
-    return job.thinner is None and job.epochs > 1 and bool(job.recipe.held)
+    return outline.held and outline.epochs > 1 and not outline.thinned

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamsgd.training.job import Job
+    from streamsgd.training.outline import Outline
     from streamsgd.training.tasks.objective import ObjectiveRequest
 
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3)
@@ -82,7 +83,7 @@ class Shrinking(Unasked):
     kept_arrays: ClassVar = {"best": "_best", "chosen": "chosen", "judges": "judges"}
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job, reached, most=MOST_PASSES, idle=not is_small(job))
+        super().__init__(job, reached, most=MOST_PASSES, idle=not is_small(job.outline))
         self.stage, self.place, self.since, self.misses = "path", 0, 0, 0
         self.before: float | None = None
         self.latest: float | None = None
@@ -243,12 +244,11 @@ def doubt(ridge: float) -> float:
     return DOUBT * math.log10(ridge / USUAL) ** 2
 
 
-def is_small(job: Job) -> bool:
+def is_small(outline: Outline) -> bool:
     """Whether rows are lists of entries, few enough, without a penalty, and judged by rows held out."""
-    n_rows, recipe, n_outputs = job.data.n_rows, job.recipe, job.n_outputs
-    numbers = n_rows * recipe.row_bytes // np.dtype(job.settings.precision).itemsize
-    small = job.n_weights <= MOST_WEIGHTS and numbers * (4 + n_outputs) // 5 <= MOST_NUMBERS
-    return small and not job.parts.penalty._fields and job.encoding.is_wide and is_judged(job)
+    numbers = outline.n_rows * outline.row_bytes // np.dtype(outline.settings.precision).itemsize
+    small = outline.n_weights <= MOST_WEIGHTS and numbers * (4 + outline.n_outputs) // 5 <= MOST_NUMBERS
+    return small and not outline.parts.penalty._fields and outline.encoding.is_wide and is_judged(outline)
 
 
 def in_words(metrics: dict[str, Any]) -> str:
@@ -266,8 +266,6 @@ def in_words(metrics: dict[str, Any]) -> str:
 
 def _bytes(n_weights: int) -> int:
     """Return the bytes that it takes for so many weights, checkpoints included."""
-    if n_weights > MOST_WEIGHTS:
-        return 0
     return polish_bytes(min(n_weights, MOST_MOVED), BLOCK) + 8 * n_weights * (6 + 2 * SHARES)
 
 
@@ -275,8 +273,8 @@ SHRINK = PhaseKind(
     "shrink",
     wanted=is_wanted,
     check=lambda _settings, _parts, _encoding: None,
-    memory=lambda weights, _coordinates, _settings: _bytes(weights),
-    passes=lambda job: MOST_PASSES if is_small(job) else 0,
+    memory=lambda outline: _bytes(outline.n_weights),
+    passes=lambda outline: MOST_PASSES if is_small(outline) else 0,
     make=Shrinking,
     describe=lambda metrics: [in_words(metrics)],
 )
