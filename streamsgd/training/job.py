@@ -93,6 +93,8 @@ class Job:
     """The same run with the linear model, where a machine learns beside it; see `training.rival`."""
     others: tuple[Job, ...] = ()
     """The same machine with factors of other rates, which learns the first rows beside; see `training.factor_rates`."""
+    raced: tuple[float, ...] = ()
+    """Their rates, where that was over before a checkpoint that the run goes on from."""
 
     @property
     def known_thinner(self) -> Thinner:

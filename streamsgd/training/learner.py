@@ -312,7 +312,7 @@ class Learner:
             self._end_rates(found)
 
     def _end_rates(self, found: dict[str, Any]) -> None:
-        raced = [float(one.job.parts.model.rate) for one in (self, *self.others)]
+        raced = [*(float(one.job.parts.model.rate) for one in (self, *self.others)), *self.job.raced]
         if found["rate"] not in raced or list(found["rates"]) != raced:  # of a checkpoint
             raise ValueError(f"rates of factors {found['rates']}, of which {found['rate']} leads, where {raced} race")
         self.job = replace(self.job, parts=with_rate(self.job.parts, found["rate"]))
