@@ -110,7 +110,8 @@ class Job:
     @cached_property
     def outline(self) -> Outline:
         """What was known before the memory was planned."""
-        of_recipe = Outline.of(self.settings, self.parts, self.recipe, self.epochs, thinned=self.thinner is not None)
+        given = self.settings, self.parts, self.recipe, self.epochs
+        of_recipe = Outline.of(*given, thinned=self.thinner is not None, lanes=self.lanes.number)
         return replace(of_recipe, n_rows=self.data.n_rows)
 
     @cached_property

@@ -31,12 +31,15 @@ class Outline:
     """Whether rows are held out."""
     thinned: bool
     """Whether rows are thinned by their class."""
+    lanes: int = 1
 
     @classmethod
-    def of(cls, settings: Settings, parts: Parts, recipe: Loader, epochs: int, *, thinned: bool = False) -> Self:
+    def of(
+        cls, settings: Settings, parts: Parts, recipe: Loader, epochs: int, *, thinned: bool = False, lanes: int = 1
+    ) -> Self:
         """Return the outline of passes over what a recipe reads."""
         sizes = recipe.dataset.n_rows, recipe.row_bytes, epochs
-        return cls(settings, parts, recipe.encoding, *sizes, held=bool(recipe.held), thinned=thinned)
+        return cls(settings, parts, recipe.encoding, *sizes, held=bool(recipe.held), thinned=thinned, lanes=lanes)
 
     @property
     def n_coordinates(self) -> int:

@@ -214,7 +214,7 @@ def _job(
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
     looked = {"looked": look.peak_bytes, "longest": look.longest_row}
-    outline = Outline.of(settings, parts, recipe, epochs, thinned=thinner is not None)
+    outline = Outline.of(settings, parts, recipe, epochs, thinned=thinner is not None, lanes=lanes.number)
     budget_in = partial(size_budget, outline, dataset, recipe, chunk_rows, lanes=lanes, **looked)
     beside = Beside()
     if rivals and wants_rival(settings, parts, encoding, lanes, epochs):
