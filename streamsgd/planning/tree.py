@@ -22,6 +22,14 @@ def joined(parts: Sequence[T], join_two: Callable[[T, T], T]) -> T:
     return parts[0]
 
 
+def levels(n: int) -> int:
+    """Return how many sums an `Adder` of n parts holds at a time, at most: one per level of the tree."""
+    found = 1
+    while n > FAN:
+        n, found = -(-n // FAN), found + 1
+    return found
+
+
 class Adder(Generic[T]):
     """Adds up along the tree what comes one after another: the bits of `joined`, with a part per level held at a time."""
 

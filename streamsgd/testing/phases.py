@@ -85,7 +85,7 @@ def _checked(kind: PhaseKind, job: Job, saved: Saved) -> Saved:
     arrays = saved.arrays
     true(all(isinstance(array, np.ndarray) for array in arrays.values()), f"{kind.name} saves what is no array")
     own = sum(array.nbytes for array in arrays.values()) if not kind.learns(job) else 0  # a learner's are the model's
-    declared = kind.memory(job.n_parameters, job.encoding.n_coordinates, job.settings)
+    declared = kind.memory(job.outline) if kind.passes(job.outline) else 0
     true(own <= declared, f"{kind.name} saves {own:,} bytes of arrays and declared {declared:,} of memory")
     header = msgspec.json.decode(msgspec.json.encode(saved.header))
     return Saved(header, {key: array.copy() for key, array in arrays.items()})

@@ -58,7 +58,7 @@ def with_cache(job: Job) -> Job:
     """
     settings = job.settings
     check_cache(settings)
-    n_passes = sum(kind.passes(job) for kind in wanted(settings, job.parts))
+    n_passes = sum(kind.passes(job.outline) for kind in wanted(settings, job.parts))
     if settings.cache == "none" or (n_passes < 2 and not settings.keep_cache):
         return replace(job, recipe=replace(job.recipe, cache=None))
     if (distilled := distilled_bytes(job)) and not settings.keep_cache and settings.cache != "disk":

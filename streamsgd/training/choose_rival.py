@@ -45,6 +45,8 @@ class Beside(NamedTuple):
     """The parts of the linear model."""
     rates: tuple[float, ...] = ()
     """Of the factors of further machines."""
+    raced: tuple[float, ...] = ()
+    """... that are gone, since another one leads: of a run that is resumed."""
 
     def nbytes(self, parts: Parts, encoding: Encoding, settings: Settings) -> int:
         """Return the bytes of all of them; `parts` are the machine's."""
@@ -59,7 +61,7 @@ class Beside(NamedTuple):
         if self.rival is None:
             return job
         rival = replace(job, settings=linear(job.settings), parts=self.rival)
-        return replace(job, rival=rival, others=tuple(at_rate(job, rate) for rate in self.rates))
+        return replace(job, rival=rival, others=tuple(at_rate(job, rate) for rate in self.rates), raced=self.raced)
 
 
 def choose_beside(settings: Settings, parts: Parts, look: Look, frozen: dict[str, Any] | None) -> Beside:
@@ -71,12 +73,16 @@ def choose_beside(settings: Settings, parts: Parts, look: Look, frozen: dict[str
     rival = choose_parts(
         msgspec.structs.replace(linear(settings), optimizer=spec), look.target, look.encoding, look.dataset.n_rows
     )
-    return Beside(rival, tuple(frozen["rates"]) if frozen else rates_beside(settings, parts))
+    if frozen is None:
+        return Beside(rival, rates_beside(settings, parts))
+    rates = tuple(frozen["rates"])
+    return Beside(rival, raced=rates) if frozen["raced"] else Beside(rival, rates)
 
 
 def beside_of(job: Job) -> Beside:
     """Return who learns beside the machine of a job."""
-    return Beside(None if job.rival is None else job.rival.parts, tuple(one.parts.model.rate for one in job.others))
+    rates = tuple(one.parts.model.rate for one in job.others)
+    return Beside(None if job.rival is None else job.rival.parts, rates, job.raced)
 
 
 def linear(settings: Settings) -> Settings:

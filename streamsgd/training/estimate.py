@@ -71,7 +71,7 @@ def outlook(job: Job) -> dict[str, Any]:
         "lanes": job.lanes._asdict(),
         "held_out": held_in_words(job),
         "chosen": job.chosen,
-        "polish": sum(kind.passes(job) for kind in kinds if kind.name in ("polish", "finish", "shrink")),
+        "polish": sum(kind.passes(job.outline) for kind in kinds if kind.name in ("polish", "finish", "shrink")),
         "average_from": job.average_from if settings.average != "none" else None,
         "standard_errors": settings.standard_errors,
         "method": settings.method,
@@ -136,7 +136,7 @@ def estimate(job: Job) -> dict[str, float]:
     learning = ROW_SECONDS + VALUE_SECONDS * job.encoding.width * job.n_outputs
     visits = (
         job.dataset.n_rows
-        * ((REWRITE if job.external else 0) + sum(kind.passes(job) for kind in wanted(job.settings, job.parts)))
+        * ((REWRITE if job.external else 0) + sum(kind.passes(job.outline) for kind in wanted(job.settings, job.parts)))
         / job.budget.threads
     )
     return {

@@ -45,17 +45,32 @@ def with_rate(parts: Parts, rate: float) -> Parts:
 
 
 def described(learner: Any, others: Sequence[Any]) -> dict[str, Any]:
-    """Return what the machines came to, as plain values: rates, the best of them, sums of losses, and over how many rows."""
+    """Return what the machines came to, as plain values: rates, the best of them, sums of losses, and over how many rows.
+
+    One that left the finite numbers has lost; its loss is None, which JSON has.
+    """
     all_of_them = [learner, *others]
-    sums = [float(one.tally[LOSS]) for one in all_of_them]
+    sums = [float(one.tally[LOSS]) if one.is_finite else None for one in all_of_them]
     rates = [float(one.job.parts.model.rate) for one in all_of_them]
-    # One whose loss left the finite numbers is no leader, not even over the others.
-    best = rates[min(range(len(sums)), key=lambda k: (not math.isfinite(sums[k]), sums[k]))]
+    losses = losses_of(sums)
+    best = rates[min(range(len(rates)), key=losses.__getitem__)]
     return {"rate": best, "rates": rates, "losses": sums, "rows": int(learner.tally[ROWS])}
+
+
+def losses_of(sums: Sequence[float | None]) -> list[float]:
+    """Return the losses of machines as numbers: infinite of those that left the finite ones."""
+    return [math.inf if one is None else one for one in sums]
 
 
 def lead(found: dict[str, Any], others: Sequence[Any]) -> Any:
     """Say which machine leads; return it, or None where it is the first one."""
     rate = found["rate"]
+    lost = [f"{one:g}" for one, loss in zip(found["rates"], found["losses"], strict=True) if loss is None]
+    if lost:
+        log.warning(
+            "machines whose factors have rate %s left the finite numbers, and are out: rate=%g in --model makes this model "
+            "without trying them",
+            *(" and ".join(lost), rate),
+        )
     log.info("after %d rows the machine whose factors have rate %g leads and goes on alone", found["rows"], rate)
     return next((one for one in others if one.job.parts.model.rate == rate), None)

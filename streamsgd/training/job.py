@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from streamsgd.kernels.models.machines import rows_apart, rows_of, width_of
 from streamsgd.kernels.parts.by_rows import USUAL_BATCH
 from streamsgd.kernels.parts.traits import holds_factors, is_sequential, reduces
 from streamsgd.planning.samplers import Sequential
 from streamsgd.settings.batches import adaptive
 from streamsgd.settings.registry import make
 from streamsgd.training.averaging import average_from
+from streamsgd.training.outline import Outline
 from streamsgd.training.rates import SVRG_BATCH
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Job:
     """The same run with the linear model, where a machine learns beside it; see `training.rival`."""
     others: tuple[Job, ...] = ()
     """The same machine with factors of other rates, which learns the first rows beside; see `training.factor_rates`."""
+    raced: tuple[float, ...] = ()
+    """Their rates, where that was over before a checkpoint that the run goes on from."""
 
     @property
     def known_thinner(self) -> Thinner:
@@ -104,6 +106,13 @@ class Job:
     def data(self) -> Dataset:
         """The data as it was given."""
         return self.original or self.dataset
+
+    @cached_property
+    def outline(self) -> Outline:
+        """What was known before the memory was planned."""
+        given = self.settings, self.parts, self.recipe, self.epochs
+        of_recipe = Outline.of(*given, thinned=self.thinner is not None, lanes=self.lanes.number)
+        return replace(of_recipe, n_rows=self.data.n_rows)
 
     @cached_property
     def plan_in_order(self) -> Plan:
@@ -163,7 +172,7 @@ class Job:
     @property
     def n_outputs(self) -> int:
         """Scores per row."""
-        return int(getattr(self.parts.loss, "classes", 1))
+        return self.outline.n_outputs
 
     @cached_property
     def structure(self) -> Any:
@@ -175,25 +184,22 @@ class Job:
     @property
     def width(self) -> int:
         """Parameters per coordinate: the columns of weights."""
-        return width_of(self.parts.model, self.n_outputs)
+        return self.outline.width
 
     @property
     def shape(self) -> tuple[int, int]:
         """Of the weights of the model: a row per coordinate, and what belongs to none below."""
-        return rows_of(self.parts.model, self.encoding.n_coordinates), self.width
+        return self.outline.shape
 
     @property
     def n_weights(self) -> int:
         """Weights of the learner, intercepts included; where factors are memories of an optimizer, of the linear part."""
-        if holds_factors(self.parts.optimizer):
-            return rows_apart(self.parts.model, self.encoding.n_coordinates)
-        return self.n_parameters
+        return self.outline.n_weights
 
     @property
     def n_parameters(self) -> int:
         """Weights of the model, wherever the learner keeps them."""
-        rows, width = self.shape
-        return rows * width
+        return self.outline.n_parameters
 
     @property
     def n_penalised(self) -> int:

@@ -312,7 +312,7 @@ class Learner:
             self._end_rates(found)
 
     def _end_rates(self, found: dict[str, Any]) -> None:
-        raced = [float(one.job.parts.model.rate) for one in (self, *self.others)]
+        raced = [*(float(one.job.parts.model.rate) for one in (self, *self.others)), *self.job.raced]
         if found["rate"] not in raced or list(found["rates"]) != raced:  # of a checkpoint
             raise ValueError(f"rates of factors {found['rates']}, of which {found['rate']} leads, where {raced} race")
         self.job = replace(self.job, parts=with_rate(self.job.parts, found["rate"]))
@@ -364,8 +364,13 @@ class Learner:
         one = kept(self)
         return model_of(one.job, one.weights())
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether loss and weights are finite numbers."""
+        return bool(np.isfinite(self.tally).all() and np.isfinite(self.state.weights).all())
+
     def check_finite(self, filled: LoadedChunk) -> None:
-        """Make sure that neither loss nor weights have left the finite numbers.
+        """Make sure that neither loss nor weights have left the finite numbers; of machines that race one has not.
 
         Raises
         ------
@@ -373,9 +378,9 @@ class Learner:
             They have.
 
         """
-        for one in self.beside:
-            one.check_finite(filled)
-        if np.isfinite(self.state.tally).all() and np.isfinite(self.state.weights).all():
+        if self.rival is not None:
+            self.rival.check_finite(filled)
+        if any(one.is_finite for one in (self, *self.others)):
             return
         rate = self.job.parts.optimizer.learning_rate
         raise DivergedError(

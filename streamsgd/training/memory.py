@@ -12,7 +12,7 @@ from streamsgd.compute.memory import parse_limit
 from streamsgd.data.sizes import BATCH_BYTES, whole_bytes
 from streamsgd.errors import BudgetError
 from streamsgd.kernels.learn.race import CELL
-from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, numbers_of_entry, rows_apart, rows_of, width_of
+from streamsgd.kernels.models.machines import LINEAR, by_columns, is_linear, numbers_of_entry
 from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
@@ -24,9 +24,8 @@ from streamsgd.training.phases import wanted
 if TYPE_CHECKING:
     from streamsgd.data.dataset import Dataset
     from streamsgd.features.encoding import Encoding
-    from streamsgd.kernels.structs.block import Parts
-    from streamsgd.settings.fields import Settings
     from streamsgd.stream.loader import Loader
+    from streamsgd.training.outline import Outline
 
 
 VALID_BLOCK_BYTES = 16 << 20
@@ -42,10 +41,9 @@ ONE_LANE = Lanes(1, "average", "as set")
 
 
 def size_budget(
-    settings: Settings,
+    outline: Outline,
     dataset: Dataset,
     recipe: Loader,
-    parts: Parts,
     chunk_rows: int | None,
     *,
     lanes: Lanes = ONE_LANE,
@@ -63,13 +61,12 @@ def size_budget(
         The limit cannot hold the job; the smallest one that is named can.
 
     """
-    limit = parse_limit(settings.memory)
+    limit = parse_limit(outline.settings.memory)
     budget_in = partial(
         _budget,
-        settings,
+        outline,
         dataset,
         recipe,
-        parts,
         chunk_rows=chunk_rows,
         lanes=lanes,
         looked=looked,
@@ -91,10 +88,9 @@ def size_budget(
 
 
 def _budget(
-    settings: Settings,
+    outline: Outline,
     dataset: Dataset,
     recipe: Loader,
-    parts: Parts,
     *,
     chunk_rows: int | None,
     lanes: Lanes,
@@ -104,16 +100,13 @@ def _budget(
     limit: int,
     beside: int,
 ) -> budgets.Budget:
-    n = recipe.encoding.n_coordinates
-    rows = rows_of(parts.model, n)
-    width = width_of(parts.model, int(getattr(parts.loss, "classes", 1)))
-    weights = rows_apart(parts.model, n) if holds_factors(parts.optimizer) else rows * width
+    settings, parts, weights = outline.settings, outline.parts, outline.n_weights
     valid = budgets.N_BLOCKS * VALID_BLOCK_BYTES * 2 if settings.valid else 0
     useful = None
     if lanes.number > 1:
         data = dataset.n_rows * (recipe.row_bytes + 4)
         useful = min(CHUNK_BYTES, max(budgets.LEAST_CHUNK, data // (ROUNDS * lanes.number)))
-    further = sum(kind.memory(rows * width, n, settings) for kind in wanted(settings, parts))
+    further = phases_bytes(outline)
     further += 2 * 8 * weights if settings.average != "none" else 0
     further += growth_bytes(settings, recipe.encoding, weights) + judged_bytes(parts, weights)
     at_once = recipe.at_once if limit == given else max(recipe.at_once, whole_bytes(limit))
@@ -126,7 +119,7 @@ def _budget(
         threads=usual_threads(settings.threads),
         footers=cost.kept,
         model=model_bytes(weights, parts.optimizer, settings.precision) * lane_copies(lanes)
-        + (8 * rows * width if holds_factors(parts.optimizer) else 0)  # of a model in a file's layout
+        + (8 * outline.n_parameters if holds_factors(parts.optimizer) else 0)  # of a model in a file's layout
         + long_row_bytes(recipe.encoding, settings.precision, races=is_race(parts.optimizer), model=parts.model)
         + valid
         + further
@@ -139,6 +132,12 @@ def _budget(
         useful=useful,
         table_bytes=cost.held_per_row,
     )
+
+
+def phases_bytes(outline: Outline) -> int:
+    """Return the bytes of all phases that run: one that makes no pass takes nothing."""
+    kinds = wanted(outline.settings, outline.parts)
+    return sum(kind.memory(outline) for kind in kinds if kind.passes(outline))
 
 
 def long_row_bytes(encoding: Encoding, precision: str, *, races: bool, model: Any = LINEAR) -> int:

@@ -53,6 +53,7 @@ from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
 from streamsgd.training.neyman import with_measured_share
 from streamsgd.training.ordering import Order, choose_order
+from streamsgd.training.outline import Outline
 from streamsgd.training.phases import wanted
 from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
@@ -213,7 +214,8 @@ def _job(
         parts = parts._replace(optimizer=scale_rate(parts.optimizer, settings, lanes.number))
     chunk_rows = frozen["chunk_rows"] if frozen else settings.chunk_rows
     looked = {"looked": look.peak_bytes, "longest": look.longest_row}
-    budget_in = partial(size_budget, settings, dataset, recipe, parts, chunk_rows, lanes=lanes, **looked)
+    outline = Outline.of(settings, parts, recipe, epochs, thinned=thinner is not None, lanes=lanes.number)
+    budget_in = partial(size_budget, outline, dataset, recipe, chunk_rows, lanes=lanes, **looked)
     beside = Beside()
     if rivals and wants_rival(settings, parts, encoding, lanes, epochs):
         beside = choose_beside(settings, parts, look, frozen)
@@ -337,7 +339,7 @@ def on_disk(job: Job, dataset: Dataset, *, resumed: bool) -> Job:
     chunk_rows = job.budget.chunk_rows if resumed else job.settings.chunk_rows
     beside = beside_of(job)
     taken = beside.nbytes(job.parts, job.encoding, job.settings)
-    budget = size_budget(job.settings, dataset, recipe, job.parts, chunk_rows, lanes=job.lanes, beside=taken)
+    budget = size_budget(job.outline, dataset, recipe, chunk_rows, lanes=job.lanes, beside=taken)
     plan = replace(_plan(job.settings, recipe, budget.chunk_rows), sampler=job.plan.sampler)
     moved = replace(job, dataset=dataset, recipe=recipe, budget=budget, plan=plan, original=job.dataset)
     moved = beside.joined(moved)
@@ -374,9 +376,10 @@ def plan_numbers(dataset: Dataset, settings: Settings, target: Target, *, useful
     wanted = expand(settings.features, names) if settings.features else tuple(names)
     columns = [NumberColumn(name, "") for name in wanted if name not in dropped and _is_usable(dataset, name)]
     recipe = Loader(dataset, Encoding(tuple(columns)), target, precision=settings.precision)
-    budget = size_budget(
-        settings, dataset, recipe, choose_parts(settings, target, recipe.encoding, dataset.n_rows), settings.chunk_rows
-    )
+    parts = choose_parts(settings, target, recipe.encoding, dataset.n_rows)
+    epochs, share = choose_passes(settings, parts, recipe.encoding, dataset.n_rows)
+    outline = replace(Outline.of(settings, parts, recipe, epochs), held=bool(share))
+    budget = size_budget(outline, dataset, recipe, settings.chunk_rows)
     return make_plan(
         dataset.rows,
         dataset.file,

@@ -46,7 +46,7 @@ def header_of(job: Job) -> dict[str, Any]:
         "chunk_rows": job.plan.chunk_rows,
         "optimizer": spec_of("optimizer", job.parts.optimizer),
         **({} if job.rival is None else {"rival": spec_of("optimizer", job.rival.parts.optimizer)}),
-        **({} if not job.others else {"rates": [one.parts.model.rate for one in job.others]}),
+        **({"rates": rates} if (rates := [*(one.parts.model.rate for one in job.others), *job.raced]) else {}),
         "order": job.order,
         "external": job.external is not None,
         **weights_of(job),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.structs.state import LEAST, LOSS, MOST, WEIGHT
-from streamsgd.training.factor_rates import described
+from streamsgd.training.factor_rates import described, losses_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,9 @@ log = logging.getLogger("streamsgd")
 
 def machine(learner: Any) -> Any:
     """Return the machine whose rows cost least so far, while several learn: the first one of those that cost the same."""
-    return min([learner, *learner.others], key=lambda one: float(one.own_tally[LOSS]))
+    if not learner.others:
+        return learner
+    return min([learner, *learner.others], key=lambda one: float(one.own_tally[LOSS]) if one.is_finite else math.inf)
 
 
 def kept(learner: Any) -> Any:
@@ -50,7 +52,10 @@ def compared(learner: Any) -> dict[str, Any]:
     eta = _temper(learner)
     found = learner.factor_rates or (described(learner, learner.others) if learner.others else None)
     name = learner.job.settings.model.partition(":")[0]
-    mixed = sums if eta is None or not found else [sums[0] + mixture(found["losses"], eta) - min(found["losses"]), sums[1]]
+    mixed = sums
+    if found and eta is not None:
+        losses = losses_of(found["losses"])
+        mixed = [sums[0] + mixture(losses, eta) - min(losses), sums[1]]
     return {
         "kept": "linear" if kept(learner) is learner.rival else name,
         name: sums[0] / weight,

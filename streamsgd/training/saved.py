@@ -177,6 +177,7 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "optimizer": found.optimizer,
         "rival": found.rival,
         "rates": found.rates,
+        "raced": any(map(_has_raced, found.phases.values())),
         "poisoned": found.poisoned,
         "order": found.order,
         "external": found.external,
@@ -185,6 +186,13 @@ def read_frozen(header: Any, settings: Settings, name: str) -> dict[str, Any]:
         "rare": found.rare and _thinner(found.rare, name),
         "penalty": found.penalty,
     }
+
+
+def _has_raced(said: dict[str, Any]) -> bool:
+    """Whether the epochs of a phase were over a race of rates of factors; what it came to is checked where it is restored."""
+    learned = said.get("learning")
+    race = (learned if isinstance(learned, dict) else said).get("race")  # of a phase around epochs, or of epochs
+    return isinstance(race, dict) and bool(race.get("factors"))
 
 
 def _thinner(said: ThinnerHeader, name: str) -> Thinner:

@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import streamsgd
 from streamsgd.model.probability import sketch as module
 from streamsgd.model.probability.conformal import ROWS_AT_A_TIME, sketch_rows
 from streamsgd.model.probability.sketch import CLASS_SHIFT, MOST_BINS, ScoreSketch, new_sketch, read_sketch
+from streamsgd.planning.tree import FAN, levels
 from streamsgd.settings.fields import Settings
-from streamsgd.training.phases.conformal import COPIES, sketch_bytes
+from streamsgd.training.phases.conformal import COPIES, AddScores, sketch_bytes
 
 
 def digit_by_digit(keys: np.ndarray, counts: np.ndarray, dropped: np.ndarray) -> ScoreSketch:
@@ -87,19 +89,55 @@ def traced(make: Any) -> int:
         tracemalloc.stop()
 
 
+def outline(n_classes: int, lanes: int = 1, n_rows: int = 10**9, **settings: Any) -> Any:
+    """Return what is known before a run of so many classes and lanes."""
+    given = Settings(target="y", **settings)
+    return SimpleNamespace(n_outputs=n_classes, n_parameters=5 * n_classes, lanes=lanes, n_rows=n_rows, settings=given)
+
+
 @pytest.mark.parametrize("n_classes", [2, 8, 24])
 def test_many_classes_take_what_the_phase_declares(n_classes: int) -> None:
     rng = np.random.default_rng(3)
     classes = np.repeat(np.arange(n_classes), MOST_BINS - 500)
     one, other = (ScoreSketch.of(classes, rng.lognormal(size=len(classes))) for _ in range(2))
-    declared = sketch_bytes(n_classes * 5, 5, Settings(target="y"))
+    declared = sketch_bytes(outline(n_classes))
     assert one.nbytes + other.nbytes > 0.99 * 2 * 16 * MOST_BINS * n_classes  # of what is declared, half of the copies
-    assert COPIES == 4
+    assert COPIES + levels(FAN) == 4
     assert one.nbytes + other.nbytes + traced(lambda: one.merge(other)) < declared
     assert one.nbytes + traced(lambda: one.merge(new_sketch())) < declared
     few = rng.permutation(len(classes))[:ROWS_AT_A_TIME]
     scores = rng.lognormal(size=len(few))
     assert traced(lambda: ScoreSketch.of(classes[few], scores)) < 8 * 16 * MOST_BINS
+
+
+def test_sketches_of_lanes_are_counted() -> None:
+    one = 16 * MOST_BINS * 24
+    alone = sketch_bytes(outline(24))
+    assert sketch_bytes(outline(24, lanes=FAN)) == alone
+    assert sketch_bytes(outline(24, lanes=64)) == alone + one, "the tree has two levels"
+    assert sketch_bytes(outline(24, workers=2)) == alone + FAN * one, "a round of one lane is of so many chunks"
+    assert sketch_bytes(outline(24, workers=2, lanes=64)) == alone + 65 * one
+    assert sketch_bytes(outline(24, workers=2, lanes=64, n_rows=10**5)) == alone + one + 16 * 10**5, "a bin per row, at most"
+
+
+def test_one_process_makes_one_sketch_at_a_time_whatever_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that none is planned for each thread."""
+    rng, add, now, most = np.random.default_rng(5), AddScores._add, [0], [0]
+    x = rng.normal(size=8_000)
+
+    def counted(self: AddScores, job: Any, model: Any, filled: Any) -> Any:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        found = add(self, job, model, filled)
+        now[0] -= 1
+        return found
+
+    monkeypatch.setattr(AddScores, "_add", counted)
+    settings = {"validation": 0.3, "conformal": True, "executor": "threads", "threads": 4, "lanes": 9, "chunk_rows": 500}
+    model = streamsgd.train(pa.table({"x": x, "y": x + rng.normal(size=len(x))}), "y", memory="1GB", epochs=2, **settings)
+    assert model.conformal is not None
+    assert most == [1]
 
 
 def test_calibration_sorts_few_scores_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from conftest import EXACT, as_columns
 from streamsgd.kernels.structs.state import SEEN, SPREAD, STEPS, State, cells_of, copy_state
 from streamsgd.planning import lanes
 from streamsgd.planning.lanes import Lanes, width
-from streamsgd.planning.tree import FAN, Adder, joined
+from streamsgd.planning.tree import FAN, Adder, joined, levels
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import PARTS, make
 from streamsgd.stream.chunk import LoadedChunk
@@ -217,6 +217,10 @@ def test_what_comes_one_after_another_is_added_up_in_the_same_shape(n: int) -> N
 
     adder: Adder[str] = Adder(bracket)
     for _ in range(2):
+        held = []
         for k in range(n):
             adder.add(f"{k},")
+            held.append(len([one for one in adder._sums if one is not None]))
+        assert max(held) <= levels(n)
+        assert max(held) == levels(n) or n not in (1, FAN, FAN * FAN), "none is counted that is never held"
         assert adder.total() == joined([f"{k}," for k in range(n)], bracket)

@@ -251,9 +251,9 @@ def test_what_it_holds_is_planned(spec: str) -> None:
     table = table_of("logistic", wide=True)
     given = make_settings({"target": "y", "exclude": ["h"], "model": spec, **SMALL})
     plain, noisy = (prepare(table, replace_noise(given, noise=noise)) for noise in (False, True))
-    n, coordinates = noisy.n_parameters, noisy.encoding.n_coordinates
-    assert noisy.budget.model - plain.budget.model == NOISE.memory(n, coordinates, given) >= 2 * 8 * n
-    assert MEASURED_NOISE.memory(n, coordinates, given) >= 8 * (n + 2 * 32 * min(n, 1 << 14))
+    n = noisy.n_parameters
+    assert noisy.budget.model - plain.budget.model == NOISE.memory(noisy.outline) >= 2 * 8 * n
+    assert MEASURED_NOISE.memory(noisy.outline) >= 8 * (n + 2 * 32 * min(n, 1 << 14))
 
 
 def replace_noise(settings: Any, *, noise: bool) -> Any:
@@ -341,4 +341,4 @@ def test_of_many_units_no_more_is_held_than_planned(tmp_path: Path) -> None:
     _, held = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert units.total.rows == len(some)
-    assert held < NOISE.memory(job.n_parameters, job.encoding.n_coordinates, job.settings)
+    assert held < NOISE.memory(job.outline)

@@ -129,8 +129,8 @@ SQUARES = PhaseKind(
     "squares",
     wanted=lambda _settings, _parts: True,
     check=lambda _settings, _parts, _encoding: None,
-    memory=lambda weights, _coordinates, _settings: 5 * 8 * weights,
-    passes=lambda _job: 1,
+    memory=lambda outline: 5 * 8 * outline.n_parameters,
+    passes=lambda _outline: 1,
     make=SumSquares,
     describe=lambda metrics: [f"squares: of {metrics['rows']:,} rows {sum(metrics['squares']):.6g}"],
 )

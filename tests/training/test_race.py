@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamsgd
-from streamsgd.errors import SettingsError, Stopped
+from streamsgd.errors import DivergedError, SettingsError, Stopped
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.learn.fit import fit
 from streamsgd.kernels.learn.race import GAP, LOSSES, MIXED
@@ -144,6 +144,15 @@ def test_a_broken_promise_is_noticed() -> None:
 
 
 # --- law: runs
+
+
+def test_values_that_overflow_while_it_lasts_are_told_of_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the race ends in the same chunk, so that its promise is looked at first."""
+    monkeypatch.setattr(learner, "RACE_ROWS", 1500)
+    x, names = np.random.default_rng(0).normal(size=(2, N)), np.resize(["a", "b", "c"], N)
+    data = pa.table({"x": 1e19 * x[0], "c": names, "y": x[1]})
+    with pytest.raises(DivergedError, match="the loss left the finite numbers in epoch 0, chunk 0"):
+        streamsgd.train(data, "y", executor="inline", memory="1GB", epochs=1, chunk_rows=N, scale="none")
 
 
 def table(n: int = 3000, seed: int = 0, *, wide: bool = False) -> pa.Table:

@@ -43,7 +43,7 @@ from streamsgd.settings.make import make_settings
 from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
-from streamsgd.training.phases.finish import is_free
+from streamsgd.training.phases.held_judge import is_free
 from streamsgd.training.phases.rare import variance_ratio, wanted_of
 from streamsgd.training.population import Known, missed, shift_to
 from streamsgd.training.prepare import prepare

@@ -1,6 +1,6 @@
 """A machine beside the linear model: each has the bits that it has alone; mixed they cost log 2 at most above the better."""
 
-from itertools import cycle
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import pytest
 from conftest import finish_chunk_by_chunk
 
 import streamsgd
-from streamsgd.errors import BudgetError
+from streamsgd.errors import BudgetError, DivergedError, Stopped
 from streamsgd.model.model import Model
 from streamsgd.settings.make import make_settings
 from streamsgd.training import learner
 from streamsgd.training.callbacks import OnEvent, Stop
 from streamsgd.training.events import Event
+from streamsgd.training.memory import model_bytes
 from streamsgd.training.rival import mixture
-from streamsgd.training.run import train_model
+from streamsgd.training.run import dry_run, train_model
 
 N = 4000
 BASE: dict[str, Any] = {"target": "y", "chunk_rows": 800, "memory": "2GB", "executor": "inline", "bits": 12, "epochs": 1}
@@ -147,6 +148,76 @@ def test_stops_and_threads_leave_no_trace(
     found, stops = finish_chunk_by_chunk(run, tmp_path / "saved", cycle(({"executor": "dask", "threads": 2}, {})))
     assert found == alone
     assert stops >= 4
+
+
+def overflow(monkeypatch: pytest.MonkeyPatch, *rates: float) -> None:
+    """Let machines of these rates leave the finite numbers, as those of large values do."""
+    learn = learner.Learner.learn
+
+    def learned(self: learner.Learner, *given: Any) -> None:
+        learn(self, *given)
+        if getattr(self.job.parts.model, "rate", 0.0) in rates:
+            self.state.weights[0] = np.nan
+
+    monkeypatch.setattr(learner.Learner, "learn", learned)
+
+
+@pytest.mark.parametrize("race_rows", [1500, 1 << 17])
+@pytest.mark.parametrize(("rates", "said"), [((0.14,), "rate 0.14 left"), ((0.07, 0.14), "rate 0.07 and 0.14 left")], ids=str)
+def test_a_rate_that_leaves_the_finite_numbers_loses_and_ends_no_run(
+    data: Path,
+    tmp_path: Path,
+    race_rows: int,
+    rates: tuple[float, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(learner, "RACE_ROWS", race_rows)
+    overflow(monkeypatch, *rates)
+    both = train(data, "price", "fm")
+    assert len([line for line in caplog.messages if said in line]) == 1
+    beside = both.metrics["epochs"]["beside"]
+    lost = [rate for rate, loss in zip(beside["rates"]["rates"], beside["rates"]["losses"], strict=True) if loss is None]
+    assert lost == list(rates)
+    assert beside["mixture"] <= beside["linear"] + beside["at_most_above_linear"]
+    alone = train(data, "price", f"fm:rate={beside['rates']['rate']},against=none")
+    assert np.array_equal(both.weights, alone.weights)
+
+    def run(**more: Any) -> bytes:
+        return train(data, "price", "fm", **more).to_bytes()
+
+    assert finish_chunk_by_chunk(run, tmp_path / "saved", repeat({}))[0] == both.to_bytes()
+
+
+def test_where_no_rate_stays_finite_the_run_ends(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overflow(monkeypatch, 0.035, 0.07, 0.14)
+    with pytest.raises(DivergedError, match="left the finite numbers"):
+        train(data, "price", "fm")
+
+
+def test_a_resumed_run_is_not_asked_for_the_memory_of_rates_that_are_gone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "RACE_ROWS", 1500)
+    plain = {"bits": 20, "values": False}
+    whole = train(data, "pairs", "fm", **plain)
+    given = {**BASE, **plain, "target": "pairs", "exclude": ["sums", "price"], "model": "fm"}
+    saved = make_settings({**given, "checkpoint": str(tmp_path / "saved")})
+    needed, at_first = [], dry_run(str(data), saved, None)[0]
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            train(data, "pairs", "fm", **plain, checkpoint=str(tmp_path / "saved"), time_limit=1e-9)
+        needed.append(dry_run(str(data), saved, None)[0].budget.needed)
+    assert needed[0] >= at_first.budget.needed - 10**6, "1500 rows are not over"
+    rates = at_first.others[0]
+    gone = 2 * model_bytes(rates.n_weights, rates.parts.optimizer, "float32")
+    assert needed[1:] == [needed[0] - gone] * 2
+    less = f"{(needed[1] + gone // 2) // 10**6}MB"
+    with pytest.raises(Stopped):
+        train(data, "pairs", "fm", **plain, checkpoint=str(tmp_path / "saved"), time_limit=1e-9, memory=less)
+    again = train(data, "pairs", "fm", **plain, checkpoint=str(tmp_path / "saved"), memory=less)
+    assert again.to_bytes() == whole.to_bytes()
 
 
 def test_a_worker_process_gives_the_same_bytes(data: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streamsgd.model.probability.sketch import ScoreSketch, Spread
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
+    from streamsgd.training.outline import Outline
     from streamsgd.training.tasks.base import ChunkReport, Round
 
 
@@ -154,10 +155,10 @@ class PhaseKind(NamedTuple):
     """Whether a run of these settings and parts has such a phase."""
     check: Callable[[Settings, Parts, Encoding], None]
     """Raises SettingsError where it cannot be."""
-    memory: Callable[[int, int, Settings], int]
-    """Bytes, checkpoints included, for so many weights of the model and coordinates."""
-    passes: Callable[[Job], int]
-    """Over the data, at most."""
+    memory: Callable[[Outline], int]
+    """Bytes, checkpoints included, of a phase that runs."""
+    passes: Callable[[Outline], int]
+    """Over the data, at most; none says that it leaves all as it is, and takes no memory."""
     make: Callable[[Job, Callable[[float], None]], Phase]
     """Builds the phase of a job; the function is to be called with the passes done at 1024, 2048 ... rows."""
     learns: Callable[[Job], int] = lambda _job: 0

@@ -11,6 +11,7 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.probability.calibrate import warn_of_few
 from streamsgd.model.probability.conformal import sketch_rows
 from streamsgd.model.probability.sketch import MOST_BINS, ScoreSketch, Spread, new_sketch, read_sketch, said_of
+from streamsgd.planning.tree import FAN, levels
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
     from streamsgd.stream.chunk import LoadedChunk
     from streamsgd.training.job import Job
+    from streamsgd.training.outline import Outline
 
 DIVIDED = 1
 """The class of divided residuals, while it is open whether they are better than plain ones, which are of class 0."""
 
-COPIES = 4
-"""Of a sketch at a time."""
+COPIES = 3
+"""Of a sketch at a time, beside one per level of the tree: of the pass, of the chunk, and what two are merged into."""
 
 SORTED = 16
 """Copies of one class's bins: half while two sketches are merged, class by class, and half of what chunks of a round bring."""
@@ -141,9 +143,17 @@ def check_conformal(settings: Settings, _parts: Parts, _encoding: Encoding) -> N
         )
 
 
-def sketch_bytes(n_weights: int, n_coordinates: int, _settings: Settings) -> int:
-    """Return the bytes of sketches, checkpoints included."""
-    return 16 * MOST_BINS * (COPIES * max(2, n_weights // n_coordinates) + SORTED) + 16 * n_weights
+def sketch_bytes(outline: Outline) -> int:
+    """Return the bytes of sketches, checkpoints included.
+
+    One process takes one chunk after another, whatever its threads: it has a sketch of the pass, one per level of the tree,
+    and that of the chunk. A worker keeps what its chunks brought until the round is over, which may be all of it.
+    """
+    of_class, lanes, settings = 16 * MOST_BINS, max(outline.lanes, FAN), outline.settings
+    one = of_class * max(2, outline.n_outputs)
+    away = settings.workers is not None or settings.scheduler is not None
+    kept = min(lanes * one, 16 * outline.n_rows) if away else 0
+    return one * (COPIES + levels(lanes)) + of_class * SORTED + 16 * outline.n_parameters + kept
 
 
 def describe(said: dict[str, Any]) -> list[str]:
@@ -156,7 +166,7 @@ CONFORMAL = PhaseKind(
     wanted=lambda settings, _parts: settings.conformal,
     check=check_conformal,
     memory=sketch_bytes,
-    passes=lambda _job: 1,
+    passes=lambda _outline: 1,
     make=Calibrating,
     describe=describe,
 )

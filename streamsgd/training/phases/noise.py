@@ -198,8 +198,8 @@ MEASURED_NOISE = PhaseKind(
     "measured_noise",
     wanted=lambda _settings, _parts: True,
     check=lambda _settings, _parts, _encoding: None,
-    memory=lambda weights, _coordinates, _settings: noise_bytes(weights),
-    passes=lambda _job: 1,
+    memory=lambda outline: noise_bytes(outline.n_parameters),
+    passes=lambda _outline: 1,
     make=MeasuredNoise,
     describe=describe,
 )

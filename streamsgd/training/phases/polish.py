@@ -345,8 +345,8 @@ POLISH = PhaseKind(
     "polish",
     wanted=lambda settings, _parts: bool(settings.polish),
     check=check_polish,
-    memory=lambda weights, _coordinates, _settings: polish_bytes(weights),
-    passes=lambda job: job.settings.polish or 0,
+    memory=lambda outline: polish_bytes(outline.n_parameters),
+    passes=lambda outline: outline.settings.polish or 0,
     make=Polishing,
     describe=describe,
 )

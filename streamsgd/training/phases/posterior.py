@@ -329,7 +329,7 @@ def most_draws(n_weights: int, settings: Settings) -> int:
     return min(MOST_DRAWS, max(LEAST_DRAWS, DRAWN_NUMBERS // n_weights))
 
 
-def posterior_bytes(n_weights: int, _coordinates: int, settings: Settings) -> int:
+def posterior_bytes(n_weights: int, settings: Settings) -> int:
     """Return the bytes that sampling takes, checkpoints included."""
     pairs = n_weights**2 if n_weights <= MOST_WEIGHTS else 0
     chains = settings.chains * (pairs + VECTORS * n_weights)
@@ -362,8 +362,8 @@ POSTERIOR = PhaseKind(
     "posterior",
     wanted=lambda settings, _parts: settings.method is not None,
     check=check_posterior,
-    memory=posterior_bytes,
-    passes=lambda _job: 3,
+    memory=lambda outline: posterior_bytes(outline.n_parameters, outline.settings),
+    passes=lambda _outline: 3,
     make=PosteriorSampling,
     describe=describe,
 )

@@ -160,8 +160,8 @@ RECALIBRATION = PhaseKind(
     "recalibration",
     wanted=lambda settings, _parts: settings.recalibrate != "none",
     check=check_recalibration,
-    memory=lambda n_weights, _coordinates, _settings: 8 * COPIES * N_LEVELS * N_SUMS + 16 * n_weights,
-    passes=lambda _job: 1,
+    memory=lambda outline: 8 * COPIES * N_LEVELS * N_SUMS + 16 * outline.n_parameters,
+    passes=lambda _outline: 1,
     make=Recalibrating,
     describe=describe,
 )

@@ -152,11 +152,6 @@ def is_wanted(settings: Settings, parts: Parts) -> bool:
     return settings.conformal and parts.loss.task == "regression" and is_linear(parts.model)
 
 
-def scale_bytes(n_weights: int, _coordinates: int, _settings: Settings) -> int:
-    """Return the bytes that adding up takes, checkpoints included."""
-    return 8 * MATRICES * (n_weights**2 if n_weights <= MOST_WEIGHTS else 0)
-
-
 def describe(_said: dict[str, Any]) -> list[str]:
     """Say nothing: calibration does."""
     return []
@@ -166,8 +161,8 @@ RESIDUAL_SCALE = PhaseKind(
     "residual_scale",
     wanted=is_wanted,
     check=lambda _settings, _parts, _encoding: None,
-    memory=scale_bytes,
-    passes=lambda _job: 1,
+    memory=lambda outline: 8 * MATRICES * outline.n_parameters**2,
+    passes=lambda outline: int(outline.n_weights <= MOST_WEIGHTS),
     make=ResidualScale,
     describe=describe,
 )

@@ -9,28 +9,24 @@ places, and a linear model of mean weights is the mean of their scores.
 
 from __future__ import annotations
 
-import logging
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from streamsgd.messages import counted
-from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
-from streamsgd.training.phases.finish import is_wanted
+from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
+from streamsgd.training.phases.held_judge import Unasked, is_judged, is_wanted
 from streamsgd.training.phases.lbfgs import LBFGS, Hessian
-from streamsgd.training.phases.polish import SHARES, Polishing, polish_bytes
+from streamsgd.training.phases.polish import SHARES, polish_bytes
 from streamsgd.training.phases.smooth import TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from streamsgd.training.job import Job
-    from streamsgd.training.tasks.base import ChunkReport
-    from streamsgd.training.tasks.objective import ObjectiveRequest, ObjectiveSums
-
-log = logging.getLogger("streamsgd")
+    from streamsgd.training.outline import Outline
+    from streamsgd.training.tasks.objective import ObjectiveRequest
 
 RIDGES = (30.0, 10.0, 3.0, 1.0, 0.3)
 """Penalties on squared weights, in rows: as many of them would move a weight as much."""
@@ -59,11 +55,8 @@ MOST_WEIGHTS, MOST_MOVED = 1 << 19, 1 << 14
 BLOCK = 256
 """Weights whose second derivatives by each other are added up."""
 
-KEPT = ("stage", "place", "since", "misses", "before", "latest", "shrunk", "ridge", "held", "choice")
-"""What a checkpoint keeps of it as JSON, beside what polishing does."""
 
-
-class Shrinking(Polishing):
+class Shrinking(Unasked):
     """A descent at one ridge after another.
 
     Attributes
@@ -81,17 +74,16 @@ class Shrinking(Polishing):
         The best one so far, in rows; 0 for none.
     choice
         What is kept: `before`, `means` or `ridge`.
-    idle
-        Whether nothing is done, because the job is not for it.
 
     """
 
     name = "shrink"
+    n_judges = 3
+    kept_fields = ("stage", "place", "since", "misses", "before", "latest", "shrunk", "ridge", "held", "choice")
+    kept_arrays: ClassVar = {"best": "_best", "chosen": "chosen", "judges": "judges"}
 
     def __init__(self, job: Job, reached: Callable[[float], None] | None = None) -> None:
-        super().__init__(job, reached)
-        self.most = MOST_PASSES
-        self.idle = not is_small(job)
+        super().__init__(job, reached, most=MOST_PASSES, idle=not is_small(job.outline))
         self.stage, self.place, self.since, self.misses = "path", 0, 0, 0
         self.before: float | None = None
         self.latest: float | None = None
@@ -99,32 +91,23 @@ class Shrinking(Polishing):
         self.held: float | None = None
         self.ridge, self.choice = 0.0, "before"
         self._moved = np.zeros(0, np.int64)
-        self._learned, self._best, self._chosen = np.zeros((3, 0))
-        """Weights: of before, of the best ridge, and those that are kept."""
-        self._judges = np.zeros(3)
-        """Of the pass so far, weighted loss, weight and number of rows held out."""
+        self._learned, self._best = np.zeros((2, 0))
+        """Weights: of before, and of the best ridge."""
 
     # --- which weights
 
-    def begin(self, before: Outcome) -> None:
-        """Start from the weights that were learned."""
-        self._know(before)
-        if self.idle:
-            self._before, self.first_epoch, self.stopped = before, before.passes, "idle"
-        else:
-            super().begin(before)
-
-    def _know(self, before: Outcome) -> None:
+    def know(self, before: Outcome) -> None:
         """Take note of the weights of before; the descent moves only those that rows have moved."""
+        super().know(before)
         if self.idle:
             return
-        self._learned = before.weights.astype(np.float64).ravel()
+        self._learned = self.chosen.copy()
         n, n_outputs = self._learned.size, self.job.n_outputs
         moves = self._learned != 0.0
         moves[n - n_outputs :] = True
         self._moved = np.flatnonzero(moves)
         self.idle = len(self._moved) > MOST_MOVED or not np.isfinite(self._learned).all()
-        self._best, self._chosen = self._learned[self._moved], self._learned.copy()
+        self._best = self._learned[self._moved]
 
     @property
     def n_free(self) -> int:
@@ -161,21 +144,6 @@ class Shrinking(Polishing):
 
     # --- passes
 
-    def take(self, share: ObjectiveSums, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
-        """Add up; at the end of a pass let held-out rows judge, then choose what the next one is of."""
-        for report in reports:
-            if report.held is not None:
-                result = report.held.result()
-                self._judges += [result.get("loss", 0.0) * result["weight"], result["weight"], result["rows"]]
-        for event in super().take(share, reports):
-            if event.judge:
-                keeps = self._after(accepted=event.judge == "pass")
-                event = event._replace(judge="pass" if keeps else "drop")  # noqa: PLW2901
-                self._judges[:] = 0.0
-                if self.stopped:
-                    log.info(in_words(self.metrics()))
-            yield event
-
     def _tell(self, value: float, rounding: float, hessian: Hessian | None) -> bool:
         """Tell the descent of the weights that it moves; of those that are only judged it knows nothing."""
         if self.stage != "path":
@@ -189,9 +157,9 @@ class Shrinking(Polishing):
         known = np.flatnonzero(self._moved[places] == hessian.members)
         return Hessian(hessian.diagonal[self._moved], hessian.block[np.ix_(known, known)], places[known])
 
-    def _after(self, *, accepted: bool) -> bool:
+    def after_pass(self, *, accepted: bool) -> bool:
         """Choose what the next pass is of; return whether the weights of this one are those that are kept."""
-        loss, judges = float(self._judges[0] / max(self._judges[1], 1e-300)), float(self._judges[2])
+        loss, judges = float(self.judges[0] / max(self.judges[1], 1e-300)), float(self.judges[2])
         self.stopped = ""
         if not judges:
             self.stopped = "held out"
@@ -251,44 +219,24 @@ class Shrinking(Polishing):
         return 0.5 * judges * math.log(max(first, 1e-300) / max(second, 1e-300))
 
     def _keep(self, choice: str, loss: float, weights: np.ndarray) -> None:
-        self.choice, self.held, self._chosen, self.stopped = choice, loss, weights, "held out"
+        self.choice, self.held, self.chosen, self.stopped = choice, loss, weights, "held out"
 
     # --- what comes out
 
-    @property
-    def weights(self) -> np.ndarray:
-        """Those that are kept, (n_coordinates, n_outputs), in the precision of the model."""
-        return self._shaped(self._chosen)
+    def line_of_end(self) -> str:
+        """Say what the passes came to, for people."""
+        return in_words(self.metrics())
 
     def metrics(self) -> dict[str, Any]:
         """Return what was kept, and what held-out rows lost."""
         told = {"choice": self.choice, "ridge": self.ridge, "held_out_before": self.before, "held_out": self.held}
         return {"passes": self.passes, "l2": self.ridge / max(1, self.job.data.n_rows), **told}
 
-    def outcome(self) -> Outcome:
-        """Return what came before, with the weights that are kept."""
-        return self._known if self.idle else replace(super().outcome(), passes=self.cursor[0])
-
-    def save(self) -> Saved:
-        """Return the descent, the pass so far, and what is kept."""
-        if self.idle:
-            return Saved({}, {})
-        saved = super().save()
-        header = saved.header | {"kept": {name: getattr(self, name) for name in KEPT}}
-        return Saved(header, {**saved.arrays, "best": self._best, "chosen": self._chosen, "judges": self._judges})
-
     def restore(self, saved: Saved, before: Outcome) -> None:
         """Take back what a checkpoint kept."""
-        self._know(before)
-        if self.idle:
-            self._before, self.first_epoch, self.stopped = before, before.passes, "idle"
-            return
         super().restore(saved, before)
-        for name in KEPT:
-            setattr(self, name, saved.header["kept"][name])
-        self._descent.l2 = RIDGES[min(self.place, len(RIDGES) - 1)] / self.job.data.n_rows
-        for key in ("best", "chosen", "judges"):
-            setattr(self, f"_{key}", kept(saved.arrays, key, getattr(self, f"_{key}")))
+        if not self.idle:
+            self._descent.l2 = RIDGES[min(self.place, len(RIDGES) - 1)] / self.job.data.n_rows
 
 
 def doubt(ridge: float) -> float:
@@ -296,13 +244,11 @@ def doubt(ridge: float) -> float:
     return DOUBT * math.log10(ridge / USUAL) ** 2
 
 
-def is_small(job: Job) -> bool:
+def is_small(outline: Outline) -> bool:
     """Whether rows are lists of entries, few enough, without a penalty, and judged by rows held out."""
-    n_rows, recipe, n_outputs = job.data.n_rows, job.recipe, job.n_outputs
-    numbers = n_rows * recipe.row_bytes // np.dtype(job.settings.precision).itemsize
-    small = job.n_weights <= MOST_WEIGHTS and numbers * (4 + n_outputs) // 5 <= MOST_NUMBERS
-    free = job.thinner is None and not job.parts.penalty._fields
-    return small and free and job.encoding.is_wide and job.epochs > 1 and bool(recipe.held)
+    numbers = outline.n_rows * outline.row_bytes // np.dtype(outline.settings.precision).itemsize
+    small = outline.n_weights <= MOST_WEIGHTS and numbers * (4 + outline.n_outputs) // 5 <= MOST_NUMBERS
+    return small and not outline.parts.penalty._fields and outline.encoding.is_wide and is_judged(outline)
 
 
 def in_words(metrics: dict[str, Any]) -> str:
@@ -320,8 +266,6 @@ def in_words(metrics: dict[str, Any]) -> str:
 
 def _bytes(n_weights: int) -> int:
     """Return the bytes that it takes for so many weights, checkpoints included."""
-    if n_weights > MOST_WEIGHTS:
-        return 0
     return polish_bytes(min(n_weights, MOST_MOVED), BLOCK) + 8 * n_weights * (6 + 2 * SHARES)
 
 
@@ -329,8 +273,8 @@ SHRINK = PhaseKind(
     "shrink",
     wanted=is_wanted,
     check=lambda _settings, _parts, _encoding: None,
-    memory=lambda weights, _coordinates, _settings: _bytes(weights),
-    passes=lambda job: MOST_PASSES if is_small(job) else 0,
+    memory=lambda outline: _bytes(outline.n_weights),
+    passes=lambda outline: MOST_PASSES if is_small(outline) else 0,
     make=Shrinking,
     describe=lambda metrics: [in_words(metrics)],
 )

@@ -242,8 +242,8 @@ STANDARD_ERRORS = PhaseKind(
     "standard_errors",
     wanted=lambda settings, _parts: settings.standard_errors,
     check=check_errors,
-    memory=lambda weights, _coordinates, _settings: errors_bytes(weights),
-    passes=lambda _job: 1,
+    memory=lambda outline: errors_bytes(outline.n_parameters),
+    passes=lambda _outline: 1,
     make=StandardErrors,
     describe=describe,
 )

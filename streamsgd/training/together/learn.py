@@ -25,8 +25,10 @@ from streamsgd.training.caching import with_cache
 from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
+from streamsgd.training.memory import phases_bytes
 from streamsgd.training.phases import wanted
-from streamsgd.training.phases.finish import is_free, is_small
+from streamsgd.training.phases.finish import is_small
+from streamsgd.training.phases.held_judge import is_free
 from streamsgd.training.phases.shrinking import is_small as is_shrunk
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
@@ -62,9 +64,11 @@ ALONE: dict[str, Any] = {
 
 def unpolished(job: Job) -> Job:
     """Return a job that nobody polishes without being told: what one run alone passes over, others do not read."""
-    if not (is_free(job.settings) and (is_small(job) or is_shrunk(job))):
+    if not (is_free(job.settings) and (is_small(job.outline) or is_shrunk(job.outline))):
         return job
-    return replace(job, settings=msgspec.structs.replace(job.settings, polish=0))
+    plain = replace(job, settings=msgspec.structs.replace(job.settings, polish=0))
+    spared = phases_bytes(job.outline) - phases_bytes(plain.outline)
+    return replace(plain, budget=replace(job.budget, model=job.budget.model - spared))
 
 
 def check_alone(settings: Settings, further: Sequence[str] = ()) -> None:
