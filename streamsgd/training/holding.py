@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from streamsgd.kernels.parts.traits import is_sequential, judges, reduces
 from streamsgd.settings.folds import fold_of
 from streamsgd.training.defaults import MOST_EPOCHS, MOST_PASSES, choose_epochs
+from streamsgd.training.phases import finish, shrinking
+from streamsgd.training.phases.held_judge import would_be_wanted
 from streamsgd.training.structure import most_passes
 
 if TYPE_CHECKING:
@@ -62,10 +64,10 @@ def _why_nothing(settings: Settings, parts: Parts, n_rows: int, epochs: int) -> 
 
 
 def held_in_words(job: Job) -> str:
-    """Return what is held out or is not, where nobody said and it is worth a line; else nothing."""
+    """Return what is held out or is not, where nobody said, or what is forgone as somebody did; else nothing."""
     settings, n_rows, share = job.settings, job.data.n_rows, job.recipe.held.share
     if settings.validation != "auto":
-        return ""
+        return _forgone(job)
     if share:
         return (
             f"held out: about {round(share * n_rows):,} of {n_rows:,} rows, which are not learned and judge every pass; "
@@ -74,6 +76,18 @@ def held_in_words(job: Job) -> str:
     if _why_nothing(settings, job.parts, n_rows, job.epochs).startswith("they are"):
         return f"held out: nothing, for {n_rows:,} rows are fewer than {LEAST_ROWS:,}; --validation 0.1 would judge every pass"
     return ""
+
+
+def _forgone(job: Job) -> str:
+    """Return what rows held out do where nobody names them, of a run in which somebody did."""
+    if not job.recipe.held or not would_be_wanted(job.settings, job.parts):
+        return ""
+    if not (finish.is_small(job.outline) or shrinking.is_small(job.outline)):
+        return ""
+    return (
+        "held out by --validation: these rows judge and choose nothing; without it some are held out that choose, after the last "
+        "pass, how far weights are polished or shrunk, which small data is often the better for"
+    )
 
 
 def say_unjudged(job: Job, held: int) -> None:

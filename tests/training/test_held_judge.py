@@ -52,6 +52,29 @@ def test_who_says_something_else_is_heard(name: str, data: pa.Table, settings: d
     assert not passes(train(data, **settings), name)
 
 
+SAID = "these rows judge and choose nothing"
+
+
+def test_what_rows_that_somebody_holds_out_do_not_choose_is_said(
+    name: str, data: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "streamsgd")
+    train(data, validation=0.1)
+    assert SAID in caplog.text
+    exclude = "z" if name == "shrink" else ()
+    assert SAID in outlook(streamsgd.plan(data, "y", **PLAIN, exclude=exclude, validation=0.1))["held_out"]
+    caplog.clear()
+    for settings in (
+        {},
+        {"epochs": 1},
+        {"validation": "none"},
+        {"validation": 0.1, "optimizer": "adam"},
+        {"validation": 0.1, "polish": 0},
+    ):
+        train(data, **settings)
+    assert SAID not in caplog.text
+
+
 def test_few_rows_are_left_as_they_are(name: str) -> None:
     assert not passes(train(KINDS[name][0](900)), name)
 

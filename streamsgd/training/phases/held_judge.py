@@ -11,6 +11,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 import numpy as np
 
 from streamsgd.features.unset import leaves_open, may_thin
@@ -148,6 +149,11 @@ def is_wanted(settings: Settings, parts: Parts) -> bool:
     """Whether a run that may be polished can be."""
     calm = is_linear(parts.model) and not getattr(parts.loss, "steep", False)
     return is_free(settings) and calm and is_objective(parts)
+
+
+def would_be_wanted(settings: Settings, parts: Parts) -> bool:
+    """Whether it could be but for rows that somebody holds out."""
+    return settings.validation != "auto" and is_wanted(msgspec.structs.replace(settings, validation="auto"), parts)
 
 
 def is_judged(outline: Outline) -> bool:
