@@ -85,8 +85,8 @@ def _forgone(job: Job) -> str:
     if not (finish.is_small(job.outline) or shrinking.is_small(job.outline)):
         return ""
     return (
-        "held out by --validation: these rows judge and choose nothing; without it some are held out that choose, after the last "
-        "pass, how far weights are polished or shrunk, which small data is often the better for"
+        "held out by --validation: these rows judge and choose nothing; without it some are held out that choose, after the "
+        "last pass, how far weights are polished or shrunk, which small data is often the better for"
     )
 
 
