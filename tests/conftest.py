@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.cli.main import main
+from streamsgd.compute.local_cluster import LocalWorkers
 from streamsgd.errors import Stopped
 from streamsgd.settings import words
 from streamsgd.settings.make import make_settings
@@ -81,6 +82,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the shared data folder {SHARED} is not there")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Any]:
+    """A client of two worker processes, which take seconds to import what they need: a module starts them once."""
+    with LocalWorkers(2) as found:
+        found.client.wait_for_workers(2, timeout=60)
+        yield found.client
 
 
 class Ended(NamedTuple):

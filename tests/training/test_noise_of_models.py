@@ -199,7 +199,9 @@ def written(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(case: str, tmp_path: Path) -> None:
+def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(
+    case: str, tmp_path: Path, two_workers: Any
+) -> None:
     settings: dict[str, Any] = {"exclude": ["h"], "chunk_rows": 500, "epochs": 2, "bits": 8, "memory": "1GB", **CASES[case]}
     run = partial(streamsgd.train, written(tmp_path), "y", **settings)
     alone = run(noise=True, executor="inline")
@@ -212,15 +214,15 @@ def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(case
     assert stops >= 5
     assert resumed.to_bytes() == alone.to_bytes()
     if case in ("fm", "mlp"):
-        assert run(noise=True, workers=2).to_bytes() == alone.to_bytes()
+        assert run(noise=True, client=two_workers).to_bytes() == alone.to_bytes()
 
 
 @pytest.mark.parametrize("spec", ["mlp:hidden=6-4", "fm:k=3"])
-def test_measured_it_is_the_same_bits_on_threads_and_workers(spec: str, tmp_path: Path) -> None:
+def test_measured_it_is_the_same_bits_on_threads_and_workers(spec: str, tmp_path: Path, two_workers: Any) -> None:
     settings: dict[str, Any] = {"exclude": ["h"], "chunk_rows": 250, "memory": "1GB", "model": spec, "bits": 8}
     path = written(tmp_path)
     alone = streamsgd.noise(path, "y", executor="inline", **settings)
-    for other in ({"executor": "threads", "threads": 2}, {"workers": 2}):
+    for other in ({"executor": "threads", "threads": 2}, {"client": two_workers}):
         assert streamsgd.noise(path, "y", **settings, **other) == alone
 
 
