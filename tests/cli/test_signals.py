@@ -1,6 +1,5 @@
 """Signals and streams: whenever one comes, the process ends in time with a code and a line that say what is there."""
 
-import atexit
 import importlib
 import json
 import os
@@ -8,11 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-import traceback
 import types
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Forked
 from dask.system import CPU_COUNT
 
 import streamsgd
@@ -57,48 +54,6 @@ sys.meta_path.insert(0, Watch())
 from streamsgd.cli.entry import entry, leave
 leave(entry(sys.argv[2:]))
 """
-
-
-class Forked:
-    """A child of this process in the words of `subprocess.Popen`: it need not import what this one has."""
-
-    def __init__(self, run: Callable[[], object]) -> None:
-        (out, to_out), (err, to_err) = os.pipe(), os.pipe()
-        self.returncode: int | None = None
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                for number, name in ((to_out, "stdout"), (to_err, "stderr")):
-                    os.dup2(number, getattr(sys, f"__{name}__").fileno())
-                    setattr(sys, name, os.fdopen(number, "w"))
-                atexit._clear()  # of this process: the child leaves nothing to tidy up
-                run()
-            except BaseException:  # noqa: BLE001 - a child must not go on as the test
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        os.close(to_out)
-        os.close(to_err)
-        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
-        return self.returncode
-
-    def communicate(self, timeout: float) -> tuple[str, str]:
-        late = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
-        late.start()
-        with self.stdout, self.stderr:
-            said = self.stdout.read(), self.stderr.read()
-        if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        late.cancel()
-        return said
 
 
 Process = Forked | subprocess.Popen
