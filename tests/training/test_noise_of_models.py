@@ -285,7 +285,7 @@ def test_the_command_takes_a_model_and_refuses_another_one(tmp_path: Path, comma
     assert refused.returncode == 2
     assert "the model was trained with mlp:hidden=5-4" in refused.stderr
     with pytest.raises(SettingsError, match="--model fm: the model was trained with linear"):
-        streamsgd.noise(path, at=streamsgd.train(path, "y", exclude=["h"], **SMALL), model="fm")
+        streamsgd.noise(path, at=streamsgd.train(path, "y", exclude=["h"], optimizer="adam", **SMALL), model="fm")
 
 
 OWN = """
