@@ -26,7 +26,7 @@ from streamsgd.model.model import Model
 from streamsgd.planning.chunks import Piece
 
 N, PART = 24_000, 1_000
-SETTINGS: dict[str, Any] = {"memory": "1GB", "epochs": 2, "chunk_rows": 4_000, "validation": 0.1, "lanes": 4, "polish": 0}
+SETTINGS: dict[str, Any] = {"memory": "1GB", "epochs": 2, "chunk_rows": 4_000, "validation": 0.1, "lanes": 4}
 
 
 def rows(first: int, n: int) -> pa.Table:
@@ -259,9 +259,7 @@ def test_plan_and_inspect_take_delayed_tables(data: str) -> None:
     assert one["columns"] == other["columns"]
 
 
-@pytest.mark.parametrize(
-    "more", [{"combine": "sync", "optimizer": "adam"}, {"filter": "a > 0"}, {"polish": 2}, {"polish": "auto", "lanes": 1}]
-)
+@pytest.mark.parametrize("more", [{"combine": "sync", "optimizer": "adam"}, {"filter": "a > 0"}, {"polish": 2}, {"lanes": 1}])
 def test_other_ways_to_learn_take_them_as_well(client: Client, data: str, more: dict[str, Any]) -> None:
     settings = {**SETTINGS, "epochs": 1, **more}
     expected = streamsgd.train(data, "late", **settings)  # first, or both workers would compile what it compiles

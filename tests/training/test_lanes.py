@@ -50,12 +50,10 @@ BASE: dict[str, Any] = {
     "validation": 0.1,
     "executor": "inline",
     "batch_size": 32,
-    "polish": 0,
 }
-"""Without the passes after the epochs, which the cases that name them have."""
 
 CASES: dict[str, dict[str, Any]] = {
-    "race": {"batch_size": "auto", "polish": "auto"},
+    "race": {"batch_size": "auto"},
     "l1": {"optimizer": "sgd", "penalty": "l1:l1=0.001", "learning_rate": 0.01},
     "strings, nag": {"optimizer": "normalized", "batch_size": 1, "features": ["x0", "x1", "s"]},
     "strings, ftrl": {"optimizer": "ftrl", "batch_size": 1, "features": ["x0", "x1", "s"]},
