@@ -1,9 +1,12 @@
 """What tests share: where data is, how a small data set is written, and a run that is exact."""
 
+import atexit
 import gc
 import logging
 import os
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamsgd.cli.main import main
+from streamsgd.compute.local_cluster import LocalWorkers
 from streamsgd.errors import Stopped
 from streamsgd.settings import words
 from streamsgd.settings.make import make_settings
@@ -83,6 +87,14 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Any]:
+    """A client of two worker processes, which take seconds to import what they need: a module starts them once."""
+    with LocalWorkers(2) as found:
+        found.client.wait_for_workers(2, timeout=60)
+        yield found.client
+
+
 class Ended(NamedTuple):
     """What a command left behind."""
 
@@ -123,6 +135,49 @@ def status_of_child(run: Callable[[], object]) -> int:
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Forked:
+    """A child of this process in the words of `subprocess.Popen`: it need not import what this one has."""
+
+    def __init__(self, run: Callable[[], object], err: tuple[int, int] | None = None) -> None:
+        """Run; stderr is a pipe, or what `err` is the two ends of."""
+        (out, to_out), (err, to_err) = os.pipe(), err or os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                for number, name in ((to_out, "stdout"), (to_err, "stderr")):
+                    os.dup2(number, getattr(sys, f"__{name}__").fileno())
+                    setattr(sys, name, os.fdopen(number, "w"))
+                atexit._clear()  # of this process: the child leaves nothing to tidy up
+                run()
+            except BaseException:  # noqa: BLE001 - a child must not go on as the test
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        os.close(to_out)
+        os.close(to_err)
+        self.stdout, self.stderr = os.fdopen(out), os.fdopen(err)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        late = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
+        late.start()
+        with self.stdout, self.stderr:
+            said = self.stdout.read(), self.stderr.read()
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        late.cancel()
+        return said
 
 
 def as_columns(x: np.ndarray, **others: Any) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Model(LearnsOn, OneRow):
     def score_block(self, block: Block, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return scores and means, (n, n_outputs), and losses, (n,), of rows start to stop, in block units."""
         layout = self.encoding.layout(mixed=isinstance(block.rows, Mixed))
-        part = layout.choose(block, slice(start, stop))
+        part = layout.choose(block, slice(start, max(stop, start + 2)))  # columns of one row are of another type to kernels
         form = compiled(self.structure, columns=self.encoding.n_places)
         scratch = new_scratch(self.n_outputs, self.weights.dtype, most_entries(part, layout), form)
         scores = np.empty((stop - start, self.n_outputs), self.weights.dtype)
@@ -151,6 +151,8 @@ class Model(LearnsOn, OneRow):
     def encode(self, table: Any) -> tuple[Block, list[np.ndarray]]:
         """Turn a table (anything with `__arrow_c_stream__`) into a block without targets, and the memory that it points to.
 
+        The block is of two rows at least; the second one of a table of one row is nothing.
+
         Raises
         ------
         DataError
@@ -159,7 +161,7 @@ class Model(LearnsOn, OneRow):
         """
         table = as_table(table, "the table")
         data, n = table_dataset(table), table.num_rows
-        block, encoder = self.encoding.layout().allocate(n, str(self.weights.dtype)), Encoder(self.encoding)
+        block, encoder = self.encoding.layout().allocate(max(2, n), str(self.weights.dtype)), Encoder(self.encoding)
         nulls = self.settings.get("missing_columns") == "null"
         kinds = column_types(self.encoding, data.schema, "the table", nulls=nulls, is_empty=partial(is_empty, data))
         columns = [_delivered(table, name, kinds[name]) for name in encoder.sources]
@@ -260,8 +262,9 @@ class Model(LearnsOn, OneRow):
 
     def _score_table(self, table: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, table.num_rows, BATCH_ROWS):
-            block, _pools = self.encode(table.slice(first, BATCH_ROWS))
-            yield self.score_block(block, 0, len(block.y))[:2]
+            some = table.slice(first, BATCH_ROWS)
+            block, _pools = self.encode(some)
+            yield self.score_block(block, 0, some.num_rows)[:2]
 
     # --- interpretation
 

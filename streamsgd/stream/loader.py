@@ -188,8 +188,8 @@ class Loader:
         return self.encoder.dictionaries
 
     def allocate(self, n_rows: int) -> Any:
-        """Return an empty block of that many rows."""
-        return self.layout.allocate(n_rows, self.precision)
+        """Return an empty block of that many rows, at least two: columns of one row are of another type to kernels."""
+        return self.layout.allocate(max(2, n_rows), self.precision)
 
     def load(self, piece: Piece, block: Block, key: np.uint64, *, shuffled: bool) -> LoadedPiece:
         """Read one piece into its rows of the block.

@@ -11,7 +11,7 @@ import numpy as np
 from streamsgd.features.layout import Layout, most_entries
 from streamsgd.kernels.compile.verbs import prepare
 from streamsgd.kernels.learn.fit import end_batch, fit, learn, settled, update
-from streamsgd.kernels.parts.traits import is_race, reduces
+from streamsgd.kernels.parts.traits import is_race, is_sequential, reduces
 from streamsgd.kernels.structs.block import Parts, new_scratch
 from streamsgd.kernels.structs.rows import OWN
 from streamsgd.kernels.structs.state import ETA, FILLED, SEEN, STEPS, State, make_state
@@ -210,7 +210,9 @@ def _start(optimizer: Any, n_weights: int, *, few: bool = False) -> State:
         state = make_state(start, optimizer.n_slots, np.float64, few=few, lazy=few)
         state.slots[0], state.slots[1] = snapshot, whole
         return state
-    return start_race(np.zeros(n_weights)) if is_race(optimizer) else _state(n_weights, optimizer.n_slots)
+    if is_race(optimizer):
+        return start_race(np.zeros(n_weights))
+    return make_state(np.zeros(n_weights), optimizer.n_slots, np.float64, few=few, batches=not is_sequential(optimizer))
 
 
 def _weights(parts: Parts, state: State, n: int, n_penalised: int, settle: Any) -> np.ndarray:

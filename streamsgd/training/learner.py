@@ -175,8 +175,7 @@ class Learner:
         first = epoch - min(1.0, filled / self.job.plan.n_rows)
         begin(self.state, self.job.average_from, first, 1.0, 1)
         pace = StepContext(size, self.n_penalised, first, 0.0, self.job.span, *self.job.clips)
-        nobody = self.job.recipe.allocate(2)  # not 0: the columns of one row or none are contiguous, which is another type
-        self.learn(nobody, np.zeros(0, np.int32), np.zeros(0, np.int64), pace)
+        self.learn(self.job.recipe.allocate(1), np.zeros(0, np.int32), np.zeros(0, np.int64), pace)
 
     def clear_tally(self) -> None:
         """Begin a new tally: a sum of a whole run would lose digits."""

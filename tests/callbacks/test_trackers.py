@@ -1,5 +1,6 @@
 """Callbacks for the tools that people track runs with, each held to what its own library reads back."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,29 @@ def test_a_library_that_is_missing_is_named_with_what_to_install() -> None:
         library("no_such_library.inside", "Nothing")
 
 
-@pytest.mark.filterwarnings("ignore")  # of its own libraries
-def test_mlflow_has_settings_metrics_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow's without runs, whose tables take it seconds to make; it notes where it was made."""
+    mlflow = pytest.importorskip("mlflow")
+    path = tmp_path_factory.mktemp("mlflow") / "runs.db"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(path.parent)
+        mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """MLflow that keeps runs in a database of this test's own."""
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty, tmp_path / "runs.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+    return mlflow
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own libraries
+def test_mlflow_has_settings_metrics_and_the_model(mlflow: Any, tmp_path: Path) -> None:
     model = streamsgd.train(TABLE, "y", callbacks=[MLflow()], **SETTINGS)
     assert mlflow.active_run() is None
     (run,) = mlflow.MlflowClient().search_runs(["0"])
@@ -46,10 +65,7 @@ def test_mlflow_has_settings_metrics_and_the_model(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own libraries
-def test_mlflow_logs_to_a_run_that_is_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+def test_mlflow_logs_to_a_run_that_is_active(mlflow: Any) -> None:
     with mlflow.start_run() as run:
         streamsgd.train(TABLE, "y", callbacks=[MLflow(save_model=False)], **SETTINGS)
         assert mlflow.active_run() is not None
@@ -117,12 +133,9 @@ def test_a_metric_that_never_came_is_said() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of its own libraries
-def test_mlflow_loads_and_scores_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_loads_and_scores_a_model(mlflow: Any, tmp_path: Path) -> None:
     """Rows of frames, in which nulls are NaN, and of dicts; of another loss as values."""
-    mlflow = pytest.importorskip("mlflow")
     pyfunc = pytest.importorskip("mlflow.pyfunc")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
     sites = pa.array([None if k % 5 == 0 else f"site {k % 3}" for k in range(TABLE.num_rows)])
     table = TABLE.append_column("site", sites)
     model = streamsgd.train(table, "y", **{**SETTINGS, "epochs": 1, "categorical": ["site"]})

@@ -18,9 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Ended, Forked
 
 import streamsgd
 from streamsgd.cli.commands import cli
+from streamsgd.cli.entry import entry, leave
 from streamsgd.cli.main import main
 from streamsgd.compute.memory import PeakMemory
 from streamsgd.redact import Redactor
@@ -64,10 +66,11 @@ def train_args(data: Path, out: Path, *more: str) -> list[str]:
     return ["train", str(data), "-o", str(out), *common, *more]
 
 
-def run(args: list[str], **environ: str) -> "subprocess.CompletedProcess[str]":
-    env = {**os.environ, **environ}
-    command = [sys.executable, "-m", "streamsgd", *args]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+def run(args: list[str]) -> Ended:
+    """Be the process of the command line in a child, which need not import what this one has."""
+    child = Forked(lambda: leave(entry(args)))
+    said = child.communicate(timeout=120)
+    return Ended(child.returncode or 0, *said)
 
 
 # --- help
@@ -249,22 +252,25 @@ def test_without_a_terminal_there_are_no_control_characters(data: Path, tmp_path
 
 def on_a_terminal(args: list[str], **environ: str) -> tuple[int, str]:
     """Run with stderr on a pseudo-terminal; return the exit code and what it showed."""
-    master, slave = os.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", **environ}
-    command = [sys.executable, "-m", "streamsgd", *args]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=env)
-    os.close(slave)
-    shown = b""
+
+    def be() -> None:
+        os.environ.update({"TERM": "xterm-256color", **environ})
+        leave(entry(args))
+
+    child, shown = Forked(be, os.openpty()), b""
     while True:
         try:
-            part = os.read(master, 4096)
+            part = os.read(child.stderr.fileno(), 4096)
         except OSError:  # the other end is closed
             break
         if not part:
             break
         shown += part
-    os.close(master)
-    return child.wait(60), shown.decode()
+    child.stderr.close()
+    while child.poll() is None:
+        time.sleep(0.01)
+    child.stdout.close()
+    return child.poll(), shown.decode()
 
 
 def test_a_terminal_gets_a_bar_and_no_color_no_colours(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Signals and streams: whenever one comes, the process ends in time with a code and a line that say what is there."""
 
+import importlib
 import json
 import os
 import re
@@ -7,15 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Forked
 from dask.system import CPU_COUNT
 
 import streamsgd
+from streamsgd.cli import main as main_module
+from streamsgd.cli import signals
+from streamsgd.cli.entry import entry, leave
 from streamsgd.cli.main import main
 from streamsgd.compute.context import cpu_quota
 
@@ -30,48 +38,53 @@ STAGES = {
 }
 """Where a process says that it has come, and waits a moment."""
 
-RUN = """
+IMPORTS = """
 import importlib.abc, os, sys, time
-
-module, function = sys.argv[1:3]
-
-def here():
-    os.write(2, b"HERE\\n")
-    until = time.monotonic() + float(os.environ["WAIT"])
-    while time.monotonic() < until:
-        time.sleep(0.01)
 
 class Watch(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != module:
-            return None
-        sys.meta_path.remove(self)
-        if function == "None":
-            here()
-            return None
-        spec = importlib.util.find_spec(name)
-        run = spec.loader.exec_module
-        def exec_module(made):
-            run(made)
-            *outer, last = function.split(".")
-            owner = made
-            for word in outer:
-                owner = getattr(owner, word)
-            usual, seen = getattr(owner, last), []
-            def slow(*args, **more):
-                if not seen:
-                    seen.append(1)
-                    here()
-                return usual(*args, **more)
-            setattr(owner, last, slow)
-        spec.loader.exec_module = exec_module
-        return spec
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            os.write(2, b"HERE\\n")
+            until = time.monotonic() + float(os.environ["WAIT"])
+            while time.monotonic() < until:
+                time.sleep(0.01)
 
-import importlib.util
 sys.meta_path.insert(0, Watch())
 from streamsgd.cli.entry import entry, leave
-leave(entry(sys.argv[3:]))
+leave(entry(sys.argv[2:]))
 """
+
+
+Process = Forked | subprocess.Popen
+
+
+def here(seconds: float) -> None:
+    os.write(2, b"HERE\n")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def run_slowly(module: str, function: str, arguments: list[str], wait: float) -> None:
+    """Be the process of the command line, which waits where it comes to a function for the first time."""
+    *outer, last = function.split(".")
+    owner: Any = importlib.import_module(module)
+    for word in outer:
+        owner = getattr(owner, word)
+    usual, seen = getattr(owner, last), []
+
+    def slow(*args: Any, **more: Any) -> Any:
+        if not seen:
+            seen.append(1)
+            here(wait)
+        return usual(*args, **more)
+
+    setattr(owner, last, slow)
+    for other in [other for name, other in sys.modules.items() if name.startswith("streamsgd.")]:
+        if vars(other).get(last) is usual:  # who imported it by name
+            setattr(other, last, slow)
+    leave(entry(arguments))
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +96,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def begin(stage: str, data: Path, out: Path, wait: float) -> "subprocess.Popen[str]":
+def begin(stage: str, data: Path, out: Path, wait: float) -> Process:
     """Start a process and wait until it has come to a stage."""
     train = ["train", str(data), "--target", "y", "-o", str(out), "--epochs", "3", "--optimizer", "adam", "--chunk-rows", "500"]
     predict = ["predict", str(data.with_name("m.sgd")), str(data), "-o", str(out)]
     arguments = predict if stage == "scoring" else [*train, "--checkpoint-chunks", "1"]
-    command = [sys.executable, "-c", RUN, *map(str, STAGES[stage]), *arguments, "--memory", "1GB", "--quiet"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "WAIT": str(wait)}
-    )
-    assert process.stderr
+    arguments += ["--memory", "2GB", "--quiet"]
+    module, function = STAGES[stage]
+    process: Process
+    if function:
+        process = Forked(lambda: run_slowly(module, function, arguments, wait))
+    else:
+        command, environ = [sys.executable, "-c", IMPORTS, module, *arguments], {**os.environ, "WAIT": str(wait)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
+    return arrived(process)
+
+
+def arrived(process: Any) -> Process:
     while process.stderr.readline() != "HERE\n":
         assert process.poll() is None
     return process
 
 
-def ended(process: "subprocess.Popen[str]", seconds: float) -> tuple[str, str]:
+def ended(process: Process, seconds: float) -> tuple[str, str]:
     began = time.monotonic()
     out, err = process.communicate(timeout=60)
     assert time.monotonic() - began < seconds
@@ -112,7 +132,7 @@ def ended(process: "subprocess.Popen[str]", seconds: float) -> tuple[str, str]:
 def test_a_signal_at_any_stage_ends_the_process_with_one_line_and_the_same_command_goes_on(
     stage: str, number: signal.Signals, data: Path, tmp_path: Path
 ) -> None:
-    process = begin(stage, data, tmp_path / "o", 3.0)
+    process = begin(stage, data, tmp_path / "o", 1.0)
     process.send_signal(number)
     out, _ = ended(process, 10.0)
     in_the_loop = stage in ("loop", "checkpoint")  # a checkpoint is saved, whichever signal it was
@@ -172,29 +192,23 @@ DROPPING = {
 }
 """Code in which a signal comes, and what is done with its exception there."""
 
-DROP = """
-import os, sys, time
-from streamsgd.cli import main, signals
 
-def wait(seconds=0.5):
-    os.write(2, b"HERE\\n")
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        time.sleep(0.01)
-
-listening = signals.Signals("train")
-listening.arm()
-sys.modules["here"] = sys.modules["__main__"]
-try:
-    exec(sys.argv[1])
-    until = time.monotonic() + 5.0
-    while time.monotonic() < until:
-        pass
-    code = 0
-except BaseException as error:
-    code = main._failed(error, listening, as_json=False)
-os._exit(code)
-"""
+def drop(code: str, folder: Path) -> None:
+    """Listen to signals as the command line does, and run code that a signal comes in."""
+    sys.path.insert(0, str(folder))
+    sys.modules["here"] = module = types.ModuleType("here")
+    vars(module)["wait"] = partial(here, 0.5)
+    listening = signals.Signals("train")
+    listening.arm()
+    try:
+        exec(code, vars(module))
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            pass
+        left = 0
+    except BaseException as error:  # noqa: BLE001 - as `main` does
+        left = main_module._failed(error, listening, as_json=False)
+    os._exit(left)
 
 
 @pytest.mark.parametrize("where", DROPPING)
@@ -203,15 +217,7 @@ def test_a_signal_whose_exception_is_dropped_or_would_break_an_import_is_taken_a
     where: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("slow.py").write_text("from here import wait\nwait()\nwhole = True\n")
-    process = subprocess.Popen(
-        [sys.executable, "-c", DROP, DROPPING[where]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-    )
-    assert process.stderr
-    assert process.stderr.readline() == "HERE\n"
+    process = arrived(Forked(lambda: drop(DROPPING[where], tmp_path)))
     process.send_signal(number)
     out, _ = ended(process, 2.5)
     assert process.returncode == (130 if number == signal.SIGINT else 75)

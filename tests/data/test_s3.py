@@ -154,6 +154,7 @@ def test_object_that_vanished_is_named(tables: Path) -> None:
 
 
 def test_dead_endpoint_is_named_and_not_called_damage(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamsgd.data.stores.filesystems.PAUSE", 0.01)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -218,6 +219,7 @@ class Faulty:
 @pytest.fixture(params=["reset", "cut short", "503"])
 def faulty(request: pytest.FixtureRequest, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     proxy = Faulty(port, request.param)
+    monkeypatch.setattr("streamsgd.data.stores.filesystems.PAUSE", 0.01)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
     yield proxy
     proxy.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numba import njit, typeof
 from numba.core import event
@@ -16,11 +17,15 @@ from numba.core.caching import NullCache
 from numba.core.errors import TypingError
 from numba.extending import overload
 
+import streamsgd
 from streamsgd.kernels.compile.inlining import inlined
-from streamsgd.kernels.compile.jit import inline, kernel, lean
+from streamsgd.kernels.compile.jit import inline, kernel, lean, loaded_kernels
 from streamsgd.kernels.structs.state import make_state
 from streamsgd.kernels.structs.step import StepContext
+from streamsgd.settings.make import make_settings
 from streamsgd.settings.registry import PARTS, make
+from streamsgd.training.prepare import prepare
+from streamsgd.training.tasks.learn import compile_for
 
 RUN = """
 import json, sys
@@ -132,6 +137,21 @@ def test_no_pace_of_a_run_is_a_type_of_its_own() -> None:
         StepContext(1, 0, 0.5, 1e-9, 2.0, 1.0, 2.0),
     ]
     assert len({typeof(pace) for pace in paces}) == 1
+
+
+@pytest.mark.parametrize("features", [["x"], ["x", "s"]])
+def test_what_a_worker_compiles_before_it_learns_is_what_it_learns_by(features: list[str]) -> None:
+    """And what is compiled for many rows is for one row too, whose columns are contiguous to NumPy."""
+    x = np.random.default_rng(0).normal(size=200)
+    table = pa.table({"x": x, "s": [f"v{k % 9}" for k in range(200)], "y": x > 0.0})
+    given: dict[str, Any] = {"features": features, "optimizer": "adam", "epochs": 1, "executor": "inline", "memory": "1GB"}
+    model = streamsgd.train(table, "y", **given)
+    model.predict_proba(table)
+    before, job = loaded_kernels(), prepare(table, make_settings({"target": "y", **given}))
+    compile_for(job)
+    model.predict_proba(table.slice(0, 1))
+    assert loaded_kernels() == before
+    assert typeof(job.recipe.allocate(1)) == typeof(job.recipe.allocate(0)) == typeof(job.recipe.allocate(100))
 
 
 def test_states_in_which_all_weights_move_are_a_type_that_needs_no_list() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -27,6 +28,7 @@ from streamsgd.model.model import Model
 from streamsgd.model.read import load
 from streamsgd.settings.make import make_settings
 from streamsgd.show.model import model_summary
+from streamsgd.training.phases import shrinking
 from streamsgd.training.run import train_model
 
 N = 3000
@@ -84,9 +86,18 @@ def make_rows(n: int, seed: int) -> pa.Table:
 def write_data(folder: Path, seed: int = 0) -> Path:
     """Row groups that are merged, read whole, and streamed in slices."""
     folder.mkdir()
-    for k, row_group_size in enumerate((30, 400, 1000)):
+    for k, row_group_size in enumerate((100, 400, 1000)):
         pq.write_table(make_rows(N // 3, seed + k), folder / f"{k}.parquet", row_group_size=row_group_size)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_ridges() -> Iterator[None]:
+    """Runs end by shrinking as they do elsewhere, along a shorter path: each of its passes is one more stop."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shrinking, "RIDGES", shrinking.RIDGES[-3:-1])
+        patched.setattr(shrinking, "PASSES", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +150,7 @@ def test_stopped_at_every_chunk_it_ends_with_the_same_bytes(data: Path, tmp_path
     result = model.to_bytes()
     assert result == alone.to_bytes()
     assert stops >= 2 * N_CHUNKS - 1
+    assert ("shrink" in alone.metrics) == (case == "row by row")
     assert alone.metrics["progressive_loss"] < alone.metrics["best_constant_loss"]
 
 

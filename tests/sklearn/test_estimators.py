@@ -195,7 +195,7 @@ def test_scikit_learns_rates_learn_as_scikit_learn(rate: str, loss: str) -> None
 def test_every_loss_of_the_regressor_learns(loss: str) -> None:
     X, y = make_regression(500, 4, noise=1.0, random_state=0)
     y = np.exp(0.01 * y) // 0.1 if loss == "poisson" else y / 10.0
-    assert SGDRegressor(loss=loss, random_state=0, tol=1e-4).fit(X, y).score(X, y) > 0.8
+    assert SGDRegressor(loss=loss, penalty=None, random_state=0, tol=1e-4).fit(X, y).score(X, y) > 0.8
 
 
 def test_parts_of_ours_are_checked_as_all_are() -> None:

@@ -47,7 +47,7 @@ def dask(request: pytest.FixtureRequest) -> Iterator[Dask]:
     executor.close()
 
 
-def write(folder: Path, sizes: tuple[int, ...] = (7, 300, 4000), n: int = 3000) -> Path:
+def write(folder: Path, sizes: tuple[int, ...] = (13, 300, 4000), n: int = 3000) -> Path:
     """Write one file per size of row group; `id` numbers the rows of all files."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(4)

@@ -150,11 +150,11 @@ def test_training_still_refuses_a_target_that_does_not_vary() -> None:
 # --- law: the same bits anywhere
 
 
-def test_it_is_the_same_bits_on_threads_and_workers(tmp_path: Path) -> None:
+def test_it_is_the_same_bits_on_threads_and_workers(tmp_path: Path, two_workers: Any) -> None:
     pq.write_table(table_of("logistic", wide=True), tmp_path / "d.parquet", row_group_size=100)
     settings: dict[str, Any] = {"exclude": ["h"], "chunk_rows": 250, "memory": "1GB"}
     alone = streamsgd.noise(tmp_path / "d.parquet", "y", executor="inline", **settings)
-    for other in ({"executor": "threads", "threads": 2}, {"workers": 2}):
+    for other in ({"executor": "threads", "threads": 2}, {"client": two_workers}):
         assert streamsgd.noise(tmp_path / "d.parquet", "y", **settings, **other) == alone
 
 
@@ -380,7 +380,9 @@ def test_while_learning_the_design_effect_is_told_by_units_that_came_together(tm
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "adam"}, {"optimizer": "normalized", "lanes": 2}])
-def test_a_run_with_noise_is_the_same_bytes_stopped_anywhere_and_on_workers(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_with_noise_is_the_same_bytes_stopped_anywhere_and_on_workers(
+    settings: dict[str, Any], tmp_path: Path, two_workers: Any
+) -> None:
     path = tmp_path / "d.parquet"
     pq.write_table(table_of("logistic", wide=True), path, row_group_size=100)
     run = partial(streamsgd.train, path, "y", noise=True, exclude=["h"], chunk_rows=500, epochs=2, memory="1GB", **settings)
@@ -389,7 +391,7 @@ def test_a_run_with_noise_is_the_same_bytes_stopped_anywhere_and_on_workers(sett
     resumed, stops = finish_chunk_by_chunk(run, tmp_path / "saved", places)
     assert stops >= 5
     assert resumed.to_bytes() == alone
-    assert run(workers=2).to_bytes() == alone
+    assert run(client=two_workers).to_bytes() == alone
 
 
 # --- the command, and bad input

@@ -35,9 +35,20 @@ LARGE: dict[str, Any] = {"memory": "4GB", "executor": "inline"}
 MODELS = ["mlp:hidden=5-4", "mlp:hidden=5,activation=tanh", "fm:k=2,against=none", "fwfm:k=2,against=none"]
 
 
+GIVEN: dict[str, Any] = {"epochs": 1, "transform": "none", "bits": 8, "exclude": ["h"], **EXACT}
+
+
 def model_of(loss: str, model: str, table: pa.Table | None = None, **settings: Any) -> Model:
-    given: dict[str, Any] = {"epochs": 1, "transform": "none", "bits": 8, "exclude": ["h"], **EXACT, **settings}
-    return streamsgd.train(table_of(loss, wide=True) if table is None else table, "y", model=model, loss=loss, **given)
+    """Return a model of weights that nobody learned: any will do, and no loop of batches is compiled for them."""
+    table = table_of(loss, wide=True) if table is None else table
+    job = prepare(table, make_settings({**GIVEN, "target": "y", "model": model, "loss": loss, **settings}))
+    weights = unlearned(job)
+    weights += np.random.default_rng(3).normal(size=weights.shape) / 10.0
+    return Model(job.parts.loss, job.encoding, job.target, weights, structure=job.structure)
+
+
+def learned_of(loss: str, model: str, table: pa.Table, **settings: Any) -> Model:
+    return streamsgd.train(table, "y", model=model, loss=loss, **{**GIVEN, **settings})
 
 
 def layers_of(model: Model, hidden: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -115,7 +126,7 @@ def test_lengths_are_those_of_activations_times_those_of_errors_layer_by_layer()
 @pytest.mark.parametrize("spec", MODELS)
 def test_it_is_that_of_differences_of_losses(spec: str) -> None:
     table = table_of("logistic", wide=True).slice(0, 80)
-    model = model_of("logistic", spec, **({} if "mlp" in spec else {"optimizer": "adam", "epochs": 3}))
+    model = model_of("logistic", spec)
     block, _pools = model.encode(table)
     block.y[:] = learned(model, table)
 
@@ -141,7 +152,7 @@ def test_of_a_network_of_a_real_table_it_is_that_of_torch(shared_data: Path) -> 
 def test_of_many_weights_signed_sums_have_the_same_lengths(spec: str) -> None:
     """16,384 of them: within 4 standard deviations, root of 2/16384, of a squared length."""
     table = table_of("squared", wide=True).slice(0, 300)
-    model = model_of("squared", spec, bits=11 if "fm" in spec else 9, optimizer="adam", memory="4GB")
+    model = model_of("squared", spec, bits=11 if "fm" in spec else 9, memory="4GB")
     found = streamsgd.noise(table, at=model, **LARGE)
     assert (found["places"], found["weights"]) == (1 << 14, model.weights.size)
     assert found["metric"] is None
@@ -188,7 +199,9 @@ def written(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(case: str, tmp_path: Path) -> None:
+def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(
+    case: str, tmp_path: Path, two_workers: Any
+) -> None:
     settings: dict[str, Any] = {"exclude": ["h"], "chunk_rows": 500, "epochs": 2, "bits": 8, "memory": "1GB", **CASES[case]}
     run = partial(streamsgd.train, written(tmp_path), "y", **settings)
     alone = run(noise=True, executor="inline")
@@ -201,15 +214,15 @@ def test_learning_with_noise_leaves_no_trace_and_is_the_same_bytes_anywhere(case
     assert stops >= 5
     assert resumed.to_bytes() == alone.to_bytes()
     if case in ("fm", "mlp"):
-        assert run(noise=True, workers=2).to_bytes() == alone.to_bytes()
+        assert run(noise=True, client=two_workers).to_bytes() == alone.to_bytes()
 
 
 @pytest.mark.parametrize("spec", ["mlp:hidden=6-4", "fm:k=3"])
-def test_measured_it_is_the_same_bits_on_threads_and_workers(spec: str, tmp_path: Path) -> None:
+def test_measured_it_is_the_same_bits_on_threads_and_workers(spec: str, tmp_path: Path, two_workers: Any) -> None:
     settings: dict[str, Any] = {"exclude": ["h"], "chunk_rows": 250, "memory": "1GB", "model": spec, "bits": 8}
     path = written(tmp_path)
     alone = streamsgd.noise(path, "y", executor="inline", **settings)
-    for other in ({"executor": "threads", "threads": 2}, {"workers": 2}):
+    for other in ({"executor": "threads", "threads": 2}, {"client": two_workers}):
         assert streamsgd.noise(path, "y", **settings, **other) == alone
 
 
@@ -217,7 +230,7 @@ def test_while_a_network_learns_it_is_the_scatter_within_chunks_at_the_weights_o
     """At a rate of next to nothing those are where it begins; of chunks of 60 rows all are measured."""
     table = table_of("squared").slice(0, 600)
     given: dict[str, Any] = {"transform": "none", "chunk_rows": 60, "optimizer": "sgd", "learning_rate": 1e-300}
-    model = model_of("squared", "mlp:hidden=5", table, noise=True, shuffle="none", **given)
+    model = learned_of("squared", "mlp:hidden=5", table, noise=True, shuffle="none", **given)
     g = gradients_of_torch(model, table, [5])
     parts = np.split(g, 10)
     truth = {name: float(np.mean([expected(part)[name] for part in parts])) for name in list(expected(g))[:2]}
@@ -272,7 +285,7 @@ def test_the_command_takes_a_model_and_refuses_another_one(tmp_path: Path, comma
     assert refused.returncode == 2
     assert "the model was trained with mlp:hidden=5-4" in refused.stderr
     with pytest.raises(SettingsError, match="--model fm: the model was trained with linear"):
-        streamsgd.noise(path, at=streamsgd.train(path, "y", exclude=["h"], **SMALL), model="fm")
+        streamsgd.noise(path, at=streamsgd.train(path, "y", exclude=["h"], optimizer="adam", **SMALL), model="fm")
 
 
 OWN = """
@@ -310,7 +323,7 @@ def test_of_a_model_of_ones_own_it_is_measured_too(tmp_path: Path, monkeypatch: 
     (tmp_path / "noisy_own.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     table, spec = table_of("squared"), "noisy_own:Product"
-    model_of("squared", spec, table, noise=True, optimizer="adam", learning_rate=0.01).save(tmp_path / "m.sgd")
+    learned_of("squared", spec, table, noise=True, optimizer="adam", learning_rate=0.01).save(tmp_path / "m.sgd")
     found = streamsgd.noise(table, at=tmp_path / "m.sgd", model=spec, **SMALL)
     model = streamsgd.load(tmp_path / "m.sgd", model=spec)
     x, w = design(model, table), model.weights[:, 0]

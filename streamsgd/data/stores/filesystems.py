@@ -106,13 +106,16 @@ def io_timeout_of(uri: str) -> float:
 _TIMEOUT = "#io_timeout="
 
 
-def retry(call: Callable[[], T], what: str, attempts: int = ATTEMPTS, pause: float = PAUSE, within: float | None = None) -> T:
+def retry(
+    call: Callable[[], T], what: str, attempts: int = ATTEMPTS, pause: float | None = None, within: float | None = None
+) -> T:
     """Return `call()`, tried up to `attempts` times while it fails transiently, and not beyond `within` seconds.
 
-    `pause` is in seconds and doubles every time; `within` is as `set_io_timeout` said. Raises `DataError` naming `what` when
-    the error is permanent or stays.
+    `pause`, `PAUSE` if it is None, is in seconds and doubles every time; `within` is as `set_io_timeout` said. Raises
+    `DataError` naming `what` when the error is permanent or stays.
     """
     within = _io_timeout.get() if within is None else within
+    pause = PAUSE if pause is None else pause
     began = time.monotonic()
     for attempt in range(1, attempts + 1):
         tried = time.monotonic()
