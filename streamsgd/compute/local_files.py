@@ -205,16 +205,20 @@ def _claim(lock: Path, what: str) -> int:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise SettingsError(f"{what}: {lock.parent} cannot be written: {error.strerror}; choose another place") from None
+        held = False
         try:
             _hold(descriptor, lock, what)
-        except BaseException:
+            held = _is_at(descriptor, lock)
+            if held:
+                with suppress(OSError):  # a full disk: the lock is what counts, not what it says
+                    os.truncate(descriptor, 0)
+                    os.write(descriptor, f"{os.getpid()}\n".encode())
+                return descriptor
+        except BaseException:  # a signal that became an exception, too: nothing is left of what was held
+            if held:
+                lock.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        if _is_at(descriptor, lock):
-            with suppress(OSError):  # a full disk: the lock is what counts, not what it says
-                os.truncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
-            return descriptor
         os.close(descriptor)  # whoever held it has deleted it
 
 

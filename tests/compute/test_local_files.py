@@ -189,3 +189,13 @@ def test_folders_of_the_killed_are_deleted_by_the_next_and_those_of_the_living_s
     while Path(other).exists() and time.monotonic() < until:
         time.sleep(0.1)
     assert not Path(other).exists()
+
+
+def test_a_signal_while_a_lock_is_taken_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "truncate", interrupted)
+    with pytest.raises(KeyboardInterrupt), only_writer(tmp_path / "m.sgd", "--out y"):
+        pass
+    assert list(tmp_path.iterdir()) == []
