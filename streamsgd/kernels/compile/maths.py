@@ -26,6 +26,11 @@ def log1p(x):
     return math.log1p(x)
 
 
+def log1p_flat(x):
+    """Return what `log1p` does, in code that becomes vector code in float64 too; who adds up what comes of it says in which order."""
+    return math.log1p(x)
+
+
 def _make_exp(real, whole, digits, bias, low, high, degree):
     """exp(n log 2 + r) = 2^n sum of r^k / k!, |r| <= log(2) / 2; log 2 in two parts keeps r exact (Cody and Waite 1980)."""
     log2e, half = real(1.0 / math.log(2.0)), real(0.5)
@@ -63,12 +68,32 @@ def _make_log1p(real, terms):
     return log1p
 
 
+def _make_log1p_flat(real, terms):
+    """The same numbers: a sum of 18 terms is a loop to LLVM, and loops within loops do not become vector code; two of 9 are none."""
+    two, half = real(2.0), terms // 2
+    coefficients = tuple(real(1.0 / (2 * k + 1)) for k in range(terms, -1, -1))
+
+    def log1p_flat(x):
+        z = x / (two + x)
+        s = z * z
+        p = coefficients[0]
+        for k in range(1, half + 1):
+            p = p * s + coefficients[k]
+        for k in range(half + 1, terms + 1):
+            p = p * s + coefficients[k]
+        return two * z * p
+
+    return log1p_flat
+
+
 _EXP = {
     types.float32: _make_exp(np.float32, np.int32, 23, 127, -87.0, 88.0, 7),
     types.float64: _make_exp(np.float64, np.int64, 52, 1023, -708.0, 709.0, 13),
 }
 
 _LOG1P = {types.float32: _make_log1p(np.float32, 6), types.float64: _make_log1p(np.float64, 17)}
+
+_LOG1P_FLAT = {types.float32: _make_log1p(np.float32, 6), types.float64: _make_log1p_flat(np.float64, 17)}
 
 
 @dispatch(exp, exact=True)
@@ -79,6 +104,11 @@ def _(x):
 @dispatch(log1p, exact=True)
 def _(x):
     return _LOG1P.get(x)
+
+
+@dispatch(log1p_flat, exact=True)
+def _(x):
+    return _LOG1P_FLAT.get(x)
 
 
 def log(x):

@@ -131,7 +131,7 @@ def _add_one(loss, block, first, n, weights, grad, curvature, sums, scratch):
     for k in range(n):
         scores[k] = dot(rows, first + k, weights)
         targets[k], row_weights[k] = block.y[first + k], block.weight[first + k]
-    _judge_rows(loss, n, targets, row_weights, scores, gradient, sums)
+    _judge_apart(loss, n, targets, row_weights, scores, gradient, scratch.numbers[4], sums)
     for k in range(n):
         add(rows, first + k, gradient[k], grad)
     if curvature.diagonal.shape[0] > 0:
@@ -152,6 +152,32 @@ def _judge_rows(loss, n, targets, row_weights, scores, gradient, sums):
     sums[LOSS] += total
     sums[SIZE] += size
     sums[WEIGHT] += weight
+
+
+@lean
+def _judge_apart(loss, n, targets, row_weights, scores, gradient, costs, sums):
+    """Do what `_judge_rows` does, to the last bit: what is added up in order, apart, leaves vector code to all the rest."""
+    for k in range(n):
+        costs[k] = row_weights[k] * value(loss, targets[k], scores[k])
+        gradient[k] = row_weights[k] * slope(loss, targets[k], scores[k])
+    add_in_order(costs, row_weights, n, sums)
+
+
+def add_in_order(costs, row_weights, n, sums):
+    """Add up costs, their sizes and weights of n rows, one after another."""
+    total, size, weight = 0.0, 0.0, 0.0
+    for k in range(n):
+        total += costs[k]
+        size += abs(costs[k])
+        weight += row_weights[k]
+    sums[LOSS] += total
+    sums[SIZE] += size
+    sums[WEIGHT] += weight
+
+
+@dispatch(add_in_order, exact=True)
+def _(costs, row_weights, n, sums):
+    return add_in_order
 
 
 @lean
