@@ -36,7 +36,7 @@ def log_loss(target, reach):
     return max(reach, 0.0) - target * reach + log1p_flat(exp(-abs(reach)))
 
 
-@dispatch(log_loss, exact=True)
+@dispatch(log_loss, exact=True, within=True)
 def _(target, reach):
     return log_loss
 

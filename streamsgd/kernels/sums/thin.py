@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
-from streamsgd.kernels.compile.verbs import entries
+from streamsgd.kernels.compile.verbs import ahead, entries
 from streamsgd.kernels.encode.shuffle import mix
+from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.rows import OWN
 from streamsgd.kernels.sums.offset import BASE, MOST_OFFSET, offset_of, target_of
 
@@ -24,6 +25,9 @@ MIXED = 0.1
 """Share of the negatives that are drawn as if all were as likely to be positive: where the pilot is too sure of itself, rows
 that are rarely kept would count too much (a defensive mixture: Hesterberg 1995, Technometrics 37). With pilots of 20 positives
 the variance at c = 5 was 1.19 times that of all rows, and 1.24 without."""
+
+AHEAD = 2 * SPAN
+"""Rows that are asked for before the first of them is looked at."""
 
 OFTEN = 2.0**64
 """Different random words."""
@@ -205,17 +209,22 @@ def population_loss(block, order, heads, weights, rule, scratch, sums):
         By which the rows were thinned.
 
     """
-    total, weight = 0.0, 0.0
-    for t in range(order.shape[0]):
-        tile = order[t]
-        i = heads[tile]
-        heads[tile] += 1
-        y = np.float64(block.y[i])
-        h = np.float64(block.weight[i]) * inverse(rule, y)
-        found, _square = reach(block.rows, i, weights, scratch)
-        score = min(max(np.float64(found), -50.0), 50.0)
-        total += h * (max(score, 0.0) - target_of(y) * score + math.log1p(math.exp(-abs(score))))
-        weight += h
+    total, weight, members, n = 0.0, 0.0, scratch.counts, order.shape[0]
+    for t in range(0, n, AHEAD):
+        some = min(AHEAD, n - t)
+        for k in range(some):  # which are far apart: all are asked for before the first is looked at
+            tile = order[t + k]
+            members[k] = heads[tile]
+            heads[tile] += 1
+            ahead(block.rows, members[k])
+        for k in range(some):
+            i = members[k]
+            y = np.float64(block.y[i])
+            h = np.float64(block.weight[i]) * inverse(rule, y)
+            found, _square = reach(block.rows, i, weights, scratch)
+            score = min(max(np.float64(found), -50.0), 50.0)
+            total += h * (max(score, 0.0) - target_of(y) * score + math.log1p(math.exp(-abs(score))))
+            weight += h
     sums[0] += total
     sums[1] += weight
 
