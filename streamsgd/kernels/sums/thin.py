@@ -163,33 +163,36 @@ def thin(block, starts, counts, ends, weights, rule, key, sums, scratch):
         As of `new_scratch`.
 
     """
-    rows = block.rows
+    rows, scores, squares = block.rows, scratch.numbers[0], scratch.numbers[1]
     for tile in range(starts.shape[0]):
         first, end = starts[tile], starts[tile] + counts[tile]
-        at = ends[tile]
-        for back in range(counts[tile]):
-            i = end - 1 - back
-            h, positive = np.float64(block.weight[i]), block.y[i] > 0.5
-            sums[WEIGHT] += h
-            sums[POSITIVE] += h if positive else 0.0
-            found, square = reach(rows, i, weights, scratch)
-            score = min(max(np.float64(found), -MOST_OFFSET), MOST_OFFSET)
-            p, length = 1.0 / (1.0 + math.exp(-score)), math.sqrt(np.float64(square))
-            sums[FORESEEN] += h * p
-            often = chance(rule, positive, p, length)
-            sums[EXPECTED] += min(1.0, often)
-            if np.float64(mix(key, i)) >= often * OFTEN:
-                continue
-            at -= 1
-            if at != i:
-                carry(rows, i, at)
-            if rule.weighs:
-                block.weight[at] = h / often
-            else:
-                if often > 1.0:
-                    block.weight[at] = h * often
-                code = BASE + offset(rule, p, length)
-                block.y[at] = code if positive else -code
+        at, i = ends[tile], end
+        while i > first:
+            some = min(SPAN, i - first)
+            for k in range(some):  # apart, since what calls `exp` is no vector code
+                scores[k], squares[k] = reach(rows, i - 1 - k, weights, scratch)
+            for k in range(some):
+                i -= 1
+                h, positive = np.float64(block.weight[i]), block.y[i] > 0.5
+                sums[WEIGHT] += h
+                sums[POSITIVE] += h if positive else 0.0
+                score = min(max(np.float64(scores[k]), -MOST_OFFSET), MOST_OFFSET)
+                p, length = 1.0 / (1.0 + math.exp(-score)), math.sqrt(np.float64(squares[k]))
+                sums[FORESEEN] += h * p
+                often = chance(rule, positive, p, length)
+                sums[EXPECTED] += min(1.0, often)
+                if np.float64(mix(key, i)) >= often * OFTEN:
+                    continue
+                at -= 1
+                if at != i:
+                    carry(rows, i, at)
+                if rule.weighs:
+                    block.weight[at] = h / often
+                else:
+                    if often > 1.0:
+                        block.weight[at] = h * often
+                    code = BASE + offset(rule, p, length)
+                    block.y[at] = code if positive else -code
         sums[ROWS] += end - first
         sums[KEPT] += ends[tile] - at
         starts[tile], counts[tile] = at, ends[tile] - at
