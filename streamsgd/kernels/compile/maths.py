@@ -27,7 +27,10 @@ def log1p(x):
 
 
 def log1p_flat(x):
-    """Return what `log1p` does, in code that becomes vector code in float64 too; who adds up what comes of it says in which order."""
+    """Return what `log1p` does, the same bits, in code that becomes vector code in float64 too.
+
+    So who adds up what comes of it must say in which order: see `kernels.sums.objective.add_in_order`.
+    """
     return math.log1p(x)
 
 
@@ -68,22 +71,26 @@ def _make_log1p(real, terms):
     return log1p
 
 
-def _make_log1p_flat(real, terms):
-    """The same numbers: a sum of 18 terms is a loop to LLVM, and loops within loops do not become vector code; two of 9 are none."""
-    two, half = real(2.0), terms // 2
-    coefficients = tuple(real(1.0 / (2 * k + 1)) for k in range(terms, -1, -1))
+def series_of_log1p(s):
+    """Return the sum of s^k / (2 k + 1)."""
+    p = _SERIES[0]
+    for k in range(1, _HALF):
+        p = p * s + _SERIES[k]
+    for k in range(_HALF, _TERMS):
+        p = p * s + _SERIES[k]
+    return p
 
-    def log1p_flat(x):
-        z = x / (two + x)
-        s = z * z
-        p = coefficients[0]
-        for k in range(1, half + 1):
-            p = p * s + coefficients[k]
-        for k in range(half + 1, terms + 1):
-            p = p * s + coefficients[k]
-        return two * z * p
 
-    return log1p_flat
+_TERMS, _HALF = 18, 10
+"""A sum of 18 terms stays a loop to LLVM, and what has loops in it becomes no vector code: two of 9 are written out."""
+
+_SERIES = tuple(1.0 / (2 * k + 1) for k in range(_TERMS - 1, -1, -1))
+
+
+def _log1p_flat(x):
+    """As of `_make_log1p`, in float64: products are rounded before they are added, as they are in its loop."""
+    z = x / (2.0 + x)
+    return 2.0 * z * series_of_log1p(z * z)
 
 
 _EXP = {
@@ -93,7 +100,7 @@ _EXP = {
 
 _LOG1P = {types.float32: _make_log1p(np.float32, 6), types.float64: _make_log1p(np.float64, 17)}
 
-_LOG1P_FLAT = {types.float32: _make_log1p(np.float32, 6), types.float64: _make_log1p_flat(np.float64, 17)}
+_LOG1P_FLAT = {types.float32: _make_log1p(np.float32, 6), types.float64: _log1p_flat}
 
 
 @dispatch(exp, exact=True)
@@ -106,9 +113,14 @@ def _(x):
     return _LOG1P.get(x)
 
 
-@dispatch(log1p_flat, exact=True)
+@dispatch(log1p_flat, exact=True, within=True)
 def _(x):
     return _LOG1P_FLAT.get(x)
+
+
+@dispatch(series_of_log1p, exact=True, within=True, fused=False)
+def _(s):
+    return series_of_log1p
 
 
 def log(x):

@@ -118,7 +118,7 @@ def _(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, de
 
 
 def add_triangle(a, b, c, depth):
-    """Add A^T B to the lower triangle of C, (n, n), of the first `depth` lines of A and B, (., n); some numbers above it change."""
+    """Add A^T B to the lower triangle of C, (n, n), of the first `depth` lines of both; numbers above it change too."""
     n, i, one, zero = c.shape[0], np.int64(0), np.int64(1), np.int64(0)
     while i < n:
         rows = min(ROWS, n - i)

@@ -97,7 +97,10 @@ def _lay_dense(loss, block, first, n, weights, sandwich, scratch):
 
 
 def bend_rows(x, slopes_, bends, bent, spread, gradient, n_columns, n):
-    """Fill `bent` and `spread` with rows times second derivatives and squares of slopes; add rows times slopes to the gradient."""
+    """Fill `bent` and `spread` with rows times second derivatives and squares of slopes; add up the gradient.
+
+    In loops of their own, so that what is added up was rounded before.
+    """
     for k in range(n):
         for j in range(n_columns):
             bent[k, j], spread[k, j] = bends[k] * x[k, j], slopes_[k] * x[k, j]
