@@ -159,7 +159,11 @@ def class_counts(look: Sample, target: Target) -> np.ndarray:
     counts = np.zeros(len(target.classes))
     for column in look.scan(target.name):
         y, usable = encode_target(target, column)
-        counts += np.bincount(y[usable].astype(np.int64), minlength=len(counts))
+        if len(counts) == 2:  # without a copy of the column, and another one
+            second = np.count_nonzero(y > 0.5)
+            counts += (np.count_nonzero(usable) - second, second)
+        else:
+            counts += np.bincount(y[usable].astype(np.int64), minlength=len(counts))
     return counts
 
 

@@ -27,6 +27,12 @@ def fill_log1p(x, out):
         out[i] = maths.log1p(x[i])
 
 
+@njit
+def fill_log1p_flat(x, out):
+    for i in range(x.size):
+        out[i] = maths.log1p_flat(x[i])
+
+
 def compiled(fill, x: np.ndarray) -> np.ndarray:
     out = np.empty_like(x)
     fill(x, out)
@@ -48,6 +54,13 @@ def test_exp_is_right_to_a_unit_in_the_last_place(kind: type) -> None:
 def test_log1p_is_right_to_two_units_from_0_to_1(kind: type) -> None:
     x = np.concatenate([np.linspace(0, 1, 300_001)[1:], 10.0 ** np.linspace(-30, 0, 2001)]).astype(kind)
     assert ulps(compiled(fill_log1p, x), np.log1p(x.astype(np.longdouble))) < 2.0
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_log1p_that_becomes_vector_code_has_the_same_bits(kind: type) -> None:
+    x = np.concatenate([np.linspace(0, 1, 30_001), 10.0 ** np.linspace(-30, 0, 2001)]).astype(kind)
+    np.testing.assert_array_equal(compiled(fill_log1p_flat, x), compiled(fill_log1p, x))
+    assert maths.log1p_flat(0.25) == math.log1p(0.25)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])

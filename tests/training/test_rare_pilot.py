@@ -12,9 +12,11 @@ from streamsgd.compute.executors import Inline
 from streamsgd.kernels.sums.thin import LOCAL, TARGETED, Rule
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.stream import Stream
-from streamsgd.training.phases.rare import beyond
+from streamsgd.training.phases import rare
+from streamsgd.training.phases.rare import as_thinned, beyond
 from streamsgd.training.population import Known, chances_of_negatives, missed, shift_to
 from streamsgd.training.prepare import prepare
+from streamsgd.training.tasks import thinned
 from streamsgd.training.tasks.pilot import FEWEST_MEASURED, Seen, cut_of, next_rows, shift_of_pilot
 
 SLOPES = np.array([0.8, -0.8, 0.8])
@@ -106,3 +108,40 @@ def test_a_sample_with_more_positives_than_its_share_moves_nothing() -> None:
 def test_what_is_within_its_error_moves_nothing() -> None:
     assert [beyond(found, 2.0) for found in (0.0, 1.0, -2.0)] == [0.0, 0.0, 0.0]
     assert [beyond(found, 1.0) for found in (10.0, -2.0)] == [9.9, -1.5]
+
+
+# --- what is not done twice
+
+
+def test_a_sample_is_the_same_whether_or_not_its_share_was_known_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks list no rows that the sample of those before them has no room for."""
+    monkeypatch.setattr(thinned, "SAMPLE_ROWS", 400)
+    x, y = draw(120_000)
+    data, shares = pa.table({**{f"x{j}": x[:, j] for j in range(3)}, "y": y.astype(np.int8)}), list[float]()
+    settings: dict[str, Any] = {**QUICK, "rare": "targeted:c=10", "chunk_rows": 20_000}
+
+    def noted(work: Any, thinning: Any, **rest: Any) -> Any:
+        shares.append(thinning.sampled)
+        return as_thinned(work, thinning, **rest)
+
+    def at_first(work: Any, thinning: Any, **rest: Any) -> Any:
+        return as_thinned(work, thinning._replace(sampled=shares[0]), **rest)
+
+    monkeypatch.setattr(rare, "as_thinned", noted)
+    found = streamsgd.train(data, "y", **settings)
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < shares[0] < 1.0
+    monkeypatch.setattr(rare, "as_thinned", at_first)
+    assert streamsgd.train(data, "y", **settings).to_bytes() == found.to_bytes()
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_rows_without_a_target_are_of_no_class(*, words: bool) -> None:
+    x, y = draw(120_000)
+    targets: list[Any] = ["yes" if one else "no" for one in y] if words else list(y)
+    targets[::10] = [None if words else np.nan] * len(targets[::10])
+    table = pa.table({"x0": x[:, 0], "y": pa.array(targets)})
+    thinner = streamsgd.plan(table, "y", **QUICK, rare="targeted", bad_rows="skip").thinner
+    rest = np.delete(y, np.arange(0, len(y), 10))
+    assert thinner is not None
+    assert (thinner.negatives, thinner.positives) == ((rest == 0).sum(), (rest == 1).sum())

@@ -362,11 +362,16 @@ def _helper(function: Callable[..., Any], *, counts: bool) -> Any:
     return made
 
 
-def dispatch(verb: Callable[..., Any], *, exact: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def dispatch(
+    verb: Callable[..., Any], *, exact: bool = False, within: bool = False, fused: bool = True
+) -> Callable[[Callable[..., Any]], Any]:
     """Register how `verb(part, ...)` is compiled; the decorated function maps the part's type to Python code.
 
-    What must round as written is `exact`: compiled apart, without reassociation.
+    What must round as written is `exact`: compiled apart, without reassociation, and products are rounded before they are added
+    unless they may be `fused` with the sum. It is put `within` who calls it wherever loops are to become vector code: left to
+    itself, the compiler calls a long one, or does not, as it came by what it knows of it.
     """
     if not exact:
         return inlined(verb)
-    return compiled_once(verb, {"fastmath": set(EXACT), "error_model": ERROR_MODEL, "_nrt": False, **UNCALLED})
+    options = {"fastmath": set(EXACT) if fused else False, "error_model": ERROR_MODEL, "_nrt": False, **UNCALLED}
+    return compiled_once(verb, {**options, "forceinline": True} if within else options)

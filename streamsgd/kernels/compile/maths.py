@@ -26,6 +26,14 @@ def log1p(x):
     return math.log1p(x)
 
 
+def log1p_flat(x):
+    """Return what `log1p` does, the same bits, in code that becomes vector code in float64 too.
+
+    So who adds up what comes of it must say in which order: see `kernels.sums.objective.add_in_order`.
+    """
+    return math.log1p(x)
+
+
 def _make_exp(real, whole, digits, bias, low, high, degree):
     """exp(n log 2 + r) = 2^n sum of r^k / k!, |r| <= log(2) / 2; log 2 in two parts keeps r exact (Cody and Waite 1980)."""
     log2e, half = real(1.0 / math.log(2.0)), real(0.5)
@@ -63,12 +71,36 @@ def _make_log1p(real, terms):
     return log1p
 
 
+def series_of_log1p(s):
+    """Return the sum of s^k / (2 k + 1)."""
+    p = _SERIES[0]
+    for k in range(1, _HALF):
+        p = p * s + _SERIES[k]
+    for k in range(_HALF, _TERMS):
+        p = p * s + _SERIES[k]
+    return p
+
+
+_TERMS, _HALF = 18, 10
+"""A sum of 18 terms stays a loop to LLVM, and what has loops in it becomes no vector code: two of 9 are written out."""
+
+_SERIES = tuple(1.0 / (2 * k + 1) for k in range(_TERMS - 1, -1, -1))
+
+
+def _log1p_flat(x):
+    """As of `_make_log1p`, in float64: products are rounded before they are added, as they are in its loop."""
+    z = x / (2.0 + x)
+    return 2.0 * z * series_of_log1p(z * z)
+
+
 _EXP = {
     types.float32: _make_exp(np.float32, np.int32, 23, 127, -87.0, 88.0, 7),
     types.float64: _make_exp(np.float64, np.int64, 52, 1023, -708.0, 709.0, 13),
 }
 
 _LOG1P = {types.float32: _make_log1p(np.float32, 6), types.float64: _make_log1p(np.float64, 17)}
+
+_LOG1P_FLAT = {types.float32: _make_log1p(np.float32, 6), types.float64: _log1p_flat}
 
 
 @dispatch(exp, exact=True)
@@ -79,6 +111,16 @@ def _(x):
 @dispatch(log1p, exact=True)
 def _(x):
     return _LOG1P.get(x)
+
+
+@dispatch(log1p_flat, exact=True, within=True)
+def _(x):
+    return _LOG1P_FLAT.get(x)
+
+
+@dispatch(series_of_log1p, exact=True, within=True, fused=False)
+def _(s):
+    return series_of_log1p
 
 
 def log(x):

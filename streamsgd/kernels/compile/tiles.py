@@ -61,6 +61,7 @@ def _emit(context: Any, builder: Any, signature: Any, args: Any, shape: tuple[in
 
 def _in_python(rows: int, columns: int) -> Any:
     def tile(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, depth):
+        a, b, c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
         for k in range(depth):
             factors = a[at_a + k * step_a + row_a * np.arange(rows)]
             for r in range(rows):
@@ -74,7 +75,7 @@ tile_wide = _tile("tile_wide", ROWS, 2, LANES)
 """tile(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, depth): for rows r and columns q of the tile,
 c[at_c + r * row_c + q] += sum over k < depth of a[at_a + r * row_a + k * step_a] * b[at_b + k * step_b + q].
 
-All three arrays are flat, C-contiguous and of one type, and C overlaps with none of the others."""
+All three arrays are C-contiguous and of one type, as if they were flat, and C overlaps with none of the others."""
 
 tile_narrow = _tile("tile_narrow", ROWS, 1, LANES)
 
@@ -114,3 +115,18 @@ def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, c
 @dispatch(add_product, exact=True)
 def _(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):
     return add_product
+
+
+def add_triangle(a, b, c, depth):
+    """Add A^T B to the lower triangle of C, (n, n), of the first `depth` lines of both; numbers above it change too."""
+    n, i, one, zero = c.shape[0], np.int64(0), np.int64(1), np.int64(0)
+    while i < n:
+        rows = min(ROWS, n - i)
+        columns = min(n, (i + rows + LANES - 1) // LANES * LANES)
+        add_product(a, i, one, a.shape[1], b, zero, b.shape[1], c, i * n, n, rows, columns, depth)
+        i += ROWS
+
+
+@dispatch(add_triangle, exact=True)
+def _(a, b, c, depth):
+    return add_triangle

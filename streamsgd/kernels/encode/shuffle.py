@@ -147,3 +147,12 @@ def merge(counts, key, shuffled, order, heads, ends):
         for q in range(ends[k] - 1, first, -1):
             p = first + below(mix(key, n + q), q - first + 1)
             order[q], order[p] = order[p], order[q]
+
+
+@lean_kernel
+def follow(order, heads, rows):
+    """Fill `rows`, int64, with the rows that tiles give in this order, and advance their heads."""
+    for t in range(order.shape[0]):
+        tile = order[t]
+        rows[t] = heads[tile]
+        heads[tile] += 1

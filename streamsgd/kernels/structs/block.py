@@ -37,7 +37,7 @@ class Scratch(NamedTuple):
     """Room for a span of rows."""
 
     numbers: Any
-    """Shape (4, SPAN) or (4, n_outputs): scores, slopes, targets and weights of the rows, or for the outputs of one."""
+    """Shape (5, SPAN) or (5, n_outputs): scores, slopes, targets, weights and losses of the rows, or for the outputs of one."""
     index: Any
     """uint32 (SPAN, entries): coordinates of the rows' entries; unsigned, so that indexing asks for no sign. Twice as many for
     models that ask for places, which stand behind them."""
@@ -70,7 +70,7 @@ def new_scratch(n_outputs: int, kind: Any, entries: int = 0, model: Any = LINEAR
         rows, further = model.span_room(room, SPAN)
         sizes = (max(sizes[0], rows), max(sizes[1], further))
     return Scratch(
-        np.zeros((4, SPAN if n_outputs == 1 else n_outputs), kind),
+        np.zeros((5, SPAN if n_outputs == 1 else n_outputs), kind),
         np.zeros((SPAN, 2 * room if by_columns(model) else room), np.uint32),
         np.zeros((SPAN, room), kind),
         np.zeros(2 * SPAN, np.int64),

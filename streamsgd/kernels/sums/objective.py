@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
+from streamsgd.kernels.compile.tiles import add_triangle
 from streamsgd.kernels.compile.verbs import add, dot, slope, slopes, value
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.rows import OWN, take
 
 LOSS, SIZE, WEIGHT = 0, 1, 2
 """Places in the sums of a tile: weighted losses, their absolute values (which tell how far the sum may be trusted), weights."""
+
+OF_ROWS = 4
+"""Where rows begin in the room of `Curvature`."""
 
 NEAR = 1e-4
 """Half the distance of the two slopes whose difference is the curvature of a loss; relative to a score beyond 1."""
@@ -39,7 +43,8 @@ class Curvature(NamedTuple):
     every: Any
     """int64 (1,): of how many rows one is in the block."""
     room: Any
-    """float64 (3 + n_outputs, at least n_members and n_outputs): for what is worked out per row."""
+    """float64 (3 + n_outputs, at least n_members and n_outputs): for what is worked out per row; of one output `OF_ROWS` lines
+    and twice `SPAN` for rows side by side."""
     caution: Any = np.ones(1)
     """float64 (1,): times which the square of a slope counts as curvature, where that is more; of several outputs once."""
 
@@ -49,7 +54,8 @@ def new_curvature(n_weights: int, members: Any, n_outputs: int, every: int, caut
     place = np.full(n_weights // n_outputs, -1, np.int32)
     place[members] = np.arange(len(members))
     size = len(members) * n_outputs
-    room = np.zeros((3 + n_outputs, max(len(members), n_outputs)))
+    lines = OF_ROWS + 2 * SPAN if n_outputs == 1 else 3 + n_outputs
+    room = np.zeros((lines, max(len(members), n_outputs)))
     block = np.zeros((size, size))
     return Curvature(np.zeros(n_weights), place, members, block, np.array([every]), room, np.array([caution]))
 
@@ -131,13 +137,40 @@ def _add_one(loss, block, first, n, weights, grad, curvature, sums, scratch):
     for k in range(n):
         scores[k] = dot(rows, first + k, weights)
         targets[k], row_weights[k] = block.y[first + k], block.weight[first + k]
-    _judge_rows(loss, n, targets, row_weights, scores, gradient, sums)
+    judge_rows(loss, n, targets, row_weights, scores, gradient, scratch.numbers[4], sums)
     for k in range(n):
         add(rows, first + k, gradient[k], grad)
     if curvature.diagonal.shape[0] > 0:
+        bends = scratch.numbers[4]
         for k in range(n):
-            c = row_weights[k] * safe_curvature(loss, targets[k], scores[k], curvature.caution[0])
-            _bend_dense_one(rows.values, first + k, c, curvature)
+            bends[k] = row_weights[k] * safe_curvature(loss, targets[k], scores[k], curvature.caution[0])
+        _bend_dense(rows.values, first, n, bends, curvature)
+
+
+def judge_rows(loss, n, targets, row_weights, scores, gradient, costs, sums):
+    """Fill `gradient` with slopes of n rows times their weights, and add up their losses; `costs` is room for n numbers."""
+    _judge(type(loss))(loss, n, targets, row_weights, scores, gradient, costs, sums)
+
+
+def _judge(loss):
+    return _judge_offset if getattr(loss, "offset", False) else _judge_any
+
+
+@dispatch(judge_rows)
+def _(loss, n, targets, row_weights, scores, gradient, costs, sums):
+    return _judge(loss.instance_class)
+
+
+def _judge_any(loss, n, targets, row_weights, scores, gradient, costs, sums):
+    _judge_rows(loss, n, targets, row_weights, scores, gradient, sums)
+
+
+def _judge_offset(loss, n, targets, row_weights, scores, gradient, costs, sums):
+    """Do the same with losses that become vector code; what is added up in order, apart, leaves it so."""
+    for k in range(n):
+        costs[k] = row_weights[k] * value(loss, targets[k], scores[k])
+        gradient[k] = row_weights[k] * slope(loss, targets[k], scores[k])
+    add_in_order(costs, row_weights, n, sums)
 
 
 @lean
@@ -154,20 +187,40 @@ def _judge_rows(loss, n, targets, row_weights, scores, gradient, sums):
     sums[WEIGHT] += weight
 
 
+def add_in_order(costs, row_weights, n, sums):
+    """Add up costs, their sizes and weights of n rows, one after another."""
+    total, size, weight = 0.0, 0.0, 0.0
+    for k in range(n):
+        total += costs[k]
+        size += abs(costs[k])
+        weight += row_weights[k]
+    sums[LOSS] += total
+    sums[SIZE] += size
+    sums[WEIGHT] += weight
+
+
+@dispatch(add_in_order, exact=True)
+def _(costs, row_weights, n, sums):
+    return add_in_order
+
+
 @lean
-def _bend_dense_one(values, i, c, curvature):
-    diagonal, members, block, x = curvature.diagonal, curvature.members, curvature.block, curvature.room[2]
+def _bend_dense(values, first, n, bends, curvature):
+    diagonal, members, room = curvature.diagonal, curvature.members, curvature.room
     n_columns = values.shape[1] - OWN
-    for j in range(n_columns):
-        diagonal[j] += c * values[i, j] * values[i, j]
-    diagonal[n_columns] += c
-    if members.shape[0] > 0 and i % curvature.every[0] == 0:
-        for a in range(members.shape[0]):
-            x[a] = values[i, members[a]] if members[a] < n_columns else 1.0
-        for a in range(members.shape[0]):
-            part = c * x[a]
-            for b in range(a + 1):
-                block[a, b] += part * x[b]
+    for k in range(n):
+        for j in range(n_columns):
+            diagonal[j] += bends[k] * values[first + k, j] * values[first + k, j]
+        diagonal[n_columns] += bends[k]
+    if members.shape[0] > 0:
+        x, bent, taken = room[OF_ROWS : OF_ROWS + SPAN], room[OF_ROWS + SPAN :], 0
+        for k in range(n):
+            if (first + k) % curvature.every[0] == 0:
+                for a in range(members.shape[0]):
+                    x[taken, a] = values[first + k, members[a]] if members[a] < n_columns else 1.0
+                    bent[taken, a] = bends[k] * x[taken, a]
+                taken += 1
+        add_triangle(bent, x, curvature.block, taken)
 
 
 @lean
@@ -200,7 +253,7 @@ def _add_entries_one(loss, block, first, n, weights, grad, curvature, sums, scra
         for e in range(scratch.counts[r]):
             score += weights[index[e]] * x[e]
         scores[r], targets[r], row_weights[r] = score, block.y[first + r], block.weight[first + r]
-    _judge_rows(loss, n, targets, row_weights, scores, gradient, sums)
+    judge_rows(loss, n, targets, row_weights, scores, gradient, scratch.numbers[4], sums)
     for r in range(n):
         index, x = scratch.index[r], scratch.x[r]
         for e in range(scratch.counts[r]):

@@ -8,8 +8,8 @@ sign (BASE + offset), positive where the target is 1. Rows that nobody thinned h
 
 from typing import Any, NamedTuple
 
-from streamsgd.kernels.compile.jit import lean
-from streamsgd.kernels.compile.maths import exp, log1p
+from streamsgd.kernels.compile.jit import dispatch, lean
+from streamsgd.kernels.compile.maths import exp, log1p_flat
 from streamsgd.kernels.parts.losses import Logistic
 
 BASE = 32.0
@@ -31,6 +31,16 @@ def offset_of(y):
     return abs(y) - BASE if abs(y) > 1.0 else 0.0
 
 
+def log_loss(target, reach):
+    """Return the log loss of log-odds, rounded as written whether or not it is worked out for rows side by side."""
+    return max(reach, 0.0) - target * reach + log1p_flat(exp(-abs(reach)))
+
+
+@dispatch(log_loss, exact=True, within=True)
+def _(target, reach):
+    return log_loss
+
+
 _leap = lean(Logistic.leap)
 
 
@@ -44,8 +54,7 @@ class OffsetLogistic(NamedTuple):
     source = "Prentice and Pyke 1979, Biometrika 66"
 
     def value(loss, y, score):
-        target, reach = target_of(y), score + offset_of(y)
-        return max(reach, 0.0) - target * reach + log1p(exp(-abs(reach)))
+        return log_loss(target_of(y), score + offset_of(y))
 
     def slope(loss, y, score):
         reach = score + offset_of(y)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamsgd.kernels.compile.jit import dispatch, lean, lean_kernel
+from streamsgd.kernels.compile.tiles import add_triangle
 from streamsgd.kernels.compile.verbs import dot, slope, slopes
 from streamsgd.kernels.structs.block import SPAN
 from streamsgd.kernels.structs.rows import OWN, take
@@ -32,12 +33,12 @@ class Sandwich(NamedTuple):
     filling: Any
     """Likewise: of products of row gradients."""
     room: Any
-    """float64 (SPAN or 3 + n_outputs, n_coordinates or n_outputs), whichever is more: for what is worked out per row."""
+    """float64 (3 SPAN or 3 + n_outputs, n_coordinates or n_outputs), whichever is more: for what is worked out per row."""
 
 
 def new_sandwich(n_weights: int, n_outputs: int) -> Sandwich:
     """Return zeros for so many weights."""
-    room = np.zeros((max(SPAN, 3 + n_outputs), max(n_weights // n_outputs, n_outputs)))
+    room = np.zeros((max(3 * SPAN, 3 + n_outputs), max(n_weights // n_outputs, n_outputs)))
     return Sandwich(np.zeros(n_weights), np.zeros((n_weights, n_weights)), np.zeros((n_weights, n_weights)), room)
 
 
@@ -72,25 +73,48 @@ def lay_rows(loss, block, first, n, weights, sandwich, scratch):
 
 
 def _lay_dense(loss, block, first, n, weights, sandwich, scratch):
-    """Take the rows side by side, so that a line of the matrices comes from memory once for all of them."""
-    gradient, bread, filling, x = sandwich.gradient, sandwich.bread, sandwich.filling, sandwich.room
-    slopes_, bends, values = scratch.numbers[0], scratch.numbers[1], block.rows.values
+    """Take the rows side by side, so that a tile of the matrices comes from memory once for all of them.
+
+    Row by row and line by line they cost twice as much.
+    """
+    room = sandwich.room
+    x, bent, spread = room[:SPAN], room[SPAN : 2 * SPAN], room[2 * SPAN : 3 * SPAN]
+    scores, slopes_, bends = scratch.numbers[0], scratch.numbers[1], scratch.numbers[4]
+    targets, row_weights, values = scratch.numbers[2], scratch.numbers[3], block.rows.values
     n_columns = values.shape[1] - OWN
     for k in range(n):
-        score, y, h = dot(block.rows, first + k, weights), block.y[first + k], block.weight[first + k]
-        slopes_[k] = h * slope(loss, y, score)
-        bends[k] = h * second_derivative(loss, y, score)
+        scores[k] = dot(block.rows, first + k, weights)
+        targets[k], row_weights[k] = block.y[first + k], block.weight[first + k]
+    for k in range(n):
+        slopes_[k] = row_weights[k] * slope(loss, targets[k], scores[k])
+        bends[k] = row_weights[k] * second_derivative(loss, targets[k], scores[k])
         for j in range(n_columns):
             x[k, j] = values[first + k, j]
         x[k, n_columns] = 1.0
-    for a in range(n_columns + 1):
-        for k in range(n):
-            part = slopes_[k] * x[k, a]
-            gradient[a] += part
-            bent, spread = bends[k] * x[k, a], part * slopes_[k]
-            for b in range(a + 1):
-                bread[a, b] += bent * x[k, b]
-                filling[a, b] += spread * x[k, b]
+    bend_rows(x, slopes_, bends, bent, spread, sandwich.gradient, n_columns + 1, n)
+    add_triangle(bent, x, sandwich.bread, n)
+    add_triangle(spread, x, sandwich.filling, n)
+
+
+def bend_rows(x, slopes_, bends, bent, spread, gradient, n_columns, n):
+    """Fill `bent` and `spread` with rows times second derivatives and squares of slopes; add up the gradient.
+
+    In loops of their own, so that what is added up was rounded before.
+    """
+    for k in range(n):
+        for j in range(n_columns):
+            bent[k, j], spread[k, j] = bends[k] * x[k, j], slopes_[k] * x[k, j]
+    for k in range(n):
+        for j in range(n_columns):
+            gradient[j] += spread[k, j]
+    for k in range(n):
+        for j in range(n_columns):
+            spread[k, j] *= slopes_[k]
+
+
+@dispatch(bend_rows, exact=True)
+def _(x, slopes_, bends, bent, spread, gradient, n_columns, n):
+    return bend_rows
 
 
 def _lay_entries_one(loss, block, first, n, weights, sandwich, scratch):

@@ -68,7 +68,9 @@ class RareEpochs(AroundEpochs):
         if self._thinning is None:
             task, (epoch, chunk) = LearnPilot(self.learning.learner, self._seen, self._reached), self.cursor
             return Round(task, epoch, chunk, 1)
-        return as_thinned(self.learning.next(), self._thinning, tells=True)
+        # What would be left out of the sample that there is, is not even listed.
+        sampled = min(self._thinning.sampled, self._found.sample.share)
+        return as_thinned(self.learning.next(), self._thinning._replace(sampled=sampled), tells=True)
 
     def take(self, share: Any, reports: Sequence[ChunkReport]) -> Iterator[PhaseEvent]:
         """Take what thinning found and what was learned."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamsgd.kernels.encode.shuffle import follow
 from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT, TARGETED
 from streamsgd.training.population import chances_of_negatives, probabilities, shift_of, shift_to
 from streamsgd.training.rare import FEWEST_POSITIVES, PILOT_POSITIVES, PILOT_SHARE
@@ -261,10 +262,6 @@ def shift_of_pilot(rule: Rule, share: float, scores: np.ndarray, lengths: np.nda
 
 def next_rows(order: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """Return the rows of the block that tiles give in this order, int64, and advance their heads."""
-    few = len(heads) <= np.iinfo(np.uint16).max  # of 16 bits a stable sort is one by digits, a fifth of the time
-    by_tile = np.argsort(order.astype(np.uint16) if few else order, kind="stable")
-    counts = np.bincount(order, minlength=len(heads))
     rows = np.empty(len(order), np.int64)
-    rows[by_tile] = np.repeat(heads - (np.cumsum(counts) - counts), counts) + np.arange(len(order))
-    heads += counts
+    follow(order, heads, rows)
     return rows
