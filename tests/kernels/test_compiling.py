@@ -67,7 +67,10 @@ import streamsgd
 
 rng = np.random.default_rng(0)
 table = pa.table({"a": rng.normal(size=500), "s": [f"v{k % 7}" for k in range(500)], "y": rng.normal(size=500)})
-streamsgd.train(table, target="y", epochs=1, optimizer="adam", penalty="l2", polish=1, executor="inline", standard_errors=True)
+settings = {"target": "y", "epochs": 1, "optimizer": "adam", "executor": "inline", "standard_errors": True}
+streamsgd.train(table, penalty="l2", polish=1, **settings)
+dense = pa.table({**{f"x{k}": rng.normal(size=500) for k in range(9)}, "y": rng.integers(0, 2, 500)})
+streamsgd.train(dense, polish=1, noise=True, **settings)
 names = 0
 for module in [m for name, m in sorted(sys.modules.items()) if name.startswith("streamsgd.kernels.")]:
     for kernel in [k for k in vars(module).values() if isinstance(k, CPUDispatcher)]:

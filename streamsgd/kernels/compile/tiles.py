@@ -112,7 +112,7 @@ def add_product(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, c
         i += ROWS if four else 1
 
 
-@dispatch(add_product, exact=True)
+@dispatch(add_product, exact=True, within=True)
 def _(a, at_a, row_a, step_a, b, at_b, step_b, c, at_c, row_c, rows, columns, depth):
     return add_product
 
@@ -127,6 +127,6 @@ def add_triangle(a, b, c, depth):
         i += ROWS
 
 
-@dispatch(add_triangle, exact=True)
+@dispatch(add_triangle, exact=True, within=True)
 def _(a, b, c, depth):
     return add_triangle

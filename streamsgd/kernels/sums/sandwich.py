@@ -112,7 +112,7 @@ def bend_rows(x, slopes_, bends, bent, spread, gradient, n_columns, n):
             spread[k, j] *= slopes_[k]
 
 
-@dispatch(bend_rows, exact=True)
+@dispatch(bend_rows, exact=True, within=True)
 def _(x, slopes_, bends, bent, spread, gradient, n_columns, n):
     return bend_rows
 
