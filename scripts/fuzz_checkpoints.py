@@ -31,8 +31,8 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.callbacks import Callbacks
 from streamsgd.training.checkpoint import Checkpoints
 from streamsgd.training.engine import Engine
-from streamsgd.training.partition import of_this
 from streamsgd.training.phases import wanted
+from streamsgd.training.resuming.partition import of_this
 from streamsgd.training.run import _prepared, _set_out, saved_in, train_model
 
 sys.path.insert(0, str(Path(__file__).parent))

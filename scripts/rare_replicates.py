@@ -12,7 +12,7 @@ from streamsgd.features.layout import Layout
 from streamsgd.kernels.structs.block import new_scratch
 from streamsgd.kernels.sums.offset import BASE
 from streamsgd.kernels.sums.thin import LOCAL, N_SUMS, TARGETED, UNIFORM, Rule, thin
-from streamsgd.training.rare import FEWEST_POSITIVES
+from streamsgd.training.classes.rare import FEWEST_POSITIVES
 from streamsgd.training.tasks.pilot import MEASURED_ROWS, shift_of_pilot
 
 COLUMNS, SLOPE, INTERCEPT = 5, 0.8, -7.8

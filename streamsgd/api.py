@@ -27,7 +27,7 @@ from streamsgd.model.score_stream import scoring_block_bytes
 from streamsgd.settings.make import make_settings
 from streamsgd.settings.words import speaks_python
 from streamsgd.show.live import train_shown
-from streamsgd.training.measure import measure_noise
+from streamsgd.training.noise.measure import measure_noise
 from streamsgd.training.prepare import plan_numbers
 from streamsgd.training.run import prepare_from
 from streamsgd.training.together import going_on

@@ -24,14 +24,14 @@ from streamsgd.stream.loader import check_loader
 from streamsgd.stream.stream import read_chunk
 from streamsgd.training.backends.inline import InlineBackend
 from streamsgd.training.choices import say_choices
+from streamsgd.training.classes.logit_adjustment import ADJUSTS
+from streamsgd.training.classes.strata import wants_strata
 from streamsgd.training.engine import Engine
 from streamsgd.training.initial import empty_state
-from streamsgd.training.logit_adjustment import ADJUSTS
 from streamsgd.training.phases.epochs import EPOCHS, Epochs
 from streamsgd.training.prepare import check_draws, prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.start import check_keeps, read_start, say_learned_before, start_from
-from streamsgd.training.strata import wants_strata
+from streamsgd.training.resuming.start import check_keeps, read_start, say_learned_before, start_from
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings
     from streamsgd.training.job import Job
     from streamsgd.training.phases.base import Outcome, PhaseKind
-    from streamsgd.training.start import Start
+    from streamsgd.training.resuming.start import Start
 
 TABLES = EPOCHS._replace(make=partial(Epochs, all_new=True))
 """Learning whose every epoch is a table of its own."""

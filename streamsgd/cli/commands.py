@@ -128,7 +128,7 @@ def train(
             return
         watch_checkpoints(settings.checkpoint or f"{out}.ckpt")
         from streamsgd.cli.training import run_training  # noqa: PLC0415
-        from streamsgd.training.done import is_done  # noqa: PLC0415
+        from streamsgd.training.resuming.done import is_done  # noqa: PLC0415
 
         if skip_if_done and is_done(out, one_or_list(data), settings):
             reporter.line(f"{out} is the model of this data and these settings already")

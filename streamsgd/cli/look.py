@@ -34,7 +34,7 @@ def show(
     with open_reporter(as_json, quiet, verbose):
         from streamsgd.model.read import load  # noqa: PLC0415
         from streamsgd.show.model import lineage_text, model_summary, model_text  # noqa: PLC0415
-        from streamsgd.training.start import lineage_of  # noqa: PLC0415
+        from streamsgd.training.resuming.start import lineage_of  # noqa: PLC0415
 
         found = load(model, loss=loss, column_kind=column_kind)
         if lineage:

@@ -86,7 +86,7 @@ def noise(
     with open_reporter(as_json, quiet, verbose) as reporter:
         given = given_settings(flags, config)
         from streamsgd.show.summary import where_time_went, workers_of  # noqa: PLC0415
-        from streamsgd.training.measure import measure_noise  # noqa: PLC0415
+        from streamsgd.training.noise.measure import measure_noise  # noqa: PLC0415
         from streamsgd.training.phases.noise import describe  # noqa: PLC0415
 
         found, report = measure_noise(one_or_list(data), given, at=at, emit=reporter.event, footers=reporter.footers)

@@ -20,10 +20,10 @@ from streamsgd.planning.budget import INTERPRETER, RESERVE, WIDE_KERNELS
 from streamsgd.planning.lanes import LANE_BYTES, LARGE_BATCH, MOST_LANES, Lanes
 from streamsgd.settings.needs import is_set
 from streamsgd.settings.registry import make
+from streamsgd.training.classes.strata import wants_strata
 from streamsgd.training.memory import long_row_bytes, model_bytes
 from streamsgd.training.race import RACE_ROWS
 from streamsgd.training.rates import scale_rate
-from streamsgd.training.strata import wants_strata
 from streamsgd.training.structure import model_of_kernels, name_of, usual_optimizer, usual_rate, with_factors, with_noise
 
 if TYPE_CHECKING:

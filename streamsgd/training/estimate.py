@@ -12,10 +12,10 @@ from streamsgd.errors import UnreadableError
 from streamsgd.planning.chunks import Piece
 from streamsgd.settings.registry import spec_of
 from streamsgd.training.caching import cache_facts
+from streamsgd.training.classes.rare import plain_loss
 from streamsgd.training.holding import held_in_words
 from streamsgd.training.job import size_in_words
 from streamsgd.training.phases import wanted
-from streamsgd.training.rare import plain_loss
 
 if TYPE_CHECKING:
     from streamsgd.data.source import Reader

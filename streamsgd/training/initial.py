@@ -12,7 +12,7 @@ from streamsgd.kernels.models.machines import is_linear
 from streamsgd.kernels.parts.traits import holds_factors, is_race, is_sequential, judges, reduces
 from streamsgd.kernels.structs.state import State, make_state
 from streamsgd.settings.policies import policy_of
-from streamsgd.training.logit_adjustment import adjustment
+from streamsgd.training.classes.logit_adjustment import adjustment
 from streamsgd.training.race import start_race
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streamsgd.planning.lanes import Lanes
     from streamsgd.settings.fields import Settings
     from streamsgd.stream.loader import Loader
-    from streamsgd.training.rare import Thinner
+    from streamsgd.training.classes.rare import Thinner
 
 
 WHOLE_EPOCH = 1 << 62
@@ -90,9 +90,9 @@ class Job:
     distilled: int = 0
     """Bytes in memory of what thinning leaves, for later passes; 0 where there are none, or it is too much."""
     rival: Job | None = None
-    """The same run with the linear model, where a machine learns beside it; see `training.rival`."""
+    """The same run with the linear model, where a machine learns beside it; see `training.rivals.rival`."""
     others: tuple[Job, ...] = ()
-    """The same machine with factors of other rates, which learns the first rows beside; see `training.factor_rates`."""
+    """The same machine with factors of other rates, which learns the first rows beside; see `training.rivals.factor_rates`."""
     raced: tuple[float, ...] = ()
     """Their rates, where that was over before a checkpoint that the run goes on from."""
 

@@ -20,16 +20,16 @@ from streamsgd.kernels.structs.step import StepContext
 from streamsgd.model.memory import Memory
 from streamsgd.model.model import Model
 from streamsgd.training.averaging import begin
-from streamsgd.training.factor_rates import described, lead, with_rate
+from streamsgd.training.classes.population import PopulationLoss
+from streamsgd.training.classes.rare import plain_loss
 from streamsgd.training.forgetting import fade, rows_until_fading
-from streamsgd.training.growing import new_growth, packed, unpack
 from streamsgd.training.initial import alone, empty_state, new_state, parameters
 from streamsgd.training.job import WHOLE_EPOCH, Job
 from streamsgd.training.judged.steps import Judge
-from streamsgd.training.population import PopulationLoss
+from streamsgd.training.noise.growing import new_growth, packed, unpack
 from streamsgd.training.race import RACE_ROWS, check_mixture, describe, end_race, leader, rates, successor, unmixed, weights_of
-from streamsgd.training.rare import plain_loss
-from streamsgd.training.rival import kept
+from streamsgd.training.rivals.factor_rates import described, lead, with_rate
+from streamsgd.training.rivals.rival import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from streamsgd.features.sample import Sample
 from streamsgd.features.shapes import choose_roles
 from streamsgd.features.target import check_weight
 from streamsgd.messages import said_once, stage
-from streamsgd.training.class_weights import class_weights
+from streamsgd.training.classes.class_weights import class_weights
 from streamsgd.training.defaults import task_of
 from streamsgd.training.ordering import OrderLooks
 

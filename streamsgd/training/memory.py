@@ -17,8 +17,8 @@ from streamsgd.kernels.parts.traits import holds_factors, is_race
 from streamsgd.kernels.structs.block import MOST_LEARNERS
 from streamsgd.planning import budget as budgets
 from streamsgd.planning.lanes import CHUNK_BYTES, ROUNDS, Lanes, lane_copies, n_blocks
-from streamsgd.training.growing import growth_bytes
 from streamsgd.training.judged.refusals import judged_bytes
+from streamsgd.training.noise.growing import growth_bytes
 from streamsgd.training.phases import wanted
 
 if TYPE_CHECKING:

@@ -34,7 +34,10 @@ from streamsgd.stream.held import held_out
 from streamsgd.stream.loader import Loader
 from streamsgd.training.averaging import check_average, check_race_ends
 from streamsgd.training.caching import with_cache
-from streamsgd.training.choose_rival import Beside, beside_of, choose_beside, wants_rival, with_room
+from streamsgd.training.classes.logit_adjustment import with_log_odds
+from streamsgd.training.classes.neyman import with_measured_share
+from streamsgd.training.classes.rare import choose_thinner, with_offsets
+from streamsgd.training.classes.strata import with_batch
 from streamsgd.training.defaults import (
     check_lanes,
     check_steps,
@@ -44,20 +47,17 @@ from streamsgd.training.defaults import (
     task_of,
 )
 from streamsgd.training.forgetting import check_forget
-from streamsgd.training.growing import check_growing
 from streamsgd.training.holding import choose_passes
 from streamsgd.training.job import Job, batch_size
 from streamsgd.training.judged.refusals import check_judged
-from streamsgd.training.logit_adjustment import with_log_odds
 from streamsgd.training.look import Look, look_at
 from streamsgd.training.memory import size_budget
-from streamsgd.training.neyman import with_measured_share
+from streamsgd.training.noise.growing import check_growing
 from streamsgd.training.ordering import Order, choose_order
 from streamsgd.training.outline import Outline
 from streamsgd.training.phases import wanted
-from streamsgd.training.rare import choose_thinner, with_offsets
 from streamsgd.training.rates import scale_rate
-from streamsgd.training.strata import with_batch
+from streamsgd.training.rivals.choose_rival import Beside, beside_of, choose_beside, wants_rival, with_room
 from streamsgd.training.structure import check_structure
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from streamsgd.model.probability.recalibrate import recalibrated
 from streamsgd.redact import redact
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import spec_of
-from streamsgd.training.class_weights import of_population
+from streamsgd.training.classes.class_weights import of_population
+from streamsgd.training.classes.logit_adjustment import ADJUSTS
+from streamsgd.training.classes.rare import plain_loss
 from streamsgd.training.learner import model_of
-from streamsgd.training.logit_adjustment import ADJUSTS
-from streamsgd.training.rare import plain_loss
-from streamsgd.training.saved import paths_of
+from streamsgd.training.resuming.saved import paths_of
 from streamsgd.version import __version__
 
 if TYPE_CHECKING:

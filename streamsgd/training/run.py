@@ -33,13 +33,13 @@ from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.holding import say_unjudged
 from streamsgd.training.ordering import rows_on_disk
-from streamsgd.training.partition import of_this
 from streamsgd.training.phases import wanted
 from streamsgd.training.prepare import on_disk, prepare
 from streamsgd.training.result import model_from
-from streamsgd.training.rival import say_kept
-from streamsgd.training.saved import check_cursor, check_restored, checked, read_frozen, restoring
-from streamsgd.training.start import check_keeps, read_start, say_learned_before
+from streamsgd.training.resuming.partition import of_this
+from streamsgd.training.resuming.saved import check_cursor, check_restored, checked, read_frozen, restoring
+from streamsgd.training.resuming.start import check_keeps, read_start, say_learned_before
+from streamsgd.training.rivals.rival import say_kept
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from streamsgd.model.model import Model
     from streamsgd.training.events import Event, Report
     from streamsgd.training.job import Job
-    from streamsgd.training.start import Start
+    from streamsgd.training.resuming.start import Start
 
 log = logging.getLogger("streamsgd")
 

@@ -11,7 +11,7 @@ from streamsgd.data.sizes import row_width
 from streamsgd.features.frequent import FrequentValues
 from streamsgd.features.target import join_target_sums
 from streamsgd.model.baseline import best_constant_loss
-from streamsgd.training.rare import plain_loss
+from streamsgd.training.classes.rare import plain_loss
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from streamsgd.model.evaluate import Evaluator
 from streamsgd.model.evaluation import named, new_metrics
 from streamsgd.stream.held import NOTHING_HELD
 from streamsgd.stream.loader import check_loader
-from streamsgd.training.class_weights import of_population
+from streamsgd.training.classes.class_weights import of_population
 from streamsgd.training.memory import VALID_BLOCK_BYTES
 from streamsgd.training.tasks.base import held_metrics
 

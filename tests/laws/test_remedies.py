@@ -38,7 +38,7 @@ PRINTED_BY = {
     "model/outputs.py": ("predict", "evaluate"),
     "stream/held.py": ("train",),
     "stream/groups.py": ("evaluate",),
-    "training/measure.py": ("noise",),
+    "training/noise/measure.py": ("noise",),
     "training/together/pilot.py": ("pilot",),
     "training/together/many.py": ("tune",),
     "training/together/tuning.py": ("tune",),

@@ -8,8 +8,8 @@ import pytest
 from streamsgd.kernels.learn.growing import GOAL, LINES, STRIDE
 from streamsgd.kernels.learn.langevin import Law
 from streamsgd.kernels.structs.state import FILLED, TOUCHED, State, new_clock
-from streamsgd.training.bounds import check_bounds
 from streamsgd.training.phases.chains import law_of
+from streamsgd.training.resuming.bounds import check_bounds
 
 
 class Grown:

@@ -14,7 +14,7 @@ import pytest
 import streamsgd
 from streamsgd.errors import SettingsError
 from streamsgd.settings.make import make_settings
-from streamsgd.training.done import is_done
+from streamsgd.training.resuming.done import is_done
 
 SETTINGS: dict[str, Any] = {"epochs": 1, "executor": "inline", "memory": "1GB", "batch_size": 64, "optimizer": "adam"}
 

@@ -13,7 +13,7 @@ import pytest
 import streamsgd
 from streamsgd.errors import ModelError
 from streamsgd.redact import remember
-from streamsgd.training.start import lineage_of
+from streamsgd.training.resuming.start import lineage_of
 
 ROWS = 300
 PLAIN: dict[str, Any] = {"executor": "inline", "memory": "1GB", "epochs": 1}

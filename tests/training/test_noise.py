@@ -20,7 +20,7 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.model.model import Model
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.stream import read_chunk
-from streamsgd.training.gradient_noise import T95, covariance_diagonal, jackknife_error, ratio_at
+from streamsgd.training.noise.gradient_noise import T95, covariance_diagonal, jackknife_error, ratio_at
 from streamsgd.training.prepare import prepare
 from streamsgd.training.tasks.noise import GROUPS, Group, NoiseSums, as_arrays, from_arrays
 from streamsgd.training.tasks.with_noise import sample_of

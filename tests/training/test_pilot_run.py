@@ -19,8 +19,8 @@ from streamsgd.cli.main import main
 from streamsgd.errors import DivergedError, ModelError, SettingsError
 from streamsgd.model.model import Model
 from streamsgd.settings.make import make_settings
-from streamsgd.training.done import is_done
 from streamsgd.training.prepare import prepare
+from streamsgd.training.resuming.done import is_done
 
 PILOT = "pilot:sizes=16-128,seeds=2,rows=700"
 SETTINGS: dict[str, Any] = {

@@ -43,11 +43,11 @@ from streamsgd.settings.make import make_settings
 from streamsgd.stream.distilled import DistilledChunks
 from streamsgd.stream.loader import Loader
 from streamsgd.stream.stream import Stream
+from streamsgd.training.classes.population import Known, missed, shift_to
+from streamsgd.training.classes.rare import FEWEST_POSITIVES, PILOT_POSITIVES
 from streamsgd.training.phases.held_judge import is_free
 from streamsgd.training.phases.rare import variance_ratio, wanted_of
-from streamsgd.training.population import Known, missed, shift_to
 from streamsgd.training.prepare import prepare
-from streamsgd.training.rare import FEWEST_POSITIVES, PILOT_POSITIVES
 from streamsgd.training.tasks.pilot import Seen, cut_of, next_rows
 from streamsgd.training.tasks.thinned import SAMPLE_ROWS, Sample, Thinning, no_sample, thin_chunk
 
@@ -370,14 +370,14 @@ INIT = DistilledChunks.__init__
 def test_auto_thins_what_is_large_and_rare_only(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**QUICK, **NUMBERS, "chunk_rows": 30_000}
     with monkeypatch.context() as patch:
-        patch.setattr("streamsgd.training.rare.class_counts", None)  # which takes a pass
+        patch.setattr("streamsgd.training.classes.rare.class_counts", None)  # which takes a pass
         assert streamsgd.plan(data, "y", **settings, rare="auto").thinner is None
-    monkeypatch.setattr("streamsgd.training.rare.LARGE", 100_000)
+    monkeypatch.setattr("streamsgd.training.classes.rare.LARGE", 100_000)
     large = streamsgd.plan(data, "y", **settings, rare="auto")
     assert large.known_thinner.spec == "targeted:c=20.0,weights=offset"
     assert streamsgd.plan(data, "y", **settings, rare="auto", penalty="l2:l2=0.1").thinner is None
     assert streamsgd.plan(data, "x0", executor="inline", rare="auto").thinner is None
-    monkeypatch.setattr("streamsgd.training.rare.RARE_SHARE", 0.005)
+    monkeypatch.setattr("streamsgd.training.classes.rare.RARE_SHARE", 0.005)
     assert streamsgd.plan(data, "y", **settings, rare="auto").thinner is None
 
 

@@ -12,9 +12,9 @@ from streamsgd.compute.executors import Inline
 from streamsgd.kernels.sums.thin import LOCAL, TARGETED, Rule
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.stream import Stream
+from streamsgd.training.classes.population import Known, chances_of_negatives, missed, shift_to
 from streamsgd.training.phases import rare
 from streamsgd.training.phases.rare import as_thinned, beyond
-from streamsgd.training.population import Known, chances_of_negatives, missed, shift_to
 from streamsgd.training.prepare import prepare
 from streamsgd.training.tasks import thinned
 from streamsgd.training.tasks.pilot import FEWEST_MEASURED, Seen, cut_of, next_rows, shift_of_pilot

@@ -18,7 +18,7 @@ from streamsgd.training import learner
 from streamsgd.training.callbacks import OnEvent, Stop
 from streamsgd.training.events import Event
 from streamsgd.training.memory import model_bytes
-from streamsgd.training.rival import mixture
+from streamsgd.training.rivals.rival import mixture
 from streamsgd.training.run import dry_run, train_model
 
 N = 4000

@@ -15,7 +15,7 @@ import pytest
 import streamsgd
 from streamsgd import serving
 from streamsgd.errors import DataError, ModelError, SettingsError, Stopped
-from streamsgd.training.start import lineage_of
+from streamsgd.training.resuming.start import lineage_of
 
 ROWS = 2000
 

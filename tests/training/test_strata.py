@@ -17,7 +17,7 @@ from streamsgd.errors import DataError, SettingsError
 from streamsgd.features.layout import Layout
 from streamsgd.settings.make import make_settings
 from streamsgd.stream.strata import sizes_of, stratify
-from streamsgd.training.neyman import neyman_share
+from streamsgd.training.classes.neyman import neyman_share
 from streamsgd.training.prepare import prepare
 
 N = 40_000

@@ -11,14 +11,14 @@ import numpy as np
 from streamsgd.kernels.parts.traits import reduces
 from streamsgd.kernels.structs.state import CLIPPED, ROWS, STEPS
 from streamsgd.planning.lanes import width
-from streamsgd.training import rival
-from streamsgd.training.bounds import check_bounds
-from streamsgd.training.growing import in_words, ledger_of, result_of
+from streamsgd.training.classes.rare import thins
 from streamsgd.training.job import WHOLE_EPOCH
 from streamsgd.training.judged import steps as judged
 from streamsgd.training.learner import Learner, LearnerState
+from streamsgd.training.noise.growing import in_words, ledger_of, result_of
 from streamsgd.training.phases.base import Outcome, PhaseEvent, PhaseKind, Saved, kept
-from streamsgd.training.rare import thins
+from streamsgd.training.resuming.bounds import check_bounds
+from streamsgd.training.rivals import rival
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.gradient import AddGradient, Gradient, add_gradient, n_steps, step
 from streamsgd.training.tasks.learn import Learn, LearnApart

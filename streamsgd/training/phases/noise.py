@@ -14,8 +14,8 @@ from streamsgd.kernels.parts.traits import is_sequential, rule_of
 from streamsgd.kernels.sums.noise import LOSS, WEIGHT
 from streamsgd.planning.samplers import replaces
 from streamsgd.settings.registry import spec_of
-from streamsgd.training.gradient_noise import Mixing, effect_of, ratio_at, step_metric
 from streamsgd.training.learner import model_of
+from streamsgd.training.noise.gradient_noise import Mixing, effect_of, ratio_at, step_metric
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved
 from streamsgd.training.phases.one_pass import OnePass
 from streamsgd.training.tasks.noise import GROUPS, MOST_DENSE, MeasureNoise, NoiseSums, as_arrays, from_arrays, places_of

@@ -15,7 +15,7 @@ from streamsgd.kernels.sums.noise import step_lengths
 from streamsgd.planning.samplers import replaces
 from streamsgd.planning.variance import design_effect
 from streamsgd.settings.registry import make, spec_of
-from streamsgd.training.gradient_noise import Ratio, ratio_of
+from streamsgd.training.noise.gradient_noise import Ratio, ratio_of
 from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
 from streamsgd.training.phases.noise import in_words, usual_batch, worth

@@ -20,11 +20,11 @@ from streamsgd.kernels.sums.thin import (
     WEIGHT,
     Rule,
 )
+from streamsgd.training.classes.population import LEAST, Known, chances_of_negatives, missed, probabilities, shift_to
+from streamsgd.training.classes.rare import thins
 from streamsgd.training.job import IN_ORDER
 from streamsgd.training.phases.around import AroundEpochs
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept, prefixed, under
-from streamsgd.training.population import LEAST, Known, chances_of_negatives, missed, probabilities, shift_to
-from streamsgd.training.rare import thins
 from streamsgd.training.tasks.base import Round
 from streamsgd.training.tasks.pilot import LearnPilot, Piloted, Seen
 from streamsgd.training.tasks.thinned import SAMPLE_BYTES, Sample, Thinned, Thinning, ThinSums, WithThinSums, no_sample

@@ -13,7 +13,7 @@ from streamsgd.errors import SettingsError
 from streamsgd.kernels.sums.calibration import N_LEVELS, N_SUMS
 from streamsgd.model.probability.calibration import Calibration
 from streamsgd.model.probability.recalibrate import fit_map
-from streamsgd.training.class_weights import of_population
+from streamsgd.training.classes.class_weights import of_population
 from streamsgd.training.learner import model_of
 from streamsgd.training.phases.base import Outcome, PhaseKind, Saved, kept
 from streamsgd.training.phases.one_pass import OnePass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 from streamsgd.model.evaluate import update_metrics
 from streamsgd.model.evaluation import new_metrics
 from streamsgd.stream.chunk import without_rows
-from streamsgd.training.class_weights import of_population
+from streamsgd.training.classes.class_weights import of_population
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ import numpy as np
 
 from streamsgd.kernels.encode.shuffle import follow
 from streamsgd.kernels.sums.thin import PILOT_POSITIVE, PILOT_WEIGHT, TARGETED
-from streamsgd.training.population import chances_of_negatives, probabilities, shift_of, shift_to
-from streamsgd.training.rare import FEWEST_POSITIVES, PILOT_POSITIVES, PILOT_SHARE
+from streamsgd.training.classes.population import chances_of_negatives, probabilities, shift_of, shift_to
+from streamsgd.training.classes.rare import FEWEST_POSITIVES, PILOT_POSITIVES, PILOT_SHARE
 from streamsgd.training.tasks.base import report_on
 from streamsgd.training.tasks.learn import Learned, end_lane, restored
 from streamsgd.training.tasks.thinned import (

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsgd.kernels.models.machines import is_linear
 from streamsgd.planning.sums import dot
-from streamsgd.training.gradient_noise import moments
+from streamsgd.training.noise.gradient_noise import moments
 from streamsgd.training.tasks.noise import GROUPS, Group, add_scatter, scatter_of
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from streamsgd.settings.batches import found_before, piloted, with_size
 from streamsgd.settings.make import identity
 from streamsgd.settings.registry import make, spec_of
 from streamsgd.training.checkpoint import Checkpoints
-from streamsgd.training.partition import of_this
 from streamsgd.training.prepare import prepare_many
+from streamsgd.training.resuming.partition import of_this
 from streamsgd.training.run import Begun, frozen_of, saved_in, train_model
 from streamsgd.training.together.learn import check_alone, check_room
 from streamsgd.training.together.many import Halved, ManyRuns, loss_so_far

@@ -23,6 +23,7 @@ from streamsgd.training.backends.choose import choose_backend
 from streamsgd.training.backends.shared import SharedStream
 from streamsgd.training.caching import with_cache
 from streamsgd.training.callbacks import Callbacks
+from streamsgd.training.classes.strata import wants_strata
 from streamsgd.training.engine import Engine
 from streamsgd.training.history import History
 from streamsgd.training.memory import phases_bytes
@@ -32,7 +33,6 @@ from streamsgd.training.phases.held_judge import is_free
 from streamsgd.training.phases.shrinking import is_small as is_shrunk
 from streamsgd.training.result import model_from
 from streamsgd.training.run import reader_for
-from streamsgd.training.strata import wants_strata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

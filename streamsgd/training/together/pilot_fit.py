@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamsgd.training.gradient_noise import T95
+from streamsgd.training.noise.gradient_noise import T95
 
 TOLERANCE = 0.005
 """Gain of a doubling, of |a|, below which it is not worth it."""

@@ -16,8 +16,8 @@ from streamsgd.model.validate import converted
 from streamsgd.settings.registry import PARTS, make
 from streamsgd.training.phases.base import prefixed, under
 from streamsgd.training.result import header_of
+from streamsgd.training.resuming.saved import check_cursor, check_restored, restoring
 from streamsgd.training.run import frozen_of
-from streamsgd.training.saved import check_cursor, check_restored, restoring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether a machine learns beside the linear model, and what that is; see `training.rival`."""
+"""Whether a machine learns beside the linear model, and what that is; see `training.rivals.rival`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from streamsgd.kernels.models.machines import rows_apart
 from streamsgd.kernels.parts.traits import holds_factors
 from streamsgd.settings.registry import make
 from streamsgd.training.defaults import choose_parts
-from streamsgd.training.factor_rates import at_rate, rates_beside
 from streamsgd.training.memory import model_bytes
+from streamsgd.training.rivals.factor_rates import at_rate, rates_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable

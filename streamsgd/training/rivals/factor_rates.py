@@ -2,8 +2,8 @@
 
 As in the race of rates of linear models (`kernels.learn.race`), nobody knows the rate that suits new data; half and twice the
 usual one are tried for as many rows. Each machine is what it is alone, bit for bit. What all of them predict, mixed, counts
-as what the machine predicts in the mixture with the linear model (`training.rival`): with a half of the weight, of which each
-has as much as the others. So the linear model has the other half, however many machines there are.
+as what the machine predicts in the mixture with the linear model (`training.rivals.rival`): with a half of the weight, of which
+each has as much as the others. So the linear model has the other half, however many machines there are.
 """
 
 from __future__ import annotations

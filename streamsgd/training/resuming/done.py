@@ -15,7 +15,7 @@ from streamsgd.model.validate import Origin, converted
 from streamsgd.settings.batches import found_before
 from streamsgd.settings.make import identity
 from streamsgd.training.look import survey, survey_as
-from streamsgd.training.start import read_start
+from streamsgd.training.resuming.start import read_start
 
 if TYPE_CHECKING:
     from streamsgd.settings.fields import Settings

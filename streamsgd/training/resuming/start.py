@@ -14,7 +14,7 @@ from streamsgd.settings.fields import Settings
 from streamsgd.settings.flags import as_flag, with_flag
 from streamsgd.settings.registry import ALIASES, PARTS
 from streamsgd.settings.scope import RUN_ONLY
-from streamsgd.training.saved import check_optimizer
+from streamsgd.training.resuming.saved import check_optimizer
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,7 @@ from msgspec import Meta
 from streamsgd.errors import ModelError, StreamSGDError
 from streamsgd.model.validate import check_arrays, check_values, converted, read_encoding, read_target, refuse, spec_like
 from streamsgd.settings.registry import PARTS
-from streamsgd.training.rare import KINDS, Thinner
+from streamsgd.training.classes.rare import KINDS, Thinner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from streamsgd.data.open import is_by_file, open_whole
-from streamsgd.training.saved import shares_none
+from streamsgd.training.resuming.saved import shares_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamsgd.kernels.structs.state import LEAST, LOSS, MOST, WEIGHT
-from streamsgd.training.factor_rates import described, losses_of
+from streamsgd.training.rivals.factor_rates import described, losses_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Who learns beside a machine: the linear model, and machines whose factors learn at other rates."""
