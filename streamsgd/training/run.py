@@ -42,6 +42,7 @@ from streamsgd.training.resuming.start import check_keeps, read_start, say_learn
 from streamsgd.training.rivals.rival import say_kept
 from streamsgd.training.stopping import stopping
 from streamsgd.training.useful import check_learned, check_useful, check_weighed
+from streamsgd.training.whole_groups import with_whole_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -151,6 +152,7 @@ def _train(
             elsewhere = client is not None or settings.scheduler is not None
             made = rows_on_disk(settings, job.dataset, job.external, elsewhere=elsewhere, progress=told.shuffled, ends=ends)
             job = on_disk(job, stack.enter_context(made), resumed=saved is not None)
+        job = job if client is not None else with_whole_groups(job)
         return _run(job, out, told, client, checkpoints=checkpoints, saved=saved, start=start, ends=ends)
 
 
@@ -203,7 +205,7 @@ def prepare_from(data: Any, settings: Settings, footers: Callable[[int, int], No
     """
     settings = largest_of_pilot(settings)
     settings, start = (settings, None) if settings.start is None else read_start(settings.start, settings)
-    return _prepared(data, settings, None, start, footers)
+    return with_whole_groups(_prepared(data, settings, None, start, footers))
 
 
 def dry_run(
@@ -232,7 +234,8 @@ def dry_run(
     checkpoints = None if settings.checkpoint is None else Checkpoints(settings.checkpoint, settings.checkpoint_keep)
     saved = None if settings.resume == "never" else saved_in(checkpoints, settings)
     data, saved = of_this(data, saved, settings, footers)
-    return _prepared(data, settings, saved, start, footers), str(settings.checkpoint) if saved else None
+    job = with_whole_groups(_prepared(data, settings, saved, start, footers))
+    return job, str(settings.checkpoint) if saved else None
 
 
 def _run(

@@ -361,7 +361,7 @@ def test_it_compiles_nothing_more_than_a_run_without() -> None:
         ({"average": -0.1}, "--average: -0.1 is not a number of at least 0"),
         ({"average": "nan"}, "--average: 'nan' is not a number"),
         ({"average": 1}, "--average 1 is from an epoch on that does not come: there are 1"),
-        ({"average": "inf"}, "--average inf is from an epoch on that does not come: there are 1"),
+        ({"average": "inf"}, "--average: 'inf' is not a number"),
         ({"average": 0.5, "optimizer": "coin"}, "which coin does not: take normalized"),
         (
             {"average": 0.5, "optimizer": "normalized", "penalty": "l2"},
