@@ -65,7 +65,7 @@ def parse_bytes(text: str | int) -> int:
         The text is not a size.
 
     """
-    match = re.fullmatch(r"\s*([0-9]+\.?[0-9]*(?:e[+-]?[0-9]{1,2})?|\.[0-9]+)\s*([a-z]*)\s*", str(text).lower())
+    match = re.fullmatch(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,2})?)\s*([a-z]*)\s*", str(text).lower())
     n_bytes = float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else math.inf
     if not math.isfinite(n_bytes):
         raise SettingsError(f"{text!r} is not a size; write it like 4GB, 512MiB or 1000000")

@@ -216,7 +216,8 @@ def _claim(lock: Path, what: str) -> int:
                 return descriptor
         except BaseException:  # a signal that became an exception, too: nothing is left of what was held
             if held:
-                lock.unlink(missing_ok=True)
+                with suppress(OSError):
+                    lock.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)  # whoever held it has deleted it

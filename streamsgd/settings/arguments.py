@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -141,9 +142,12 @@ def fitted(name: str, value: Any, fit: Fit) -> Any:
         number = number_in(plain)
         plain = plain if number is None else number
     try:
-        return msgspec.convert(plain, fit.kind, strict=False)
+        found = msgspec.convert(plain, fit.kind, strict=False)
     except (msgspec.ValidationError, OverflowError):
         raise SettingsError(f"{name}={shown(value)} is not {fit.what}") from None
+    if not all(math.isfinite(one) for one in (found if fit.several else [found]) if isinstance(one, float)):
+        raise SettingsError(f"{name}={shown(value)} is not {fit.what} that is finite")
+    return found
 
 
 def _plain(value: Any) -> Any:

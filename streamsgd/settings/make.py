@@ -64,7 +64,8 @@ def make_settings(values: Mapping[str, Any], origins: Mapping[str, str] | None =
     for name in given:
         value = getattr(settings, name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise SettingsError(_refusal(name, values, origins or {}))
+            said = (origins or {}).get(name, kinds[name].flag)
+            raise SettingsError(f"{said}: {shown(values[name])} is not a number that is finite")
     _check_words(settings, origins or {})
     if settings.cpu == "portable" and not is_portable(os.environ):
         raise SettingsError(

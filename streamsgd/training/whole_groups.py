@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamsgd.data.sizes import MOST_WHOLE_BYTES
+from streamsgd.data.stores.filesystems import LOCAL
 
 if TYPE_CHECKING:
     from streamsgd.training.job import Job
@@ -19,14 +20,16 @@ def with_whole_groups(job: Job) -> Job:
     """Return a job of one pass that reads as large row groups at once as its budget has room for, beside all else.
 
     Later passes would rather have the room for encoded rows, and on workers each has a share of its own. What is to be shuffled
-    on disk first is read as it lies there.
+    on disk first is read as it lies there. From afar columns come in small parts, each of which has its time limit.
     """
     settings, recipe = job.settings, job.recipe
     elsewhere = settings.workers is not None or settings.scheduler is not None or job.lanes.number > 1
     to_be_shuffled = job.external is not None and job.original is None
+    source, columns = recipe.dataset.source, recipe.encoding.sources
     if recipe.cache is not None or job.distilled or elsewhere or settings.valid is not None or to_be_shuffled:
         return job
-    source, columns = recipe.dataset.source, recipe.encoding.sources
+    if source.uri != LOCAL:
+        return job
     known, at_once = source.cost(columns, recipe.at_once).per_thread, MOST_WHOLE_BYTES
     while at_once > recipe.at_once:
         more = source.cost(columns, at_once).per_thread - known

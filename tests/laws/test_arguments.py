@@ -26,8 +26,8 @@ pytestmark = pytest.mark.python_words
 PUBLIC = {name: getattr(streamsgd, name) for name in streamsgd.__all__ if inspect.isfunction(getattr(streamsgd, name))}
 
 GOOD: dict[str, list[Any]] = {
-    "int": [3, "3", 3.0, np.int64(3), np.array(3)],
-    "float": [0.5, "0.5", np.float32(0.5), pa.scalar(0.5)],
+    "int": [3, "3", 3.0, np.int64(3), np.array(3), "+3", "03", "3."],
+    "float": [0.5, "0.5", ".5", "5e-1", np.float32(0.5), pa.scalar(0.5)],
     "bool": [True, "true", np.bool_(True)],
     "str": ["x", np.str_("x"), pa.scalar("x")],
     "str | os.PathLike[str]": ["x", Path("x")],
@@ -42,14 +42,14 @@ GOOD: dict[str, list[Any]] = {
 
 BAD: dict[str, list[Any]] = {
     "int": [None, "many", 3.5, [3], {}, object(), float("nan")],
-    "float": [None, "much", [0.5], {}, object()],
+    "float": [None, "much", [0.5], {}, object(), float("nan"), float("inf"), "-inf"],
     "bool": [None, "perhaps", 7, [True], object()],
     "str": [None, ["x"], {}, object(), b"\xff"],
     "str | os.PathLike[str]": [None, 3, ["x"], object(), pa.table({"x": [1]})],
     "Model | str | os.PathLike[str]": [None, 3, ["x"], object(), pa.table({"x": [1]})],
     "Sequence[str]": [[["x"]], [None], {"x": 1}, object()],
     "Sequence[int]": [["many"], [3.5], {"x": 1}, object(), [[3]]],
-    "Sequence[float]": [["much"], {"x": 1}, object(), [None]],
+    "Sequence[float]": [["much"], {"x": 1}, object(), [None], [0.5, float("nan")], np.array([np.inf])],
     "Callable": [3, "x", [print]],
     "Sequence[Callback]": [3, [None], print, object()],
     "Sequence[Mapping[str, Any]]": [None, 3, [3], [None], "epochs", [{3: 3}], object()],

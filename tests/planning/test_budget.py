@@ -41,7 +41,15 @@ def smallest(text: str) -> int:
 
 @pytest.mark.parametrize(
     ("text", "n_bytes"),
-    [("1e9", 10**9), ("1.5E9", 1_500_000_000), (".5GB", 5 * 10**8), ("1.gb", 10**9), (" 2 MiB ", 2**21), ("1e3kB", 10**6)],
+    [
+        ("1e9", 10**9),
+        ("1.5E9", 1_500_000_000),
+        (".5GB", 5 * 10**8),
+        (".5e9", 5 * 10**8),
+        ("1.gb", 10**9),
+        (" 2 MiB ", 2**21),
+        ("1e3kB", 10**6),
+    ],
 )
 def test_sizes_are_taken_as_people_write_them(text: str, n_bytes: int) -> None:
     assert parse_bytes(text) == n_bytes

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +44,18 @@ def test_a_row_group_is_read_whole_where_there_is_room(data: Path) -> None:
 def test_it_takes_no_room_that_something_else_wants(settings: dict[str, Any], data: Path) -> None:
     job = run._prepared(str(data), make_settings({**PLAIN, **settings}), None, None, None)
     assert with_whole_groups(job) is job
+
+
+def test_files_that_are_far_are_read_in_parts(data: Path) -> None:
+    settings = make_settings(PLAIN)
+    job = run._prepared(f"memory://{_copied(data)}", settings, None, None, None)
+    assert with_whole_groups(job) is job
+
+
+def _copied(path: Path) -> str:
+    there = fsspec.filesystem("memory")
+    there.put_file(str(path), f"/groups/{path.name}")
+    return f"groups/{path.name}"
 
 
 def test_it_changes_no_byte(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
