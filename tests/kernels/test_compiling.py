@@ -71,6 +71,9 @@ settings = {"target": "y", "epochs": 1, "optimizer": "adam", "executor": "inline
 streamsgd.train(table, penalty="l2", polish=1, **settings)
 dense = pa.table({**{f"x{k}": rng.normal(size=500) for k in range(9)}, "y": rng.integers(0, 2, 500)})
 streamsgd.train(dense, polish=1, noise=True, **settings)
+x = rng.normal(size=(40_000, 2))
+rare = pa.table({"a": x[:, 0], "b": x[:, 1], "y": (x.sum(axis=1) + rng.logistic(size=40_000) > 3.0).astype(np.int8)})
+streamsgd.train(rare, polish=1, rare="targeted:c=2", chunk_rows=4_000, **settings)
 names = 0
 for module in [m for name, m in sorted(sys.modules.items()) if name.startswith("streamsgd.kernels.")]:
     for kernel in [k for k in vars(module).values() if isinstance(k, CPUDispatcher)]:

@@ -199,7 +199,7 @@ def add_in_order(costs, row_weights, n, sums):
     sums[WEIGHT] += weight
 
 
-@dispatch(add_in_order, exact=True)
+@dispatch(add_in_order, exact=True, within=True)
 def _(costs, row_weights, n, sums):
     return add_in_order
 
